@@ -1,0 +1,357 @@
+//! The sidecar of a sealed segment, format `NIX1`.
+
+use std::ops::Range;
+
+use super::{FormatError, bytes_at};
+use crate::digest::{DIGEST_BYTES, Digest};
+
+/// First bytes of a sidecar.
+pub const MAGIC: [u8; 4] = *b"NIX1";
+/// Length of an entry in bytes.
+pub const ENTRY_BYTES: usize = DIGEST_BYTES + 8 + 4;
+/// Length of what stands before the entries: magic and count.
+pub const HEADER_BYTES: usize = 4 + 8;
+
+const _: () = assert!(ENTRY_BYTES == 44 && HEADER_BYTES == 12);
+
+/// Where one object lies in a data file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Digest of the content.
+    pub digest: Digest,
+    /// Where the content begins in the data file, in bytes. Its record begins 4 bytes before.
+    pub offset: u64,
+    /// Length of the content in bytes.
+    pub len: u32,
+}
+
+impl Entry {
+    /// The 44 bytes of an entry.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; ENTRY_BYTES] {
+        let mut bytes = [0; ENTRY_BYTES];
+        bytes[..32].copy_from_slice(self.digest.as_bytes());
+        bytes[32..40].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[40..].copy_from_slice(&self.len.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the 44 bytes of an entry.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; ENTRY_BYTES]) -> Self {
+        let (digest, rest) = bytes.split_at(32);
+        let (offset, len) = rest.split_at(8);
+        Self {
+            digest: Digest::from(fixed(digest)),
+            offset: u64::from_le_bytes(fixed(offset)),
+            len: u32::from_le_bytes(fixed(len)),
+        }
+    }
+
+    /// Where the content ends, or `None` where that is beyond `u64`.
+    #[must_use]
+    pub fn end(&self) -> Option<u64> {
+        self.offset.checked_add(u64::from(self.len))
+    }
+}
+
+/// A part of a fixed-size array whose length is known from the array's type.
+fn fixed<const N: usize>(part: &[u8]) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(part);
+    bytes
+}
+
+/// A parsed sidecar over any bytes: a `Vec` in a test, a memory map in the store.
+///
+/// ```
+/// use sealstone::Digest;
+/// use sealstone::format::{Entry, Index};
+///
+/// let entry = Entry { digest: Digest::of(b"abc"), offset: 4, len: 3 };
+/// let bytes = Index::build(&mut [entry]).into_bytes();
+/// let index = Index::parse(bytes)?;
+/// assert_eq!(index.find(&entry.digest).next(), Some(entry));
+/// assert!(index.tiles(7));
+/// # Ok::<(), sealstone::format::FormatError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Index<D> {
+    bytes: D,
+    count: u32,
+}
+
+impl Index<Vec<u8>> {
+    /// The sidecar for `entries`, which are sorted by digest and offset on the way.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than `u32::MAX` entries.
+    #[must_use]
+    pub fn build(entries: &mut [Entry]) -> Self {
+        let count = u32::try_from(entries.len()).expect("a sidecar holds at most u32::MAX entries");
+        entries.sort_unstable();
+        let len = HEADER_BYTES + entries.len() * ENTRY_BYTES + DIGEST_BYTES;
+        let mut bytes = Vec::with_capacity(len);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&u64::from(count).to_le_bytes());
+        for entry in entries {
+            bytes.extend_from_slice(&entry.to_bytes());
+        }
+        let checksum = Digest::of(&bytes);
+        bytes.extend_from_slice(checksum.as_bytes());
+        Self { bytes, count }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The same index with its bytes kept elsewhere.
+    pub(crate) fn map_bytes<D>(self, keep: impl FnOnce(Vec<u8>) -> D) -> Index<D> {
+        Index {
+            bytes: keep(self.bytes),
+            count: self.count,
+        }
+    }
+}
+
+impl<D: AsRef<[u8]>> Index<D> {
+    /// Checks the whole sidecar. Linear in its length.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`parse_unchecked`](Self::parse_unchecked), and [`FormatError::Checksum`].
+    pub fn parse(bytes: D) -> Result<Self, FormatError> {
+        let index = Self::parse_unchecked(bytes)?;
+        if index.checksum_holds() {
+            Ok(index)
+        } else {
+            Err(FormatError::Checksum)
+        }
+    }
+
+    /// Checks magic and length only, in constant time. Nothing that is asked of such an index can
+    /// panic, but what it says may be wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Magic`], [`FormatError::Count`] beyond `u32::MAX` entries (a data file of that
+    /// many records would pass 16 GiB in headers alone), [`FormatError::Length`].
+    pub fn parse_unchecked(bytes: D) -> Result<Self, FormatError> {
+        let all = bytes.as_ref();
+        if bytes_at::<4>(all, 0) != Some(MAGIC) {
+            return Err(FormatError::Magic);
+        }
+        let count = u64::from_le_bytes(bytes_at(all, 4).ok_or(FormatError::Length)?);
+        let count = u32::try_from(count).map_err(|_| FormatError::Count)?;
+        if Self::encoded_bytes(count) == Some(all.len() as u64) {
+            Ok(Self { bytes, count })
+        } else {
+            Err(FormatError::Length)
+        }
+    }
+
+    /// Length in bytes of a sidecar with `count` entries.
+    #[must_use]
+    pub fn encoded_bytes(count: u32) -> Option<u64> {
+        u64::from(count)
+            .checked_mul(ENTRY_BYTES as u64)?
+            .checked_add((HEADER_BYTES + DIGEST_BYTES) as u64)
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The bytes that were parsed.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
+    /// The stored checksum: the last 32 bytes.
+    #[must_use]
+    pub fn checksum(&self) -> Digest {
+        let at = HEADER_BYTES + self.len() * ENTRY_BYTES;
+        Digest::from(bytes_at(self.as_bytes(), at).unwrap_or_default())
+    }
+
+    /// Computes the checksum and compares. Linear in the length.
+    #[must_use]
+    pub fn checksum_holds(&self) -> bool {
+        let covered = HEADER_BYTES + self.len() * ENTRY_BYTES;
+        let covered = self.as_bytes().get(..covered);
+        covered.is_some_and(|covered| Digest::of(covered) == self.checksum())
+    }
+
+    /// The entry at `position`, or `None` beyond the last.
+    #[must_use]
+    pub fn entry(&self, position: usize) -> Option<Entry> {
+        self.entry_bytes(position).map(Entry::from_bytes)
+    }
+
+    /// The first eight bytes of a digest as a number that sorts as the digest does.
+    #[must_use]
+    pub fn leading_bits(&self, position: usize) -> Option<u64> {
+        let bytes = self.entry_bytes(position)?;
+        Some(u64::from_be_bytes(fixed(&bytes[..8])))
+    }
+
+    /// All entries in the order of the file.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry> + '_ {
+        let end = HEADER_BYTES + self.len() * ENTRY_BYTES;
+        let entries = self.as_bytes().get(HEADER_BYTES..end).unwrap_or_default();
+        entries
+            .as_chunks::<ENTRY_BYTES>()
+            .0
+            .iter()
+            .map(Entry::from_bytes)
+    }
+
+    /// Whether the entries are sorted by digest, as we write them. NEDB v3 does not.
+    #[must_use]
+    pub fn is_sorted(&self) -> bool {
+        self.entries().is_sorted_by(|a, b| a.digest <= b.digest)
+    }
+
+    /// Whether the records that the entries speak of lie one after the other from 0 to
+    /// `data_bytes`, without gap or overlap. Sorts 16 bytes an entry.
+    #[must_use]
+    pub fn tiles(&self, data_bytes: u64) -> bool {
+        let mut extents: Vec<(u64, u32)> = self.entries().map(|e| (e.offset, e.len)).collect();
+        extents.sort_unstable();
+        let end = extents.iter().try_fold(0_u64, |end, &(offset, len)| {
+            (end.checked_add(super::record::HEADER_BYTES)? == offset).then_some(())?;
+            offset.checked_add(u64::from(len))
+        });
+        end == Some(data_bytes)
+    }
+
+    /// The entries with this digest; more than one where an object was put again to repair a
+    /// damaged copy. The entries must be sorted. Logarithmic.
+    pub fn find(&self, digest: &Digest) -> impl Iterator<Item = Entry> + use<'_, D> {
+        self.find_in(0..self.len(), digest)
+    }
+
+    /// As [`find`](Self::find), among the positions in `range` only, which a caller with a table of
+    /// its own has narrowed.
+    pub fn find_in(
+        &self,
+        range: Range<usize>,
+        digest: &Digest,
+    ) -> impl Iterator<Item = Entry> + use<'_, D> {
+        let digest = *digest;
+        let first = self.lower_bound(range.clone(), &digest);
+        (first..range.end.min(self.len()))
+            .map_while(|position| self.entry(position))
+            .take_while(move |entry| entry.digest == digest)
+    }
+
+    /// The first position in `range` whose digest is `digest` or greater.
+    #[must_use]
+    pub fn lower_bound(&self, range: Range<usize>, digest: &Digest) -> usize {
+        let (mut low, mut high) = (range.start, range.end.min(self.len()));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let Some(bytes) = self.entry_bytes(middle) else {
+                break;
+            };
+            if bytes[..DIGEST_BYTES] < digest.as_bytes()[..] {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    fn entry_bytes(&self, position: usize) -> Option<&[u8; ENTRY_BYTES]> {
+        if position >= self.len() {
+            return None;
+        }
+        let begin = HEADER_BYTES + position * ENTRY_BYTES;
+        self.as_bytes().get(begin..)?.first_chunk()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(count: u32) -> (Vec<Entry>, u64) {
+        let mut offset = 0;
+        let entries = (0..count).map(|i| {
+            let begin = offset + 4;
+            offset = begin + u64::from(i % 7);
+            Entry {
+                digest: Digest::of(&i.to_le_bytes()),
+                offset: begin,
+                len: i % 7,
+            }
+        });
+        (entries.collect(), offset)
+    }
+
+    #[test]
+    fn what_was_encoded_is_found() {
+        let (mut entries, data_bytes) = sample(1000);
+        let index = Index::parse(Index::build(&mut entries).into_bytes()).unwrap();
+        assert!(index.is_sorted() && index.tiles(data_bytes));
+        for entry in &entries {
+            assert_eq!(index.find(&entry.digest).collect::<Vec<_>>(), [*entry]);
+        }
+        assert_eq!(index.find(&Digest::of(b"absent")).next(), None);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let bytes = Index::build(&mut sample(5).0).into_bytes();
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(Index::parse(bytes).is_err(), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert!(Index::parse(&bytes[..len]).is_err(), "length {len}");
+        }
+    }
+
+    #[test]
+    fn h22_an_absurd_count_is_rejected_by_arithmetic() {
+        for count in [1_u64, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 62, u64::MAX] {
+            let mut bytes = MAGIC.to_vec();
+            bytes.extend_from_slice(&count.to_le_bytes());
+            let checksum = Digest::of(&bytes);
+            bytes.extend_from_slice(checksum.as_bytes());
+            assert!(Index::parse(bytes).is_err(), "count {count}");
+        }
+    }
+
+    #[test]
+    fn h35_entries_that_overlap_or_leave_a_gap_do_not_tile() {
+        let (entries, data_bytes) = sample(10);
+        for change in [
+            |e: &mut Entry| e.offset += 1,
+            |e: &mut Entry| e.len += 1,
+            |e: &mut Entry| e.offset = u64::MAX,
+        ] {
+            for position in 0..entries.len() {
+                let mut entries = entries.clone();
+                change(&mut entries[position]);
+                let index = Index::parse(Index::build(&mut entries).into_bytes()).unwrap();
+                assert!(!index.tiles(data_bytes));
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The manifest: which segments make up the store.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::FormatError;
+use crate::digest::Digest;
+
+const VERSION_LINE: &str = "sealstone 1";
+
+/// What the manifest binds a sealed segment to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedSegment {
+    /// Length of the data that the sidecar covers, in bytes.
+    pub data_bytes: u64,
+    /// Number of entries in the sidecar.
+    pub objects: u32,
+    /// Checksum of the sidecar: its last 32 bytes.
+    pub sidecar_checksum: Digest,
+}
+
+/// The state of the directory that its last commit left.
+///
+/// ```
+/// use sealstone::format::Manifest;
+///
+/// let manifest = Manifest { next_id: 3, active: Some(2), ..Manifest::default() };
+/// let text = manifest.encode();
+/// assert!(text.starts_with("sealstone 1\nnext 3\nactive 2\nchecksum "));
+/// assert_eq!(Manifest::parse(text.as_bytes()), Ok(manifest));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// The lowest id that was never used; 2^32 when all were.
+    pub next_id: u64,
+    /// The segment that was appended to when this was written.
+    pub active: Option<u32>,
+    /// Sealed segments by id.
+    pub sealed: BTreeMap<u32, SealedSegment>,
+    /// Segments whose files are to be removed: inputs of a committed compaction, or outputs of one
+    /// that was not committed yet.
+    pub retired: std::collections::BTreeSet<u32>,
+}
+
+impl Manifest {
+    /// The text of the manifest, its last line a checksum of all before it.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = format!("{VERSION_LINE}\nnext {}\n", self.next_id);
+        if let Some(id) = self.active {
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(text, "active {id}");
+        }
+        for (id, segment) in &self.sealed {
+            let _ = writeln!(
+                text,
+                "sealed {id} data_bytes {} objects {} sidecar {}",
+                segment.data_bytes, segment.objects, segment.sidecar_checksum
+            );
+        }
+        for id in &self.retired {
+            let _ = writeln!(text, "retired {id}");
+        }
+        let checksum = Digest::of(text.as_bytes());
+        let _ = writeln!(text, "checksum {checksum}");
+        text
+    }
+
+    /// Reads a manifest. Linear in its length.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Checksum`] for anything that was not written by [`encode`](Self::encode) as it
+    /// stands; [`FormatError::Version`] if a newer version wrote it; [`FormatError::Line`] for a line
+    /// that contradicts another or is not understood although the checksum holds.
+    pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| FormatError::Checksum)?;
+        let body = checked_body(text).ok_or(FormatError::Checksum)?;
+        let mut lines = body.lines();
+        if lines.next() != Some(VERSION_LINE) {
+            return Err(FormatError::Version);
+        }
+        let mut manifest = Self::default();
+        for (number, line) in lines.enumerate() {
+            manifest
+                .accept(line)
+                .ok_or(FormatError::Line(number.saturating_add(2)))?;
+        }
+        Ok(manifest)
+    }
+
+    fn accept(&mut self, line: &str) -> Option<()> {
+        let words: Vec<&str> = line.split(' ').collect();
+        match *words.as_slice() {
+            ["next", next] => self.next_id = number(next)?,
+            ["active", id] => {
+                let id = self.fresh_id(id)?;
+                self.active.replace(id).is_none().then_some(())?;
+            }
+            [
+                "sealed",
+                id,
+                "data_bytes",
+                data_bytes,
+                "objects",
+                objects,
+                "sidecar",
+                checksum,
+            ] => {
+                let segment = SealedSegment {
+                    data_bytes: number(data_bytes)?,
+                    objects: u32::try_from(number(objects)?).ok()?,
+                    sidecar_checksum: checksum.parse().ok()?,
+                };
+                let id = self.fresh_id(id)?;
+                self.sealed.insert(id, segment);
+            }
+            ["retired", id] => {
+                let id = self.fresh_id(id)?;
+                self.retired.insert(id);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// An id that was given out and that no line before this one speaks of.
+    fn fresh_id(&self, word: &str) -> Option<u32> {
+        let id = u32::try_from(number(word)?).ok()?;
+        let known =
+            self.active == Some(id) || self.sealed.contains_key(&id) || self.retired.contains(&id);
+        (u64::from(id) < self.next_id && !known).then_some(id)
+    }
+}
+
+/// The text before the checksum line, if that line is the last and holds.
+fn checked_body(text: &str) -> Option<&str> {
+    let without_newline = text.strip_suffix('\n')?;
+    let begin = without_newline.rfind('\n')? + 1;
+    let (body, last) = without_newline.split_at_checked(begin)?;
+    let checksum = last.strip_prefix("checksum ")?;
+    (checksum == Digest::of(body.as_bytes()).to_string()).then_some(body)
+}
+
+/// A decimal number as we write it: no sign, no leading zero.
+fn number(word: &str) -> Option<u64> {
+    let value: u64 = word.parse().ok()?;
+    (value.to_string() == word).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Manifest {
+        let segment = SealedSegment {
+            data_bytes: 268_435_012,
+            objects: 261_121,
+            sidecar_checksum: Digest::of(b"sidecar"),
+        };
+        Manifest {
+            next_id: 9,
+            active: Some(8),
+            sealed: BTreeMap::from([(1, segment), (4, segment)]),
+            retired: [2, 3].into(),
+        }
+    }
+
+    fn with_checksum(body: &str) -> String {
+        format!("{body}checksum {}\n", Digest::of(body.as_bytes()))
+    }
+
+    #[test]
+    fn it_reads_what_it_wrote() {
+        assert_eq!(Manifest::parse(sample().encode().as_bytes()), Ok(sample()));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let bytes = sample().encode().into_bytes();
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(Manifest::parse(&bytes).is_err(), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert!(Manifest::parse(&bytes[..len]).is_err(), "length {len}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused_even_with_a_checksum() {
+        for lines in [
+            "next 2\nactive 2\n",
+            "next 2\nactive 1\nactive 0\n",
+            "next 2\nactive 1\nretired 1\n",
+            "next 2\nretired 1\nretired 1\n",
+            "next 02\n",
+            "next +2\n",
+            "next 2\nretired  1\n",
+            "next 2\nsealed 1 data_bytes 4 objects 4294967296 sidecar 00\n",
+            "what 1\n",
+        ] {
+            let text = with_checksum(&format!("sealstone 1\n{lines}"));
+            let result = Manifest::parse(text.as_bytes());
+            assert!(matches!(result, Err(FormatError::Line(_))), "{lines:?}");
+        }
+        let newer = with_checksum("sealstone 2\nnext 1\n");
+        assert_eq!(Manifest::parse(newer.as_bytes()), Err(FormatError::Version));
+    }
+}

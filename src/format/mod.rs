@@ -1,0 +1,43 @@
+#![doc = include_str!("FORMAT.md")]
+
+pub mod index;
+pub mod journal;
+pub mod manifest;
+pub mod record;
+
+pub use index::{Entry, Index};
+pub use journal::Journal;
+pub use manifest::{Manifest, SealedSegment};
+pub use record::{Record, Records};
+
+/// Bytes that are not in the format they should be in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// The first bytes are not those of this kind of file.
+    #[error("the magic number is wrong")]
+    Magic,
+    /// The file is shorter or longer than its own header says.
+    #[error("the length is wrong")]
+    Length,
+    /// The checksum does not hold.
+    #[error("the checksum does not hold")]
+    Checksum,
+    /// The number of entries is larger than the format allows.
+    #[error("the count is out of range")]
+    Count,
+    /// An entry lies outside the data, overlaps another, or leaves a gap.
+    #[error("the entries do not tile the data")]
+    Tiling,
+    /// A line of the manifest is not understood.
+    #[error("line {0} is not understood")]
+    Line(usize),
+    /// The manifest was written by a newer version.
+    #[error("the version is not supported")]
+    Version,
+}
+
+/// The first `N` bytes at `at`, or `None` beyond the end.
+fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
