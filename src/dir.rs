@@ -1,0 +1,621 @@
+//! The directory: file names, the lock, and every operation that changes something on disk.
+//!
+//! All changes go through [`Operations`], which a test can replace to record them or to make one
+//! fail. A failed fsync, or a failure after which it is unknown what is on disk, makes the directory
+//! refuse every further change: after a failed fsync the kernel drops the dirty pages and reports
+//! success the next time, so trying again would confirm data that is lost ([LWN]).
+//!
+//! [LWN]: https://lwn.net/Articles/752063/
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, Result};
+
+/// Folder below the root that holds all files.
+const SEGMENTS: &str = "segments";
+const MANIFEST: &str = "MANIFEST";
+const LOCK: &str = "LOCK";
+const TEMPORARY: &str = ".tmp";
+
+/// The operations that change a directory. The defaults carry them out.
+#[doc(hidden)]
+pub trait Operations: fmt::Debug + Send + Sync {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    /// Creates a file that must not exist yet, for reading and writing.
+    fn create(&self, path: &Path) -> io::Result<File> {
+        File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+    }
+
+    /// May write less than all, as `pwrite` does.
+    fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let _ = path;
+        positional::write_at(file, bytes, offset)
+    }
+
+    fn set_len(&self, file: &File, path: &Path, len: u64) -> io::Result<()> {
+        let _ = path;
+        file.set_len(len)
+    }
+
+    /// `fast`: see [`Options::fast_fsync`](crate::Options::fast_fsync).
+    fn sync_file(&self, file: &File, path: &Path, fast: bool) -> io::Result<()> {
+        let _ = path;
+        positional::sync_file(file, fast)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        positional::sync_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+}
+
+/// The operations as the system carries them out.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct System;
+
+impl Operations for System {}
+
+/// What belongs to a segment. `Torn` holds bytes that recovery cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FileKind {
+    Data,
+    Sidecar,
+    Journal,
+    Torn,
+}
+
+impl FileKind {
+    const ALL: [Self; 4] = [Self::Data, Self::Sidecar, Self::Journal, Self::Torn];
+
+    const fn extension(self) -> &'static str {
+        match self {
+            Self::Data => "dat",
+            Self::Sidecar => "idx",
+            Self::Journal => "jnl",
+            Self::Torn => "torn",
+        }
+    }
+}
+
+fn segment_file_name(id: u32, kind: FileKind) -> String {
+    format!("seg-{id:06}.{}", kind.extension())
+}
+
+/// The segment and the kind that a name speaks of, if it is spelled exactly as we spell it.
+fn parse_segment_file_name(name: &str) -> Option<(u32, FileKind)> {
+    let (digits, extension) = name.strip_prefix("seg-")?.split_once('.')?;
+    let kind = FileKind::ALL
+        .into_iter()
+        .find(|kind| kind.extension() == extension)?;
+    let id = digits.parse().ok()?;
+    (segment_file_name(id, kind) == name).then_some((id, kind))
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.strip_suffix(TEMPORARY)
+        .is_some_and(|name| name == MANIFEST || parse_segment_file_name(name).is_some())
+}
+
+/// What the directory holds of ours. Other files are not in it and are left alone.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) data: BTreeSet<u32>,
+    pub(crate) sidecars: BTreeSet<u32>,
+    pub(crate) journals: BTreeSet<u32>,
+    pub(crate) torn: BTreeSet<u32>,
+    pub(crate) temporaries: Vec<PathBuf>,
+}
+
+impl Listing {
+    /// The highest id that a file name of any kind carries.
+    pub(crate) fn highest_id(&self) -> Option<u32> {
+        [&self.data, &self.sidecars, &self.journals, &self.torn]
+            .into_iter()
+            .filter_map(|ids| ids.last().copied())
+            .max()
+    }
+}
+
+/// The folder with the segment files, shared by all parts of one open store.
+#[derive(Clone, Debug)]
+pub(crate) struct Dir(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    operations: Arc<dyn Operations>,
+    fast_fsync: bool,
+    /// The failure after which nothing is changed any more.
+    poison: OnceLock<String>,
+}
+
+impl Dir {
+    pub(crate) fn new(root: &Path, operations: Arc<dyn Operations>, fast_fsync: bool) -> Self {
+        Self(Arc::new(Inner {
+            path: root.join(SEGMENTS),
+            operations,
+            fast_fsync,
+            poison: OnceLock::new(),
+        }))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    pub(crate) fn segment_path(&self, id: u32, kind: FileKind) -> PathBuf {
+        self.0.path.join(segment_file_name(id, kind))
+    }
+
+    /// Whether the folder is there. A file in its place is an error.
+    pub(crate) fn exists(&self) -> Result<bool> {
+        match fs::metadata(self.path()) {
+            Ok(metadata) if metadata.is_dir() => Ok(true),
+            Ok(_) => Err(Error::io(self.path())(io::ErrorKind::NotADirectory.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io(self.path())(error)),
+        }
+    }
+
+    /// Creates the folder and those above it that are missing, and makes their names durable; those
+    /// of the root and of the folder itself also where they exist already, since whoever created
+    /// them may have been cut off before it could.
+    pub(crate) fn create_all(&self) -> Result<()> {
+        let mut named: Vec<&Path> = Vec::new();
+        for path in self
+            .path()
+            .ancestors()
+            .filter(|path| !path.as_os_str().is_empty())
+        {
+            if path.exists() && named.len() >= 2 {
+                break;
+            }
+            named.push(path);
+        }
+        for path in named.into_iter().rev() {
+            match self.0.operations.create_dir(path) {
+                Err(error) if !path.is_dir() => return Err(Error::io(path)(error)),
+                _ => {}
+            }
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            self.sync_dir_at(parent.unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the lock that makes this the one writer. It is held until the file is closed.
+    pub(crate) fn lock(&self) -> Result<File> {
+        let path = self.0.path.join(LOCK);
+        let opened = match self.0.operations.create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                File::options().read(true).write(true).open(&path)
+            }
+            result => result,
+        };
+        let file = opened.map_err(Error::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked { path }),
+            Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
+        }
+    }
+
+    pub(crate) fn list(&self) -> Result<Listing> {
+        let mut listing = Listing::default();
+        for entry in fs::read_dir(self.path()).map_err(Error::io(self.path()))? {
+            let name = entry.map_err(Error::io(self.path()))?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if is_temporary(name) {
+                listing.temporaries.push(self.0.path.join(name));
+            } else if let Some((id, kind)) = parse_segment_file_name(name) {
+                let ids = match kind {
+                    FileKind::Data => &mut listing.data,
+                    FileKind::Sidecar => &mut listing.sidecars,
+                    FileKind::Journal => &mut listing.journals,
+                    FileKind::Torn => &mut listing.torn,
+                };
+                ids.insert(id);
+            }
+        }
+        Ok(listing)
+    }
+
+    /// The bytes of the manifest, or `None` if there is none.
+    pub(crate) fn read_manifest(&self) -> Result<Option<Vec<u8>>> {
+        let path = self.manifest_path();
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(&path)(error)),
+        }
+    }
+
+    pub(crate) fn manifest_path(&self) -> PathBuf {
+        self.0.path.join(MANIFEST)
+    }
+
+    /// Replaces the manifest. Its rename is the commit point of a seal or a compaction.
+    pub(crate) fn replace_manifest(&self, text: &str) -> Result<()> {
+        self.replace(&self.manifest_path(), text.as_bytes())
+    }
+
+    /// Replaces a file of a segment, atomically and durably.
+    pub(crate) fn replace_segment_file(&self, id: u32, kind: FileKind, bytes: &[u8]) -> Result<()> {
+        self.replace(&self.segment_path(id, kind), bytes)
+    }
+
+    /// Temporary, fsync, rename, fsync of the directory: readers see the old file or the new one.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let temporary = self.create_temporary(path)?;
+        let written = temporary
+            .write_all_at(bytes, 0)
+            .and_then(|()| temporary.sync());
+        if let Err(error) = written {
+            // The name says what it is; if this fails too, the next opening removes it.
+            let _ = self.0.operations.remove(&temporary.path);
+            return Err(error);
+        }
+        self.rename_into_place(&temporary)?;
+        self.sync()
+    }
+
+    /// Creates the temporary that is to become `path`.
+    fn create_temporary(&self, path: &Path) -> Result<WritableFile> {
+        self.check_writable()?;
+        let mut name = path.as_os_str().to_owned();
+        name.push(TEMPORARY);
+        let temporary = PathBuf::from(name);
+        let file = match self.0.operations.create(&temporary) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.remove_if_present(&temporary)?;
+                self.0.operations.create(&temporary)
+            }
+            result => result,
+        };
+        Ok(self.writable(file.map_err(Error::io(&temporary))?, temporary))
+    }
+
+    /// Creates the temporary that is to become a file of segment `id`.
+    pub(crate) fn create_segment_temporary(&self, id: u32, kind: FileKind) -> Result<WritableFile> {
+        self.create_temporary(&self.segment_path(id, kind))
+    }
+
+    /// Gives a temporary its name. The directory is not synced yet. After a failed rename it is
+    /// unknown which of the two files a crash would leave, so nothing is changed any more.
+    pub(crate) fn rename_into_place(&self, temporary: &WritableFile) -> Result<()> {
+        self.check_writable()?;
+        let from = &temporary.path;
+        let to = from.with_extension("");
+        self.0.operations.rename(from, &to).map_err(|error| {
+            self.poison(from, "rename", &error);
+            Error::io(from)(error)
+        })
+    }
+
+    /// Creates an empty file of a segment. Its name is durable after the next [`sync`](Self::sync).
+    pub(crate) fn create_segment_file(&self, id: u32, kind: FileKind) -> Result<WritableFile> {
+        self.check_writable()?;
+        let path = self.segment_path(id, kind);
+        let file = self.0.operations.create(&path).map_err(Error::io(&path))?;
+        Ok(self.writable(file, path))
+    }
+
+    /// Opens an existing file of a segment for reading and writing.
+    pub(crate) fn open_segment_file(&self, id: u32, kind: FileKind) -> Result<WritableFile> {
+        let path = self.segment_path(id, kind);
+        require_regular_file(&path)?;
+        let file = File::options().read(true).write(true).open(&path);
+        Ok(self.writable(file.map_err(Error::io(&path))?, path))
+    }
+
+    fn writable(&self, file: File, path: PathBuf) -> WritableFile {
+        WritableFile {
+            file,
+            path,
+            dir: self.clone(),
+        }
+    }
+
+    /// Makes the names in the folder durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.sync_dir_at(self.path())
+    }
+
+    fn sync_dir_at(&self, path: &Path) -> Result<()> {
+        self.check_writable()?;
+        self.0.operations.sync_dir(path).map_err(|error| {
+            self.poison(path, "fsync", &error);
+            Error::io(path)(error)
+        })
+    }
+
+    /// Links a file of a segment into another store's folder, or copies it where that is on another
+    /// file system.
+    pub(crate) fn link_segment_file(&self, id: u32, kind: FileKind, target: &Self) -> Result<()> {
+        let from = self.segment_path(id, kind);
+        let to = target.segment_path(id, kind);
+        if self.0.operations.hard_link(&from, &to).is_ok() {
+            return Ok(());
+        }
+        let bytes = File::open(&from).map_err(Error::io(&from))?;
+        let copy = target.create_segment_file(id, kind)?;
+        copy.copy_from(&bytes, &from)?;
+        copy.sync()
+    }
+
+    /// Removes all files of a retired segment.
+    pub(crate) fn remove_segment(&self, id: u32) -> Result<()> {
+        // The data goes first: what is left of an interrupted removal is then derived from it and
+        // says nothing by itself.
+        for kind in [FileKind::Data, FileKind::Sidecar, FileKind::Journal] {
+            self.remove_segment_file(id, kind)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove_segment_file(&self, id: u32, kind: FileKind) -> Result<()> {
+        self.remove_if_present(&self.segment_path(id, kind))
+    }
+
+    /// Whether any file of a retired segment is left.
+    pub(crate) fn holds_segment(&self, id: u32) -> bool {
+        [FileKind::Data, FileKind::Sidecar, FileKind::Journal]
+            .into_iter()
+            .any(|kind| !matches!(self.segment_path(id, kind).try_exists(), Ok(false)))
+    }
+
+    pub(crate) fn remove_if_present(&self, path: &Path) -> Result<()> {
+        self.check_writable()?;
+        match self.0.operations.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails once something happened after which writes are refused.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match self.0.poison.get() {
+            None => Ok(()),
+            Some(reason) => Err(Error::Poisoned {
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    fn poison(&self, path: &Path, operation: &str, error: &io::Error) {
+        // The first failure is the one to report.
+        let _ = self
+            .0
+            .poison
+            .set(format!("{operation} of {}: {error}", path.display()));
+    }
+}
+
+/// Fails unless `path` is a file or a link to one: opening a pipe would wait, and a folder fails
+/// later with a message that does not say so.
+pub(crate) fn require_regular_file(path: &Path) -> Result<fs::Metadata> {
+    let metadata = fs::metadata(path).map_err(Error::io(path))?;
+    if metadata.is_file() {
+        Ok(metadata)
+    } else {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "this is not a regular file");
+        Err(Error::io(path)(error))
+    }
+}
+
+/// A file of ours that is open for writing.
+#[derive(Debug)]
+pub(crate) struct WritableFile {
+    file: File,
+    path: PathBuf,
+    dir: Dir,
+}
+
+impl WritableFile {
+    /// For reading and mapping.
+    pub(crate) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn len(&self) -> Result<u64> {
+        let metadata = self.file.metadata().map_err(Error::io(&self.path))?;
+        Ok(metadata.len())
+    }
+
+    /// Writes all of `bytes`. After an error any part of them may have been written.
+    pub(crate) fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> Result<()> {
+        self.dir.check_writable()?;
+        while !bytes.is_empty() {
+            let operations = &self.dir.0.operations;
+            match operations.write_at(&self.file, &self.path, bytes, offset) {
+                Ok(0) => return Err(Error::io(&self.path)(io::ErrorKind::WriteZero.into())),
+                Ok(written) => {
+                    bytes = bytes.get(written..).unwrap_or_default();
+                    offset += written as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io(&self.path)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_from(&self, source: &File, source_path: &Path) -> Result<()> {
+        const CHUNK_BYTES: usize = 1 << 20;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut offset = 0;
+        loop {
+            let read = positional::read_at(source, &mut chunk, offset);
+            let read = read.map_err(Error::io(source_path))?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.write_all_at(&chunk[..read], offset)?;
+            offset += read as u64;
+        }
+    }
+
+    /// Cuts the file. If that fails, nothing is changed any more: the file may end in bytes that
+    /// belong to no record.
+    pub(crate) fn cut(&self, len: u64) -> Result<()> {
+        self.dir.check_writable()?;
+        let operations = &self.dir.0.operations;
+        let result = operations.set_len(&self.file, &self.path, len);
+        result.map_err(|error| {
+            self.dir.poison(&self.path, "truncation", &error);
+            Error::io(&self.path)(error)
+        })
+    }
+
+    /// Makes content and length durable. Never tried again after an error.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.dir.check_writable()?;
+        let Inner {
+            operations,
+            fast_fsync,
+            ..
+        } = &*self.dir.0;
+        let result = operations.sync_file(&self.file, &self.path, *fast_fsync);
+        result.map_err(|error| {
+            self.dir.poison(&self.path, "fsync", &error);
+            Error::io(&self.path)(error)
+        })
+    }
+}
+
+/// Reads exactly `buffer.len()` bytes at `offset`.
+pub(crate) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match positional::read_at(file, buffer, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                buffer = &mut buffer[read..];
+                offset += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What differs from system to system.
+mod positional {
+    use std::fs::File;
+    use std::io;
+    use std::path::Path;
+
+    #[cfg(unix)]
+    pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::write_at(file, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_write(file, bytes, offset)
+    }
+
+    #[cfg(unix)]
+    pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+    }
+
+    #[cfg(windows)]
+    pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+    }
+
+    #[cfg(target_vendor = "apple")]
+    pub(super) fn sync_file(file: &File, fast: bool) -> io::Result<()> {
+        if fast {
+            Ok(rustix::fs::fsync(file)?)
+        } else {
+            file.sync_all()
+        }
+    }
+
+    #[cfg(not(target_vendor = "apple"))]
+    pub(super) fn sync_file(file: &File, _fast: bool) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    #[cfg(unix)]
+    pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    /// A directory cannot be synced on Windows; NTFS journals its names.
+    #[cfg(not(unix))]
+    pub(super) fn sync_dir(_path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h25_only_our_own_spelling_is_ours() {
+        for (name, id, kind) in [
+            ("seg-000007.dat", 7, FileKind::Data),
+            ("seg-4294967295.idx", u32::MAX, FileKind::Sidecar),
+            ("seg-000000.jnl", 0, FileKind::Journal),
+            ("seg-1234567.torn", 1_234_567, FileKind::Torn),
+        ] {
+            assert_eq!(parse_segment_file_name(name), Some((id, kind)));
+        }
+        for name in [
+            "seg-7.dat",
+            "seg-+5.dat",
+            "seg-+00005.dat",
+            "seg-0000007.dat",
+            "seg-4294967296.dat",
+            "seg-000007.DAT",
+            "seg-000007.dat.bak",
+            "seg-000007",
+            "seg-.dat",
+            " seg-000007.dat",
+        ] {
+            assert_eq!(parse_segment_file_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_names_of_ours_are_temporaries() {
+        assert!(is_temporary("MANIFEST.tmp") && is_temporary("seg-000001.idx.tmp"));
+        for name in ["notes.tmp", "LOCK.tmp", "seg-1.dat.tmp", "MANIFEST"] {
+            assert!(!is_temporary(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Everything unsafe: memory maps, a buffer that is read while it grows, prefetching.
+//!
+//! The rest of the crate is built with `unsafe_code` denied and reaches memory only through the
+//! bounds checks of this file.
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+/// A read-only map of a file from its beginning. It may reach beyond the end of the file; only what
+/// is [readable](Self::readable_bytes) is ever handed out.
+#[derive(Debug)]
+pub(crate) struct Map {
+    /// `None` for a map of no bytes, which the system calls do not know.
+    raw: Option<MmapRaw>,
+    readable: AtomicUsize,
+}
+
+impl Map {
+    /// Maps `reserved` bytes of `file`, none of them readable yet.
+    pub(crate) fn reserve(file: &File, reserved: u64) -> io::Result<Self> {
+        let reserved = usize::try_from(reserved).map_err(io::Error::other)?;
+        let raw = if reserved == 0 {
+            None
+        } else {
+            Some(MmapOptions::new().len(reserved).map_raw_read_only(file)?)
+        };
+        Ok(Self {
+            raw,
+            readable: AtomicUsize::new(0),
+        })
+    }
+
+    /// Maps the first `len` bytes of `file`, which the caller has seen to exist.
+    pub(crate) fn of_file(file: &File, len: u64) -> io::Result<Self> {
+        let map = Self::reserve(file, len)?;
+        map.make_readable(len);
+        Ok(map)
+    }
+
+    /// Says that the file now holds `len` bytes that will not change any more. Never goes back.
+    pub(crate) fn make_readable(&self, len: u64) {
+        let reserved = self.raw.as_ref().map_or(0, MmapRaw::len);
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(reserved);
+        self.readable.fetch_max(len, Ordering::Release);
+    }
+
+    /// All readable bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.slice(0, self.readable.load(Ordering::Acquire))
+            .unwrap_or_default()
+    }
+
+    /// `len` bytes at `offset`, if all of them are readable.
+    #[inline]
+    pub(crate) fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let offset = usize::try_from(offset).ok()?;
+        if offset.checked_add(len)? > self.readable.load(Ordering::Acquire) {
+            return None;
+        }
+        let Some(raw) = &self.raw else {
+            return Some(&[]);
+        };
+        // SAFETY: `offset + len` is within `readable`, which `make_readable` keeps within the
+        // mapping, and the mapping lives as long as `self`. The bytes do not change while the slice
+        // lives: sealed files are never written to, and the active file is only appended to beyond
+        // what `make_readable` was told (segment/active.rs). Another process that writes to or cuts
+        // our files breaks this; that is the documented condition of `ReadMode::Mmap`.
+        Some(unsafe { std::slice::from_raw_parts(raw.as_ptr().add(offset), len) })
+    }
+}
+
+/// A buffer of fixed capacity that one thread appends to while others read what is already there.
+#[derive(Debug)]
+pub(crate) struct AppendBuffer {
+    bytes: Box<[UnsafeCell<u8>]>,
+    len: AtomicUsize,
+}
+
+// SAFETY: bytes below `len` are never written again, bytes from `len` on are touched only by the
+// one `AppendBufferWriter`, and `len` grows with release ordering after they were written.
+unsafe impl Sync for AppendBuffer {}
+
+impl AppendBuffer {
+    /// A buffer and the only handle that can append to it.
+    pub(crate) fn with_capacity(capacity: usize) -> AppendBufferWriter {
+        let bytes = std::iter::repeat_with(|| UnsafeCell::new(0));
+        AppendBufferWriter(Arc::new(Self {
+            bytes: bytes.take(capacity).collect(),
+            len: AtomicUsize::new(0),
+        }))
+    }
+
+    /// `len` bytes at `offset`, if all of them have been appended.
+    #[inline]
+    pub(crate) fn slice(&self, offset: usize, len: usize) -> Option<&[u8]> {
+        if offset.checked_add(len)? > self.len.load(Ordering::Acquire) {
+            return None;
+        }
+        let cells = self.bytes.get(offset..offset + len)?;
+        // SAFETY: the cells lie below `len`, so nobody writes to them any more (see `Sync` above),
+        // and `UnsafeCell<u8>` has the layout of `u8`.
+        Some(unsafe { std::slice::from_raw_parts(cells.as_ptr().cast::<u8>(), len) })
+    }
+}
+
+/// The only handle that can append to an [`AppendBuffer`]; it cannot be cloned.
+#[derive(Debug)]
+pub(crate) struct AppendBufferWriter(Arc<AppendBuffer>);
+
+impl AppendBufferWriter {
+    /// For readers.
+    pub(crate) fn shared(&self) -> &Arc<AppendBuffer> {
+        &self.0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len.load(Ordering::Relaxed)
+    }
+
+    /// Appends both parts, or nothing if they do not fit.
+    pub(crate) fn append(&mut self, parts: [&[u8]; 2]) -> bool {
+        let len = self.len();
+        let new_len = len + parts[0].len() + parts[1].len();
+        let Some(cells) = self.0.bytes.get(len..new_len) else {
+            return false;
+        };
+        let target = UnsafeCell::raw_get(cells.as_ptr()).cast::<u8>();
+        // SAFETY: the cells lie within the buffer and from `len` on, where only this handle writes
+        // (`&mut self`, not cloneable) and no reader looks before the store below. The pointer comes
+        // from a slice over all of them, and the parts are other memory, since a reader's slice ends
+        // at `len`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(parts[0].as_ptr(), target, parts[0].len());
+            std::ptr::copy_nonoverlapping(
+                parts[1].as_ptr(),
+                target.add(parts[0].len()),
+                parts[1].len(),
+            );
+        }
+        self.0.len.store(new_len, Ordering::Release);
+        true
+    }
+}
+
+/// How much of an object is asked for ahead of hashing it. The first lines hide the latency; further
+/// on the processor's own prefetcher has caught up.
+const PREFETCH_BYTES_MAX: usize = 4096;
+const CACHE_LINE_BYTES: usize = 64;
+
+/// Asks for the cache lines of `bytes` ahead of their use.
+#[inline]
+pub(crate) fn prefetch(bytes: &[u8]) {
+    let bytes = &bytes[..bytes.len().min(PREFETCH_BYTES_MAX)];
+    for line in bytes.chunks(CACHE_LINE_BYTES) {
+        prefetch_line(line.as_ptr());
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn prefetch_line(pointer: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a prefetch is a hint that cannot fault, whatever the address; SSE is part of x86_64.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(pointer.cast()) }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn prefetch_line(_pointer: *const u8) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_hands_out_readable_bytes_only() {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, b"abc").unwrap();
+        let map = Map::reserve(&file, 1 << 20).unwrap();
+        assert_eq!(map.slice(0, 1), None);
+        map.make_readable(2);
+        map.make_readable(1);
+        assert_eq!(map.bytes(), b"ab");
+        assert_eq!(map.slice(1, 1), Some(&b"b"[..]));
+        assert_eq!(map.slice(1, 2), None);
+        assert_eq!(map.slice(u64::MAX, 1), None);
+        assert_eq!(map.slice(1, usize::MAX), None);
+    }
+
+    #[test]
+    fn a_buffer_takes_what_fits_and_hands_out_what_it_took() {
+        let mut writer = AppendBuffer::with_capacity(4);
+        let reader = Arc::clone(writer.shared());
+        assert_eq!(reader.slice(0, 1), None);
+        assert!(writer.append([b"a", b"bc"]));
+        assert!(!writer.append([b"d", b"e"]));
+        assert_eq!(reader.slice(0, 3), Some(&b"abc"[..]));
+        assert!(writer.append([b"", b"d"]));
+        assert!(!writer.append([b"e", b""]));
+        assert_eq!(reader.slice(3, 1), Some(&b"d"[..]));
+    }
+
+    #[test]
+    fn a_buffer_can_be_read_while_it_grows() {
+        let mut writer = AppendBuffer::with_capacity(256);
+        let reader = Arc::clone(writer.shared());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for byte in 0..=255 {
+                    assert!(writer.append([&[byte], &[]]));
+                }
+            });
+            for (at, byte) in (0..=255_u8).enumerate() {
+                while reader.slice(at, 1).is_none() {
+                    std::thread::yield_now();
+                }
+                assert_eq!(reader.slice(at, 1), Some(&[byte][..]));
+            }
+        });
+    }
+}

@@ -1,0 +1,111 @@
+//! What a read gives: verified content that keeps itself alive.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::mmap::AppendBuffer;
+use crate::segment::{Active, Data};
+
+/// The content of one object, checked against its digest when it was read.
+///
+/// It dereferences to its bytes without a copy, and holds the segment it lies in: it stays valid
+/// after the object was compacted away, after the files were removed and after the store was
+/// dropped. Keeping one keeps the segment's files on disk, so keep a copy (`object.to_vec()`) of
+/// what you need for long. Cloning is cheap.
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// let store = sealstone::Store::open(folder.path())?;
+/// let digest = store.put(b"content")?;
+/// let object = store.get(&digest)?.expect("just stored");
+/// drop(store);
+/// assert_eq!(&object[..], b"content");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Object {
+    digest: Digest,
+    backing: Backing,
+    offset: u64,
+    len: usize,
+}
+
+#[derive(Clone)]
+pub(crate) enum Backing {
+    Sealed(Arc<Data>),
+    Active(Arc<Active>),
+    Buffer(Arc<AppendBuffer>),
+    Heap(Arc<[u8]>),
+}
+
+impl Object {
+    /// The caller has checked that these bytes are there and have this digest.
+    pub(crate) const fn new(digest: Digest, backing: Backing, offset: u64, len: usize) -> Self {
+        Self {
+            digest,
+            backing,
+            offset,
+            len,
+        }
+    }
+
+    /// The digest of the content.
+    #[must_use]
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        match &self.backing {
+            Backing::Sealed(data) => data.mapped(self.offset, self.len),
+            Backing::Active(active) => active.mapped(self.offset, self.len),
+            Backing::Buffer(buffer) => buffer.slice(usize::try_from(self.offset).ok()?, self.len),
+            Backing::Heap(bytes) => Some(bytes),
+        }
+    }
+}
+
+impl Deref for Object {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.bytes().expect(
+            "the bytes were there when the object was made, and neither maps nor buffers shrink",
+        )
+    }
+}
+
+impl AsRef<[u8]> for Object {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Object")
+            .field("digest", &self.digest)
+            .field("len", &self.len)
+            .finish()
+    }
+}
+
+impl PartialEq for Object {
+    /// Equal digests mean equal content.
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for Object {}
+
+#[cfg(feature = "bytes")]
+impl From<Object> for bytes::Bytes {
+    /// Without a copy: the `Bytes` holds the object.
+    fn from(object: Object) -> Self {
+        Self::from_owner(object)
+    }
+}

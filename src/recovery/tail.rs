@@ -1,0 +1,131 @@
+//! What is good in the data file of a segment that was not sealed.
+
+use crate::format::{Entry, Journal, Record, Records};
+use crate::segment::hash_records;
+
+/// Up to the last sync mark the journal is trusted; behind it the data is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// The good records in file order.
+    pub(super) entries: Vec<Entry>,
+    /// Where the last of them ends.
+    pub(super) end: u64,
+    /// How many bytes were read and hashed.
+    pub(super) rehashed_bytes: u64,
+}
+
+/// Examines the data of a segment whose sync mark lies within it.
+///
+/// Behind the mark a record is good if it is whole and is what the journal says it is, as far as the
+/// journal goes. The first that is not ends the segment: it was being written when the power failed,
+/// and so was everything after it.
+pub(super) fn examine(data: &[u8], journal: &Journal) -> Tail {
+    let (mut entries, noted) = split_at_mark(journal);
+    let synced = journal.synced_bytes;
+    let begin = usize::try_from(synced).unwrap_or(usize::MAX);
+    let seen_empty = entries.iter().any(|entry| entry.len == 0);
+    let whole: Vec<Record<'_>> = Records::resume(data, begin, seen_empty).collect();
+    let hashed = hash_records(&whole);
+    let good = hashed
+        .iter()
+        .enumerate()
+        .take_while(|(position, entry)| noted.get(*position).is_none_or(|noted| noted == *entry))
+        .count();
+    let end = |entry: &Entry| entry.end().unwrap_or(u64::MAX);
+    let rehashed_end = hashed.last().map_or(synced, end);
+    entries.extend_from_slice(&hashed[..good]);
+    Tail {
+        end: entries.last().map_or(0, end),
+        entries,
+        rehashed_bytes: rehashed_end - synced,
+    }
+}
+
+/// The entries that the sync mark covers, and the others.
+pub(super) fn split_at_mark(journal: &Journal) -> (Vec<Entry>, &[Entry]) {
+    let synced = journal.synced_bytes;
+    let is_covered = |entry: &Entry| entry.end().is_some_and(|end| end <= synced);
+    let covered = journal.entries.partition_point(is_covered);
+    let (covered, others) = journal.entries.split_at(covered);
+    (covered.to_vec(), others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::format::journal;
+
+    const CONTENTS: [&[u8]; 4] = [b"one", b"", b"three", b"four"];
+
+    fn data() -> Vec<u8> {
+        let record = |content: &&[u8]| [&[content.len() as u8, 0, 0, 0], *content].concat();
+        CONTENTS.iter().flat_map(record).collect()
+    }
+
+    fn entries() -> Vec<Entry> {
+        let data = data();
+        let whole: Vec<_> = Records::new(&data).collect();
+        hash_records(&whole)
+    }
+
+    /// A journal that notes `noted` records and marks `synced` of them.
+    fn journal(noted: usize, synced: usize) -> Journal {
+        let entries = entries();
+        let end = |count: usize| {
+            entries[..count]
+                .last()
+                .map_or(0, |entry| entry.end().unwrap())
+        };
+        let (header, chain) = journal::encode_header(0);
+        let mut bytes = header.to_vec();
+        let chain = journal::encode_entries(&mut bytes, chain, &entries[..noted], end(noted));
+        journal::encode_sync_mark(&mut bytes, chain, end(synced));
+        Journal::parse(&bytes, 0).unwrap()
+    }
+
+    #[test]
+    fn every_cut_behind_the_mark_keeps_the_whole_records() {
+        let data = data();
+        for noted in 0..=4 {
+            for synced in 0..=noted {
+                let journal = journal(noted, synced);
+                for cut in usize::try_from(journal.synced_bytes).unwrap()..=data.len() {
+                    let tail = examine(&data[..cut], &journal);
+                    let whole = Records::new(&data[..cut]).count();
+                    assert_eq!(tail.entries, entries()[..whole]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn h20_a_zero_run_behind_the_records_is_torn() {
+        let mut data = data();
+        let end = data.len() as u64;
+        data.resize(data.len() + (1 << 20), 0);
+        assert_eq!(examine(&data, &Journal::empty(0)).end, end);
+        assert_eq!(examine(&data, &journal(4, 4)).end, end);
+    }
+
+    #[test]
+    fn h5_damage_before_the_mark_cuts_nothing() {
+        for flipped in 0..data().len() {
+            let mut data = data();
+            data[flipped] ^= 0xff;
+            assert_eq!(examine(&data, &journal(4, 4)).entries, entries());
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_not_what_the_journal_noted_ends_the_segment() {
+        let mut data = data();
+        let third = usize::try_from(entries()[2].offset).unwrap();
+        data[third..third + 5].fill(0);
+        assert_eq!(examine(&data, &journal(4, 1)).entries, entries()[..2]);
+        // Nothing noted it, so it may as well be what was put.
+        let unnoted = examine(&data, &journal(2, 1)).entries;
+        assert_eq!(unnoted[2].digest, Digest::of(&[0; 5]));
+        assert_eq!(unnoted.len(), 4);
+    }
+}

@@ -1,0 +1,186 @@
+//! Taking over a data file that was not sealed.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use super::report::{RecoveryReport, Repair};
+use super::tail::{self, Tail};
+use crate::dir::{Dir, FileKind, WritableFile, require_regular_file};
+use crate::error::{Error, Result};
+use crate::format::{Entry, Index, Journal, journal};
+use crate::mmap::Map;
+use crate::options::{Options, ReadMode};
+use crate::segment::Appender;
+use crate::segment::appender::Resumed;
+use crate::segment::{Data, Sealed};
+
+/// What became of it.
+pub(super) enum Recovered {
+    /// It can be appended to.
+    Appender(Appender),
+    /// It lost synced bytes, so nothing is appended to it or cut from it; it is sealed as it is.
+    Damaged(Sealed),
+    /// It holds no record and nothing says that we wrote it.
+    NotOurs,
+}
+
+/// The journal of a segment, or `None` if there is none that is its.
+pub(super) fn read_journal(dir: &Dir, id: u32) -> Result<Option<Journal>> {
+    let path = dir.segment_path(id, FileKind::Journal);
+    match require_regular_file(&path) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        result => result?,
+    };
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Journal::parse(&bytes, id)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(&path)(error)),
+    }
+}
+
+pub(super) fn recover(
+    dir: &Dir,
+    options: &Options,
+    id: u32,
+    report: &mut RecoveryReport,
+) -> Result<Recovered> {
+    let data = dir.open_segment_file(id, FileKind::Data)?;
+    let data_bytes = data.len()?;
+    let noted = read_journal(dir, id)?;
+    let is_ours = noted.is_some();
+    let noted = noted.unwrap_or_else(|| Journal::empty(id));
+    if data_bytes < noted.synced_bytes {
+        let sealed = seal_as_it_is(dir, options.read_mode, id, &noted)?;
+        report.push(Repair::ShortData {
+            segment: id,
+            missing_bytes: noted.synced_bytes - data_bytes,
+        });
+        return Ok(Recovered::Damaged(sealed));
+    }
+    let bytes = Bytes::of(&data, data_bytes, options.read_mode)?;
+    let tail = tail::examine(bytes.as_slice(), &noted);
+    if tail.end == 0 && data_bytes > 0 && !is_ours {
+        report.push(Repair::IgnoredFile {
+            path: data.path().to_owned(),
+        });
+        return Ok(Recovered::NotOurs);
+    }
+    if tail.rehashed_bytes > 0 {
+        report.push(Repair::RehashedTail {
+            segment: id,
+            bytes: tail.rehashed_bytes,
+        });
+    }
+    if tail.end < data_bytes {
+        let end = usize::try_from(tail.end).unwrap_or(usize::MAX);
+        let torn = bytes.as_slice().get(end..).unwrap_or_default();
+        let saved_as = save_torn(dir, id, torn)?;
+        data.cut(tail.end)?;
+        report.push(Repair::CutTail {
+            segment: id,
+            bytes: data_bytes - tail.end,
+            saved_as,
+        });
+    }
+    let resumed = resume_journal(dir, id, data, noted, is_ours, tail)?;
+    let segment_bytes_max = options.segment_bytes_max;
+    Ok(Recovered::Appender(Appender::resume(
+        resumed,
+        options.read_mode,
+        segment_bytes_max,
+        segment_bytes_max,
+    )))
+}
+
+/// All bytes of a data file.
+struct Bytes(Cow<'static, [u8]>, Option<Map>);
+
+impl Bytes {
+    fn of(data: &WritableFile, len: u64, mode: ReadMode) -> Result<Self> {
+        if mode == ReadMode::Mmap
+            && let Ok(map) = Map::of_file(data.file(), len)
+        {
+            return Ok(Self(Cow::Borrowed(&[]), Some(map)));
+        }
+        let bytes = fs::read(data.path()).map_err(Error::io(data.path()))?;
+        Ok(Self(Cow::Owned(bytes), None))
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        self.1.as_ref().map_or(&self.0, Map::bytes)
+    }
+}
+
+/// Goes on with the journal on disk if all that it says still holds; otherwise replaces it.
+fn resume_journal(
+    dir: &Dir,
+    id: u32,
+    data: WritableFile,
+    noted: Journal,
+    is_on_disk: bool,
+    tail: Tail,
+) -> Result<Resumed> {
+    let Tail { entries, end, .. } = tail;
+    let journal = if is_on_disk && noted.covered_bytes <= end {
+        noted
+    } else {
+        let bytes = encode_journal(id, &entries, end, noted.synced_bytes);
+        dir.replace_segment_file(id, FileKind::Journal, &bytes)?;
+        Journal::parse(&bytes, id).unwrap_or_else(|| Journal::empty(id))
+    };
+    Ok(Resumed {
+        id,
+        data,
+        journal_file: dir.open_segment_file(id, FileKind::Journal)?,
+        journal,
+        entries,
+        end,
+    })
+}
+
+fn encode_journal(id: u32, entries: &[Entry], end: u64, synced_bytes: u64) -> Vec<u8> {
+    let (header, chain) = journal::encode_header(id);
+    let mut bytes = header.to_vec();
+    if !entries.is_empty() {
+        let chain = journal::encode_entries(&mut bytes, chain, entries, end);
+        journal::encode_sync_mark(&mut bytes, chain, synced_bytes);
+    }
+    bytes
+}
+
+/// Seals a segment that is shorter than its sync mark. The sidecar says what was there, so a lost
+/// object is known to be lost.
+fn seal_as_it_is(dir: &Dir, mode: ReadMode, id: u32, noted: &Journal) -> Result<Sealed> {
+    let (mut entries, _) = tail::split_at_mark(noted);
+    let index = Index::build(&mut entries);
+    dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
+    Sealed::with_index(dir, id, mode, noted.synced_bytes, index)
+}
+
+/// Saves bytes that are to be cut off, unless they are all zero. An earlier file of another content
+/// is kept: the new one is appended to it.
+fn save_torn(dir: &Dir, id: u32, torn: &[u8]) -> Result<Option<PathBuf>> {
+    if torn.iter().all(|&byte| byte == 0) {
+        return Ok(None);
+    }
+    let path = dir.segment_path(id, FileKind::Torn);
+    let mut saved = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(Error::io(&path)(error)),
+    };
+    // A crash came between saving and cutting: it is there already.
+    if !saved.ends_with(torn) {
+        saved.extend_from_slice(torn);
+        dir.replace_segment_file(id, FileKind::Torn, &saved)?;
+    }
+    Ok(Some(path))
+}
+
+/// For a reader, which changes nothing: what [`recover`] would find.
+pub(super) fn examine(data: &Data, noted: &Journal) -> Result<Tail> {
+    let bytes = data.read_all()?;
+    Ok(tail::examine(&bytes, noted))
+}

@@ -1,0 +1,320 @@
+//! A segment that is not sealed yet, as readers see it.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use super::Extent;
+use crate::digest::Digest;
+use crate::dir::{Dir, WritableFile, read_exact_at};
+use crate::error::{Error, Result};
+use crate::format::Entry;
+use crate::mmap::{AppendBuffer, Map};
+
+/// The objects of an unsealed segment by digest. The standard hasher is keyed at random, so nobody
+/// can choose contents that collide in it.
+pub(crate) type ActiveIndex = papaya::HashMap<Digest, Extent>;
+
+/// The segment that is appended to, or one that waits to be sealed.
+///
+/// Readers find a record in `index`, and its content in the map if it was flushed and in `buffer` if
+/// it was not. Nothing here makes a reader wait: the one [`Appender`](super::Appender) publishes
+/// content before it publishes the entry that leads to it.
+#[derive(Debug)]
+pub(crate) struct Active {
+    id: u32,
+    file: ActiveFile,
+    /// Absent where the system or the options refuse it; positional reads then take its place.
+    map: Option<Map>,
+    pub(super) index: Arc<ActiveIndex>,
+    /// Records whose object was put again because they are damaged. They are no longer found, but
+    /// they are in the file and so will be in its sidecar.
+    superseded: Mutex<Vec<Entry>>,
+    buffer: ArcSwap<Buffer>,
+    /// Length of the data file up to which all records are in the file.
+    flushed_bytes: AtomicU64,
+    /// Length up to which the data file is durable. The lock is held while it is made so, which also
+    /// keeps a failing fsync from being hidden by one that succeeds beside it.
+    durable_bytes: Mutex<u64>,
+    name_is_durable: AtomicBool,
+}
+
+/// The records behind the flushed ones. `base` is the position of its first byte in the data file.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    pub(super) base: u64,
+    pub(super) bytes: Arc<AppendBuffer>,
+}
+
+#[derive(Debug)]
+enum ActiveFile {
+    Writer(WritableFile),
+    Reader(File, Box<Path>),
+}
+
+/// Content of an unsealed segment.
+pub(crate) enum Content<'a> {
+    Mapped(&'a [u8]),
+    Buffered(Arc<AppendBuffer>, usize),
+    Copied(Vec<u8>),
+}
+
+impl Content<'_> {
+    /// The bytes of content that is `len` bytes long.
+    pub(crate) fn bytes(&self, len: usize) -> Cow<'_, [u8]> {
+        match self {
+            Self::Mapped(bytes) => Cow::Borrowed(bytes),
+            Self::Buffered(buffer, at) => Cow::Borrowed(buffer.slice(*at, len).unwrap_or_default()),
+            Self::Copied(bytes) => Cow::Borrowed(bytes),
+        }
+    }
+}
+
+/// What recovery or a reader knows of an unsealed segment.
+pub(crate) struct Contents {
+    pub(crate) index: Arc<ActiveIndex>,
+    pub(crate) superseded: Vec<Entry>,
+    /// Length of the data file that the index covers.
+    pub(crate) bytes: u64,
+    pub(crate) durable_bytes: u64,
+}
+
+impl Contents {
+    /// Loads entries in file order.
+    pub(crate) fn of(entries: &[Entry], bytes: u64, durable_bytes: u64) -> Self {
+        let index = ActiveIndex::builder().capacity(entries.len()).build();
+        let mut superseded = Vec::new();
+        load(&index, &mut superseded, entries);
+        Self {
+            index: Arc::new(index),
+            superseded,
+            bytes,
+            durable_bytes,
+        }
+    }
+}
+
+/// Adds entries in file order; of two copies the later one is found.
+pub(crate) fn load(index: &ActiveIndex, superseded: &mut Vec<Entry>, entries: &[Entry]) {
+    let index = index.pin();
+    for &Entry {
+        digest,
+        offset,
+        len,
+    } in entries
+    {
+        let extent = Extent { offset, len };
+        if let Some(&old) = index.insert(digest, extent)
+            && old != extent
+        {
+            superseded.push(Entry {
+                digest,
+                offset: old.offset,
+                len: old.len,
+            });
+        }
+    }
+}
+
+impl Active {
+    /// For the writer. The map may reach beyond the end of the file.
+    pub(crate) fn for_writer(
+        id: u32,
+        file: WritableFile,
+        map: Option<Map>,
+        contents: Contents,
+    ) -> Self {
+        Self::new(id, ActiveFile::Writer(file), map, contents)
+    }
+
+    /// For a reader in another process.
+    pub(crate) fn for_reader(
+        id: u32,
+        file: File,
+        path: &Path,
+        map: Option<Map>,
+        contents: Contents,
+    ) -> Self {
+        Self::new(id, ActiveFile::Reader(file, path.into()), map, contents)
+    }
+
+    fn new(id: u32, file: ActiveFile, map: Option<Map>, contents: Contents) -> Self {
+        if let Some(map) = &map {
+            map.make_readable(contents.bytes);
+        }
+        Self {
+            id,
+            file,
+            map,
+            index: contents.index,
+            superseded: Mutex::new(contents.superseded),
+            buffer: ArcSwap::from_pointee(Buffer {
+                base: contents.bytes,
+                bytes: Arc::clone(AppendBuffer::with_capacity(0).shared()),
+            }),
+            flushed_bytes: AtomicU64::new(contents.bytes),
+            durable_bytes: Mutex::new(contents.durable_bytes),
+            name_is_durable: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// For the next view of a segment that a reader follows.
+    pub(crate) fn shared_index(&self) -> Arc<ActiveIndex> {
+        Arc::clone(&self.index)
+    }
+
+    /// See [`shared_index`](Self::shared_index).
+    pub(crate) fn superseded(&self) -> Vec<Entry> {
+        self.lock_superseded().clone()
+    }
+
+    /// Number of objects that can be found.
+    pub(crate) fn objects(&self) -> u64 {
+        self.index.len() as u64
+    }
+
+    /// Content of all records, in bytes. Linear in their number.
+    pub(crate) fn content_bytes(&self) -> u64 {
+        let lengths = self.entries().into_iter().map(|entry| u64::from(entry.len));
+        lengths.sum()
+    }
+
+    /// Length of the data file that is flushed.
+    pub(crate) fn flushed_bytes(&self) -> u64 {
+        self.flushed_bytes.load(Ordering::Acquire)
+    }
+
+    /// Length of the data file that is known to be durable.
+    pub(crate) fn durable_bytes(&self) -> u64 {
+        *self.lock_durable()
+    }
+
+    pub(crate) fn find(&self, digest: &Digest) -> Option<Extent> {
+        self.index.pin().get(digest).copied()
+    }
+
+    /// All records, in no order.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let index = self.index.pin();
+        let entries = index.iter().map(|(&digest, extent)| Entry {
+            digest,
+            offset: extent.offset,
+            len: extent.len,
+        });
+        let mut entries: Vec<Entry> = entries.collect();
+        entries.extend_from_slice(&self.lock_superseded());
+        entries
+    }
+
+    /// The content at `extent`, or `None` if the file has become shorter than that.
+    pub(crate) fn read(&self, extent: Extent) -> Result<Option<Content<'_>>> {
+        let len = extent.len as usize;
+        if let Some(bytes) = self.mapped(extent.offset, len) {
+            return Ok(Some(Content::Mapped(bytes)));
+        }
+        let buffer = self.buffer.load();
+        if let Some(at) = extent.offset.checked_sub(buffer.base) {
+            let at = usize::try_from(at).unwrap_or(usize::MAX);
+            if buffer.bytes.slice(at, len).is_some() {
+                return Ok(Some(Content::Buffered(Arc::clone(&buffer.bytes), at)));
+            }
+        }
+        // It was flushed since the first look, or there is no map.
+        if let Some(bytes) = self.mapped(extent.offset, len) {
+            return Ok(Some(Content::Mapped(bytes)));
+        }
+        let (file, path) = self.file();
+        let mut bytes = vec![0; len];
+        match read_exact_at(file, &mut bytes, extent.offset) {
+            Ok(()) => Ok(Some(Content::Copied(bytes))),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(Error::io(path)(error)),
+        }
+    }
+
+    /// Whether this record was never known to be durable, and nobody has checked it since: a reader
+    /// meets such records where a writer has crashed and none was opened after it.
+    pub(crate) fn may_be_torn(&self, entry: &Entry) -> bool {
+        let end = entry.end().unwrap_or(u64::MAX);
+        matches!(self.file, ActiveFile::Reader(..)) && end > self.durable_bytes()
+    }
+
+    /// Flushed bytes without a copy.
+    #[inline]
+    pub(crate) fn mapped(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        self.map.as_ref()?.slice(offset, len)
+    }
+
+    /// Makes the data file durable up to `bytes`, which have been flushed, and its name too.
+    pub(crate) fn make_durable(&self, dir: &Dir, bytes: u64) -> Result<()> {
+        let file = self.writable()?;
+        let mut durable = self.lock_durable();
+        if *durable < bytes {
+            file.sync()?;
+            *durable = bytes;
+        }
+        if !self.name_is_durable.load(Ordering::Acquire) {
+            dir.sync()?;
+            self.name_is_durable.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    pub(super) fn writable(&self) -> Result<&WritableFile> {
+        match &self.file {
+            ActiveFile::Writer(file) => Ok(file),
+            ActiveFile::Reader(..) => Err(Error::ReadOnly),
+        }
+    }
+
+    fn file(&self) -> (&File, &Path) {
+        match &self.file {
+            ActiveFile::Writer(file) => (file.file(), file.path()),
+            ActiveFile::Reader(file, path) => (file, path),
+        }
+    }
+
+    /// For the appender: the file now holds all records up to `bytes`.
+    pub(super) fn set_flushed(&self, bytes: u64) {
+        if let Some(map) = &self.map {
+            map.make_readable(bytes);
+        }
+        self.flushed_bytes.store(bytes, Ordering::Release);
+    }
+
+    /// For the appender: unflushed records are in this buffer now. All before it are flushed.
+    pub(super) fn set_buffer(&self, base: u64, bytes: Arc<AppendBuffer>) {
+        self.buffer.store(Arc::new(Buffer { base, bytes }));
+    }
+
+    /// For the appender: lets readers find a record whose content they can already read.
+    pub(super) fn publish(&self, entry: &Entry) {
+        load(
+            &self.index,
+            &mut self.lock_superseded(),
+            std::slice::from_ref(entry),
+        );
+    }
+
+    fn lock_superseded(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
+        // A vector that only grows by `push` is whole even after a panic.
+        self.superseded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_durable(&self) -> std::sync::MutexGuard<'_, u64> {
+        // It is changed last, after what it says has become true.
+        self.durable_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

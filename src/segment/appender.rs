@@ -1,0 +1,246 @@
+//! The writing end of the active segment.
+
+use std::sync::Arc;
+
+use super::Active;
+use super::active::Contents;
+use crate::digest::Hashed;
+use crate::dir::{Dir, FileKind, WritableFile};
+use crate::error::{Error, Result};
+use crate::format::{Entry, Journal, journal, record};
+use crate::mmap::{AppendBuffer, AppendBufferWriter, Map};
+use crate::options::ReadMode;
+
+/// Records are collected up to this size before they are written; larger ones are written directly.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Appends records to one segment. There is one, behind the store's append lock.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    active: Arc<Active>,
+    /// Size beyond which a further record goes to the next segment.
+    segment_bytes_max: u64,
+    buffer: AppendBufferWriter,
+    /// Position of the buffer's first byte in the data file.
+    buffer_base: u64,
+    /// End of the last record that was acknowledged.
+    end: u64,
+    journal: JournalWriter,
+}
+
+/// Appends to the journal. A journal is never needed, so a write that fails is no error: what it
+/// should have said is kept and goes with the next.
+#[derive(Debug)]
+struct JournalWriter {
+    file: WritableFile,
+    written_bytes: u64,
+    chain: journal::Chain,
+    covered_bytes: u64,
+    pending: Vec<Entry>,
+}
+
+impl JournalWriter {
+    /// `end`: where the last pending entry ends.
+    fn write_pending(&mut self, end: u64) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let mut frame = Vec::with_capacity(journal::FRAME_BYTES + 44 * self.pending.len());
+        let chain = journal::encode_entries(&mut frame, self.chain, &self.pending, end);
+        if self.write(&frame, chain) {
+            self.pending.clear();
+            self.covered_bytes = end;
+        }
+    }
+
+    fn write_sync_mark(&mut self, end: u64) {
+        if end <= self.covered_bytes {
+            let mut frame = Vec::with_capacity(journal::FRAME_BYTES);
+            let chain = journal::encode_sync_mark(&mut frame, self.chain, end);
+            self.write(&frame, chain);
+        }
+    }
+
+    fn write(&mut self, frame: &[u8], chain: journal::Chain) -> bool {
+        let written = self.file.write_all_at(frame, self.written_bytes).is_ok();
+        if written {
+            self.written_bytes += frame.len() as u64;
+            self.chain = chain;
+        }
+        written
+    }
+}
+
+impl Appender {
+    /// Creates the files of a new segment, with room for a first record of `first_bytes`.
+    pub(crate) fn create(
+        dir: &Dir,
+        id: u32,
+        mode: ReadMode,
+        segment_bytes_max: u64,
+        first_bytes: u64,
+    ) -> Result<Self> {
+        let data = dir.create_segment_file(id, FileKind::Data)?;
+        let journal = dir
+            .create_segment_file(id, FileKind::Journal)
+            .and_then(|file| {
+                file.write_all_at(&journal::encode_header(id).0, 0)?;
+                Ok(file)
+            });
+        let journal = journal.inspect_err(|_| {
+            // Both are empty and nobody knows of them; what stays is an empty segment.
+            let _ = dir.remove_segment(id);
+        })?;
+        let reserved_bytes = segment_bytes_max.max(first_bytes);
+        Ok(Self::resume(
+            Resumed {
+                id,
+                data,
+                journal_file: journal,
+                journal: Journal::empty(id),
+                entries: Vec::new(),
+                end: 0,
+            },
+            mode,
+            segment_bytes_max,
+            reserved_bytes,
+        ))
+    }
+
+    /// Goes on with a segment that recovery has read.
+    pub(crate) fn resume(
+        resumed: Resumed,
+        mode: ReadMode,
+        segment_bytes_max: u64,
+        reserved_bytes: u64,
+    ) -> Self {
+        let Resumed { journal, end, .. } = resumed;
+        let contents = Contents::of(&resumed.entries, end, journal.synced_bytes);
+        let map = match mode {
+            ReadMode::Mmap => Map::reserve(resumed.data.file(), reserved_bytes.max(end)).ok(),
+            ReadMode::Pread => None,
+        };
+        let pending = resumed.entries.get(journal.entries.len()..);
+        let pending = pending.unwrap_or_default().to_vec();
+        let active = Active::for_writer(resumed.id, resumed.data, map, contents);
+        Self {
+            active: Arc::new(active),
+            segment_bytes_max,
+            buffer: AppendBuffer::with_capacity(0),
+            buffer_base: end,
+            end,
+            journal: JournalWriter {
+                file: resumed.journal_file,
+                written_bytes: journal.valid_bytes,
+                chain: journal.chain,
+                covered_bytes: journal.covered_bytes,
+                pending,
+            },
+        }
+    }
+
+    pub(crate) const fn active(&self) -> &Arc<Active> {
+        &self.active
+    }
+
+    /// End of the last record that was acknowledged, flushed or not.
+    pub(crate) const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether a record of this content length belongs into this segment. The first always does.
+    pub(crate) fn has_room_for(&self, content_bytes: u64) -> bool {
+        let record_bytes = content_bytes.saturating_add(record::HEADER_BYTES);
+        self.end == 0 || self.end.saturating_add(record_bytes) <= self.segment_bytes_max
+    }
+
+    /// Appends one record. On an error nothing is appended, and what was acknowledged before is
+    /// still there, in the file or in the buffer, to be written when the cause is gone.
+    pub(crate) fn append(&mut self, hashed: &Hashed<'_>) -> Result<()> {
+        let content = hashed.content();
+        let len = u32::try_from(content.len()).map_err(|_| Error::TooLarge {
+            bytes: content.len() as u64,
+        })?;
+        let header = record::header(len);
+        if !self.buffer.append([&header, content]) {
+            self.flush()?;
+            if header.len() + content.len() <= BUFFER_BYTES {
+                self.renew_buffer(self.end, BUFFER_BYTES);
+                self.buffer.append([&header, content]);
+            } else {
+                self.write_directly(&header, content)?;
+            }
+        }
+        let entry = Entry {
+            digest: *hashed.digest(),
+            offset: self.end + record::HEADER_BYTES,
+            len,
+        };
+        self.end = entry.offset + u64::from(len);
+        self.active.publish(&entry);
+        self.journal.pending.push(entry);
+        Ok(())
+    }
+
+    /// Writes a record that is too large for the buffer, which has been flushed.
+    fn write_directly(&mut self, header: &[u8], content: &[u8]) -> Result<()> {
+        let file = self.active.writable()?;
+        let content_begin = self.end + header.len() as u64;
+        file.write_all_at(header, self.end)
+            .and_then(|()| file.write_all_at(content, content_begin))
+            .or_else(|error| self.roll_back(error))?;
+        let end = content_begin + content.len() as u64;
+        self.active.set_flushed(end);
+        self.renew_buffer(end, 0);
+        Ok(())
+    }
+
+    /// Writes what is buffered, and then the journal.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        let flushed = self.active.flushed_bytes();
+        let begin = usize::try_from(flushed.saturating_sub(self.buffer_base)).unwrap_or(usize::MAX);
+        let unflushed = self.buffer.len().saturating_sub(begin);
+        if unflushed > 0 {
+            let shared = self.buffer.shared();
+            let bytes = shared.slice(begin, unflushed).unwrap_or_default();
+            let file = self.active.writable()?;
+            file.write_all_at(bytes, flushed)
+                .or_else(|error| self.roll_back(error))?;
+            self.active.set_flushed(self.end);
+        }
+        self.journal.write_pending(self.end);
+        Ok(())
+    }
+
+    /// Cuts off what a failed write may have left behind the last good record.
+    fn roll_back(&self, error: Error) -> Result<()> {
+        // A cut that fails makes the directory refuse all further writes.
+        let _ = self.active.writable()?.cut(self.active.flushed_bytes());
+        Err(error)
+    }
+
+    fn renew_buffer(&mut self, base: u64, capacity: usize) {
+        self.buffer = AppendBuffer::with_capacity(capacity);
+        self.buffer_base = base;
+        self.active
+            .set_buffer(base, Arc::clone(self.buffer.shared()));
+    }
+
+    /// Notes in the journal that the data file is durable up to `bytes`.
+    pub(crate) fn mark_synced(&mut self, bytes: u64) {
+        self.journal.write_sync_mark(bytes);
+    }
+}
+
+/// What recovery hands over for a segment that is to be appended to.
+pub(crate) struct Resumed {
+    pub(crate) id: u32,
+    pub(crate) data: WritableFile,
+    pub(crate) journal_file: WritableFile,
+    /// What the journal on disk says; its entries are the first of `entries`.
+    pub(crate) journal: Journal,
+    /// All records in file order.
+    pub(crate) entries: Vec<Entry>,
+    /// Where the last of them ends.
+    pub(crate) end: u64,
+}

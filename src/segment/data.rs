@@ -1,0 +1,109 @@
+//! The data file of a sealed segment, opened for reading.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use crate::dir::{Dir, FileKind, read_exact_at, require_regular_file};
+use crate::error::{Error, Result};
+use crate::mmap::Map;
+use crate::options::ReadMode;
+
+/// Shared by the segment sets that hold it and by every object that was read from it. Once it is
+/// retired, the last of them to go removes the files.
+#[derive(Debug)]
+pub(crate) struct Data {
+    id: u32,
+    path: PathBuf,
+    len: u64,
+    source: Source,
+    retired: OnceLock<Dir>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// The file descriptor is closed: a store of many segments does not use them up.
+    Map(Map),
+    File(File),
+    /// Let go of before the file is removed, which Windows asks for.
+    Closed,
+}
+
+impl Data {
+    /// Opens what the file holds now, at most `len_max` bytes of it. Falls back to positional reads
+    /// where the system refuses another mapping.
+    pub(crate) fn open(dir: &Dir, id: u32, mode: ReadMode, len_max: u64) -> Result<Self> {
+        let path = dir.segment_path(id, FileKind::Data);
+        let len = require_regular_file(&path)?.len().min(len_max);
+        let file = File::open(&path).map_err(Error::io(&path))?;
+        let source = match mode {
+            ReadMode::Mmap => Map::of_file(&file, len).map_or(Source::File(file), Source::Map),
+            ReadMode::Pread => Source::File(file),
+        };
+        Ok(Self {
+            id,
+            path,
+            len,
+            source,
+            retired: OnceLock::new(),
+        })
+    }
+
+    pub(crate) const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Length in bytes.
+    pub(crate) const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The bytes at `offset` without a copy, if all of them are there and the file is mapped.
+    #[inline]
+    pub(crate) fn mapped(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        match &self.source {
+            Source::Map(map) => map.slice(offset, len),
+            Source::File(_) | Source::Closed => None,
+        }
+    }
+
+    /// The bytes at `offset`, or `None` if not all of them are there.
+    pub(crate) fn read(&self, offset: u64, len: usize) -> Result<Option<Cow<'_, [u8]>>> {
+        match &self.source {
+            Source::Map(map) => Ok(map.slice(offset, len).map(Cow::Borrowed)),
+            Source::File(file) => {
+                let end = offset.checked_add(len as u64);
+                if end.is_none_or(|end| end > self.len) {
+                    return Ok(None);
+                }
+                let mut buffer = vec![0; len];
+                read_exact_at(file, &mut buffer, offset).map_err(Error::io(&self.path))?;
+                Ok(Some(Cow::Owned(buffer)))
+            }
+            Source::Closed => Ok(None),
+        }
+    }
+
+    /// All bytes; a copy where the file is not mapped.
+    pub(crate) fn read_all(&self) -> Result<Cow<'_, [u8]>> {
+        let len = usize::try_from(self.len).map_err(std::io::Error::other);
+        let all = self.read(0, len.map_err(Error::io(&self.path))?)?;
+        Ok(all.unwrap_or_default())
+    }
+
+    /// From here on the files go when the last reader does.
+    pub(crate) fn retire(&self, dir: &Dir) {
+        let _ = self.retired.set(dir.clone());
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        if let Some(dir) = self.retired.take() {
+            self.source = Source::Closed;
+            // The manifest says that it is retired, so what fails here is done at the next opening.
+            let _ = dir.remove_segment(self.id);
+        }
+    }
+}

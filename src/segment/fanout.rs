@@ -1,0 +1,96 @@
+//! A table over a sorted sidecar that narrows a lookup to a few entries.
+
+use std::ops::Range;
+
+use crate::digest::Digest;
+use crate::format::Index;
+
+/// For each value of a digest's leading bits, the position of the first entry that has it or a
+/// greater one. Two to four entries share a bucket on average, which costs 1 to 2 bytes of heap an
+/// object; a bucket that somebody filled on purpose is searched in logarithmic time.
+#[derive(Debug)]
+pub(crate) struct Fanout {
+    starts: Box<[u32]>,
+    bucket_bits: u32,
+}
+
+impl Fanout {
+    /// Reads the first bytes of every entry of a sorted index.
+    pub(crate) fn new<D: AsRef<[u8]>>(index: &Index<D>) -> Self {
+        let buckets = index.len().div_ceil(4).next_power_of_two();
+        let bucket_bits = buckets.trailing_zeros();
+        let mut starts = Vec::with_capacity(buckets + 1);
+        for (position, entry) in index.entries().enumerate() {
+            let bucket = bucket(&entry.digest, bucket_bits);
+            while starts.len() <= bucket {
+                starts.push(u32::try_from(position).unwrap_or(u32::MAX));
+            }
+        }
+        starts.resize(buckets + 1, u32::try_from(index.len()).unwrap_or(u32::MAX));
+        Self {
+            starts: starts.into_boxed_slice(),
+            bucket_bits,
+        }
+    }
+
+    /// The positions at which `digest` can be.
+    #[inline]
+    pub(crate) fn range(&self, digest: &Digest) -> Range<usize> {
+        let bucket = bucket(digest, self.bucket_bits);
+        match self.starts.get(bucket..) {
+            Some([start, end, ..]) => *start as usize..*end as usize,
+            _ => 0..0,
+        }
+    }
+}
+
+fn bucket(digest: &Digest, bits: u32) -> usize {
+    let [a, b, c, d, e, f, g, h, ..] = *digest.as_bytes();
+    let leading = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let bucket = leading.checked_shr(u64::BITS - bits).unwrap_or(0);
+    usize::try_from(bucket).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Entry;
+
+    fn index_of(digests: impl Iterator<Item = Digest>) -> Index<Vec<u8>> {
+        let mut entries: Vec<Entry> = digests
+            .map(|digest| Entry {
+                digest,
+                offset: 4,
+                len: 0,
+            })
+            .collect();
+        Index::build(&mut entries)
+    }
+
+    #[test]
+    fn every_entry_lies_in_its_range() {
+        for count in [0, 1, 2, 3, 4, 5, 8, 9, 1000, 4096] {
+            let index = index_of((0..count).map(|i: u32| Digest::of(&i.to_le_bytes())));
+            let fanout = Fanout::new(&index);
+            for (position, entry) in index.entries().enumerate() {
+                assert!(fanout.range(&entry.digest).contains(&position), "{count}");
+            }
+        }
+    }
+
+    #[test]
+    fn digests_with_the_same_leading_bits_are_found() {
+        let ground = |i: u16| {
+            let mut bytes = [0xff; 32];
+            bytes[30..].copy_from_slice(&i.to_be_bytes());
+            Digest::from(bytes)
+        };
+        let index = index_of((0..1000).map(ground));
+        let fanout = Fanout::new(&index);
+        for i in 0..1000 {
+            let range = fanout.range(&ground(i));
+            assert_eq!(index.find_in(range, &ground(i)).count(), 1);
+        }
+        assert_eq!(fanout.range(&Digest::from([0; 32])), 0..0);
+    }
+}

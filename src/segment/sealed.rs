@@ -1,0 +1,290 @@
+//! A sealed segment: data and sidecar, both as they are on disk.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::fanout::Fanout;
+use super::{Data, hash_records};
+use crate::digest::{DIGEST_BYTES, Digest};
+use crate::dir::{Dir, FileKind, read_exact_at, require_regular_file};
+use crate::error::{Error, Result};
+use crate::format::{Entry, FormatError, Index, Records, SealedSegment, record};
+use crate::mmap::Map;
+use crate::options::ReadMode;
+
+/// The bytes of a sidecar.
+#[derive(Debug)]
+pub(crate) enum SidecarBytes {
+    Map(Map),
+    Heap(Vec<u8>),
+}
+
+impl AsRef<[u8]> for SidecarBytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Map(map) => map.bytes(),
+            Self::Heap(bytes) => bytes,
+        }
+    }
+}
+
+/// An immutable segment. Costs no heap an object but for the [`Fanout`], which is made together
+/// with the check of the whole sidecar when the segment is first asked for something.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    data: Arc<Data>,
+    dir: Dir,
+    mode: ReadMode,
+    binding: SealedSegment,
+    checked: OnceLock<CheckedIndex>,
+    /// Held while the sidecar is checked, so that it is done once.
+    checking: Mutex<()>,
+}
+
+/// An index that was checked as a whole, or rebuilt.
+#[derive(Debug)]
+pub(crate) struct CheckedIndex {
+    index: Index<SidecarBytes>,
+    fanout: Fanout,
+    /// Why the index may lack objects, where that is so.
+    doubt: Option<String>,
+    /// Why it had to be rebuilt from the data, where that is so.
+    pub(crate) rebuilt: Option<FormatError>,
+}
+
+impl CheckedIndex {
+    fn new(index: Index<SidecarBytes>) -> Self {
+        Self {
+            fanout: Fanout::new(&index),
+            index,
+            doubt: None,
+            rebuilt: None,
+        }
+    }
+}
+
+impl Sealed {
+    /// A segment whose sidecar on disk has the length and checksum of `binding`, as
+    /// [`sidecar_fits`] has seen or the caller has just written.
+    pub(crate) fn open(dir: &Dir, id: u32, mode: ReadMode, binding: SealedSegment) -> Result<Self> {
+        Ok(Self {
+            data: Arc::new(Data::open(dir, id, mode, binding.data_bytes)?),
+            dir: dir.clone(),
+            mode,
+            binding,
+            checked: OnceLock::new(),
+            checking: Mutex::new(()),
+        })
+    }
+
+    /// A segment whose index the caller has made from the data just now.
+    pub(crate) fn with_index(
+        dir: &Dir,
+        id: u32,
+        mode: ReadMode,
+        data_bytes: u64,
+        index: Index<Vec<u8>>,
+    ) -> Result<Self> {
+        let sealed = Self::open(dir, id, mode, binding_of(&index, data_bytes))?;
+        let checked = match open_sidecar(dir, id, mode).map(Index::parse_unchecked) {
+            Ok(Ok(mapped)) => CheckedIndex::new(mapped),
+            _ => CheckedIndex::new(index.map_bytes(SidecarBytes::Heap)),
+        };
+        let _ = sealed.checked.set(checked);
+        Ok(sealed)
+    }
+
+    /// A segment without a sidecar on disk, as a reader that must not write one sees it.
+    pub(crate) fn in_memory(data: Data, dir: &Dir, mode: ReadMode, index: Index<Vec<u8>>) -> Self {
+        let binding = binding_of(&index, data.len());
+        let checked = CheckedIndex::new(index.map_bytes(SidecarBytes::Heap));
+        Self {
+            data: Arc::new(data),
+            dir: dir.clone(),
+            mode,
+            binding,
+            checked: OnceLock::from(checked),
+            checking: Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.data.id()
+    }
+
+    pub(crate) const fn data(&self) -> &Arc<Data> {
+        &self.data
+    }
+
+    pub(crate) const fn binding(&self) -> &SealedSegment {
+        &self.binding
+    }
+
+    /// Content of all records, in bytes.
+    pub(crate) fn content_bytes(&self) -> u64 {
+        let headers = record::HEADER_BYTES * u64::from(self.binding.objects);
+        self.binding.data_bytes.saturating_sub(headers)
+    }
+
+    /// Length of the sidecar in bytes.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        Index::<&[u8]>::encoded_bytes(self.binding.objects).unwrap_or(u64::MAX)
+    }
+
+    /// The entries with this digest.
+    ///
+    /// Fails where there is none and the index had to be rebuilt from data that does not give back
+    /// all that the manifest says was there: the object may have been one of the damaged ones.
+    #[inline]
+    pub(crate) fn find(&self, digest: &Digest) -> Result<impl Iterator<Item = Entry> + '_> {
+        let checked = self.checked()?;
+        let range = checked.fanout.range(digest);
+        let mut entries = checked.index.find_in(range, digest).peekable();
+        match &checked.doubt {
+            Some(reason) if entries.peek().is_none() => Err(Error::CorruptIndex {
+                segment: self.id(),
+                reason: reason.clone(),
+            }),
+            _ => Ok(entries),
+        }
+    }
+
+    /// The index. Its entries are sorted.
+    pub(crate) fn index(&self) -> Result<&Index<SidecarBytes>> {
+        Ok(&self.checked()?.index)
+    }
+
+    /// Why the index may lack objects, where that is so.
+    pub(crate) fn doubt(&self) -> Result<Option<&str>> {
+        Ok(self.checked()?.doubt.as_deref())
+    }
+
+    /// The index with what was found out about it; checks the sidecar the first time.
+    #[inline]
+    pub(crate) fn checked(&self) -> Result<&CheckedIndex> {
+        match self.checked.get() {
+            Some(checked) => Ok(checked),
+            None => self.check_now(),
+        }
+    }
+
+    #[cold]
+    fn check_now(&self) -> Result<&CheckedIndex> {
+        // The lock guards no data that a panic could leave half changed.
+        let guard = self.checking.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.checked.get().is_none() {
+            let bytes = open_sidecar(&self.dir, self.id(), self.mode);
+            let checked = match bytes {
+                Ok(bytes) => match check(bytes, &self.binding) {
+                    Ok(index) => CheckedIndex::new(index),
+                    Err(error) => self.rebuild(error)?,
+                },
+                Err(error) if error.is_not_found() => self.rebuild(FormatError::Length)?,
+                Err(error) => return Err(error),
+            };
+            let _ = self.checked.set(checked);
+        }
+        drop(guard);
+        self.checked.get().ok_or_else(|| Error::CorruptIndex {
+            segment: self.id(),
+            reason: "it could not be checked".to_owned(),
+        })
+    }
+
+    fn rebuild(&self, reason: FormatError) -> Result<CheckedIndex> {
+        let rebuilt = rebuild_index(&self.data, Some(&self.binding))?;
+        Ok(CheckedIndex {
+            doubt: rebuilt.doubt,
+            rebuilt: Some(reason),
+            ..CheckedIndex::new(rebuilt.index.map_bytes(SidecarBytes::Heap))
+        })
+    }
+}
+
+/// What the manifest is to say of a segment with this index.
+pub(crate) fn binding_of<D: AsRef<[u8]>>(index: &Index<D>, data_bytes: u64) -> SealedSegment {
+    SealedSegment {
+        data_bytes,
+        // The parser limits the count to `u32`.
+        objects: u32::try_from(index.len()).unwrap_or(u32::MAX),
+        sidecar_checksum: index.checksum(),
+    }
+}
+
+/// Whether the sidecar on disk has the length and the checksum that the manifest binds the segment
+/// to. Reads 32 bytes. What lies before them is checked when the segment is first used.
+pub(crate) fn sidecar_fits(dir: &Dir, id: u32, binding: &SealedSegment) -> Result<bool> {
+    let path = dir.segment_path(id, FileKind::Sidecar);
+    let len = match require_regular_file(&path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.is_not_found() => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if Index::<&[u8]>::encoded_bytes(binding.objects) != Some(len) {
+        return Ok(false);
+    }
+    let file = File::open(&path).map_err(Error::io(&path))?;
+    let mut checksum = [0; DIGEST_BYTES];
+    read_exact_at(&file, &mut checksum, len - DIGEST_BYTES as u64).map_err(Error::io(&path))?;
+    Ok(Digest::from(checksum) == binding.sidecar_checksum)
+}
+
+/// Opens the bytes of a sidecar, mapped where they may be.
+pub(crate) fn open_sidecar(dir: &Dir, id: u32, mode: ReadMode) -> Result<SidecarBytes> {
+    let path = dir.segment_path(id, FileKind::Sidecar);
+    let len = require_regular_file(&path)?.len();
+    if mode == ReadMode::Mmap {
+        let file = File::open(&path).map_err(Error::io(&path))?;
+        if let Ok(map) = Map::of_file(&file, len) {
+            return Ok(SidecarBytes::Map(map));
+        }
+    }
+    read_sidecar(&path)
+}
+
+fn read_sidecar(path: &Path) -> Result<SidecarBytes> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    Ok(SidecarBytes::Heap(bytes))
+}
+
+/// Checks a whole sidecar against what the manifest says of it. What passes was written by us, for
+/// this data, so its entries tile the data and are sorted.
+fn check(
+    bytes: SidecarBytes,
+    binding: &SealedSegment,
+) -> std::result::Result<Index<SidecarBytes>, FormatError> {
+    let index = Index::parse(bytes)?;
+    if index.checksum() != binding.sidecar_checksum || !index.is_sorted() {
+        return Err(FormatError::Checksum);
+    }
+    Ok(index)
+}
+
+/// An index made from the data alone.
+pub(crate) struct RebuiltIndex {
+    pub(crate) index: Index<Vec<u8>>,
+    /// Why objects may be missing from it.
+    pub(crate) doubt: Option<String>,
+}
+
+/// Reads all records and hashes them. With a binding, the result is known to be complete if it is,
+/// to the bit, the sidecar that was written when the segment was sealed.
+pub(crate) fn rebuild_index(data: &Data, binding: Option<&SealedSegment>) -> Result<RebuiltIndex> {
+    let bytes = data.read_all()?;
+    let mut records = Records::new(&bytes);
+    let whole: Vec<_> = records.by_ref().collect();
+    let whole_bytes = records.position() as u64;
+    let mut entries = hash_records(&whole);
+    let index = Index::build(&mut entries);
+    let doubt = match binding {
+        Some(binding) if index.checksum() != binding.sidecar_checksum => {
+            Some("it is not the one that was written, and neither is the data".to_owned())
+        }
+        None if whole_bytes != data.len() => {
+            Some(format!("the data is unreadable from byte {whole_bytes} on"))
+        }
+        _ => None,
+    };
+    Ok(RebuiltIndex { index, doubt })
+}

@@ -1,0 +1,315 @@
+//! Compacting: what surrounds the copying of `compaction.rs`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+
+use super::phase::{Closing, Phase, Pins};
+use super::write::Writer;
+use super::{Inner, Store};
+use crate::compaction::{self, CompactionStats, Output, Prepared};
+use crate::digest::{Digest, Hashed};
+use crate::error::{Error, Result};
+use crate::segment::Sealed;
+
+impl Store {
+    /// Begins a compaction: everything that is put from here on stays, also what was put before and
+    /// is put again.
+    ///
+    /// Compute the set of live objects after this, then [`finish`](Compaction::finish). Puts, reads
+    /// and syncs go on all the time. Dropping the [`Compaction`] ends it and changes nothing.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let store = sealstone::Store::open(folder.path())?;
+    /// let live = store.put(b"live")?;
+    /// let dead = store.put(b"dead")?;
+    ///
+    /// let compaction = store.begin_compaction()?;
+    /// let new = store.put(b"put after the beginning")?;
+    /// let stats = compaction.finish(|digest| *digest == live)?;
+    ///
+    /// assert_eq!((stats.live_objects, stats.dropped_objects), (1, 1));
+    /// assert!(store.contains(&live)? && store.contains(&new)?);
+    /// assert!(!store.contains(&dead)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CompactionRunning`], [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Io`].
+    pub fn begin_compaction(&self) -> Result<Compaction> {
+        let inner = self.inner();
+        let writer = inner.writer()?;
+        inner.dir.check_writable()?;
+        let pins = inner.begin_pinning(writer)?;
+        // From here on dropping it ends the phase.
+        let mut compaction = Compaction {
+            store: self.clone(),
+            pins,
+            inputs: Vec::new(),
+        };
+        inner.seal_rolled()?;
+        let set = inner.set.load_full();
+        let inputs = set.sealed().iter();
+        let inputs = inputs.filter(|sealed| compaction.pins.inputs().contains(&sealed.id()));
+        compaction.inputs = inputs.cloned().collect();
+        Ok(compaction)
+    }
+
+    /// Begins and finishes a compaction. For an application whose set of live objects cannot change
+    /// while it is computed and handed over; others use
+    /// [`begin_compaction`](Self::begin_compaction).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`begin_compaction`](Self::begin_compaction) and [`Compaction::finish`].
+    pub fn compact(&self, keep: impl Fn(&Digest) -> bool + Sync) -> Result<CompactionStats> {
+        self.begin_compaction()?.finish(keep)
+    }
+}
+
+/// A compaction that has begun. See [`Store::begin_compaction`].
+pub struct Compaction {
+    store: Store,
+    pins: Arc<Pins>,
+    inputs: Vec<Arc<Sealed>>,
+}
+
+impl Compaction {
+    /// What [`finish`](Self::finish) would do. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CorruptIndex`], [`Error::Io`].
+    pub fn plan(&self, keep: impl Fn(&Digest) -> bool + Sync) -> Result<CompactionStats> {
+        Ok(self.prepare(&keep)?.stats())
+    }
+
+    /// As [`plan`](Self::plan), for a list of the live objects.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`plan`](Self::plan).
+    pub fn plan_list(&self, live: &[Digest]) -> Result<CompactionStats> {
+        let live = LiveList::new(live);
+        let mut stats = self.plan(|digest| live.contains(digest))?;
+        stats.live_missing = live.missing(&self.store)?;
+        Ok(stats)
+    }
+
+    /// Keeps the objects for which `keep` is true, and what was put since the compaction began, and
+    /// drops the others. `keep` is asked once for each object, from several threads.
+    ///
+    /// Segments without a dead object stay as they are; the live objects of the others are copied
+    /// in file order, in parallel, each verified. Everything is durable before the one rename that
+    /// commits. Readers of the old segments keep them; their files go with the last reader.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] names a live object that does not verify in any copy; the store is then as
+    /// it was. So it is after [`Error::CorruptIndex`], [`Error::SegmentIdsExhausted`] and
+    /// [`Error::Io`], for instance when the disk has no room for the copies. After a failure in the
+    /// commit itself every further write is [`Error::Poisoned`], and the next opening finds the old
+    /// set or the new one.
+    pub fn finish(self, keep: impl Fn(&Digest) -> bool + Sync) -> Result<CompactionStats> {
+        let prepared = self.prepare(&keep)?;
+        let stats = prepared.stats();
+        if !prepared.plan.replaced.is_empty() {
+            self.replace(&prepared)?;
+        }
+        #[cfg(feature = "tracing")]
+        tracing::info!(?stats, "compacted");
+        Ok(stats)
+    }
+
+    /// As [`finish`](Self::finish), for a list of the live objects. Those in the list that the store
+    /// does not hold are counted in [`CompactionStats::live_missing`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`finish`](Self::finish).
+    pub fn finish_list(self, live: &[Digest]) -> Result<CompactionStats> {
+        let live = LiveList::new(live);
+        let missing = live.missing(&self.store)?;
+        let mut stats = self.finish(|digest| live.contains(digest))?;
+        stats.live_missing = missing;
+        Ok(stats)
+    }
+
+    fn prepare(&self, keep: &(impl Fn(&Digest) -> bool + Sync)) -> Result<Prepared> {
+        let keep = |digest: &Digest| keep(digest) || self.pins.contains(digest);
+        let segment_bytes_max = self.store.inner().options.segment_bytes_max;
+        compaction::prepare(self.inputs.clone(), segment_bytes_max, &keep)
+    }
+
+    fn replace(&self, prepared: &Prepared) -> Result<()> {
+        let inner = self.store.inner();
+        let writer = inner.writer()?;
+        let ids: Result<Vec<u32>> = prepared
+            .plan
+            .outputs
+            .iter()
+            .map(|_| writer.take_id())
+            .collect();
+        let outputs = prepared.copy(&inner.dir, &ids?, &inner.set.load())?;
+        let committed = self.close_and_commit(inner, writer, prepared, &outputs);
+        if committed.is_err() {
+            // If the commit may have happened, the directory refuses this.
+            for output in &outputs {
+                output.discard(&inner.dir);
+            }
+        }
+        committed
+    }
+
+    fn close_and_commit(
+        &self,
+        inner: &Inner,
+        writer: &Writer,
+        prepared: &Prepared,
+        outputs: &[Output],
+    ) -> Result<()> {
+        let replaced = prepared
+            .plan
+            .replaced
+            .iter()
+            .map(|&input| prepared.inputs[input].id());
+        let closing = Arc::new(Closing {
+            replaced: replaced.collect(),
+            outputs: outputs.iter().map(|output| output.index.clone()).collect(),
+        });
+        writer.set_phase(Phase::Closing(Arc::clone(&closing)));
+        // No further pin can come, and no put is under way that relies on one.
+        self.append_stragglers(inner, writer, &closing)?;
+        inner.sync()?;
+        inner.commit_compaction(writer, &closing.replaced, outputs)?;
+        for &input in &prepared.plan.replaced {
+            prepared.inputs[input].data().retire(&inner.dir);
+        }
+        Ok(())
+    }
+
+    /// Appends what was pinned after the live objects had been marked.
+    fn append_stragglers(&self, inner: &Inner, writer: &Writer, closing: &Closing) -> Result<()> {
+        let set = inner.set.load_full();
+        for digest in self.pins.to_vec() {
+            let goes = |id: u32| closing.replaced.contains(&id);
+            let stays = closing.will_hold(&digest) || set.is_held_outside(&digest, &goes)?;
+            if stays {
+                continue;
+            }
+            if let Some(object) = set.get(&digest)? {
+                let hashed = Hashed::check(digest, &object)?;
+                inner.append(writer, &mut writer.lock_appender(), &hashed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Compaction {
+    fn drop(&mut self) {
+        if let Ok(writer) = self.store.inner().writer() {
+            writer.set_phase(Phase::Idle);
+        }
+    }
+}
+
+impl fmt::Debug for Compaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compaction")
+            .field("store", &self.store)
+            .field("segments", &self.inputs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Starts to pin, at a moment when no put is under way, and rolls, so that nothing is appended
+    /// to an input any more.
+    fn begin_pinning(&self, writer: &Writer) -> Result<Arc<Pins>> {
+        let mut phase = writer.phase.write().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*phase, Phase::Idle) {
+            return Err(Error::CompactionRunning);
+        }
+        let mut appender = writer.lock_appender();
+        if appender.end() > 0 {
+            self.roll(writer, &mut appender, 0)?;
+        }
+        let set = self.set.load();
+        let sealed = set.sealed().iter().map(|sealed| sealed.id());
+        let unsealed = set.unsealed().iter().map(|active| active.id());
+        let mut inputs: BTreeSet<u32> = sealed.chain(unsealed).collect();
+        inputs.remove(&appender.active().id());
+        let pins = Arc::new(Pins::new(inputs));
+        *phase = Phase::Pinning(Arc::clone(&pins));
+        Ok(pins)
+    }
+
+    /// The commit. The manifest first lists the new segments as retired, so that a crash before the
+    /// second manifest leaves nothing behind that could be taken for data.
+    fn commit_compaction(
+        &self,
+        writer: &Writer,
+        replaced: &BTreeSet<u32>,
+        outputs: &[Output],
+    ) -> Result<()> {
+        let dir = &self.dir;
+        let mut ledger = writer.lock_ledger();
+        ledger.commit(dir, |manifest| {
+            manifest.next_id = writer.next_id();
+            manifest
+                .retired
+                .extend(outputs.iter().map(|output| output.id));
+        })?;
+        for output in outputs {
+            output.rename_into_place(dir)?;
+        }
+        dir.sync()?;
+        let mode = self.options.read_mode;
+        let opened: Vec<Arc<Sealed>> = outputs
+            .iter()
+            .map(|output| {
+                let index = output.index.clone();
+                Sealed::with_index(dir, output.id, mode, output.binding.data_bytes, index)
+            })
+            .map(|sealed| sealed.map(Arc::new))
+            .collect::<Result<_>>()?;
+        ledger.commit(dir, |manifest| {
+            for id in replaced {
+                manifest.sealed.remove(id);
+                manifest.retired.insert(*id);
+            }
+            for output in outputs {
+                manifest.retired.remove(&output.id);
+                manifest.sealed.insert(output.id, output.binding);
+            }
+            manifest.active = self.newest_unsealed();
+        })?;
+        self.set.rcu(|set| set.with_replaced(replaced, &opened));
+        Ok(())
+    }
+}
+
+/// A list of live objects as a set.
+struct LiveList(Vec<Digest>);
+
+impl LiveList {
+    fn new(live: &[Digest]) -> Self {
+        let mut live = live.to_vec();
+        live.sort_unstable();
+        live.dedup();
+        Self(live)
+    }
+
+    fn contains(&self, digest: &Digest) -> bool {
+        self.0.binary_search(digest).is_ok()
+    }
+
+    fn missing(&self, store: &Store) -> Result<u64> {
+        self.0.iter().try_fold(0, |missing, digest| {
+            Ok(missing + u64::from(!store.contains(digest)?))
+        })
+    }
+}

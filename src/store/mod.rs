@@ -1,0 +1,401 @@
+//! The facade: opening, reading, and what does not belong to writing, sealing or compacting.
+
+mod compact;
+mod phase;
+mod seal;
+mod stats;
+mod write;
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+
+pub use compact::Compaction;
+pub use stats::{SegmentState, SegmentStats, StoreStats};
+
+use crate::digest::{DIGEST_BYTES, Digest};
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::object::Object;
+use crate::options::Options;
+use crate::recovery::reader::Reader;
+use crate::recovery::{self, RecoveryReport, UNSEALED_OBJECTS_MAX};
+use crate::scan::{Digests, Objects};
+use crate::segment_set::SegmentSet;
+use crate::verify::{self, VerifyProgress, VerifyReport};
+use seal::Ledger;
+use write::Writer;
+
+/// A content-addressed object store in a folder.
+///
+/// Clones are handles to the same open store. It is `Send` and `Sync`: any number of threads may
+/// read and write at once, and no reader ever waits for a writer. The last handle to be dropped
+/// flushes, syncs and unlocks; [`close`](Self::close) does so too and reports errors.
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// use sealstone::Store;
+///
+/// let store = Store::open(folder.path())?;
+/// let digest = store.put(b"content")?;
+/// store.sync()?;
+/// assert_eq!(store.get(&digest)?.as_deref(), Some(&b"content"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    handle: Arc<Handle>,
+}
+
+/// Dropped with the last clone of a [`Store`].
+struct Handle {
+    inner: Arc<Inner>,
+    sealer: Option<Sealer>,
+}
+
+/// The background thread that seals.
+struct Sealer {
+    wake: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// What the store and its background thread share.
+struct Inner {
+    root: PathBuf,
+    dir: Dir,
+    options: Options,
+    set: ArcSwap<SegmentSet>,
+    access: Access,
+    report: RecoveryReport,
+}
+
+enum Access {
+    Writer(Box<Writer>),
+    Reader(Mutex<Reader>),
+}
+
+impl Store {
+    /// Opens the store in the folder `root` for reading and writing, and creates it if there is
+    /// none. [`Options`] has other ways.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Options::open`].
+    pub fn open(root: impl AsRef<Path>) -> Result<Self> {
+        Self::options().open(root)
+    }
+
+    /// The default [`Options`].
+    #[must_use]
+    pub fn options() -> Options {
+        Options::new()
+    }
+
+    pub(crate) fn open_with(root: &Path, options: &Options) -> Result<Self> {
+        let operations = Arc::clone(&options.operations);
+        let dir = Dir::new(root, operations, options.fast_fsync);
+        let exists = dir.exists()?;
+        if !exists && (options.read_only || !options.create) {
+            return Err(Error::NoStore {
+                path: root.to_owned(),
+            });
+        }
+        let open = if options.read_only {
+            Self::open_reader
+        } else {
+            Self::open_writer
+        };
+        open(root, dir, options.clone())
+    }
+
+    fn open_reader(root: &Path, dir: Dir, options: Options) -> Result<Self> {
+        let mut reader = Reader::default();
+        let (set, report) = reader.load(&dir, &options, &SegmentSet::default())?;
+        Ok(Self {
+            handle: Arc::new(Handle {
+                inner: Arc::new(Inner {
+                    root: root.to_owned(),
+                    dir,
+                    options,
+                    set: ArcSwap::from_pointee(set),
+                    access: Access::Reader(Mutex::new(reader)),
+                    report,
+                }),
+                sealer: None,
+            }),
+        })
+    }
+
+    fn open_writer(root: &Path, dir: Dir, options: Options) -> Result<Self> {
+        if !dir.exists()? || dir.read_manifest()?.is_none() {
+            dir.create_all()?;
+        }
+        let lock = dir.lock()?;
+        let opened = recovery::open_writer(&dir, &options)?;
+        let ledger = Ledger::new(opened.manifest);
+        let (wake, woken) = std::sync::mpsc::channel();
+        let writer = Writer::new(opened.appender, ledger, wake.clone(), lock);
+        let inner = Arc::new(Inner {
+            root: root.to_owned(),
+            dir,
+            options,
+            set: ArcSwap::from_pointee(opened.set),
+            access: Access::Writer(Box::new(writer)),
+            report: opened.report,
+        });
+        let sealing = Arc::clone(&inner);
+        let thread = std::thread::Builder::new()
+            .name("sealstone-seal".to_owned())
+            .spawn(move || sealing.seal_when_woken(&woken))
+            .map_err(Error::io(root))?;
+        // Recovery may have left segments to be sealed.
+        let _ = wake.send(());
+        let sealer = Some(Sealer { wake, thread });
+        Ok(Self {
+            handle: Arc::new(Handle { inner, sealer }),
+        })
+    }
+
+    /// The folder that was opened.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.inner().root
+    }
+
+    /// Reads an object and checks it against its digest. `None` if the store does not hold it.
+    ///
+    /// Never waits for a writer. Costs a search in each segment's index, then one pass over the
+    /// content.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if every copy is damaged, [`Error::CorruptIndex`] if damage leaves it
+    /// unknown whether there is one, [`Error::Io`].
+    pub fn get(&self, digest: &Digest) -> Result<Option<Object>> {
+        self.inner().set.load().get(digest)
+    }
+
+    /// Reads several objects; the results are in the order of `digests`. One that fails does not
+    /// keep the others from being read.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let store = sealstone::Store::open(folder.path())?;
+    /// let digests = store.put_many(&["one", "two"])?;
+    /// let contents: Vec<Vec<u8>> = store
+    ///     .get_many(&digests)
+    ///     .into_iter()
+    ///     .filter_map(|result| result.transpose())
+    ///     .map(|object| object.map(|object| object.to_vec()))
+    ///     .collect::<Result<_, _>>()?;
+    /// assert_eq!(contents, [b"one", b"two"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn get_many(&self, digests: &[Digest]) -> Vec<Result<Option<Object>>> {
+        let set = self.inner().set.load();
+        digests.iter().map(|digest| set.get(digest)).collect()
+    }
+
+    /// Whether the store holds an object. Asks the indexes only; the content is not read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CorruptIndex`], [`Error::Io`].
+    pub fn contains(&self, digest: &Digest) -> Result<bool> {
+        self.inner().set.load().contains(digest)
+    }
+
+    /// The one object whose digest begins with these hexadecimal digits, if there is one.
+    ///
+    /// Logarithmic in sealed segments, linear in the objects that are not sealed yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AmbiguousPrefix`] with a few candidates if there are several;
+    /// [`Error::BadPrefix`] unless `prefix` has 1 to 64 hexadecimal digits.
+    pub fn find(&self, prefix: &str) -> Result<Option<Digest>> {
+        let bound = |fill: &str| {
+            let missing = (2 * DIGEST_BYTES).checked_sub(prefix.len())?;
+            let text = format!("{prefix}{}", fill.repeat(missing));
+            text.parse::<Digest>().ok().filter(|_| !prefix.is_empty())
+        };
+        let (Some(low), Some(high)) = (bound("0"), bound("f")) else {
+            return Err(Error::BadPrefix {
+                prefix: prefix.to_owned(),
+            });
+        };
+        self.inner().set.load().find_between(&low, &high, prefix)
+    }
+
+    /// Number of objects. One that was put again to repair a damaged copy counts twice until a
+    /// compaction. Constant for each segment.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.inner().set.load().objects()
+    }
+
+    /// Whether there is no object.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All objects that are in the store now, in the order of the files, each once and verified.
+    /// What is put or compacted later changes nothing for the iterator. Holds 4 bytes of heap for
+    /// each object of one segment.
+    #[must_use]
+    pub fn iter(&self) -> Objects {
+        Objects::new(self.inner().set.load_full())
+    }
+
+    /// As [`iter`](Self::iter), without reading any content.
+    #[must_use]
+    pub fn digests(&self) -> Digests {
+        Digests::new(self.inner().set.load_full())
+    }
+
+    /// What was repaired when this handle was opened.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.inner().report
+    }
+
+    /// Reads and checks everything: each record against its digest, each sidecar against its data,
+    /// the manifest. Runs on all cores, beside readers and writers; sees what was there when it
+    /// began.
+    ///
+    /// `progress` is called often, from several threads; returning [`ControlFlow::Break`] ends the
+    /// check early. A writer writes a damaged sidecar anew where its data proves what it was.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let store = sealstone::Store::open(folder.path())?;
+    /// use std::ops::ControlFlow;
+    ///
+    /// let report = store.verify(|progress| {
+    ///     eprintln!("{} of {} bytes", progress.bytes_done, progress.bytes_total);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert!(report.is_clean());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]. Damage is not an error but in the report.
+    pub fn verify(
+        &self,
+        progress: impl Fn(&VerifyProgress) -> ControlFlow<()> + Sync,
+    ) -> Result<VerifyReport> {
+        let inner = self.inner();
+        let set = inner.set.load_full();
+        let report = verify::verify(&set, &inner.dir, inner.options.read_mode, progress)?;
+        if let Access::Writer(writer) = &inner.access {
+            inner.rewrite_damaged_sidecars(writer, &set)?;
+        }
+        Ok(report)
+    }
+
+    /// Number of objects and size of files, for each segment and over all.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        stats::stats(&self.inner().set.load())
+    }
+
+    /// For a read-only handle: sees what the writer has flushed, sealed and compacted since. True if
+    /// something changed. A writer always sees everything, for it this does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Options::open`]. After an error the handle sees what it saw before.
+    pub fn refresh(&self) -> Result<bool> {
+        let inner = self.inner();
+        let Access::Reader(reader) = &inner.access else {
+            return Ok(false);
+        };
+        // What a panic could leave behind in the reader is at worst read again.
+        let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = inner.set.load_full();
+        let (set, _) = reader.load(&inner.dir, &inner.options, &before)?;
+        let changed = !set.is_same_as(&before);
+        if changed {
+            inner.set.store(Arc::new(set));
+        }
+        Ok(changed)
+    }
+
+    /// Writes a store of its own into the folder `target`, which must be empty or not exist: all
+    /// objects that were put before this was called, as hard links, so it costs no space and next to
+    /// no time. On another file system it copies.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEmpty`], [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Io`].
+    pub fn checkpoint(&self, target: impl AsRef<Path>) -> Result<()> {
+        self.inner().checkpoint(target.as_ref())
+    }
+
+    /// Syncs and drops this handle.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`sync`](Self::sync). A handle that was opened read-only has none.
+    pub fn close(self) -> Result<()> {
+        match self.inner().access {
+            Access::Writer(_) => self.sync(),
+            Access::Reader(_) => Ok(()),
+        }
+    }
+
+    fn inner(&self) -> &Inner {
+        &self.handle.inner
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("root", &self.root())
+            .field("objects", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn writer(&self) -> Result<&Writer> {
+        match &self.access {
+            Access::Writer(writer) => Ok(writer),
+            Access::Reader(_) => Err(Error::ReadOnly),
+        }
+    }
+}
+
+impl Drop for Handle {
+    /// Flushes, syncs, and seals what would take long to load at the next opening. Whoever wants to
+    /// know of errors calls [`Store::close`]; what is lost here was never synced.
+    fn drop(&mut self) {
+        let Some(Sealer { wake, thread }) = self.sealer.take() else {
+            return;
+        };
+        let Access::Writer(writer) = &self.inner.access else {
+            return;
+        };
+        writer.stop_waking();
+        drop(wake);
+        let _ = thread.join();
+        let _ = self.inner.sync();
+        let _ = self.inner.seal_rolled();
+        let set = self.inner.set.load_full();
+        if let [active] = set.unsealed()
+            && active.objects() > UNSEALED_OBJECTS_MAX
+        {
+            let _ = self.inner.seal(writer, active);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Sealing: from the segment that was appended to, to one that is mapped.
+
+use std::path::Path;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::Inner;
+use super::write::Writer;
+use crate::dir::{Dir, FileKind};
+use crate::error::{Error, Result};
+use crate::format::{Index, Manifest};
+use crate::segment::{Active, Sealed};
+use crate::segment_set::SegmentSet;
+
+/// The manifest as it is on disk.
+pub(super) struct Ledger {
+    manifest: Manifest,
+}
+
+impl Ledger {
+    pub(super) const fn new(manifest: Manifest) -> Self {
+        Self { manifest }
+    }
+
+    pub(super) const fn next_id(&self) -> u64 {
+        self.manifest.next_id
+    }
+
+    pub(super) const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Replaces the manifest by a changed one. Its rename is the commit.
+    pub(super) fn commit(&mut self, dir: &Dir, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+        let mut manifest = self.manifest.clone();
+        let removed = manifest
+            .retired
+            .iter()
+            .filter(|id| !dir.holds_segment(**id));
+        let removed: Vec<u32> = removed.copied().collect();
+        if !removed.is_empty() {
+            // Before the manifest forgets them, they have to be gone for good.
+            dir.sync()?;
+            manifest.retired.retain(|id| !removed.contains(id));
+        }
+        change(&mut manifest);
+        dir.replace_manifest(&manifest.encode())?;
+        self.manifest = manifest;
+        Ok(())
+    }
+}
+
+impl Writer {
+    pub(super) fn lock_ledger(&self) -> MutexGuard<'_, Ledger> {
+        // It changes as a whole, after the file did.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The background thread.
+    pub(super) fn seal_when_woken(&self, woken: &Receiver<()>) {
+        while woken.recv().is_ok() {
+            if let Err(error) = self.seal_rolled() {
+                // It stays as it is, readable; the next roll, sync or compaction tries again, and
+                // reports what then fails. A failed fsync makes the directory refuse writes.
+                #[cfg(feature = "tracing")]
+                tracing::error!(%error, "sealing in the background");
+                let _ = error;
+            }
+        }
+    }
+
+    /// Seals all full segments. Waits for one that is being sealed.
+    pub(super) fn seal_rolled(&self) -> Result<()> {
+        let writer = self.writer()?;
+        let sealing = writer.sealing.lock();
+        let _sealing = sealing.unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let set = self.set.load_full();
+            let [oldest, _, ..] = set.unsealed() else {
+                return Ok(());
+            };
+            self.seal(writer, oldest)?;
+        }
+    }
+
+    /// Seals one segment that is not appended to any more: data, then sidecar, then manifest, each
+    /// durable before the next, then the set.
+    pub(super) fn seal(&self, writer: &Writer, active: &Active) -> Result<()> {
+        let (dir, id) = (&self.dir, active.id());
+        let data_bytes = active.flushed_bytes();
+        active.make_durable(dir, data_bytes)?;
+        let index = Index::build(&mut active.entries());
+        dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
+        let sealed = Sealed::with_index(dir, id, self.options.read_mode, data_bytes, index)?;
+        let mut ledger = writer.lock_ledger();
+        ledger.commit(dir, |manifest| {
+            manifest.sealed.insert(id, *sealed.binding());
+            manifest.next_id = writer.next_id();
+            manifest.active = self.newest_unsealed().filter(|&newest| newest != id);
+        })?;
+        let sealed = Arc::new(sealed);
+        self.set.rcu(|set| set.with_sealed(Arc::clone(&sealed)));
+        drop(ledger);
+        // The manifest says that it is not needed any more. If this fails, the next opening does it.
+        let _ = dir.remove_segment_file(id, FileKind::Journal);
+        #[cfg(feature = "tracing")]
+        tracing::debug!(segment = id, objects = sealed.binding().objects, "sealed");
+        Ok(())
+    }
+
+    pub(super) fn newest_unsealed(&self) -> Option<u32> {
+        let set = self.set.load();
+        set.unsealed().last().map(|active| active.id())
+    }
+
+    /// Seals everything that was put so far, goes on with a new segment, and gives its id.
+    pub(super) fn seal_all(&self) -> Result<u32> {
+        let writer = self.writer()?;
+        let active = {
+            let mut appender = writer.lock_appender();
+            if appender.end() > 0 {
+                self.roll(writer, &mut appender, 0)?;
+            }
+            appender.active().id()
+        };
+        self.seal_rolled()?;
+        Ok(active)
+    }
+
+    /// Writes the sidecars again that were found damaged, where the data has proved what they were.
+    pub(super) fn rewrite_damaged_sidecars(&self, writer: &Writer, set: &SegmentSet) -> Result<()> {
+        for sealed in set.sealed() {
+            let checked = sealed.checked()?;
+            if checked.rebuilt.is_none() || sealed.doubt()?.is_some() {
+                continue;
+            }
+            // Only if the segment is still there: a compaction that has replaced it holds this lock
+            // while it commits.
+            let ledger = writer.lock_ledger();
+            if ledger.manifest().sealed.contains_key(&sealed.id()) {
+                let bytes = sealed.index()?.as_bytes();
+                self.dir
+                    .replace_segment_file(sealed.id(), FileKind::Sidecar, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn checkpoint(&self, target: &Path) -> Result<()> {
+        self.writer()?;
+        if target
+            .read_dir()
+            .is_ok_and(|mut entries| entries.next().is_some())
+        {
+            return Err(Error::NotEmpty {
+                path: target.to_owned(),
+            });
+        }
+        let active = self.seal_all()?;
+        // As long as this set is held, no file of it is removed.
+        let set = self.set.load_full();
+        let operations = Arc::clone(&self.options.operations);
+        let copy = Dir::new(target, operations, self.options.fast_fsync);
+        copy.create_all()?;
+        let mut manifest = Manifest {
+            next_id: u64::from(active) + 1,
+            ..Manifest::default()
+        };
+        for sealed in set.sealed() {
+            let id = sealed.id();
+            for kind in [FileKind::Data, FileKind::Sidecar] {
+                self.dir.link_segment_file(id, kind, &copy)?;
+            }
+            manifest.next_id = manifest.next_id.max(u64::from(id) + 1);
+            manifest.sealed.insert(id, *sealed.binding());
+        }
+        copy.sync()?;
+        copy.replace_manifest(&manifest.encode())
+    }
+}

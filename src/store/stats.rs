@@ -1,0 +1,103 @@
+//! Figures about a store.
+
+use crate::segment_set::SegmentSet;
+
+/// Figures about a store, from [`Store::stats`](crate::Store::stats).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Number of objects; see [`Store::len`](crate::Store::len).
+    pub objects: u64,
+    /// Their content, in bytes.
+    pub content_bytes: u64,
+    /// All data files, in bytes.
+    pub data_file_bytes: u64,
+    /// All sidecars, in bytes.
+    pub index_file_bytes: u64,
+    /// Number of data files and sidecars.
+    pub files: u64,
+    /// Sealed segments that a lookup has to ask one by one.
+    pub uncovered_segments: u64,
+    /// Each segment, by id.
+    pub segments: Vec<SegmentStats>,
+}
+
+/// Figures about one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct SegmentStats {
+    /// Its id, which is in the names of its files.
+    pub id: u32,
+    /// What it is used for.
+    pub state: SegmentState,
+    /// Number of its objects.
+    pub objects: u64,
+    /// Its data file, in bytes; without what is still buffered.
+    pub data_bytes: u64,
+    /// Its sidecar, in bytes; 0 before it is sealed.
+    pub index_bytes: u64,
+}
+
+/// What a segment is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "lowercase")
+)]
+#[non_exhaustive]
+pub enum SegmentState {
+    /// Appended to.
+    Active,
+    /// Full, waiting to be sealed.
+    Sealing,
+    /// Never written to again.
+    Sealed,
+}
+
+pub(super) fn stats(set: &SegmentSet) -> StoreStats {
+    let mut stats = StoreStats::default();
+    for sealed in set.sealed() {
+        stats.content_bytes += sealed.content_bytes();
+        stats.files += 2;
+        stats.segments.push(SegmentStats {
+            id: sealed.id(),
+            state: SegmentState::Sealed,
+            objects: u64::from(sealed.binding().objects),
+            data_bytes: sealed.data().len(),
+            index_bytes: sealed.index_bytes(),
+        });
+    }
+    for (position, active) in set.unsealed().iter().enumerate() {
+        let is_last = position + 1 == set.unsealed().len();
+        stats.content_bytes += active.content_bytes();
+        stats.files += 1;
+        stats.segments.push(SegmentStats {
+            id: active.id(),
+            state: if is_last {
+                SegmentState::Active
+            } else {
+                SegmentState::Sealing
+            },
+            objects: active.objects(),
+            data_bytes: active.flushed_bytes(),
+            index_bytes: 0,
+        });
+    }
+    stats.segments.sort_by_key(|segment| segment.id);
+    stats.uncovered_segments = set.sealed().len() as u64;
+    stats.objects = set.objects();
+    stats.data_file_bytes = stats
+        .segments
+        .iter()
+        .map(|segment| segment.data_bytes)
+        .sum();
+    stats.index_file_bytes = stats
+        .segments
+        .iter()
+        .map(|segment| segment.index_bytes)
+        .sum();
+    stats
+}

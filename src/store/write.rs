@@ -1,0 +1,290 @@
+//! Putting and syncing.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use rayon::prelude::*;
+
+use super::phase::Phase;
+use super::seal::Ledger;
+use super::{Inner, Store};
+use crate::digest::{Digest, Hashed};
+use crate::error::{Error, Result};
+use crate::format::record;
+use crate::segment::Appender;
+use crate::segment_set::SegmentSet;
+
+/// How many full segments may wait to be sealed before a put helps. Each holds its index in memory.
+const SEALING_SEGMENTS_MAX: usize = 16;
+
+/// What only a writer has.
+///
+/// Locks are taken in this order: `phase`, `sealing`, `ledger`, `appender`. No lock that a put takes
+/// is held while a file is synced.
+pub(super) struct Writer {
+    pub(super) phase: RwLock<Phase>,
+    /// Held while a segment is sealed, so that each is sealed once.
+    pub(super) sealing: Mutex<()>,
+    pub(super) ledger: Mutex<Ledger>,
+    appender: Mutex<Appender>,
+    next_id: AtomicU64,
+    wake_sealer: Mutex<Option<Sender<()>>>,
+    /// Locked for as long as this lives.
+    _lock: File,
+}
+
+impl Writer {
+    pub(super) fn new(appender: Appender, ledger: Ledger, wake: Sender<()>, lock: File) -> Self {
+        Self {
+            phase: RwLock::default(),
+            sealing: Mutex::default(),
+            appender: Mutex::new(appender),
+            next_id: AtomicU64::new(ledger.next_id()),
+            ledger: Mutex::new(ledger),
+            wake_sealer: Mutex::new(Some(wake)),
+            _lock: lock,
+        }
+    }
+
+    /// An id that was never used.
+    pub(super) fn take_id(&self) -> Result<u32> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        u32::try_from(id).map_err(|_| {
+            self.next_id.store(1 << 32, Ordering::Relaxed);
+            Error::SegmentIdsExhausted
+        })
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.next_id.load(Ordering::Relaxed)
+    }
+
+    /// A put that panics leaves the appender as it was: every field changes after what it speaks of
+    /// has happened. So the others go on.
+    pub(super) fn lock_appender(&self) -> MutexGuard<'_, Appender> {
+        self.appender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_phase(&self) -> RwLockReadGuard<'_, Phase> {
+        self.phase.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the puts that are under way.
+    pub(super) fn set_phase(&self, phase: Phase) {
+        *self.phase.write().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    fn wake_sealer(&self) {
+        let wake = self.wake_sealer.lock();
+        if let Some(wake) = &*wake.unwrap_or_else(PoisonError::into_inner) {
+            // The thread ends before the last handle does only if it panicked; puts then seal.
+            let _ = wake.send(());
+        }
+    }
+
+    /// Lets the background thread end.
+    pub(super) fn stop_waking(&self) {
+        let wake = self.wake_sealer.lock();
+        wake.unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl Store {
+    /// Stores content and gives its digest. Content that the store already holds, byte for byte, is
+    /// not stored again; a damaged copy does not count, so putting again repairs.
+    ///
+    /// It can be read at once, by every thread. It survives power loss after the next
+    /// [`sync`](Self::sync). It is hashed before any lock is taken; large content is written without
+    /// being buffered.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] beyond `u32::MAX` bytes; [`Error::ReadOnly`]; [`Error::Poisoned`];
+    /// [`Error::Io`], for instance when the disk is full. Then nothing was stored, what was stored
+    /// before is unharmed, and the put can be tried again.
+    pub fn put(&self, content: &[u8]) -> Result<Digest> {
+        let hashed = Hashed::new(content);
+        self.put_hashed(&hashed)?;
+        Ok(*hashed.digest())
+    }
+
+    /// As [`put`](Self::put), for content that was hashed elsewhere. True if it was not held yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`put`](Self::put).
+    pub fn put_hashed(&self, hashed: &Hashed<'_>) -> Result<bool> {
+        self.inner().put_one(hashed)
+    }
+
+    /// Stores several contents, hashed in parallel; the digests are in their order.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`put`](Self::put). Contents before the one that failed are stored.
+    pub fn put_many<C: AsRef<[u8]> + Sync>(&self, contents: &[C]) -> Result<Vec<Digest>> {
+        let hashed: Vec<Hashed<'_>> = contents
+            .par_iter()
+            .map(|content| Hashed::new(content.as_ref()))
+            .collect();
+        self.inner().put_all(&hashed)?;
+        Ok(hashed.iter().map(|hashed| *hashed.digest()).collect())
+    }
+
+    /// Makes everything durable that was put before: after this returns, it survives power loss.
+    /// Puts and reads go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system could not write, or not sync. After a failed sync of a file it is
+    /// unknown what is on disk, and every further write is [`Error::Poisoned`].
+    pub fn sync(&self) -> Result<()> {
+        self.inner().sync()
+    }
+}
+
+impl Inner {
+    /// Appends content unless it is held already. True if it was not.
+    fn put_one(&self, hashed: &Hashed<'_>) -> Result<bool> {
+        let writer = self.writer_accepting(hashed)?;
+        let phase = writer.read_phase();
+        if is_held(hashed, &phase, &self.set.load()) {
+            return Ok(false);
+        }
+        self.help_sealing()?;
+        self.append_absent(writer, &mut writer.lock_appender(), &phase, hashed)
+    }
+
+    /// As [`put_one`](Self::put_one) for several, with one append section.
+    fn put_all(&self, contents: &[Hashed<'_>]) -> Result<()> {
+        let Some(first) = contents.first() else {
+            return Ok(());
+        };
+        let writer = self.writer_accepting(first)?;
+        let phase = writer.read_phase();
+        let set = self.set.load_full();
+        let is_absent = |hashed: &&Hashed<'_>| !is_held(hashed, &phase, &set);
+        let absent: Vec<&Hashed<'_>> = contents.iter().filter(is_absent).collect();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        self.help_sealing()?;
+        let mut appender = writer.lock_appender();
+        for hashed in absent {
+            self.writer_accepting(hashed)?;
+            self.append_absent(writer, &mut appender, &phase, hashed)?;
+        }
+        Ok(())
+    }
+
+    /// The writer, if writes are accepted and this content is not too large.
+    fn writer_accepting(&self, hashed: &Hashed<'_>) -> Result<&Writer> {
+        let writer = self.writer()?;
+        self.dir.check_writable()?;
+        let bytes = hashed.content().len() as u64;
+        if bytes > u64::from(u32::MAX) {
+            return Err(Error::TooLarge { bytes });
+        }
+        Ok(writer)
+    }
+
+    /// Seals in this thread where the background does not keep up, so that memory stays bounded.
+    fn help_sealing(&self) -> Result<()> {
+        if self.set.load().unsealed().len() > SEALING_SEGMENTS_MAX {
+            self.seal_rolled()?;
+        }
+        Ok(())
+    }
+
+    fn append_absent(
+        &self,
+        writer: &Writer,
+        appender: &mut Appender,
+        phase: &Phase,
+        hashed: &Hashed<'_>,
+    ) -> Result<bool> {
+        // Another thread may have put it since the first look, or it came before in this batch.
+        let set = self.set.load();
+        let accept = |id| phase.accepts(id, hashed.digest());
+        if let Some(segment) = set.unsealed_segment_holding(hashed, accept) {
+            phase.pin(segment, hashed.digest());
+            return Ok(false);
+        }
+        drop(set);
+        self.append(writer, appender, hashed)?;
+        Ok(true)
+    }
+
+    /// Appends, in a new segment if this one is full.
+    pub(super) fn append(
+        &self,
+        writer: &Writer,
+        appender: &mut Appender,
+        hashed: &Hashed<'_>,
+    ) -> Result<()> {
+        let content_bytes = hashed.content().len() as u64;
+        if !appender.has_room_for(content_bytes) {
+            self.roll(writer, appender, content_bytes)?;
+        }
+        appender.append(hashed)
+    }
+
+    /// Goes on with a new segment and leaves the full one to the background thread.
+    pub(super) fn roll(
+        &self,
+        writer: &Writer,
+        appender: &mut Appender,
+        content_bytes: u64,
+    ) -> Result<()> {
+        appender.flush()?;
+        let next = Appender::create(
+            &self.dir,
+            writer.take_id()?,
+            self.options.read_mode,
+            self.options.segment_bytes_max,
+            content_bytes + record::HEADER_BYTES,
+        )?;
+        self.set
+            .rcu(|set| set.with_active(Arc::clone(next.active())));
+        *appender = next;
+        writer.wake_sealer();
+        Ok(())
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        let writer = self.writer()?;
+        self.dir.check_writable()?;
+        let (active, end) = {
+            let mut appender = writer.lock_appender();
+            appender.flush()?;
+            (Arc::clone(appender.active()), appender.end())
+        };
+        // Loaded after the flush: a segment that was full before is in it, or sealed and durable.
+        let set = self.set.load_full();
+        for unsealed in set.unsealed() {
+            if unsealed.id() < active.id() {
+                unsealed.make_durable(&self.dir, unsealed.flushed_bytes())?;
+            }
+        }
+        active.make_durable(&self.dir, end)?;
+        let mut appender = writer.lock_appender();
+        if appender.active().id() == active.id() {
+            appender.mark_synced(end);
+        }
+        drop(appender);
+        // A sync in the background may have failed.
+        self.dir.check_writable()
+    }
+}
+
+/// Whether a copy makes storing this content superfluous; if so, a running compaction keeps it.
+fn is_held(hashed: &Hashed<'_>, phase: &Phase, set: &SegmentSet) -> bool {
+    let accept = |id| phase.accepts(id, hashed.digest());
+    let segment = set.segment_holding(hashed, accept);
+    if let Some(segment) = segment {
+        phase.pin(segment, hashed.digest());
+    }
+    segment.is_some()
+}

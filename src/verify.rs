@@ -1,0 +1,299 @@
+//! Reading and checking everything.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::digest::Digest;
+use crate::dir::{Dir, FileKind};
+use crate::error::{Error, Result};
+use crate::format::{Entry, Index, Manifest, record};
+use crate::options::ReadMode;
+use crate::scan::positions_in_file_order;
+use crate::segment::sealed::open_sidecar;
+use crate::segment::{Active, Extent, Sealed};
+use crate::segment_set::SegmentSet;
+
+/// How far [`Store::verify`](crate::Store::verify) has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifyProgress {
+    /// Content that was checked, in bytes.
+    pub bytes_done: u64,
+    /// Content there is, in bytes.
+    pub bytes_total: u64,
+    /// Objects that were checked.
+    pub objects_done: u64,
+}
+
+/// What [`Store::verify`](crate::Store::verify) found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Copies of objects that were checked.
+    pub objects: u64,
+    /// Their content, in bytes.
+    pub bytes: u64,
+    /// Copies whose content is damaged or lost, by segment and offset.
+    pub corrupt: Vec<CorruptObject>,
+    /// Damage that did not hit the content of an object.
+    pub problems: Vec<Problem>,
+    /// Whether the callback ended it early. What was not reached was not checked.
+    pub cancelled: bool,
+}
+
+impl VerifyReport {
+    /// Whether everything was checked and nothing was found.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.corrupt.is_empty() && self.problems.is_empty() && !self.cancelled
+    }
+}
+
+/// A copy of an object whose bytes are not its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct CorruptObject {
+    /// The segment that holds it.
+    pub segment: u32,
+    /// Where its content begins in the segment's data file, in bytes.
+    pub offset: u64,
+    /// Length of its content in bytes.
+    pub len: u32,
+    /// The object.
+    pub digest: Digest,
+}
+
+/// Damage that did not hit the content of an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Problem {
+    /// The segment, unless it concerns the store as a whole.
+    pub segment: Option<u32>,
+    /// What was found, and what to do about it.
+    pub what: String,
+}
+
+/// How many records are checked between two looks at the callback.
+const BATCH_RECORDS: usize = 256;
+
+struct Verification<'a, F> {
+    progress: F,
+    bytes_total: u64,
+    bytes_done: AtomicU64,
+    objects_done: AtomicU64,
+    cancelled: AtomicBool,
+    corrupt: Mutex<Vec<CorruptObject>>,
+    problems: Mutex<Vec<Problem>>,
+    dir: &'a Dir,
+    mode: ReadMode,
+}
+
+/// Checks every record of a set against its digest, in file order and on all cores; every sidecar as
+/// it is on disk against its data; and the manifest.
+pub(crate) fn verify(
+    set: &SegmentSet,
+    dir: &Dir,
+    mode: ReadMode,
+    progress: impl Fn(&VerifyProgress) -> ControlFlow<()> + Sync,
+) -> Result<VerifyReport> {
+    let sealed_bytes = set.sealed().iter().map(|sealed| sealed.content_bytes());
+    let unsealed_bytes = set.unsealed().iter().map(|active| active.content_bytes());
+    let verification = Verification {
+        progress,
+        bytes_total: sealed_bytes.chain(unsealed_bytes).sum(),
+        bytes_done: AtomicU64::new(0),
+        objects_done: AtomicU64::new(0),
+        cancelled: AtomicBool::new(false),
+        corrupt: Mutex::default(),
+        problems: Mutex::default(),
+        dir,
+        mode,
+    };
+    verification.check_manifest()?;
+    for sealed in set.sealed() {
+        verification.check_sealed(sealed)?;
+    }
+    for active in set.unsealed() {
+        verification.check_unsealed(active)?;
+    }
+    Ok(verification.finish())
+}
+
+impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
+    fn check_manifest(&self) -> Result<()> {
+        if let Some(bytes) = self.dir.read_manifest()?
+            && let Err(error) = Manifest::parse(&bytes)
+        {
+            let what = format!(
+                "the manifest is damaged ({error}); open the store as a writer to replace it"
+            );
+            self.note_problem(None, what);
+        }
+        Ok(())
+    }
+
+    fn check_sealed(&self, sealed: &Sealed) -> Result<()> {
+        if self.is_cancelled() {
+            return Ok(());
+        }
+        self.check_sidecar(sealed)?;
+        if let Some(reason) = sealed.doubt()? {
+            let what = format!(
+                "objects may be missing from the index: {reason}; restore the segment's files from a backup"
+            );
+            self.note_problem(Some(sealed.id()), what);
+        }
+        let path = self.dir.segment_path(sealed.id(), FileKind::Data);
+        let data_bytes = sealed.binding().data_bytes;
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.len() != data_bytes => {
+                let what = format!(
+                    "the data file has {} bytes instead of {data_bytes}; restore it from a backup",
+                    metadata.len()
+                );
+                self.note_problem(Some(sealed.id()), what);
+            }
+            // A compaction that ran meanwhile has removed it.
+            _ => {}
+        }
+        let index = sealed.index()?;
+        let order = positions_in_file_order(sealed)?;
+        self.check_records(&order, |&position| {
+            let Some(entry) = index.entry(position as usize) else {
+                return Ok(());
+            };
+            let begin = entry.offset.saturating_sub(record::HEADER_BYTES);
+            let header = sealed.data().read(begin, 4)?;
+            let content = sealed.data().read(entry.offset, entry.len as usize)?;
+            self.check_record(sealed.id(), &entry, header.as_deref(), content.as_deref());
+            Ok(())
+        })
+    }
+
+    /// Checks the sidecar on disk, not what was loaded of it.
+    fn check_sidecar(&self, sealed: &Sealed) -> Result<()> {
+        let bytes = match open_sidecar(self.dir, sealed.id(), self.mode) {
+            Ok(bytes) => bytes,
+            // A reader without a manifest makes indexes in memory; or a compaction ran meanwhile.
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let binding = sealed.binding();
+        let what = match Index::parse(bytes) {
+            Err(error) => error.to_string(),
+            Ok(index) if !index.tiles(binding.data_bytes) => "it does not fit the data".to_owned(),
+            Ok(_) => return Ok(()),
+        };
+        let what = format!(
+            "the sidecar is damaged ({what}); it was rebuilt in memory, verify as a writer to have it written again"
+        );
+        self.note_problem(Some(sealed.id()), what);
+        Ok(())
+    }
+
+    fn check_unsealed(&self, active: &Active) -> Result<()> {
+        let mut entries = active.entries();
+        entries.sort_unstable_by_key(|entry| entry.offset);
+        self.check_records(&entries, |entry| {
+            let Entry { offset, len, .. } = *entry;
+            let begin = offset.saturating_sub(record::HEADER_BYTES);
+            let header = active.read(Extent {
+                offset: begin,
+                len: 4,
+            })?;
+            let content = active.read(Extent { offset, len })?;
+            let header = header.as_ref().map(|header| header.bytes(4));
+            let content = content.as_ref().map(|content| content.bytes(len as usize));
+            if content.is_none() && active.may_be_torn(entry) {
+                return Ok(());
+            }
+            self.check_record(active.id(), entry, header.as_deref(), content.as_deref());
+            Ok(())
+        })
+    }
+
+    fn check_records<T: Sync>(
+        &self,
+        records: &[T],
+        check: impl Fn(&T) -> Result<()> + Sync,
+    ) -> Result<()> {
+        records.par_chunks(BATCH_RECORDS).try_for_each(|batch| {
+            if self.is_cancelled() {
+                return Ok(());
+            }
+            batch.iter().try_for_each(&check)?;
+            self.report_progress();
+            Ok::<(), Error>(())
+        })
+    }
+
+    fn check_record(
+        &self,
+        segment: u32,
+        entry: &Entry,
+        header: Option<&[u8]>,
+        content: Option<&[u8]>,
+    ) {
+        let Entry {
+            digest,
+            offset,
+            len,
+        } = *entry;
+        if content.is_none_or(|content| Digest::of(content) != digest) {
+            lock(&self.corrupt).push(CorruptObject {
+                segment,
+                offset,
+                len,
+                digest,
+            });
+        } else if header != Some(&record::header(len)[..]) {
+            let what = format!(
+                "the length of the record at offset {offset} is damaged, its content is whole; compact the store to write it again"
+            );
+            self.note_problem(Some(segment), what);
+        }
+        self.bytes_done.fetch_add(u64::from(len), Ordering::Relaxed);
+        self.objects_done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn report_progress(&self) {
+        let progress = VerifyProgress {
+            bytes_done: self.bytes_done.load(Ordering::Relaxed),
+            bytes_total: self.bytes_total,
+            objects_done: self.objects_done.load(Ordering::Relaxed),
+        };
+        if (self.progress)(&progress).is_break() {
+            self.cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn note_problem(&self, segment: Option<u32>, what: String) {
+        lock(&self.problems).push(Problem { segment, what });
+    }
+
+    fn finish(self) -> VerifyReport {
+        let mut corrupt = std::mem::take(&mut *lock(&self.corrupt));
+        let mut problems = std::mem::take(&mut *lock(&self.problems));
+        corrupt.sort_unstable();
+        problems.sort_unstable();
+        VerifyReport {
+            objects: self.objects_done.into_inner(),
+            bytes: self.bytes_done.into_inner(),
+            corrupt,
+            problems,
+            cancelled: self.cancelled.into_inner(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A vector that only grows by `push` is whole even after a panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
