@@ -261,7 +261,7 @@ pub(crate) fn prepare(
             let lengths = live
                 .iter()
                 .filter_map(|&at| Some(index.entry(at as usize)?.len));
-            let all_live = bits.count() == index.len() as u64 && is_whole(input);
+            let all_live = bits.count() == index.len() as u64;
             Ok((!all_live).then(|| lengths.collect()))
         })
         .collect::<Result<_>>()?;
@@ -273,11 +273,6 @@ pub(crate) fn prepare(
         live,
         stats,
     })
-}
-
-/// Whether the data is as long as it should be. One that is not cannot stay as it is.
-fn is_whole(input: &Sealed) -> bool {
-    input.data().len() == input.binding().data_bytes
 }
 
 fn live_positions(input: &Sealed, bits: &LiveBits) -> Result<Vec<u32>> {

@@ -1,4 +1,100 @@
-//! Sealstone.
+//! Sealstone is a content-addressed object store to embed. Objects are appended to segment files; a
+//! full segment is sealed; sealed segments and their indexes are memory-mapped; and every read is a
+//! slice of the page cache that was checked against its BLAKE2b digest.
+//!
+//! ```
+//! use sealstone::{Digest, Store};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! let store = Store::open(folder.path().join("objects"))?;
+//!
+//! let digest: Digest = store.put(b"some content")?;
+//! store.sync()?; // from here on it survives power loss
+//!
+//! if let Some(object) = store.get(&digest)? {
+//!     assert_eq!(&object[..], b"some content"); // no copy was made
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it promises
+//!
+//! 1. After [`sync`](Store::sync) returned `Ok`, every put that returned `Ok` before it, also of
+//!    content that was held already, survives power loss at any instant, until a compaction drops it
+//!    because the caller said it is dead.
+//! 2. A read gives the exact bytes, or `None`, or a typed [`Error`]. Never wrong bytes, never a
+//!    panic.
+//! 3. A put that was not synced yet may vanish in a crash; it never comes back corrupted.
+//! 4. Readers never wait: not for a writer, not for a seal, not for a compaction.
+//! 5. A compaction is all or nothing: after a crash the store is the old set or the new set.
+//! 6. Nothing is deleted that is not proven dead: a file is removed only if the manifest says that
+//!    it is retired or superseded, or if its name says that it is a temporary of ours.
+//! 7. Opening costs time for each segment, not for each object. A sealed object costs no heap but
+//!    for 1 to 2 bytes of lookup table.
+//!
+//! What this rests on is listed in [`format`](mod@format#what-is-assumed-of-the-medium).
+//!
+//! # Reading
+//!
+//! [`Store::get`] looks into the segments' indexes, newest first, and verifies what it finds. The
+//! [`Object`] it gives dereferences to bytes and holds its segment: it outlives compactions, the
+//! store, and the file. [`Store::contains`] asks the indexes only. [`Store::iter`] walks over
+//! everything in file order, [`Store::find`] completes a prefix of a digest.
+//!
+//! One process writes, any number read. A reader opens with [`Options::read_only`], takes no lock
+//! and changes nothing, and sees what the writer did since at each [`Store::refresh`].
+//!
+//! # Writing
+//!
+//! [`Store::put`] hashes, looks whether the content is held, and appends it if it is not. It can be
+//! read at once, and survives power loss after the next [`Store::sync`]. Full segments are sealed by
+//! a thread in the background; `sync` covers them. To hash elsewhere, put [`Hashed`].
+//!
+//! # Forgetting
+//!
+//! The store does not know which objects an application still needs. A compaction asks:
+//!
+//! ```
+//! # let folder = tempfile::tempdir()?;
+//! # let store = sealstone::Store::open(folder.path())?;
+//! # let walk_live_objects = || std::collections::HashSet::<sealstone::Digest>::new();
+//! let compaction = store.begin_compaction()?; // what is put from here on is kept
+//! let live = walk_live_objects();
+//! let stats = compaction.finish(|digest| live.contains(digest))?;
+//! println!("{} bytes reclaimed", stats.bytes_reclaimed);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # When something is wrong
+//!
+//! Opening repairs what can be repaired without losing anything and says so in
+//! [`Store::recovery`]. Damage to an object is [`Error::Corrupt`] when it is read, never "not
+//! found"; putting its content again repairs it. [`Store::verify`] finds all damage there is. After a
+//! failed fsync, writes are refused ([`Error::Poisoned`]) and reads go on.
+//!
+//! # Limits
+//!
+//! - An object has at most `u32::MAX` bytes. It is read and hashed as a whole.
+//! - There are at most 2^32 segments in the life of a store, and as many at a time as the system
+//!   allows mappings (two each; `vm.max_map_count` is 65,530 by default on Linux). Beyond that, reads
+//!   fall back to system calls.
+//! - A lookup asks the segments one by one, so it slows down with their number.
+//! - Objects are verified at each read. Where that is not wanted, another store is faster.
+//! - Memory-mapping means that a failing medium, or somebody who cuts a file below a mapping, ends
+//!   the process with SIGBUS. [`ReadMode::Pread`] gives an error instead, for a copy a read.
+//! - One writer. The lock is advisory, and as good as the file system's locks are: not all network
+//!   file systems have good ones, and their mappings are not coherent either. Use a local one.
+//! - Linux is what it is measured on. It is written for macOS and Windows as well.
+//!
+//! # Features
+//!
+//! | | |
+//! |---|---|
+//! | `simd` (default) | hashes with `blake2b_simd`; without it, with the portable `blake2` |
+//! | `bytes` | `bytes::Bytes::from(object)` without a copy |
+//! | `serde` | serializes reports, and digests in both directions |
+//! | `tracing` | events for repairs, seals and compactions |
+//! | `cli` | the command line, `sealstone` |
 #![deny(unsafe_code)]
 
 mod compaction;
@@ -26,3 +122,8 @@ pub use recovery::{RecoveryReport, Repair};
 pub use scan::{Digests, Objects};
 pub use store::{Compaction, SegmentState, SegmentStats, Store, StoreStats};
 pub use verify::{CorruptObject, Problem, VerifyProgress, VerifyReport};
+
+/// The examples of the README are compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -89,7 +89,7 @@ impl fmt::Debug for Object {
         f.debug_struct("Object")
             .field("digest", &self.digest)
             .field("len", &self.len)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -33,6 +33,10 @@ pub enum ReadMode {
 /// # Ok::<(), sealstone::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub struct Options {
     pub(crate) read_only: bool,
     pub(crate) create: bool,

@@ -188,7 +188,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             Ok(_) => return Ok(()),
         };
         let what = format!(
-            "the sidecar is damaged ({what}); it was rebuilt in memory, verify as a writer to have it written again"
+            "the sidecar is damaged ({what}); verify through a handle that can write, which writes it again"
         );
         self.note_problem(Some(sealed.id()), what);
         Ok(())
@@ -251,7 +251,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             });
         } else if header != Some(&record::header(len)[..]) {
             let what = format!(
-                "the length of the record at offset {offset} is damaged, its content is whole; compact the store to write it again"
+                "the length of the record at offset {offset} is damaged, its content is whole and can be read"
             );
             self.note_problem(Some(segment), what);
         }

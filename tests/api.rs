@@ -1,6 +1,6 @@
 //! What the API promises when nothing goes wrong.
 
-use sealstone::{Digest, Options, Store};
+use sealstone::{Digest, Options};
 
 fn contents(count: u32) -> Vec<Vec<u8>> {
     (0..count)
@@ -46,7 +46,7 @@ fn a_compaction_keeps_the_live_and_drops_the_dead() {
     let contents = contents(1000);
     let store = small_segments().open(folder.path()).unwrap();
     let digests = store.put_many(&contents).unwrap();
-    let is_live = |digest: &Digest| digest.as_bytes()[31] % 2 == 0;
+    let is_live = |digest: &Digest| digest.as_bytes()[31].is_multiple_of(2);
     let live = digests.iter().filter(|digest| is_live(digest)).count() as u64;
 
     let stats = store.compact(is_live).unwrap();

@@ -187,7 +187,8 @@ impl<'a> Recovery<'a> {
             if self.adopt_sealed(id)? {
                 continue;
             }
-            match unsealed::recover(self.dir, self.options, id, &mut self.report)? {
+            let is_ours = self.listing.journals.contains(&id);
+            match unsealed::recover(self.dir, self.options, id, is_ours, &mut self.report)? {
                 // A sidecar that does not fit is replaced when the segment is sealed, so that no
                 // other reader of the format meets it beside data that has grown.
                 Recovered::Appender(appender) if self.listing.sidecars.contains(&id) => {
@@ -245,7 +246,7 @@ impl<'a> Recovery<'a> {
             Ok(index) if index.tiles(data.len()) => index,
             _ => return Ok(false),
         };
-        // Whoever wrote it may not have synced it.
+        // Whoever wrote it may not have synced it, and NEDB v3 does not sort.
         dir.open_segment_file(id, FileKind::Data)?.sync()?;
         let index = Index::build(&mut index.entries().collect::<Vec<_>>());
         dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;

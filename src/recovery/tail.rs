@@ -54,12 +54,14 @@ pub(super) fn split_at_mark(journal: &Journal) -> (Vec<Entry>, &[Entry]) {
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::format::journal;
+    use crate::format::{journal, record};
 
     const CONTENTS: [&[u8]; 4] = [b"one", b"", b"three", b"four"];
 
     fn data() -> Vec<u8> {
-        let record = |content: &&[u8]| [&[content.len() as u8, 0, 0, 0], *content].concat();
+        let record = |content: &&[u8]| {
+            [&record::header(content.len().try_into().unwrap()), *content].concat()
+        };
         CONTENTS.iter().flat_map(record).collect()
     }
 

@@ -40,16 +40,18 @@ pub(super) fn read_journal(dir: &Dir, id: u32) -> Result<Option<Journal>> {
     }
 }
 
+/// `is_ours`: there is a journal of this name, which only we write.
 pub(super) fn recover(
     dir: &Dir,
     options: &Options,
     id: u32,
+    is_ours: bool,
     report: &mut RecoveryReport,
 ) -> Result<Recovered> {
     let data = dir.open_segment_file(id, FileKind::Data)?;
     let data_bytes = data.len()?;
     let noted = read_journal(dir, id)?;
-    let is_ours = noted.is_some();
+    let is_noted = noted.is_some();
     let noted = noted.unwrap_or_else(|| Journal::empty(id));
     if data_bytes < noted.synced_bytes {
         let sealed = seal_as_it_is(dir, options.read_mode, id, &noted)?;
@@ -84,7 +86,7 @@ pub(super) fn recover(
             saved_as,
         });
     }
-    let resumed = resume_journal(dir, id, data, noted, is_ours, tail)?;
+    let resumed = resume_journal(dir, id, data, noted, is_noted, tail)?;
     let segment_bytes_max = options.segment_bytes_max;
     Ok(Recovered::Appender(Appender::resume(
         resumed,

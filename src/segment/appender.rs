@@ -36,6 +36,7 @@ struct JournalWriter {
     written_bytes: u64,
     chain: journal::Chain,
     covered_bytes: u64,
+    synced_bytes: u64,
     pending: Vec<Entry>,
 }
 
@@ -54,10 +55,13 @@ impl JournalWriter {
     }
 
     fn write_sync_mark(&mut self, end: u64) {
-        if end <= self.covered_bytes {
+        // Of two syncs at the same time the longer may have come first.
+        if end > self.synced_bytes && end <= self.covered_bytes {
             let mut frame = Vec::with_capacity(journal::FRAME_BYTES);
             let chain = journal::encode_sync_mark(&mut frame, self.chain, end);
-            self.write(&frame, chain);
+            if self.write(&frame, chain) {
+                self.synced_bytes = end;
+            }
         }
     }
 
@@ -134,6 +138,7 @@ impl Appender {
                 written_bytes: journal.valid_bytes,
                 chain: journal.chain,
                 covered_bytes: journal.covered_bytes,
+                synced_bytes: journal.synced_bytes,
                 pending,
             },
         }

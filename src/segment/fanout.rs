@@ -45,8 +45,8 @@ impl Fanout {
 }
 
 fn bucket(digest: &Digest, bits: u32) -> usize {
-    let [a, b, c, d, e, f, g, h, ..] = *digest.as_bytes();
-    let leading = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let leading = digest.as_bytes().first_chunk().copied();
+    let leading = leading.map_or(0, u64::from_be_bytes);
     let bucket = leading.checked_shr(u64::BITS - bits).unwrap_or(0);
     usize::try_from(bucket).unwrap_or(usize::MAX)
 }

@@ -44,13 +44,11 @@ pub(crate) struct Sealed {
 
 /// An index that was checked as a whole, or rebuilt.
 #[derive(Debug)]
-pub(crate) struct CheckedIndex {
+struct CheckedIndex {
     index: Index<SidecarBytes>,
     fanout: Fanout,
     /// Why the index may lack objects, where that is so.
     doubt: Option<String>,
-    /// Why it had to be rebuilt from the data, where that is so.
-    pub(crate) rebuilt: Option<FormatError>,
 }
 
 impl CheckedIndex {
@@ -59,7 +57,6 @@ impl CheckedIndex {
             fanout: Fanout::new(&index),
             index,
             doubt: None,
-            rebuilt: None,
         }
     }
 }
@@ -162,7 +159,7 @@ impl Sealed {
 
     /// The index with what was found out about it; checks the sidecar the first time.
     #[inline]
-    pub(crate) fn checked(&self) -> Result<&CheckedIndex> {
+    fn checked(&self) -> Result<&CheckedIndex> {
         match self.checked.get() {
             Some(checked) => Ok(checked),
             None => self.check_now(),
@@ -178,9 +175,9 @@ impl Sealed {
             let checked = match bytes {
                 Ok(bytes) => match check(bytes, &self.binding) {
                     Ok(index) => CheckedIndex::new(index),
-                    Err(error) => self.rebuild(error)?,
+                    Err(_) => self.rebuild()?,
                 },
-                Err(error) if error.is_not_found() => self.rebuild(FormatError::Length)?,
+                Err(error) if error.is_not_found() => self.rebuild()?,
                 Err(error) => return Err(error),
             };
             let _ = self.checked.set(checked);
@@ -192,11 +189,10 @@ impl Sealed {
         })
     }
 
-    fn rebuild(&self, reason: FormatError) -> Result<CheckedIndex> {
+    fn rebuild(&self) -> Result<CheckedIndex> {
         let rebuilt = rebuild_index(&self.data, Some(&self.binding))?;
         Ok(CheckedIndex {
             doubt: rebuilt.doubt,
-            rebuilt: Some(reason),
             ..CheckedIndex::new(rebuilt.index.map_bytes(SidecarBytes::Heap))
         })
     }
@@ -259,6 +255,20 @@ fn check(
         return Err(FormatError::Checksum);
     }
     Ok(index)
+}
+
+/// Whether the sidecar on disk is, as a whole, what the manifest binds the segment to.
+pub(crate) fn sidecar_is_whole(
+    dir: &Dir,
+    id: u32,
+    mode: ReadMode,
+    binding: &SealedSegment,
+) -> Result<bool> {
+    match open_sidecar(dir, id, mode) {
+        Ok(bytes) => Ok(check(bytes, binding).is_ok()),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// An index made from the data alone.

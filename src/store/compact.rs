@@ -195,7 +195,7 @@ impl Compaction {
         let set = inner.set.load_full();
         for digest in self.pins.to_vec() {
             let goes = |id: u32| closing.replaced.contains(&id);
-            let stays = closing.will_hold(&digest) || set.is_held_outside(&digest, &goes)?;
+            let stays = closing.will_hold(&digest) || set.is_held_outside(&digest, goes)?;
             if stays {
                 continue;
             }

@@ -358,6 +358,15 @@ impl Store {
     }
 }
 
+impl IntoIterator for &Store {
+    type Item = Result<Object>;
+    type IntoIter = Objects;
+
+    fn into_iter(self) -> Objects {
+        self.iter()
+    }
+}
+
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
@@ -389,8 +398,9 @@ impl Drop for Handle {
         writer.stop_waking();
         drop(wake);
         let _ = thread.join();
-        let _ = self.inner.sync();
-        let _ = self.inner.seal_rolled();
+        if self.inner.sync().is_err() || self.inner.seal_rolled().is_err() {
+            return;
+        }
         let set = self.inner.set.load_full();
         if let [active] = set.unsealed()
             && active.objects() > UNSEALED_OBJECTS_MAX

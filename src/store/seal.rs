@@ -9,6 +9,7 @@ use super::write::Writer;
 use crate::dir::{Dir, FileKind};
 use crate::error::{Error, Result};
 use crate::format::{Index, Manifest};
+use crate::segment::sealed::{rebuild_index, sidecar_is_whole};
 use crate::segment::{Active, Sealed};
 use crate::segment_set::SegmentSet;
 
@@ -129,20 +130,21 @@ impl Inner {
         Ok(active)
     }
 
-    /// Writes the sidecars again that were found damaged, where the data has proved what they were.
+    /// Writes the sidecars again that are damaged, where the data proves what they were.
     pub(super) fn rewrite_damaged_sidecars(&self, writer: &Writer, set: &SegmentSet) -> Result<()> {
         for sealed in set.sealed() {
-            let checked = sealed.checked()?;
-            if checked.rebuilt.is_none() || sealed.doubt()?.is_some() {
+            let (id, binding) = (sealed.id(), sealed.binding());
+            if sidecar_is_whole(&self.dir, id, self.options.read_mode, binding)? {
                 continue;
             }
+            let rebuilt = rebuild_index(sealed.data(), Some(binding))?;
             // Only if the segment is still there: a compaction that has replaced it holds this lock
             // while it commits.
             let ledger = writer.lock_ledger();
-            if ledger.manifest().sealed.contains_key(&sealed.id()) {
-                let bytes = sealed.index()?.as_bytes();
+            if rebuilt.doubt.is_none() && ledger.manifest().sealed.contains_key(&id) {
+                let bytes = rebuilt.index.as_bytes();
                 self.dir
-                    .replace_segment_file(sealed.id(), FileKind::Sidecar, bytes)?;
+                    .replace_segment_file(id, FileKind::Sidecar, bytes)?;
             }
         }
         Ok(())
