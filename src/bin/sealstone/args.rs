@@ -1,0 +1,127 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::digest_args::{ListPrefix, WantedDigest};
+use crate::help;
+
+#[derive(Debug, Parser)]
+#[command(name = "sealstone", version, about = help::ABOUT, after_help = help::SEALSTONE)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The folder of the store
+    // Not `required`: clap does not allow that for a global option, so `open.rs` asks for it.
+    #[arg(long, global = true, value_name = "DIR", env = "SEALSTONE_STORE")]
+    pub store: Option<PathBuf>,
+
+    /// Print JSON, as each command's help describes it
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Store files and print their digests
+    Put(PutArguments),
+    /// Write the content of an object
+    Get(GetArguments),
+    /// Say whether objects are in the store
+    Has(HasArguments),
+    /// List the digests of the objects
+    Ls(LsArguments),
+    /// Show how much is stored, and in how many files
+    Stat(StatArguments),
+    /// Read everything, check it, and name each damaged object
+    Verify(VerifyArguments),
+    /// Drop every object that is not in a list, and give its space back
+    Compact(CompactArguments),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = help::PUT)]
+pub struct PutArguments {
+    /// Store everything below each folder
+    #[arg(short, long)]
+    pub recursive: bool,
+
+    /// Files to store; `-` is standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = help::GET)]
+pub struct GetArguments {
+    /// Digest of the object, or its first digits, 6 or more
+    #[arg(value_name = "DIGEST")]
+    pub digest: WantedDigest,
+
+    /// Write to FILE instead of standard output; FILE changes only once all of it is written
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = help::HAS)]
+pub struct HasArguments {
+    /// Print nothing, only set the exit code
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Digests, or their first digits, 6 or more
+    #[arg(required = true, value_name = "DIGEST")]
+    pub digests: Vec<WantedDigest>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = help::LS)]
+pub struct LsArguments {
+    /// Print the size of each object, too; this reads and checks its content
+    #[arg(short, long)]
+    pub long: bool,
+
+    /// List only digests that begin with these digits
+    #[arg(value_name = "PREFIX", default_value_t)]
+    pub prefix: ListPrefix,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = help::STAT)]
+pub struct StatArguments {
+    /// Show each segment
+    #[arg(long)]
+    pub segments: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = help::VERIFY)]
+pub struct VerifyArguments {
+    /// Write damaged indexes anew from their data; locks the store as a writer does
+    #[arg(long)]
+    pub repair: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = help::COMPACT)]
+pub struct CompactArguments {
+    /// The digests to keep, one a line; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub live: PathBuf,
+
+    /// Say what would go, and drop nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Accept a list without a digest, and drop every object
+    #[arg(long)]
+    pub allow_empty: bool,
+}

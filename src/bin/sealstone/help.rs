@@ -1,0 +1,120 @@
+//! The parts of the help texts that clap must leave as they are: examples, JSON, exit codes.
+
+pub const ABOUT: &str = "\
+A content-addressed object store: every object is kept once, under the BLAKE2b digest of its \
+content, and checked against it whenever it is read.";
+
+pub const SEALSTONE: &str = "\
+Examples:
+  export SEALSTONE_STORE=/srv/objects
+  sealstone put -r photos > photos.list
+  sealstone get 6f3a21 -o holiday.jpg
+  sealstone compact --live photos.list
+
+Exit codes:
+  0  everything was done
+  1  an object was not found
+  2  the command line, or the list given to `compact`, is wrong; nothing was done
+  3  damaged data was met
+  4  the store is locked by another writer or is not there, a file could not be read or written
+
+Standard output carries the answer only; notes, progress and errors go to standard error.
+`get`, `has`, `ls`, `stat` and plain `verify` change nothing: they work beside a running writer and
+on a read-only file system.";
+
+pub const PUT: &str = "\
+Prints `DIGEST  PATH` for each file, as b2sum does. The digest is the first 64 digits that b2sum
+prints. A name that contains a backslash, a line feed or a carriage return is escaped as b2sum
+escapes it, and its line begins with a backslash.
+
+Lines appear while the work goes on. They are safe from a power failure only after the command has
+synced, which it does before it prints its summary and ends with exit code 0, or with 4 if a file
+could not be read: such a file is named and the others are stored. If the reader of standard output
+goes away, storing goes on.
+
+With -r the entries of a folder are taken in the order of their names. Symbolic links, devices,
+pipes, sockets and the store's own files are skipped and named; a symbolic link on the command line
+is followed. The store is created if it does not exist. A file may have at most 4294967295 bytes.
+
+Examples:
+  sealstone --store /srv/objects put report.pdf
+  sealstone --store /srv/objects put -r photos > photos.list
+  tar c src | sealstone --store /srv/objects put -
+
+JSON, an object a line, and the summary as the last line of standard error:
+  {\"digest\": \"6f3a..\", \"path\": \"a.txt\", \"bytes\": 12, \"new\": true}
+  {\"files\": 9, \"bytes\": 4096, \"new\": 7, \"already_stored\": 2, \"failed\": 0, \"skipped\": 0}
+Bytes of a path that are not UTF-8 appear as U+FFFD.";
+
+pub const GET: &str = "\
+The content is checked against its digest before a byte of it is written.
+
+Examples:
+  sealstone --store /srv/objects get 6f3a21 > report.pdf
+  sealstone --store /srv/objects get 6f3a21 -o report.pdf
+
+JSON, only with -o, because standard output otherwise carries the content:
+  {\"digest\": \"6f3a..\", \"bytes\": 12, \"file\": \"report.pdf\"}";
+
+pub const HAS: &str = "\
+Prints `DIGEST  yes` or `DIGEST  no` for each; the exit code is 1 if any is missing. This is a
+look-up: the contents are not read, `verify` does that.
+
+Examples:
+  sealstone --store /srv/objects has 6f3a21 99b0c4
+  if sealstone --store /srv/objects has -q \"$digest\"; then echo stored; fi
+
+JSON; `digest` is what was asked for if nothing was found:
+  [{\"digest\": \"6f3a..\", \"present\": true}, {\"digest\": \"99b0c4\", \"present\": false}]";
+
+pub const LS: &str = "\
+The order is that of the files of the store. The exit code is 1 if a PREFIX matches nothing.
+
+Examples:
+  sealstone --store /srv/objects ls
+  sealstone --store /srv/objects ls --long 6f
+
+JSON; `bytes` only with --long:
+  [{\"digest\": \"6f3a..\", \"bytes\": 12}]";
+
+pub const STAT: &str = "\
+Examples:
+  sealstone --store /srv/objects stat
+  sealstone --store /srv/objects stat --segments
+
+JSON, always with the segments:
+  {\"objects\": 9, \"content_bytes\": 4096, \"data_file_bytes\": 4132, \"index_file_bytes\": 440,
+   \"files\": 4, \"uncovered_segments\": 0,
+   \"segments\": [{\"id\": 0, \"state\": \"sealed\", \"objects\": 9, \"data_bytes\": 4132,
+                 \"index_bytes\": 440}]}";
+
+pub const VERIFY: &str = "\
+Prints a line for each damaged copy of an object, with its segment and the offset of its content
+there, and for each other problem. The exit code is 3 if there are any. Storing the original file
+again with `put` repairs an object; `compact` then drops the damaged copy. What is reported with
+--repair is what is left.
+
+Examples:
+  sealstone --store /srv/objects verify
+  sealstone --store /srv/objects verify --repair
+
+JSON; `lost` counts the objects of which no copy is whole:
+  {\"clean\": false, \"lost\": 1, \"objects\": 9, \"bytes\": 4096, \"cancelled\": false,
+   \"corrupt\": [{\"digest\": \"6f3a..\", \"segment\": 0, \"offset\": 4, \"len\": 12}],
+   \"problems\": [{\"segment\": 0, \"what\": \"..\"}]}";
+
+pub const COMPACT: &str = "\
+The list has a digest of 64 digits a line. Blank lines, lines that begin with `#`, and whatever
+follows the digest are ignored, so the output of `put` and `ls` will do. If any line is wrong,
+nothing is done. An object that is stored after the list was made is not in the list and is
+dropped: make the list and compact while nothing else writes. --dry-run drops nothing, but it locks
+the store as well, and it may seal the segment that is being written.
+
+Examples:
+  sealstone --store /srv/objects compact --live photos.list --dry-run
+  cat *.list | sealstone --store /srv/objects compact --live -
+
+JSON:
+  {\"dry_run\": false, \"live_objects\": 7, \"dropped_objects\": 2, \"live_missing\": 0,
+   \"bytes_before\": 9000, \"bytes_after\": 7000, \"bytes_reclaimed\": 2000,
+   \"segments_before\": 2, \"segments_after\": 1}";

@@ -1,0 +1,81 @@
+//! The list of digests that `compact` keeps.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use sealstone::Digest;
+
+use crate::exit::Failure;
+use crate::sources::unreadable;
+
+/// Reads the whole list before anything else happens: a wrong line must not cost an object.
+pub fn read(path: &Path) -> anyhow::Result<Vec<Digest>> {
+    if path == Path::new("-") {
+        return parse("standard input", io::stdin().lock());
+    }
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    parse(&name, BufReader::new(file))
+}
+
+fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {
+    let mut digests = Vec::new();
+    // Not `lines()`: a path after the digest need not be UTF-8.
+    for (number, line) in (1..).zip(list.split(b'\n')) {
+        let line = line.map_err(|error| {
+            Failure::Io(format!("{name}: not read to its end: {error}; try again"))
+        })?;
+        let Some(field) = first_field(&line) else {
+            continue;
+        };
+        let digest = digest(field).ok_or_else(|| {
+            let field = String::from_utf8_lossy(field);
+            Failure::Usage(format!(
+                "{name}, line {number}: `{field}` is not a digest; nothing was done; \
+                 begin the line with 64 hexadecimal digits or with #"
+            ))
+        })?;
+        digests.push(digest);
+    }
+    Ok(digests)
+}
+
+fn first_field(line: &[u8]) -> Option<&[u8]> {
+    let mut fields = line.split(u8::is_ascii_whitespace);
+    fields
+        .find(|field| !field.is_empty())
+        .filter(|field| !field.starts_with(b"#"))
+}
+
+fn digest(field: &[u8]) -> Option<Digest> {
+    // `put` begins the line with a backslash if it had to escape the name.
+    let digits = field.strip_prefix(b"\\").unwrap_or(field);
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::checksum_line;
+
+    #[test]
+    fn comments_blank_lines_and_what_put_prints_are_understood() {
+        let (one, two, three) = (Digest::of(b"1"), Digest::of(b"2"), Digest::of(b"3"));
+        let mut list = format!("# kept\n\n  \t\n{one}\r\n").into_bytes();
+        list.extend(checksum_line(&two, Path::new("a\nb \\ c")));
+        list.extend(format!("  {three}  caf\u{e9}").into_bytes());
+        list.push(0xff);
+        assert_eq!(parse("list", &list[..]).unwrap(), [one, two, three]);
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_by_its_number() {
+        let good = Digest::of(b"1");
+        for bad in ["abc123", &good.to_string()[1..], "\u{fffd}"] {
+            let list = format!("#\n{good}\n{bad}\n");
+            let error = parse("list", list.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with("list, line 3: "), "{error}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `sealstone`: a content-addressed object store on the command line.
+//!
+//! Standard output carries what was asked for and nothing else, so that it can be piped; notes,
+//! warnings, progress and errors go to standard error. Each command is a file of its own with a
+//! function `run`; which failure ends with which exit code is decided in `exit.rs` alone.
+
+mod args;
+mod atomic_file;
+mod compact;
+mod digest_args;
+mod exit;
+mod get;
+mod has;
+mod help;
+mod live_list;
+mod ls;
+mod open;
+mod output;
+mod progress;
+mod put;
+mod sources;
+mod stat;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Arguments, Command};
+use crate::exit::Exit;
+use crate::output::{Output, complain};
+
+fn main() -> ExitCode {
+    let exit = match Arguments::try_parse() {
+        Ok(arguments) => run_and_report(&arguments),
+        Err(error) => exit::report_usage(&error),
+    };
+    ExitCode::from(exit)
+}
+
+fn run_and_report(arguments: &Arguments) -> Exit {
+    let mut output = Output::stdout();
+    let result = run(arguments, &mut output);
+    // Flushed even after an error: what was found before it is still an answer.
+    let flushed = output.finish();
+    match result.and_then(|exit| flushed.map(|()| exit)) {
+        Ok(exit) => exit,
+        Err(error) => {
+            complain(exit::describe(&error));
+            Exit::of(&error)
+        }
+    }
+}
+
+fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Exit> {
+    let global = &arguments.global;
+    match &arguments.command {
+        Command::Put(arguments) => put::run(arguments, global, output),
+        Command::Get(arguments) => get::run(arguments, global, output),
+        Command::Has(arguments) => has::run(arguments, global, output),
+        Command::Ls(arguments) => ls::run(arguments, global, output),
+        Command::Stat(arguments) => stat::run(arguments, global, output),
+        Command::Verify(arguments) => verify::run(arguments, global, output),
+        Command::Compact(arguments) => compact::run(arguments, global, output),
+    }
+}

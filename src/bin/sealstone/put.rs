@@ -1,0 +1,212 @@
+//! `put`: stores files, and prints their digests as `b2sum` does.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use indicatif::{HumanBytes, HumanCount, ProgressBar};
+use rayon::prelude::*;
+use sealstone::{Hashed, Store};
+use serde::Serialize;
+
+use crate::args::{Global, PutArguments};
+use crate::exit::{Exit, Failure, describe};
+use crate::output::{Output, checksum_line, complain, count, say, size};
+use crate::progress;
+use crate::sources::{Found, Source, Sources, unreadable};
+
+/// Files are read and hashed in parallel in batches of about this size: large enough to keep
+/// every core busy, small enough to stay in memory. A larger file is a batch of its own.
+const BATCH_BYTES_MAX: u64 = 32 << 20;
+/// So that the lines of many small files appear while the work goes on.
+const BATCH_FILES_MAX: usize = 1024;
+
+pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    if !arguments.recursive {
+        refuse_folders(&arguments.paths)?;
+    }
+    let store = global.open_or_create()?;
+    let bar = if arguments.recursive {
+        progress::spinner("{spinner} storing {msg} {elapsed}")
+    } else {
+        ProgressBar::hidden()
+    };
+    let sources = Sources::new(&arguments.paths, store.root());
+    let mut put = Put {
+        store: &store,
+        json: global.json,
+        output,
+        bar,
+        batch: Vec::new(),
+        batch_bytes: 0,
+        summary: Summary::default(),
+    };
+    let stored = put.all(sources);
+    put.bar.finish_and_clear();
+    let summary = put.summary;
+    // Even after an error: the lines that were printed should be true.
+    let synced = store.close();
+    stored?;
+    synced?;
+    summary.report(global.json)
+}
+
+/// Before anything is stored, since it is the command line that is wrong.
+fn refuse_folders(paths: &[PathBuf]) -> Result<(), Failure> {
+    match paths.iter().find(|path| path.is_dir()) {
+        None => Ok(()),
+        Some(folder) => Err(Failure::Usage(format!(
+            "{} is a folder; nothing was stored; pass -r to store everything below it",
+            folder.display()
+        ))),
+    }
+}
+
+struct Put<'a> {
+    store: &'a Store,
+    json: bool,
+    output: &'a mut Output,
+    bar: ProgressBar,
+    batch: Vec<Source>,
+    batch_bytes: u64,
+    summary: Summary,
+}
+
+/// One line of `--json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    digest: String,
+    path: &'a str,
+    bytes: usize,
+    new: bool,
+}
+
+impl Put<'_> {
+    fn all(&mut self, sources: Sources) -> anyhow::Result<()> {
+        for found in sources {
+            match found {
+                Found::Source(source) => self.enqueue(source)?,
+                Found::Skipped { path, reason } => {
+                    self.summary.skipped += 1;
+                    let path = path.display();
+                    self.complain(&format!("skipped {path}: {reason}"));
+                }
+                Found::Unreadable { path, error } => {
+                    self.summary.failed += 1;
+                    self.complain(&unreadable(&path, &error).to_string());
+                }
+            }
+        }
+        self.store_batch()
+    }
+
+    fn enqueue(&mut self, source: Source) -> anyhow::Result<()> {
+        let bytes = self.batch_bytes.saturating_add(source.bytes_expected);
+        if bytes > BATCH_BYTES_MAX || self.batch.len() == BATCH_FILES_MAX {
+            self.store_batch()?;
+        }
+        self.batch_bytes += source.bytes_expected;
+        self.batch.push(source);
+        Ok(())
+    }
+
+    fn store_batch(&mut self) -> anyhow::Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        let contents: Vec<_> = batch.par_iter().map(Source::read).collect();
+        let hashed: Vec<_> = contents
+            .par_iter()
+            .map(|content| content.as_ref().map(|content| Hashed::new(content)))
+            .collect();
+        // The bar would end up in the middle of the lines if both go to the same terminal.
+        self.bar.clone().suspend(|| {
+            for (source, hashed) in batch.iter().zip(hashed) {
+                match hashed {
+                    Ok(hashed) => self.store(&source.path, &hashed)?,
+                    Err(error) => {
+                        self.summary.failed += 1;
+                        complain(describe(error));
+                    }
+                }
+            }
+            anyhow::Ok(self.output.flush()?)
+        })?;
+        let files = HumanCount(self.summary.files);
+        let bytes = HumanBytes(self.summary.bytes);
+        self.bar.set_message(format!("{files} files, {bytes}"));
+        Ok(())
+    }
+
+    fn store(&mut self, path: &Path, hashed: &Hashed<'_>) -> anyhow::Result<()> {
+        let put = self.store.put_hashed(hashed);
+        let new = put.with_context(|| path.display().to_string())?;
+        let bytes = hashed.content().len();
+        self.summary.add(bytes as u64, new);
+        if self.json {
+            let path = &path.to_string_lossy();
+            let digest = hashed.digest().to_string();
+            self.output.json(&Line {
+                digest,
+                path,
+                bytes,
+                new,
+            })
+        } else {
+            let line = checksum_line(hashed.digest(), path);
+            Ok(self.output.write_all(&line)?)
+        }
+    }
+
+    fn complain(&self, message: &str) {
+        self.bar.suspend(|| complain(message));
+    }
+}
+
+#[derive(Clone, Copy, Default, Serialize)]
+struct Summary {
+    files: u64,
+    bytes: u64,
+    new: u64,
+    already_stored: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Summary {
+    fn add(&mut self, bytes: u64, new: bool) {
+        self.files += 1;
+        self.bytes += bytes;
+        if new {
+            self.new += 1;
+        } else {
+            self.already_stored += 1;
+        }
+    }
+
+    fn report(self, json: bool) -> anyhow::Result<Exit> {
+        if json {
+            say(serde_json::to_string(&self)?);
+        } else {
+            self.print();
+        }
+        Ok(if self.failed == 0 {
+            Exit::Done
+        } else {
+            Exit::Io
+        })
+    }
+
+    fn print(self) {
+        let (files, bytes) = (count(self.files, "file"), size(self.bytes));
+        let (new, already_stored) = (HumanCount(self.new), HumanCount(self.already_stored));
+        let mut text = format!("{files}, {bytes}: {new} new, {already_stored} already stored");
+        if self.skipped > 0 {
+            text = format!("{text}, {} skipped", HumanCount(self.skipped));
+        }
+        if self.failed > 0 {
+            let failed = HumanCount(self.failed);
+            text = format!("{text}, {failed} not stored; see above, then put those again");
+        }
+        complain(text);
+    }
+}

@@ -1,0 +1,62 @@
+//! `stat`: how much is stored.
+
+use std::io::{self, Write};
+
+use indicatif::HumanCount;
+use sealstone::{SegmentStats, StoreStats};
+
+use crate::args::{Global, StatArguments};
+use crate::exit::Exit;
+use crate::output::{Output, size};
+
+pub fn run(
+    arguments: &StatArguments,
+    global: &Global,
+    output: &mut Output,
+) -> anyhow::Result<Exit> {
+    let stats = global.open_to_read()?.stats();
+    if global.json {
+        output.json(&stats)?;
+        return Ok(Exit::Done);
+    }
+    print_totals(&stats, output)?;
+    if arguments.segments {
+        print_segments(&stats.segments, output)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn print_totals(stats: &StoreStats, output: &mut impl Write) -> io::Result<()> {
+    let segments = stats.segments.len();
+    writeln!(output, "objects      {}", HumanCount(stats.objects))?;
+    writeln!(output, "content      {}", size(stats.content_bytes))?;
+    writeln!(output, "data files   {}", size(stats.data_file_bytes))?;
+    writeln!(output, "index files  {}", size(stats.index_file_bytes))?;
+    writeln!(output, "files        {}", HumanCount(stats.files))?;
+    writeln!(output, "segments     {segments}")?;
+    let uncovered = stats.uncovered_segments;
+    writeln!(
+        output,
+        "uncovered    {uncovered} (segments not yet in set.idx)"
+    )
+}
+
+fn print_segments(segments: &[SegmentStats], output: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        output,
+        "\nsegment  state    {:>12}  {:>16}  {:>16}",
+        "objects", "data bytes", "index bytes"
+    )?;
+    for segment in segments {
+        writeln!(
+            output,
+            "{:06}   {:<7}  {:>12}  {:>16}  {:>16}",
+            segment.id,
+            format!("{:?}", segment.state).to_lowercase(),
+            HumanCount(segment.objects).to_string(),
+            HumanCount(segment.data_bytes).to_string(),
+            HumanCount(segment.index_bytes).to_string(),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! `verify`: reads everything and names what is damaged.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use sealstone::{Digest, Store, VerifyReport};
+use serde::Serialize;
+
+use crate::args::{Global, VerifyArguments};
+use crate::exit::Exit;
+use crate::output::{Output, complain, count, size};
+use crate::progress;
+
+#[derive(Serialize)]
+struct Verdict {
+    clean: bool,
+    #[serde(serialize_with = "number_of")]
+    lost: BTreeSet<Digest>,
+    #[serde(flatten)]
+    report: VerifyReport,
+}
+
+pub fn run(
+    arguments: &VerifyArguments,
+    global: &Global,
+    output: &mut Output,
+) -> anyhow::Result<Exit> {
+    let verdict = if arguments.repair {
+        let store = global.open_to_write()?;
+        let mut report = check(&store)?;
+        if !report.problems.is_empty() {
+            // A writer has repaired on its way what can be; this finds what is left.
+            report = check(&store)?;
+        }
+        let verdict = Verdict::new(report, &store);
+        store.close()?;
+        verdict
+    } else {
+        let store = global.open_to_read()?;
+        Verdict::new(check(&store)?, &store)
+    };
+
+    if global.json {
+        output.json(&verdict)?;
+    } else {
+        verdict.print(output)?;
+    }
+    if verdict.clean {
+        return Ok(Exit::Done);
+    }
+    complain(verdict.summary(global.folder()?));
+    Ok(Exit::Damaged)
+}
+
+fn check(store: &Store) -> anyhow::Result<VerifyReport> {
+    let bar = progress::bytes("verifying");
+    let report = store.verify(|progress| {
+        bar.set_length(progress.bytes_total);
+        bar.set_position(progress.bytes_done);
+        ControlFlow::Continue(())
+    });
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+impl Verdict {
+    fn new(report: VerifyReport, store: &Store) -> Self {
+        // An object that was put again after it was damaged has a whole copy, too.
+        let is_lost = |digest: &Digest| !matches!(store.get(digest), Ok(Some(_)));
+        let damaged = report.corrupt.iter().map(|object| object.digest);
+        Self {
+            clean: report.is_clean(),
+            lost: damaged.filter(is_lost).collect(),
+            report,
+        }
+    }
+
+    fn print(&self, output: &mut Output) -> anyhow::Result<()> {
+        for object in &self.report.corrupt {
+            let elsewhere = if self.lost.contains(&object.digest) {
+                ""
+            } else {
+                "; another copy is whole"
+            };
+            writeln!(
+                output,
+                "{}  damaged: segment {}, offset {}, {}{elsewhere}",
+                object.digest,
+                object.segment,
+                object.offset,
+                count(object.len.into(), "byte"),
+            )?;
+        }
+        for problem in &self.report.problems {
+            match problem.segment {
+                Some(segment) => writeln!(output, "segment {segment}: {}", problem.what)?,
+                None => writeln!(output, "{}", problem.what)?,
+            }
+        }
+        if self.clean {
+            let (objects, bytes) = (self.report.objects, self.report.bytes);
+            let (objects, bytes) = (count(objects, "object"), size(bytes));
+            writeln!(output, "{objects}, {bytes}: no damage")?;
+        }
+        Ok(())
+    }
+
+    /// What was found, and for each kind what to do.
+    fn summary(&self, folder: &Path) -> String {
+        let corrupt = self.report.corrupt.iter();
+        let copies = corrupt.filter(|object| !self.lost.contains(&object.digest));
+        let (lost, copies) = (self.lost.len() as u64, copies.count() as u64);
+        let problems = self.report.problems.len() as u64;
+        let kinds = [
+            (lost, "damaged object", "put the original files again"),
+            (copies, "damaged duplicate", "`compact` drops such copies"),
+            (problems, "other problem", "do what each line says"),
+        ];
+        let found: Vec<_> = kinds
+            .into_iter()
+            .filter(|(number, ..)| *number > 0)
+            .map(|(number, noun, remedy)| format!("{}: {remedy}", count(number, noun)))
+            .collect();
+        format!("{}: {}", folder.display(), found.join("; "))
+    }
+}
+
+fn number_of<S: serde::Serializer>(lost: &BTreeSet<Digest>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(lost.len() as u64)
+}
