@@ -188,7 +188,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             Ok(_) => return Ok(()),
         };
         let what = format!(
-            "the sidecar is damaged ({what}); verify through a handle that can write, which writes it again"
+            "the sidecar is damaged ({what}); verify through a handle that can write (`sealstone verify --repair`), which writes it again"
         );
         self.note_problem(Some(sealed.id()), what);
         Ok(())

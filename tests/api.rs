@@ -1,6 +1,10 @@
 //! What the API promises when nothing goes wrong.
 
-use sealstone::{Digest, Options};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::process::Command;
+
+use sealstone::{Digest, Error, Hashed, Object, Options, SegmentState, Store};
 
 fn contents(count: u32) -> Vec<Vec<u8>> {
     (0..count)
@@ -55,17 +59,350 @@ fn a_compaction_keeps_the_live_and_drops_the_dead() {
         (live, 1000 - live)
     );
     assert!(stats.bytes_reclaimed > 0);
-    for reopened in [false, true] {
-        let store = if reopened {
-            drop(store.clone());
-            store.clone()
-        } else {
-            store.clone()
-        };
+    let check = |store: &Store| {
         for (content, digest) in contents.iter().zip(&digests) {
             let object = store.get(digest).unwrap();
             assert_eq!(object.is_some(), is_live(digest));
             assert!(object.is_none_or(|object| &object[..] == content));
         }
+    };
+    check(&store);
+    store.close().unwrap();
+    check(&small_segments().open(folder.path()).unwrap());
+}
+
+#[test]
+fn a_digest_is_what_b2sum_prints() {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let Ok(output) = Command::new("b2sum").arg(source).output() else {
+        eprintln!("skipped: there is no b2sum on this system");
+        return;
+    };
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let digest = Digest::of(&std::fs::read(source).unwrap());
+    assert_eq!(printed[..64], digest.to_string());
+}
+
+#[test]
+fn contents_of_every_length_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new().segment_bytes_max(1 << 20);
+    // Around the lengths at which a record is buffered, written directly, or gets its own segment.
+    let lengths = [
+        0,
+        1,
+        4,
+        (256 << 10) - 4,
+        (256 << 10) - 3,
+        256 << 10,
+        1 << 20,
+        3 << 20,
+    ];
+    let contents: Vec<Vec<u8>> = lengths
+        .iter()
+        .map(|&len| vec![(len % 250) as u8; len])
+        .collect();
+    let store = options.open(folder.path()).unwrap();
+    for content in &contents {
+        let digest = store.put(content).unwrap();
+        assert_eq!(&store.get(&digest).unwrap().unwrap()[..], content);
     }
+    drop(store);
+    let store = options.open(folder.path()).unwrap();
+    for content in &contents {
+        let object = store.get(&Digest::of(content)).unwrap().unwrap();
+        assert_eq!(&object[..], content);
+    }
+    assert_eq!(store.len(), lengths.len() as u64);
+}
+
+#[test]
+fn h27_content_cannot_be_put_under_a_wrong_digest() {
+    let error = Hashed::check(Digest::of(b"abc"), b"abd").unwrap_err();
+    assert_eq!(error.expected, Digest::of(b"abc"));
+    assert_eq!(error.actual, Digest::of(b"abd"));
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let hashed = Hashed::check(Digest::of(b"abc"), b"abc").unwrap();
+    assert!(store.put_hashed(&hashed).unwrap());
+    assert!(!store.put_hashed(&hashed).unwrap(), "it is held already");
+    assert_eq!(store.len(), 1);
+}
+
+#[test]
+fn h28_live_digests_that_the_store_does_not_hold_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let digests = store.put_many(&contents(10)).unwrap();
+    let absent = Digest::of(b"absent");
+    let live = [digests[0], absent, digests[3], absent];
+    let compaction = store.begin_compaction().unwrap();
+    let planned = compaction.plan_list(&live).unwrap();
+    let stats = compaction.finish_list(&live).unwrap();
+    assert_eq!(planned, stats);
+    let counted = (
+        stats.live_objects,
+        stats.dropped_objects,
+        stats.live_missing,
+    );
+    assert_eq!(counted, (2, 8, 1));
+    assert_eq!(store.len(), 2);
+}
+
+#[test]
+fn the_figures_of_a_compaction_are_those_of_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = small_segments().open(folder.path()).unwrap();
+    store.put_many(&contents(1000)).unwrap();
+    let compaction = store.begin_compaction().unwrap();
+    let bytes_of_files = || {
+        let stats = store.stats();
+        let sealed = stats
+            .segments
+            .iter()
+            .filter(|s| s.state == SegmentState::Sealed);
+        sealed
+            .map(|segment| segment.data_bytes + segment.index_bytes)
+            .sum::<u64>()
+    };
+    let before = bytes_of_files();
+    let stats = compaction
+        .finish(|digest| digest.as_bytes()[0] < 100)
+        .unwrap();
+    assert_eq!(
+        (stats.bytes_before, stats.bytes_after),
+        (before, bytes_of_files())
+    );
+    assert_eq!(
+        stats.bytes_reclaimed,
+        (before - stats.bytes_after).cast_signed()
+    );
+    let sealed = store.stats().segments.len() as u64 - 1;
+    assert_eq!(stats.segments_after, sealed);
+}
+
+#[test]
+fn one_compaction_at_a_time_and_a_dropped_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let digests = store.put_many(&contents(10)).unwrap();
+    let compaction = store.begin_compaction().unwrap();
+    let second = store.begin_compaction();
+    assert!(
+        matches!(second, Err(Error::CompactionRunning)),
+        "{second:?}"
+    );
+    drop(compaction);
+    assert!(digests.iter().all(|digest| store.contains(digest).unwrap()));
+    store.compact(|_| false).unwrap();
+    assert!(store.is_empty());
+}
+
+#[test]
+fn segments_without_dead_objects_stay_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = small_segments().open(folder.path()).unwrap();
+    let digests = store.put_many(&contents(1000)).unwrap();
+    drop(store.begin_compaction().unwrap());
+    let names = || {
+        let files = std::fs::read_dir(folder.path().join("segments")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names
+            .filter(|name| name.ends_with(".dat"))
+            .collect::<BTreeSet<_>>()
+    };
+    let before = names();
+    let stats = store.compact(|digest| *digest != digests[0]).unwrap();
+    let after = names();
+    assert_eq!(stats.dropped_objects, 1);
+    // One was replaced; compacting began a new active segment only if there was something in it.
+    assert_eq!(before.difference(&after).count(), 1);
+}
+
+#[test]
+fn a_prefix_finds_the_one_object_that_begins_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = small_segments().open(folder.path()).unwrap();
+    let digests = store.put_many(&contents(1000)).unwrap();
+    for digest in &digests {
+        let text = digest.to_string();
+        assert_eq!(store.find(&text).unwrap(), Some(*digest));
+        assert_eq!(store.find(&text[..15]).unwrap(), Some(*digest));
+        assert_eq!(
+            store.find(&text[..15].to_uppercase()).unwrap(),
+            Some(*digest)
+        );
+    }
+    let shared = &digests[0].to_string()[..1];
+    let Err(Error::AmbiguousPrefix { candidates, .. }) = store.find(shared) else {
+        panic!("a sixteenth of 1,000 objects begins with {shared}");
+    };
+    assert!(candidates.len() > 1);
+    assert!(
+        candidates
+            .iter()
+            .all(|digest| digest.to_string().starts_with(shared))
+    );
+    assert_eq!(
+        store
+            .find(&Digest::of(b"absent").to_string()[..20])
+            .unwrap(),
+        None
+    );
+    for bad in ["", "xyz", "é", &"0".repeat(65)] {
+        let result = store.find(bad);
+        assert!(
+            matches!(result, Err(Error::BadPrefix { .. })),
+            "{bad:?}: {result:?}"
+        );
+    }
+}
+
+#[test]
+fn walking_gives_each_object_once_and_in_the_order_of_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = small_segments().open(folder.path()).unwrap();
+    let digests = store.put_many(&contents(1000)).unwrap();
+    let walked: Vec<Digest> = store
+        .iter()
+        .map(|object| *object.unwrap().digest())
+        .collect();
+    assert_eq!(walked, digests);
+    let walked: Vec<Digest> = store.digests().map(Result::unwrap).collect();
+    assert_eq!(walked, digests);
+    let snapshot = store.iter();
+    store.compact(|_| false).unwrap();
+    assert_eq!(snapshot.map(Result::unwrap).count(), 1000);
+    assert_eq!(store.iter().count(), 0);
+}
+
+#[test]
+fn a_read_only_handle_writes_nothing_and_creates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new().read_only(true);
+    let absent = options.open(folder.path().join("absent"));
+    assert!(matches!(absent, Err(Error::NoStore { .. })), "{absent:?}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let unborn = Options::new().create(false).open(folder.path());
+    assert!(matches!(unborn, Err(Error::NoStore { .. })), "{unborn:?}");
+
+    let writer = Store::open(folder.path()).unwrap();
+    let digest = writer.put(b"content").unwrap();
+    writer.sync().unwrap();
+    let reader = options.open(folder.path()).unwrap();
+    assert_eq!(
+        reader.get(&digest).unwrap().as_deref(),
+        Some(&b"content"[..])
+    );
+    let refused = [
+        reader.put(b"more").unwrap_err(),
+        reader.sync().unwrap_err(),
+        reader.begin_compaction().unwrap_err(),
+        reader.checkpoint(folder.path().join("copy")).unwrap_err(),
+    ];
+    for error in refused {
+        assert!(matches!(error, Error::ReadOnly), "{error}");
+    }
+}
+
+#[test]
+fn a_checkpoint_is_a_store_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = small_segments().open(folder.path().join("store")).unwrap();
+    let contents = contents(300);
+    let digests = store.put_many(&contents).unwrap();
+    let target = folder.path().join("copies/first");
+    store.checkpoint(&target).unwrap();
+    let again = store.checkpoint(&target);
+    assert!(matches!(again, Err(Error::NotEmpty { .. })), "{again:?}");
+    store.compact(|_| false).unwrap();
+    drop(store);
+
+    let copy = Store::open(&target).unwrap();
+    assert!(copy.recovery().is_clean(), "{:?}", copy.recovery());
+    for (content, digest) in contents.iter().zip(&digests) {
+        assert_eq!(&copy.get(digest).unwrap().unwrap()[..], content);
+    }
+    copy.put(b"the copy goes its own way").unwrap();
+    copy.close().unwrap();
+}
+
+#[test]
+fn verify_reports_progress_and_can_be_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = small_segments().open(folder.path()).unwrap();
+    let contents = contents(1000);
+    store.put_many(&contents).unwrap();
+    let bytes: usize = contents.iter().map(Vec::len).sum();
+    let report = store
+        .verify(|progress| {
+            assert_eq!(progress.bytes_total, bytes as u64);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.objects, report.bytes), (1000, bytes as u64));
+    let report = store.verify(|_| ControlFlow::Break(())).unwrap();
+    assert!(report.cancelled && report.objects < 1000, "{report:?}");
+}
+
+#[test]
+fn several_are_put_and_read_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let contents = [&b"one"[..], b"two", b"one", b""];
+    let digests = store.put_many(&contents).unwrap();
+    assert_eq!(digests, contents.map(Digest::of));
+    assert_eq!(store.len(), 3);
+    let asked = [digests[1], Digest::of(b"absent"), digests[3]];
+    let read: Vec<Option<Object>> = store
+        .get_many(&asked)
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let read: Vec<Option<&[u8]>> = read.iter().map(Option::as_deref).collect();
+    assert_eq!(read, [Some(&b"two"[..]), None, Some(b"")]);
+}
+
+#[test]
+fn opening_and_closing_again_and_again_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    store.put(b"content").unwrap();
+    store.close().unwrap();
+    let files = || {
+        let files = std::fs::read_dir(folder.path().join("segments")).unwrap();
+        let files = files.map(|file| file.unwrap().path());
+        files
+            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let before = files();
+    for _ in 0..3 {
+        Store::open(folder.path()).unwrap().close().unwrap();
+    }
+    assert_eq!(files(), before);
+}
+
+#[cfg(feature = "bytes")]
+#[test]
+fn bytes_hold_an_object_without_a_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let digest = store.put(b"content").unwrap();
+    let object = store.get(&digest).unwrap().unwrap();
+    let address = object.as_ptr();
+    let bytes = bytes::Bytes::from(object);
+    drop(store);
+    assert_eq!((&bytes[..], bytes.as_ptr()), (&b"content"[..], address));
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn a_digest_is_text_in_json() {
+    let digest = Digest::of(b"abc");
+    let json = serde_json::to_string(&digest).unwrap();
+    assert_eq!(json, format!("\"{digest}\""));
+    assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
+    assert!(serde_json::from_str::<Digest>("\"00\"").is_err());
 }
