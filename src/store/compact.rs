@@ -287,7 +287,7 @@ impl Inner {
             }
             manifest.active = self.newest_unsealed();
         })?;
-        self.set.rcu(|set| set.with_replaced(replaced, &opened));
+        self.publish(writer, |set| set.with_replaced(replaced, &opened));
         Ok(())
     }
 }

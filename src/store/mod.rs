@@ -9,7 +9,6 @@ mod write;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -28,7 +27,7 @@ use crate::recovery::{self, RecoveryReport, UNSEALED_OBJECTS_MAX};
 use crate::scan::{Digests, Objects};
 use crate::segment_set::SegmentSet;
 use crate::verify::{self, VerifyProgress, VerifyReport};
-use seal::Ledger;
+use seal::{Job, Ledger};
 use write::Writer;
 
 /// A content-addressed object store in a folder.
@@ -55,13 +54,8 @@ pub struct Store {
 /// Dropped with the last clone of a [`Store`].
 struct Handle {
     inner: Arc<Inner>,
-    sealer: Option<Sealer>,
-}
-
-/// The background thread that seals.
-struct Sealer {
-    wake: Sender<()>,
-    thread: JoinHandle<()>,
+    /// The thread that seals; a reader has none.
+    background: Option<JoinHandle<()>>,
 }
 
 /// What the store and its background thread share.
@@ -126,7 +120,7 @@ impl Store {
                     access: Access::Reader(Mutex::new(reader)),
                     report,
                 }),
-                sealer: None,
+                background: None,
             }),
         })
     }
@@ -138,8 +132,10 @@ impl Store {
         let lock = dir.lock()?;
         let opened = recovery::open_writer(&dir, &options)?;
         let ledger = Ledger::new(opened.manifest);
-        let (wake, woken) = std::sync::mpsc::channel();
-        let writer = Writer::new(opened.appender, ledger, wake.clone(), lock);
+        let (background, jobs) = std::sync::mpsc::channel();
+        let writer = Writer::new(opened.appender, ledger, background, lock);
+        // Recovery may have left segments to be sealed.
+        writer.in_background(Job::Seal);
         let inner = Arc::new(Inner {
             root: root.to_owned(),
             dir,
@@ -148,16 +144,14 @@ impl Store {
             access: Access::Writer(Box::new(writer)),
             report: opened.report,
         });
-        let sealing = Arc::clone(&inner);
+        let working = Arc::clone(&inner);
         let thread = std::thread::Builder::new()
             .name("sealstone-seal".to_owned())
-            .spawn(move || sealing.seal_when_woken(&woken))
+            .spawn(move || working.work_in_background(&jobs))
             .map_err(Error::io(root))?;
-        // Recovery may have left segments to be sealed.
-        let _ = wake.send(());
-        let sealer = Some(Sealer { wake, thread });
+        let background = Some(thread);
         Ok(Self {
-            handle: Arc::new(Handle { inner, sealer }),
+            handle: Arc::new(Handle { inner, background }),
         })
     }
 
@@ -389,15 +383,14 @@ impl Drop for Handle {
     /// Flushes, syncs, and seals what would take long to load at the next opening. Whoever wants to
     /// know of errors calls [`Store::close`]; what is lost here was never synced.
     fn drop(&mut self) {
-        let Some(Sealer { wake, thread }) = self.sealer.take() else {
-            return;
-        };
         let Access::Writer(writer) = &self.inner.access else {
             return;
         };
-        writer.stop_waking();
-        drop(wake);
-        let _ = thread.join();
+        writer.close_background();
+        if let Some(thread) = self.background.take() {
+            // It can only have panicked, and what it left is done below.
+            let _ = thread.join();
+        }
         if self.inner.sync().is_err() || self.inner.seal_rolled().is_err() {
             return;
         }

@@ -1,8 +1,9 @@
 //! Sealing: from the segment that was appended to, to one that is mapped.
 
 use std::path::Path;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::Inner;
 use super::write::Writer;
@@ -12,6 +13,17 @@ use crate::format::{Index, Manifest};
 use crate::segment::sealed::{rebuild_index, sidecar_is_whole};
 use crate::segment::{Active, Sealed};
 use crate::segment_set::SegmentSet;
+
+/// What the background thread is told.
+pub(super) enum Job {
+    /// There is a full segment.
+    Seal,
+    /// Readers may still use this set.
+    DropWhenUnused(Arc<SegmentSet>),
+}
+
+/// How often sets are looked at that readers were using when they were replaced.
+const OUTDATED_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The manifest as it is on disk.
 pub(super) struct Ledger {
@@ -60,15 +72,43 @@ impl Writer {
 
 impl Inner {
     /// The background thread.
-    pub(super) fn seal_when_woken(&self, woken: &Receiver<()>) {
-        while woken.recv().is_ok() {
-            if let Err(error) = self.seal_rolled() {
-                // It stays as it is, readable; the next roll, sync or compaction tries again, and
-                // reports what then fails. A failed fsync makes the directory refuse writes.
-                #[cfg(feature = "tracing")]
-                tracing::error!(%error, "sealing in the background");
-                let _ = error;
+    pub(super) fn work_in_background(&self, jobs: &Receiver<Job>) {
+        let mut outdated: Vec<Arc<SegmentSet>> = Vec::new();
+        loop {
+            let job = if outdated.is_empty() {
+                jobs.recv().map_err(RecvTimeoutError::from)
+            } else {
+                jobs.recv_timeout(OUTDATED_CHECK_INTERVAL)
+            };
+            match job {
+                Ok(Job::Seal) => self.seal_in_background(),
+                Ok(Job::DropWhenUnused(set)) => outdated.push(set),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
+            // Nobody can get hold of it any more once this is the only one that has it.
+            outdated.retain(|set| Arc::strong_count(set) > 1);
+        }
+    }
+
+    fn seal_in_background(&self) {
+        if let Err(error) = self.seal_rolled() {
+            // It stays as it is, readable; the next roll, compaction or close tries again and
+            // reports what then fails. A failed fsync makes the directory refuse writes.
+            #[cfg(feature = "tracing")]
+            tracing::error!(%error, "sealing in the background");
+            let _ = error;
+        }
+    }
+
+    /// Replaces the set that readers see.
+    ///
+    /// Whoever drops the last handle to an old set frees the index and the maps of segments that are
+    /// in it alone, and removes their files. That must not be a reader in the middle of a `get`.
+    pub(super) fn publish(&self, writer: &Writer, change: impl Fn(&SegmentSet) -> SegmentSet) {
+        let old = self.set.rcu(|set| change(set));
+        if Arc::strong_count(&old) > 1 {
+            writer.in_background(Job::DropWhenUnused(old));
         }
     }
 
@@ -102,7 +142,7 @@ impl Inner {
             manifest.active = self.newest_unsealed().filter(|&newest| newest != id);
         })?;
         let sealed = Arc::new(sealed);
-        self.set.rcu(|set| set.with_sealed(Arc::clone(&sealed)));
+        self.publish(writer, |set| set.with_sealed(Arc::clone(&sealed)));
         drop(ledger);
         // The manifest says that it is not needed any more. If this fails, the next opening does it.
         let _ = dir.remove_segment_file(id, FileKind::Journal);

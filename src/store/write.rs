@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use rayon::prelude::*;
 
 use super::phase::Phase;
-use super::seal::Ledger;
+use super::seal::{Job, Ledger};
 use super::{Inner, Store};
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, Result};
@@ -30,20 +30,25 @@ pub(super) struct Writer {
     pub(super) ledger: Mutex<Ledger>,
     appender: Mutex<Appender>,
     next_id: AtomicU64,
-    wake_sealer: Mutex<Option<Sender<()>>>,
+    background: Mutex<Option<Sender<Job>>>,
     /// Locked for as long as this lives.
     _lock: File,
 }
 
 impl Writer {
-    pub(super) fn new(appender: Appender, ledger: Ledger, wake: Sender<()>, lock: File) -> Self {
+    pub(super) fn new(
+        appender: Appender,
+        ledger: Ledger,
+        background: Sender<Job>,
+        lock: File,
+    ) -> Self {
         Self {
             phase: RwLock::default(),
             sealing: Mutex::default(),
             appender: Mutex::new(appender),
             next_id: AtomicU64::new(ledger.next_id()),
             ledger: Mutex::new(ledger),
-            wake_sealer: Mutex::new(Some(wake)),
+            background: Mutex::new(Some(background)),
             _lock: lock,
         }
     }
@@ -76,18 +81,20 @@ impl Writer {
         *self.phase.write().unwrap_or_else(PoisonError::into_inner) = phase;
     }
 
-    fn wake_sealer(&self) {
-        let wake = self.wake_sealer.lock();
-        if let Some(wake) = &*wake.unwrap_or_else(PoisonError::into_inner) {
-            // The thread ends before the last handle does only if it panicked; puts then seal.
-            let _ = wake.send(());
+    /// Leaves something to the background thread.
+    pub(super) fn in_background(&self, job: Job) {
+        let background = self.background.lock();
+        if let Some(background) = &*background.unwrap_or_else(PoisonError::into_inner) {
+            // The thread ends before the last handle does only if it panicked; then whoever waits
+            // for a segment to be sealed seals it.
+            let _ = background.send(job);
         }
     }
 
-    /// Lets the background thread end.
-    pub(super) fn stop_waking(&self) {
-        let wake = self.wake_sealer.lock();
-        wake.unwrap_or_else(PoisonError::into_inner).take();
+    /// Lets the background thread end when it has done what it was left.
+    pub(super) fn close_background(&self) {
+        let background = self.background.lock();
+        background.unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -246,10 +253,9 @@ impl Inner {
             self.options.segment_bytes_max,
             content_bytes + record::HEADER_BYTES,
         )?;
-        self.set
-            .rcu(|set| set.with_active(Arc::clone(next.active())));
+        self.publish(writer, |set| set.with_active(Arc::clone(next.active())));
         *appender = next;
-        writer.wake_sealer();
+        writer.in_background(Job::Seal);
         Ok(())
     }
 

@@ -1,0 +1,16 @@
+//! Any text as a manifest, with and without a checksum that holds.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sealstone::Digest;
+use sealstone::format::Manifest;
+
+fuzz_target!(|text: &str| {
+    let _ = Manifest::parse(text.as_bytes());
+    let body = format!("sealstone 1\n{text}\n");
+    let forged = format!("{body}checksum {}\n", Digest::of(body.as_bytes()));
+    if let Ok(manifest) = Manifest::parse(forged.as_bytes()) {
+        let again = Manifest::parse(manifest.encode().as_bytes());
+        assert_eq!(again, Ok(manifest));
+    }
+});
