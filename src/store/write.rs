@@ -112,6 +112,8 @@ impl Store {
     /// [`Error::Io`], for instance when the disk is full. Then nothing was stored, what was stored
     /// before is unharmed, and the put can be tried again.
     pub fn put(&self, content: &[u8]) -> Result<Digest> {
+        // Nothing is hashed that would then be refused.
+        self.inner().writer_accepting(content.len())?;
         let hashed = Hashed::new(content);
         self.put_hashed(&hashed)?;
         Ok(*hashed.digest())
@@ -132,6 +134,7 @@ impl Store {
     ///
     /// Those of [`put`](Self::put). Contents before the one that failed are stored.
     pub fn put_many<C: AsRef<[u8]> + Sync>(&self, contents: &[C]) -> Result<Vec<Digest>> {
+        self.inner().writer_accepting(0)?;
         let hashed: Vec<Hashed<'_>> = contents
             .par_iter()
             .map(|content| Hashed::new(content.as_ref()))
@@ -155,7 +158,7 @@ impl Store {
 impl Inner {
     /// Appends content unless it is held already. True if it was not.
     fn put_one(&self, hashed: &Hashed<'_>) -> Result<bool> {
-        let writer = self.writer_accepting(hashed)?;
+        let writer = self.writer_accepting(hashed.content().len())?;
         let phase = writer.read_phase();
         if is_held(hashed, &phase, &self.set.load()) {
             return Ok(false);
@@ -166,10 +169,7 @@ impl Inner {
 
     /// As [`put_one`](Self::put_one) for several, with one append section.
     fn put_all(&self, contents: &[Hashed<'_>]) -> Result<()> {
-        let Some(first) = contents.first() else {
-            return Ok(());
-        };
-        let writer = self.writer_accepting(first)?;
+        let writer = self.writer_accepting(0)?;
         let phase = writer.read_phase();
         let set = self.set.load_full();
         let is_absent = |hashed: &&Hashed<'_>| !is_held(hashed, &phase, &set);
@@ -180,17 +180,17 @@ impl Inner {
         self.help_sealing()?;
         let mut appender = writer.lock_appender();
         for hashed in absent {
-            self.writer_accepting(hashed)?;
+            self.writer_accepting(hashed.content().len())?;
             self.append_absent(writer, &mut appender, &phase, hashed)?;
         }
         Ok(())
     }
 
-    /// The writer, if writes are accepted and this content is not too large.
-    fn writer_accepting(&self, hashed: &Hashed<'_>) -> Result<&Writer> {
+    /// The writer, if writes are accepted and content of this length is not too large.
+    fn writer_accepting(&self, content_bytes: usize) -> Result<&Writer> {
         let writer = self.writer()?;
         self.dir.check_writable()?;
-        let bytes = hashed.content().len() as u64;
+        let bytes = content_bytes as u64;
         if bytes > u64::from(u32::MAX) {
             return Err(Error::TooLarge { bytes });
         }
