@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::format::{Index, Journal, Manifest, journal};
 use crate::mmap::Map;
 use crate::options::{Options, ReadMode};
-use crate::segment::active::{Contents, load};
+use crate::segment::active::Contents;
+use crate::segment::active_index::ActiveIndex;
 use crate::segment::sealed::{open_sidecar, rebuild_index};
 use crate::segment::{Active, Data, Sealed};
 use crate::segment_set::SegmentSet;
@@ -125,7 +126,11 @@ impl Reader {
             // These are lost; that they are known makes reading them an error instead of a miss.
             entries.clone_from(&journal.entries);
         }
-        let contents = Contents::of(&entries, data.len(), journal.synced_bytes);
+        let contents = Contents {
+            index: Arc::new(ActiveIndex::new(entries)),
+            bytes: data.len(),
+            durable_bytes: journal.synced_bytes,
+        };
         journal.entries = Vec::new();
         self.journals.insert(id, journal);
         open_active(dir, mode, id, contents)
@@ -164,13 +169,12 @@ impl Reader {
         if journal.valid_bytes == valid_bytes {
             return Ok(Some(Arc::clone(known)));
         }
-        let entries = std::mem::take(&mut journal.entries);
-        let mut superseded = known.superseded();
         let index = known.shared_index();
-        load(&index, &mut superseded, &entries);
+        for entry in std::mem::take(&mut journal.entries) {
+            index.insert(&entry);
+        }
         let contents = Contents {
             index,
-            superseded,
             bytes: journal.covered_bytes,
             durable_bytes: journal.synced_bytes,
         };

@@ -9,15 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::Extent;
+use super::active_index::ActiveIndex;
 use crate::digest::Digest;
 use crate::dir::{Dir, WritableFile, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::Entry;
 use crate::mmap::{AppendBuffer, Map};
-
-/// The objects of an unsealed segment by digest. The standard hasher is keyed at random, so nobody
-/// can choose contents that collide in it.
-pub(crate) type ActiveIndex = papaya::HashMap<Digest, Extent>;
 
 /// The segment that is appended to, or one that waits to be sealed.
 ///
@@ -30,10 +27,7 @@ pub(crate) struct Active {
     file: ActiveFile,
     /// Absent where the system or the options refuse it; positional reads then take its place.
     map: Option<Map>,
-    pub(super) index: Arc<ActiveIndex>,
-    /// Records whose object was put again because they are damaged. They are no longer found, but
-    /// they are in the file and so will be in its sidecar.
-    superseded: Mutex<Vec<Entry>>,
+    index: Arc<ActiveIndex>,
     buffer: ArcSwap<Buffer>,
     /// Length of the data file up to which all records are in the file.
     flushed_bytes: AtomicU64,
@@ -77,47 +71,9 @@ impl Content<'_> {
 /// What recovery or a reader knows of an unsealed segment.
 pub(crate) struct Contents {
     pub(crate) index: Arc<ActiveIndex>,
-    pub(crate) superseded: Vec<Entry>,
     /// Length of the data file that the index covers.
     pub(crate) bytes: u64,
     pub(crate) durable_bytes: u64,
-}
-
-impl Contents {
-    /// Loads entries in file order.
-    pub(crate) fn of(entries: &[Entry], bytes: u64, durable_bytes: u64) -> Self {
-        let index = ActiveIndex::builder().capacity(entries.len()).build();
-        let mut superseded = Vec::new();
-        load(&index, &mut superseded, entries);
-        Self {
-            index: Arc::new(index),
-            superseded,
-            bytes,
-            durable_bytes,
-        }
-    }
-}
-
-/// Adds entries in file order; of two copies the later one is found.
-pub(crate) fn load(index: &ActiveIndex, superseded: &mut Vec<Entry>, entries: &[Entry]) {
-    let index = index.pin();
-    for &Entry {
-        digest,
-        offset,
-        len,
-    } in entries
-    {
-        let extent = Extent { offset, len };
-        if let Some(&old) = index.insert(digest, extent)
-            && old != extent
-        {
-            superseded.push(Entry {
-                digest,
-                offset: old.offset,
-                len: old.len,
-            });
-        }
-    }
 }
 
 impl Active {
@@ -151,7 +107,6 @@ impl Active {
             file,
             map,
             index: contents.index,
-            superseded: Mutex::new(contents.superseded),
             buffer: ArcSwap::from_pointee(Buffer {
                 base: contents.bytes,
                 bytes: Arc::clone(AppendBuffer::with_capacity(0).shared()),
@@ -171,14 +126,9 @@ impl Active {
         Arc::clone(&self.index)
     }
 
-    /// See [`shared_index`](Self::shared_index).
-    pub(crate) fn superseded(&self) -> Vec<Entry> {
-        self.lock_superseded().clone()
-    }
-
     /// Number of objects that can be found.
     pub(crate) fn objects(&self) -> u64 {
-        self.index.len() as u64
+        self.index.objects()
     }
 
     /// Content of all records, in bytes. Linear in their number.
@@ -198,20 +148,12 @@ impl Active {
     }
 
     pub(crate) fn find(&self, digest: &Digest) -> Option<Extent> {
-        self.index.pin().get(digest).copied()
+        self.index.find(digest)
     }
 
     /// All records, in no order.
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        let index = self.index.pin();
-        let entries = index.iter().map(|(&digest, extent)| Entry {
-            digest,
-            offset: extent.offset,
-            len: extent.len,
-        });
-        let mut entries: Vec<Entry> = entries.collect();
-        entries.extend_from_slice(&self.lock_superseded());
-        entries
+        self.index.entries()
     }
 
     /// The content at `extent`, or `None` if the file has become shorter than that.
@@ -297,18 +239,7 @@ impl Active {
 
     /// For the appender: lets readers find a record whose content they can already read.
     pub(super) fn publish(&self, entry: &Entry) {
-        load(
-            &self.index,
-            &mut self.lock_superseded(),
-            std::slice::from_ref(entry),
-        );
-    }
-
-    fn lock_superseded(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
-        // A vector that only grows by `push` is whole even after a panic.
-        self.superseded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.index.insert(entry);
     }
 
     fn lock_durable(&self) -> std::sync::MutexGuard<'_, u64> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Active;
 use super::active::Contents;
+use super::active_index::ActiveIndex;
 use crate::digest::Hashed;
 use crate::dir::{Dir, FileKind, WritableFile};
 use crate::error::{Error, Result};
@@ -119,13 +120,17 @@ impl Appender {
         reserved_bytes: u64,
     ) -> Self {
         let Resumed { journal, end, .. } = resumed;
-        let contents = Contents::of(&resumed.entries, end, journal.synced_bytes);
         let map = match mode {
             ReadMode::Mmap => Map::reserve(resumed.data.file(), reserved_bytes.max(end)).ok(),
             ReadMode::Pread => None,
         };
         let pending = resumed.entries.get(journal.entries.len()..);
         let pending = pending.unwrap_or_default().to_vec();
+        let contents = Contents {
+            index: Arc::new(ActiveIndex::new(resumed.entries)),
+            bytes: end,
+            durable_bytes: journal.synced_bytes,
+        };
         let active = Active::for_writer(resumed.id, resumed.data, map, contents);
         Self {
             active: Arc::new(active),

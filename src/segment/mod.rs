@@ -2,6 +2,7 @@
 //! [`Sealed`](sealed::Sealed) from then on.
 
 pub(crate) mod active;
+pub(crate) mod active_index;
 pub(crate) mod appender;
 pub(crate) mod data;
 pub(crate) mod fanout;
