@@ -1,6 +1,6 @@
 //! Walking over all objects.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::digest::Digest;
@@ -28,13 +28,12 @@ impl Iterator for Objects {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let (segment, entry) = match self.0.next()? {
+            let (place, set) = match self.0.next()? {
                 Ok(record) => record,
                 Err(error) => return Some(Err(error)),
             };
-            let object = segment.place(entry).object();
             // Another copy may be whole where this one is damaged.
-            match object.or_else(|_| self.0.set.get(&entry.digest)) {
+            match place.object().or_else(|_| set.get(&place.entry().digest)) {
                 Ok(Some(object)) => return Some(Ok(object)),
                 Ok(None) => {}
                 Err(error) => return Some(Err(error)),
@@ -58,11 +57,13 @@ impl Iterator for Digests {
 
     fn next(&mut self) -> Option<Self::Item> {
         let record = self.0.next()?;
-        Some(record.map(|(_, entry)| entry.digest))
+        Some(record.map(|(place, _)| place.entry().digest))
     }
 }
 
-/// The records of a set that a lookup would find first. Holds 4 bytes an object of one segment.
+/// The records of a set, of several copies of an object only one: the one in the newest sealed
+/// segment, or else in the newest unsealed one. Holds 4 bytes for each record of one sealed segment,
+/// and an entry for each record that is not sealed, taken at the beginning since more may follow.
 #[derive(Debug)]
 struct Records {
     set: Arc<SegmentSet>,
@@ -73,7 +74,7 @@ struct Records {
 #[derive(Clone, Debug)]
 enum Segment {
     Sealed(Arc<Sealed>),
-    Unsealed(Arc<Active>),
+    Unsealed(Arc<Active>, Vec<Entry>),
 }
 
 /// What is left of one segment.
@@ -87,17 +88,17 @@ impl Segment {
     fn place(&self, entry: Entry) -> Place<'_> {
         match self {
             Self::Sealed(sealed) => Place::Sealed(sealed, entry),
-            Self::Unsealed(active) => Place::Unsealed(active, entry),
+            Self::Unsealed(active, _) => Place::Unsealed(active, entry),
         }
     }
 
-    fn in_file_order(&self) -> Result<InFileOrder> {
+    fn in_file_order(&mut self) -> Result<InFileOrder> {
         Ok(match self {
             Self::Sealed(sealed) => {
                 InFileOrder::Positions(positions_in_file_order(sealed)?.into_iter())
             }
-            Self::Unsealed(active) => {
-                let mut entries = active.entries();
+            Self::Unsealed(_, entries) => {
+                let mut entries = std::mem::take(entries);
                 entries.sort_unstable_by_key(|entry| entry.offset);
                 InFileOrder::Entries(entries.into_iter())
             }
@@ -114,26 +115,50 @@ impl Segment {
                     .transpose()
             }
             (_, InFileOrder::Entries(entries)) => entries.next().map(Ok),
-            (Self::Unsealed(_), InFileOrder::Positions(_)) => None,
+            (Self::Unsealed(..), InFileOrder::Positions(_)) => None,
         }
     }
+
+    /// Whether no other sealed segment is to give out this object instead.
+    fn gives_out(&self, entry: &Entry, set: &SegmentSet) -> Result<bool> {
+        let newest = set.newest_sealed_copy(&entry.digest)?;
+        Ok(match self {
+            Self::Sealed(sealed) => newest == Some((sealed.id(), entry.offset)),
+            Self::Unsealed(..) => newest.is_none(),
+        })
+    }
+}
+
+/// The records of the unsealed segments, each object once.
+fn unsealed_segments(set: &SegmentSet) -> Vec<Segment> {
+    let mut seen = HashSet::new();
+    let several = set.unsealed().len() > 1;
+    let mut segments = Vec::new();
+    for active in set.unsealed().iter().rev() {
+        let mut entries = active.current_entries();
+        if several {
+            entries.retain(|entry| seen.insert(entry.digest));
+        }
+        segments.push(Segment::Unsealed(Arc::clone(active), entries));
+    }
+    segments.reverse();
+    segments
 }
 
 impl Records {
     fn new(set: Arc<SegmentSet>) -> Self {
         let sealed = set.sealed().iter().cloned().map(Segment::Sealed);
-        let unsealed = set.unsealed().iter().cloned().map(Segment::Unsealed);
         Self {
-            segments: sealed.chain(unsealed).collect(),
+            segments: sealed.chain(unsealed_segments(&set)).collect(),
             set,
             current: None,
         }
     }
 
-    fn next(&mut self) -> Option<Result<(Segment, Entry)>> {
+    fn next(&mut self) -> Option<Result<(Place<'_>, &SegmentSet)>> {
         loop {
             let Some((segment, left)) = &mut self.current else {
-                let segment = self.segments.pop_front()?;
+                let mut segment = self.segments.pop_front()?;
                 match segment.in_file_order() {
                     Ok(records) => self.current = Some((segment, records)),
                     Err(error) => return Some(Err(error)),
@@ -148,11 +173,12 @@ impl Records {
                     continue;
                 }
             };
-            // Of several copies, the one that a lookup finds first is given out.
-            let here = (segment.place(entry).segment(), entry.offset);
-            match self.set.first_place(&entry.digest) {
-                Ok(first) if first == Some(here) => return Some(Ok((segment.clone(), entry))),
-                Ok(_) => {}
+            match segment.gives_out(&entry, &self.set) {
+                Ok(false) => {}
+                Ok(true) => {
+                    let (segment, _) = self.current.as_ref()?;
+                    return Some(Ok((segment.place(entry), &self.set)));
+                }
                 Err(error) => return Some(Err(error)),
             }
         }

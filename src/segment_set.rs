@@ -144,11 +144,16 @@ impl SegmentSet {
                 .all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
-    /// Where `get` looks first.
-    pub(crate) fn first_place(&self, digest: &Digest) -> Result<Option<(u32, u64)>> {
-        self.find_copy(digest, |place| {
+    /// Segment and offset of the copy in the newest sealed segment that has one.
+    pub(crate) fn newest_sealed_copy(&self, digest: &Digest) -> Result<Option<(u32, u64)>> {
+        let mut failure = None;
+        let found = self.find_sealed(digest, &mut failure, |place| {
             Ok(Some((place.segment(), place.entry().offset)))
-        })
+        });
+        match (found, failure) {
+            (None, Some(error)) => Err(error),
+            (found, _) => Ok(found),
+        }
     }
 
     /// Visits the copies of an object, newest sealed segment first, then the unsealed ones, until

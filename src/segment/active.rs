@@ -156,6 +156,11 @@ impl Active {
         self.index.entries()
     }
 
+    /// The records that are found now, in no order.
+    pub(crate) fn current_entries(&self) -> Vec<Entry> {
+        self.index.current_entries()
+    }
+
     /// The content at `extent`, or `None` if the file has become shorter than that.
     pub(crate) fn read(&self, extent: Extent) -> Result<Option<Content<'_>>> {
         let len = extent.len as usize;

@@ -1,5 +1,6 @@
 //! The records of an unsealed segment by digest.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -70,14 +71,28 @@ impl ActiveIndex {
     /// All records, in no order, also those that are not found any more.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let mut entries = self.found.entries.clone();
+        entries.extend(self.added_entries());
+        entries.extend_from_slice(&self.lock_superseded());
+        entries
+    }
+
+    /// The records that are found, in no order.
+    pub(crate) fn current_entries(&self) -> Vec<Entry> {
+        let mut entries = self.added_entries();
+        let shadowed: HashSet<Digest> = entries.iter().map(|entry| entry.digest).collect();
+        let found = self.found.current_entries();
+        entries.extend(found.filter(|entry| !shadowed.contains(&entry.digest)));
+        entries
+    }
+
+    fn added_entries(&self) -> Vec<Entry> {
         let added = self.added.pin();
-        entries.extend(added.iter().map(|(&digest, extent)| Entry {
+        let entries = added.iter().map(|(&digest, extent)| Entry {
             digest,
             offset: extent.offset,
             len: extent.len,
-        }));
-        entries.extend_from_slice(&self.lock_superseded());
-        entries
+        });
+        entries.collect()
     }
 
     /// Number of objects that can be found.
@@ -123,6 +138,11 @@ impl FrozenTable {
             table.slots[slot] = position;
         }
         table
+    }
+
+    fn current_entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        let filled = self.slots.iter();
+        filled.filter_map(|&position| self.entries.get(position as usize).copied())
     }
 
     fn find(&self, digest: &Digest) -> Option<Extent> {
@@ -201,5 +221,9 @@ mod tests {
         let mut offsets: Vec<u64> = index.entries().iter().map(|entry| entry.offset).collect();
         offsets.sort_unstable();
         assert_eq!(offsets, [10, 20, 30, 40, 50, 60]);
+        let current = index.current_entries();
+        let mut offsets: Vec<u64> = current.iter().map(|entry| entry.offset).collect();
+        offsets.sort_unstable();
+        assert_eq!(offsets, [20, 40, 60]);
     }
 }

@@ -160,18 +160,19 @@ impl Inner {
     fn put_one(&self, hashed: &Hashed<'_>) -> Result<bool> {
         let writer = self.writer_accepting(hashed.content().len())?;
         let phase = writer.read_phase();
-        if is_held(hashed, &phase, &self.set.load()) {
+        let set = self.set.load();
+        if is_held(hashed, &phase, &set) {
             return Ok(false);
         }
         self.help_sealing()?;
-        self.append_absent(writer, &mut writer.lock_appender(), &phase, hashed)
+        self.append_absent(writer, &mut writer.lock_appender(), &phase, hashed, &set)
     }
 
     /// As [`put_one`](Self::put_one) for several, with one append section.
     fn put_all(&self, contents: &[Hashed<'_>]) -> Result<()> {
         let writer = self.writer_accepting(0)?;
         let phase = writer.read_phase();
-        let set = self.set.load_full();
+        let set = self.set.load();
         let is_absent = |hashed: &&Hashed<'_>| !is_held(hashed, &phase, &set);
         let absent: Vec<&Hashed<'_>> = contents.iter().filter(is_absent).collect();
         if absent.is_empty() {
@@ -181,7 +182,7 @@ impl Inner {
         let mut appender = writer.lock_appender();
         for hashed in absent {
             self.writer_accepting(hashed.content().len())?;
-            self.append_absent(writer, &mut appender, &phase, hashed)?;
+            self.append_absent(writer, &mut appender, &phase, hashed, &set)?;
         }
         Ok(())
     }
@@ -211,11 +212,18 @@ impl Inner {
         appender: &mut Appender,
         phase: &Phase,
         hashed: &Hashed<'_>,
+        looked_at: &Arc<SegmentSet>,
     ) -> Result<bool> {
-        // Another thread may have put it since the first look, or it came before in this batch.
+        // Another thread may have put it since the first look, or it came before in this batch. If
+        // no segment was sealed since, it can only be in one that is not.
         let set = self.set.load();
         let accept = |id| phase.accepts(id, hashed.digest());
-        if let Some(segment) = set.unsealed_segment_holding(hashed, accept) {
+        let segment = if Arc::ptr_eq(&set, looked_at) {
+            set.unsealed_segment_holding(hashed, accept)
+        } else {
+            set.segment_holding(hashed, accept)
+        };
+        if let Some(segment) = segment {
             phase.pin(segment, hashed.digest());
             return Ok(false);
         }
