@@ -11,6 +11,7 @@ use crate::dir::{Dir, FileKind};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Index, Manifest, record};
 use crate::options::ReadMode;
+use crate::recovery::{RecoveryReport, Repair};
 use crate::scan::positions_in_file_order;
 use crate::segment::sealed::open_sidecar;
 use crate::segment::{Active, Extent, Sealed};
@@ -97,6 +98,7 @@ pub(crate) fn verify(
     set: &SegmentSet,
     dir: &Dir,
     mode: ReadMode,
+    opening: &RecoveryReport,
     progress: impl Fn(&VerifyProgress) -> ControlFlow<()> + Sync,
 ) -> Result<VerifyReport> {
     let sealed_bytes = set.sealed().iter().map(|sealed| sealed.content_bytes());
@@ -113,6 +115,7 @@ pub(crate) fn verify(
         mode,
     };
     verification.check_manifest()?;
+    verification.check_presence(opening);
     for sealed in set.sealed() {
         verification.check_sealed(sealed)?;
     }
@@ -133,6 +136,16 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             self.note_problem(None, what);
         }
         Ok(())
+    }
+
+    /// A handle that was opened without a missing segment does not see that it is missing.
+    fn check_presence(&self, opening: &RecoveryReport) {
+        for repair in &opening.repairs {
+            if let Repair::MissingSegment { segment } = repair {
+                let what = "the data file is missing; restore it from a backup".to_owned();
+                self.note_problem(Some(*segment), what);
+            }
+        }
     }
 
     fn check_sealed(&self, sealed: &Sealed) -> Result<()> {

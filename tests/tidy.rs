@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&str; 15] = [
     "store",
     "compaction",
-    "recovery",
     "verify",
+    "recovery",
     "scan",
     "segment_set",
     "object",

@@ -7,6 +7,8 @@ use super::FormatError;
 use crate::digest::Digest;
 
 const VERSION_LINE: &str = "sealstone 1";
+/// All data files of a store together: 4 EiB.
+const DATA_BYTES_MAX: u64 = 1 << 62;
 
 /// What the manifest binds a sealed segment to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ impl Manifest {
     /// # Errors
     ///
     /// [`FormatError::Checksum`] for anything that was not written by [`encode`](Self::encode) as it
-    /// stands; [`FormatError::Version`] if a newer version wrote it; [`FormatError::Line`] for a line
+    /// stands; [`FormatError::Length`] beyond 2^62 bytes of data; [`FormatError::Version`] if a newer version wrote it; [`FormatError::Line`] for a line
     /// that contradicts another or is not understood although the checksum holds.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let text = std::str::from_utf8(bytes).map_err(|_| FormatError::Checksum)?;
@@ -85,6 +87,12 @@ impl Manifest {
             manifest
                 .accept(line)
                 .ok_or(FormatError::Line(number.saturating_add(2)))?;
+        }
+        // No file system holds more, and so sums over segments cannot overflow.
+        let mut lengths = manifest.sealed.values().map(|segment| segment.data_bytes);
+        let total = lengths.try_fold(0_u64, u64::checked_add);
+        if total.is_none_or(|total| total > DATA_BYTES_MAX) {
+            return Err(FormatError::Length);
         }
         Ok(manifest)
     }

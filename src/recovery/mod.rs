@@ -2,6 +2,7 @@
 //!
 //! Every step can be cut off and done again by the next opening.
 
+mod adoption;
 pub(crate) mod reader;
 mod report;
 mod tail;
@@ -13,11 +14,12 @@ pub use report::{RecoveryReport, Repair};
 
 use crate::dir::{Dir, FileKind, Listing};
 use crate::error::{Error, Result};
-use crate::format::{FormatError, Index, Manifest, SealedSegment};
+use crate::format::{FormatError, Manifest, SealedSegment};
 use crate::options::Options;
-use crate::segment::sealed::{binding_of, open_sidecar, rebuild_index, sidecar_fits};
+use crate::segment::sealed::{rebuild_index, sidecar_fits};
 use crate::segment::{Appender, Data, Sealed};
 use crate::segment_set::SegmentSet;
+use adoption::{Adopted, adopt_sidecar};
 use unsealed::Recovered;
 
 /// With more objects than this an unsealed segment is sealed at opening and closing instead of being
@@ -35,6 +37,7 @@ pub(crate) struct Opened {
 /// Opens for writing. The caller holds the lock.
 pub(crate) fn open_writer(dir: &Dir, options: &Options) -> Result<Opened> {
     let mut recovery = Recovery::start(dir, options)?;
+    recovery.check_journals_without_data()?;
     recovery.finish_removals()?;
     recovery.open_listed()?;
     let appender = recovery.open_unlisted()?;
@@ -143,13 +146,7 @@ impl<'a> Recovery<'a> {
             let (dir, mode) = (self.dir, self.options.read_mode);
             let open = || Sealed::open(dir, id, mode, binding);
             if let Some(sealed) = open_listed_data(dir, self.options, id, &mut self.report, open)? {
-                let missing_bytes = binding.data_bytes.saturating_sub(sealed.data().len());
-                if missing_bytes > 0 {
-                    self.report.push(Repair::ShortData {
-                        segment: id,
-                        missing_bytes,
-                    });
-                }
+                self.note_short_data(&sealed);
                 if !sidecar_fits(dir, id, &binding)? {
                     self.rewrite_sidecar(&sealed, &binding)?;
                 }
@@ -234,7 +231,7 @@ impl<'a> Recovery<'a> {
         Appender::create(self.dir, id, read_mode, segment_bytes_max, 0)
     }
 
-    /// Takes over a segment whose sidecar fits its data: one that NEDB v3 wrote, or one that we
+    /// Takes over a segment whose sidecar belongs to its data: one that NEDB v3 wrote, or one that we
     /// sealed just before a crash. False if there is no such sidecar.
     fn adopt_sealed(&mut self, id: u32) -> Result<bool> {
         if !self.listing.sidecars.contains(&id) {
@@ -242,23 +239,43 @@ impl<'a> Recovery<'a> {
         }
         let (dir, mode) = (self.dir, self.options.read_mode);
         let data = Data::open(dir, id, mode, u64::MAX)?;
-        let index = match Index::parse(open_sidecar(dir, id, mode)?) {
-            Ok(index) if index.tiles(data.len()) => index,
-            _ => return Ok(false),
+        let Some(Adopted { index, data_bytes }) = adopt_sidecar(dir, &data, mode)? else {
+            return Ok(false);
         };
-        // Whoever wrote it may not have synced it, and NEDB v3 does not sort.
+        // Whoever wrote them may not have synced them, and NEDB v3 does not sort.
         dir.open_segment_file(id, FileKind::Data)?.sync()?;
-        let index = Index::build(&mut index.entries().collect::<Vec<_>>());
         dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
-        let binding = binding_of(&index, data.len());
+        let sealed = Sealed::with_index(dir, id, mode, data_bytes, index)?;
+        let binding = *sealed.binding();
         self.manifest.sealed.insert(id, binding);
-        let sealed = Sealed::with_index(dir, id, mode, data.len(), index)?;
-        self.sealed.push(Arc::new(sealed));
         self.report.push(Repair::AdoptedSegment {
             segment: id,
             objects: u64::from(binding.objects),
         });
+        self.note_short_data(&sealed);
+        self.sealed.push(Arc::new(sealed));
         Ok(true)
+    }
+
+    fn note_short_data(&mut self, sealed: &Sealed) {
+        let missing_bytes = sealed
+            .binding()
+            .data_bytes
+            .saturating_sub(sealed.data().len());
+        if missing_bytes > 0 {
+            self.report.push(Repair::ShortData {
+                segment: sealed.id(),
+                missing_bytes,
+            });
+        }
+    }
+
+    /// A journal without its data file: if it notes something that was synced, that is missing.
+    fn check_journals_without_data(&mut self) -> Result<()> {
+        for id in reader::journals_without_data(&self.listing, &self.manifest) {
+            unsealed::check_data_is_not_missing(self.dir, self.options, id, &mut self.report)?;
+        }
+        Ok(())
     }
 
     /// Writes the manifest if it is to say something else than it does, and puts the set together.

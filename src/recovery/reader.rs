@@ -5,16 +5,17 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
+use super::adoption::{Adopted, adopt_sidecar};
 use super::report::RecoveryReport;
 use super::{open_listed_data, parse_manifest, unsealed};
 use crate::dir::{Dir, FileKind, Listing};
 use crate::error::{Error, Result};
-use crate::format::{Index, Journal, Manifest, journal};
+use crate::format::{Journal, Manifest, journal};
 use crate::mmap::Map;
 use crate::options::{Options, ReadMode};
 use crate::segment::active::Contents;
 use crate::segment::active_index::ActiveIndex;
-use crate::segment::sealed::{open_sidecar, rebuild_index};
+use crate::segment::sealed::rebuild_index;
 use crate::segment::{Active, Data, Sealed};
 use crate::segment_set::SegmentSet;
 
@@ -70,6 +71,9 @@ impl Reader {
             let open = || Sealed::open(dir, id, options.read_mode, binding);
             let opened = open_listed_data(dir, options, id, &mut report, open)?;
             sealed.extend(opened.map(Arc::new));
+        }
+        for id in journals_without_data(&listing, &manifest) {
+            unsealed::check_data_is_not_missing(dir, options, id, &mut report)?;
         }
         let mut unsealed = Vec::new();
         for id in unlisted(&listing, &manifest) {
@@ -187,15 +191,20 @@ enum Unlisted {
     Unsealed(Arc<Active>),
 }
 
+fn is_listed(id: u32, manifest: &Manifest) -> bool {
+    manifest.sealed.contains_key(&id) || manifest.retired.contains(&id)
+}
+
 /// Data files that the manifest does not speak of.
 fn unlisted(listing: &Listing, manifest: &Manifest) -> Vec<u32> {
-    let is_listed = |id: &u32| manifest.sealed.contains_key(id) || manifest.retired.contains(id);
-    listing
-        .data
-        .iter()
-        .copied()
-        .filter(|id| !is_listed(id))
-        .collect()
+    let ids = listing.data.iter().copied();
+    ids.filter(|&id| !is_listed(id, manifest)).collect()
+}
+
+/// Journals that the manifest does not speak of, without a data file.
+pub(super) fn journals_without_data(listing: &Listing, manifest: &Manifest) -> Vec<u32> {
+    let ids = listing.journals.difference(&listing.data).copied();
+    ids.filter(|&id| !is_listed(id, manifest)).collect()
 }
 
 /// Opens the file as far as it reaches; it may be shorter than what its journal speaks of.
@@ -215,11 +224,9 @@ fn open_active(dir: &Dir, mode: ReadMode, id: u32, mut contents: Contents) -> Re
 /// or not fit; a sorted one is then made in memory.
 fn load_sealed(dir: &Dir, mode: ReadMode, id: u32) -> Result<Sealed> {
     let data = Data::open(dir, id, mode, u64::MAX)?;
-    let index = match Index::parse(open_sidecar(dir, id, mode)?) {
-        Ok(index) if index.tiles(data.len()) => {
-            Index::build(&mut index.entries().collect::<Vec<_>>())
-        }
-        _ => rebuild_index(&data, None)?.index,
+    let (index, data_bytes) = match adopt_sidecar(dir, &data, mode)? {
+        Some(Adopted { index, data_bytes }) => (index, data_bytes),
+        None => (rebuild_index(&data, None)?.index, data.len()),
     };
-    Ok(Sealed::in_memory(data, dir, mode, index))
+    Ok(Sealed::in_memory(data, dir, mode, data_bytes, index))
 }

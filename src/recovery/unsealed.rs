@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use super::open_listed_data;
 use super::report::{RecoveryReport, Repair};
 use super::tail::{self, Tail};
 use crate::dir::{Dir, FileKind, WritableFile, require_regular_file};
@@ -38,6 +39,21 @@ pub(super) fn read_journal(dir: &Dir, id: u32) -> Result<Option<Journal>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(&path)(error)),
     }
+}
+
+/// For a journal whose data file is not there: an error if it notes that something was synced.
+pub(super) fn check_data_is_not_missing(
+    dir: &Dir,
+    options: &Options,
+    id: u32,
+    report: &mut RecoveryReport,
+) -> Result<()> {
+    let journal = read_journal(dir, id)?;
+    if journal.is_none_or(|journal| journal.synced_bytes == 0) {
+        return Ok(());
+    }
+    let open = || require_regular_file(&dir.segment_path(id, FileKind::Data));
+    open_listed_data(dir, options, id, report, open).map(drop)
 }
 
 /// `is_ours`: there is a journal of this name, which only we write.

@@ -93,8 +93,14 @@ impl Sealed {
     }
 
     /// A segment without a sidecar on disk, as a reader that must not write one sees it.
-    pub(crate) fn in_memory(data: Data, dir: &Dir, mode: ReadMode, index: Index<Vec<u8>>) -> Self {
-        let binding = binding_of(&index, data.len());
+    pub(crate) fn in_memory(
+        data: Data,
+        dir: &Dir,
+        mode: ReadMode,
+        data_bytes: u64,
+        index: Index<Vec<u8>>,
+    ) -> Self {
+        let binding = binding_of(&index, data_bytes);
         let checked = CheckedIndex::new(index.map_bytes(SidecarBytes::Heap));
         Self {
             data: Arc::new(data),

@@ -289,7 +289,13 @@ impl Store {
     ) -> Result<VerifyReport> {
         let inner = self.inner();
         let set = inner.set.load_full();
-        let report = verify::verify(&set, &inner.dir, inner.options.read_mode, progress)?;
+        let report = verify::verify(
+            &set,
+            &inner.dir,
+            inner.options.read_mode,
+            &inner.report,
+            progress,
+        )?;
         if let Access::Writer(writer) = &inner.access {
             inner.rewrite_damaged_sidecars(writer, &set)?;
         }

@@ -1,0 +1,79 @@
+//! Whether a sidecar belongs to the data beside it, where no manifest says so.
+//!
+//! NEDB v3 reused ids after failed compactions, so a sidecar that holds by itself may be that of
+//! other data of the same length. What it says is therefore compared with the content.
+
+use rayon::prelude::*;
+
+use crate::digest::Digest;
+use crate::dir::Dir;
+use crate::error::Result;
+use crate::format::{Entry, Index};
+use crate::options::ReadMode;
+use crate::segment::Data;
+use crate::segment::sealed::open_sidecar;
+
+/// How many entries are compared with the content. If all of them are right the others are, too;
+/// if one is not, all are compared.
+const SAMPLED_ENTRIES: usize = 64;
+
+/// A sidecar that belongs to its data, its entries sorted.
+pub(super) struct Adopted {
+    pub(super) index: Index<Vec<u8>>,
+    /// Length of the data that it was made for. The data may have become shorter.
+    pub(super) data_bytes: u64,
+}
+
+/// Reads the sidecar of a segment that the manifest does not speak of. `None` if it does not hold, or
+/// was made for other data, and so has to be made anew.
+pub(super) fn adopt_sidecar(dir: &Dir, data: &Data, mode: ReadMode) -> Result<Option<Adopted>> {
+    let Ok(index) = Index::parse(open_sidecar(dir, data.id(), mode)?) else {
+        return Ok(None);
+    };
+    let data_bytes = index.entries().filter_map(|entry| entry.end()).max();
+    let data_bytes = data_bytes.unwrap_or(0);
+    if data_bytes < data.len() || !index.tiles(data_bytes) || !belongs_to(&index, data)? {
+        return Ok(None);
+    }
+    let mut entries: Vec<Entry> = index.entries().collect();
+    Ok(Some(Adopted {
+        index: Index::build(&mut entries),
+        data_bytes,
+    }))
+}
+
+/// Whether what is left of the data is what the index says. Damage to less than half of the objects
+/// is taken for damage to them, not for other data: they are then known to be damaged, while from the
+/// data alone they could not be told from objects that nobody ever put.
+fn belongs_to<D: AsRef<[u8]> + Sync>(index: &Index<D>, data: &Data) -> Result<bool> {
+    let step = index.len().div_ceil(SAMPLED_ENTRIES).max(1);
+    let (checked, right) = compare(index, data, step)?;
+    if checked == right {
+        return Ok(true);
+    }
+    let (checked, right) = compare(index, data, 1)?;
+    Ok(2 * right > checked)
+}
+
+/// Of every `step`th entry: how many lie within the data, and how many of these verify.
+fn compare<D: AsRef<[u8]> + Sync>(
+    index: &Index<D>,
+    data: &Data,
+    step: usize,
+) -> Result<(usize, usize)> {
+    (0..index.len())
+        .into_par_iter()
+        .step_by(step)
+        .map(|position| {
+            let Some(entry) = index.entry(position) else {
+                return Ok((0, 0));
+            };
+            let content = data.read(entry.offset, entry.len as usize)?;
+            let verifies = |content: &[u8]| Digest::of(content) == entry.digest;
+            Ok(match content {
+                None => (0, 0),
+                Some(content) => (1, usize::from(verifies(&content))),
+            })
+        })
+        .try_reduce(|| (0, 0), |a, b| Ok((a.0 + b.0, a.1 + b.1)))
+}
