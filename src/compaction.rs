@@ -4,6 +4,7 @@
 //! where, and [`copy`] does it. Nothing here changes the store; the caller commits the result.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,7 +32,8 @@ pub struct CompactionStats {
     pub live_missing: u64,
     /// Data and sidecars of the compacted segments before, in bytes.
     pub bytes_before: u64,
-    /// Data and sidecars of those that took their place, in bytes.
+    /// Data and sidecars of those that took their place, and records that were appended because they
+    /// were put again meanwhile, in bytes.
     pub bytes_after: u64,
     /// What the file system gets back: the difference. Negative where a store grew, which copying
     /// pinned objects can do.
@@ -40,6 +42,17 @@ pub struct CompactionStats {
     pub segments_before: u64,
     /// Number of sealed segments after.
     pub segments_after: u64,
+}
+
+impl CompactionStats {
+    /// An object that was to be dropped is kept after all: a copy of it was appended.
+    pub(crate) fn count_straggler(&mut self, content_bytes: u64) {
+        self.live_objects += 1;
+        self.dropped_objects -= 1;
+        let record_bytes = content_bytes + record::HEADER_BYTES;
+        self.bytes_after += record_bytes;
+        self.bytes_reclaimed -= record_bytes.cast_signed();
+    }
 }
 
 /// Which records of one segment stay, a bit for each position in the sidecar.
@@ -369,9 +382,10 @@ impl Prepared {
             Ok((Copied { index, data_bytes }, sidecar)) => Ok(Output {
                 id,
                 binding: binding_of(&index, data_bytes),
-                index,
-                data,
-                sidecar,
+                index: Arc::new(index),
+                // Their names are all that is needed from here on; there may be many of them.
+                data: data.path().to_owned(),
+                sidecar: sidecar.path().to_owned(),
             }),
             Err(error) => {
                 let _ = dir.remove_if_present(data.path());
@@ -445,9 +459,9 @@ struct Copied {
 pub(crate) struct Output {
     pub(crate) id: u32,
     pub(crate) binding: SealedSegment,
-    pub(crate) index: Index<Vec<u8>>,
-    data: WritableFile,
-    sidecar: WritableFile,
+    pub(crate) index: Arc<Index<Vec<u8>>>,
+    data: PathBuf,
+    sidecar: PathBuf,
 }
 
 impl Output {
@@ -461,8 +475,8 @@ impl Output {
     pub(crate) fn discard(&self, dir: &Dir) {
         // What stays is removed by the next opening: it has the name of a temporary, or the manifest
         // lists it as retired.
-        let _ = dir.remove_if_present(self.data.path());
-        let _ = dir.remove_if_present(self.sidecar.path());
+        let _ = dir.remove_if_present(&self.data);
+        let _ = dir.remove_if_present(&self.sidecar);
         let _ = dir.remove_segment(self.id);
     }
 }

@@ -12,6 +12,7 @@ use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
@@ -151,6 +152,8 @@ struct Inner {
     fast_fsync: bool,
     /// The failure after which nothing is changed any more.
     poison: OnceLock<String>,
+    /// The lock is no longer held: the folder may be another writer's.
+    closed: AtomicBool,
 }
 
 impl Dir {
@@ -160,6 +163,7 @@ impl Dir {
             operations,
             fast_fsync,
             poison: OnceLock::new(),
+            closed: AtomicBool::new(false),
         }))
     }
 
@@ -197,14 +201,19 @@ impl Dir {
             named.push(path);
         }
         for path in named.into_iter().rev() {
-            match self.0.operations.create_dir(path) {
-                Err(error) if !path.is_dir() => return Err(Error::io(path)(error)),
-                _ => {}
-            }
+            let created = match self.0.operations.create_dir(path) {
+                Ok(()) => true,
+                Err(_) if path.is_dir() => false,
+                Err(error) => return Err(Error::io(path)(error)),
+            };
             let parent = path
                 .parent()
                 .filter(|parent| !parent.as_os_str().is_empty());
-            self.sync_dir_at(parent.unwrap_or(Path::new(".")))?;
+            let parent = parent.unwrap_or(Path::new("."));
+            // Who may not list the parent of a folder that existed already has not created it.
+            if created || fs::read_dir(parent).is_ok() {
+                self.sync_dir_at(parent)?;
+            }
         }
         Ok(())
     }
@@ -249,6 +258,10 @@ impl Dir {
     /// The bytes of the manifest, or `None` if there is none.
     pub(crate) fn read_manifest(&self) -> Result<Option<Vec<u8>>> {
         let path = self.manifest_path();
+        match require_regular_file(&path) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            result => result?,
+        };
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -281,7 +294,7 @@ impl Dir {
             let _ = self.0.operations.remove(&temporary.path);
             return Err(error);
         }
-        self.rename_into_place(&temporary)?;
+        self.rename_into_place(&temporary.path)?;
         self.sync()
     }
 
@@ -308,9 +321,9 @@ impl Dir {
 
     /// Gives a temporary its name. The directory is not synced yet. After a failed rename it is
     /// unknown which of the two files a crash would leave, so nothing is changed any more.
-    pub(crate) fn rename_into_place(&self, temporary: &WritableFile) -> Result<()> {
+    pub(crate) fn rename_into_place(&self, temporary: &Path) -> Result<()> {
         self.check_writable()?;
-        let from = &temporary.path;
+        let from = temporary;
         let to = from.with_extension("");
         self.0.operations.rename(from, &to).map_err(|error| {
             self.poison(from, "rename", &error);
@@ -398,8 +411,18 @@ impl Dir {
         }
     }
 
+    /// From here on nothing is changed any more.
+    pub(crate) fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+    }
+
     /// Fails once something happened after which writes are refused.
     pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(Error::Poisoned {
+                reason: "the store was closed".to_owned(),
+            });
+        }
         match self.0.poison.get() {
             None => Ok(()),
             Some(reason) => Err(Error::Poisoned {
@@ -427,6 +450,14 @@ pub(crate) fn require_regular_file(path: &Path) -> Result<fs::Metadata> {
         let error = io::Error::new(io::ErrorKind::InvalidInput, "this is not a regular file");
         Err(Error::io(path)(error))
     }
+}
+
+/// Opens a file for reading, with its length.
+pub(crate) fn open_regular_file(path: &Path) -> Result<(File, u64)> {
+    require_regular_file(path)?;
+    let file = File::open(path).map_err(Error::io(path))?;
+    let len = file.metadata().map_err(Error::io(path))?.len();
+    Ok((file, len))
 }
 
 /// A file of ours that is open for writing.

@@ -5,8 +5,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::mmap::AppendBuffer;
-use crate::segment::{Active, Data};
+use crate::mmap::{AppendBuffer, Map};
+use crate::segment::Data;
 
 /// The content of one object, checked against its digest when it was read.
 ///
@@ -35,7 +35,7 @@ pub struct Object {
 #[derive(Clone)]
 pub(crate) enum Backing {
     Sealed(Arc<Data>),
-    Active(Arc<Active>),
+    Map(Arc<Map>),
     Buffer(Arc<AppendBuffer>),
     Heap(Arc<[u8]>),
 }
@@ -60,7 +60,7 @@ impl Object {
     fn bytes(&self) -> Option<&[u8]> {
         match &self.backing {
             Backing::Sealed(data) => data.mapped(self.offset, self.len),
-            Backing::Active(active) => active.mapped(self.offset, self.len),
+            Backing::Map(map) => map.slice(self.offset, self.len),
             Backing::Buffer(buffer) => buffer.slice(usize::try_from(self.offset).ok()?, self.len),
             Backing::Heap(bytes) => Some(bytes),
         }

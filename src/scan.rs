@@ -119,13 +119,21 @@ impl Segment {
         }
     }
 
+    /// Fails if the index may lack objects.
+    fn check_complete(&self) -> Result<()> {
+        match self {
+            Self::Sealed(sealed) => sealed.check_complete(),
+            Self::Unsealed(..) => Ok(()),
+        }
+    }
+
     /// Whether no other sealed segment is to give out this object instead.
-    fn gives_out(&self, entry: &Entry, set: &SegmentSet) -> Result<bool> {
-        let newest = set.newest_sealed_copy(&entry.digest)?;
-        Ok(match self {
+    fn gives_out(&self, entry: &Entry, set: &SegmentSet) -> bool {
+        let newest = set.newest_sealed_copy(&entry.digest);
+        match self {
             Self::Sealed(sealed) => newest == Some((sealed.id(), entry.offset)),
             Self::Unsealed(..) => newest.is_none(),
-        })
+        }
     }
 }
 
@@ -160,8 +168,11 @@ impl Records {
             let Some((segment, left)) = &mut self.current else {
                 let mut segment = self.segments.pop_front()?;
                 match segment.in_file_order() {
-                    Ok(records) => self.current = Some((segment, records)),
+                    Ok(records) => self.current = Some((segment.clone(), records)),
                     Err(error) => return Some(Err(error)),
+                }
+                if let Err(error) = segment.check_complete() {
+                    return Some(Err(error));
                 }
                 continue;
             };
@@ -173,13 +184,9 @@ impl Records {
                     continue;
                 }
             };
-            match segment.gives_out(&entry, &self.set) {
-                Ok(false) => {}
-                Ok(true) => {
-                    let (segment, _) = self.current.as_ref()?;
-                    return Some(Ok((segment.place(entry), &self.set)));
-                }
-                Err(error) => return Some(Err(error)),
+            if segment.gives_out(&entry, &self.set) {
+                let (segment, _) = self.current.as_ref()?;
+                return Some(Ok((segment.place(entry), &self.set)));
             }
         }
     }

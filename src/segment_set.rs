@@ -3,7 +3,6 @@
 //! A set is immutable. Rolling, sealing and compacting make a new one from the old and publish it;
 //! who reads goes on with the set it has.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -144,16 +143,12 @@ impl SegmentSet {
                 .all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
-    /// Segment and offset of the copy in the newest sealed segment that has one.
-    pub(crate) fn newest_sealed_copy(&self, digest: &Digest) -> Result<Option<(u32, u64)>> {
+    /// Segment and offset of the copy in the newest sealed segment that is known to have one.
+    pub(crate) fn newest_sealed_copy(&self, digest: &Digest) -> Option<(u32, u64)> {
         let mut failure = None;
-        let found = self.find_sealed(digest, &mut failure, |place| {
+        self.find_sealed(digest, &mut failure, |place| {
             Ok(Some((place.segment(), place.entry().offset)))
-        });
-        match (found, failure) {
-            (None, Some(error)) => Err(error),
-            (found, _) => Ok(found),
-        }
+        })
     }
 
     /// Visits the copies of an object, newest sealed segment first, then the unsealed ones, until
@@ -250,6 +245,12 @@ impl SegmentSet {
             let entries = active.entries().into_iter().map(|entry| entry.digest);
             candidates.extend(entries.filter(|digest| (low..=high).contains(&digest)));
         }
+        if candidates.is_empty() {
+            // An index that may lack objects may lack this one.
+            self.sealed
+                .iter()
+                .try_for_each(|segment| segment.check_complete())?;
+        }
         if candidates.len() <= 1 {
             return Ok(candidates.pop_first());
         }
@@ -310,7 +311,7 @@ impl Place<'_> {
         let content = active.read(Extent { offset, len })?;
         let len = len as usize;
         let verified = match &content {
-            Some(content) => self.verify(&content.bytes(len)),
+            Some(content) => self.verify(content.bytes(len)),
             None => Err(self.corrupt()),
         };
         match verified {
@@ -318,7 +319,7 @@ impl Place<'_> {
             result => result?,
         }
         let (backing, offset) = match content {
-            Some(Content::Mapped(_)) => (Backing::Active(Arc::clone(active)), offset),
+            Some(Content::Mapped(map, _)) => (Backing::Map(Arc::clone(map)), offset),
             Some(Content::Buffered(buffer, at)) => (Backing::Buffer(buffer), at as u64),
             Some(Content::Copied(bytes)) => (Backing::Heap(bytes.into()), 0),
             None => return Ok(None),
@@ -356,15 +357,14 @@ impl Place<'_> {
         if len as usize != content.len() {
             return Ok(false);
         }
-        let same = |bytes: Cow<'_, [u8]>| *bytes == *content;
         Ok(match self {
             Self::Sealed(segment, _) => {
                 let bytes = segment.data().read(offset, content.len())?;
-                bytes.is_some_and(same)
+                bytes.is_some_and(|bytes| *bytes == *content)
             }
             Self::Unsealed(active, _) => {
                 let stored = active.read(Extent { offset, len })?;
-                stored.is_some_and(|stored| same(stored.bytes(content.len())))
+                stored.is_some_and(|stored| stored.bytes(content.len()) == content)
             }
         })
     }

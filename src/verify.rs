@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -100,7 +100,7 @@ pub(crate) fn verify(
     mode: ReadMode,
     opening: &RecoveryReport,
     progress: impl Fn(&VerifyProgress) -> ControlFlow<()> + Sync,
-) -> Result<VerifyReport> {
+) -> Result<(VerifyReport, Vec<Arc<Sealed>>)> {
     let sealed_bytes = set.sealed().iter().map(|sealed| sealed.content_bytes());
     let unsealed_bytes = set.unsealed().iter().map(|active| active.content_bytes());
     let verification = Verification {
@@ -116,13 +116,16 @@ pub(crate) fn verify(
     };
     verification.check_manifest()?;
     verification.check_presence(opening);
+    let mut damaged_sidecars = Vec::new();
     for sealed in set.sealed() {
-        verification.check_sealed(sealed)?;
+        if !verification.check_sealed(sealed)? {
+            damaged_sidecars.push(Arc::clone(sealed));
+        }
     }
     for active in set.unsealed() {
         verification.check_unsealed(active)?;
     }
-    Ok(verification.finish())
+    Ok((verification.finish(), damaged_sidecars))
 }
 
 impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
@@ -148,11 +151,12 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         }
     }
 
-    fn check_sealed(&self, sealed: &Sealed) -> Result<()> {
+    /// False if the sidecar on disk is damaged.
+    fn check_sealed(&self, sealed: &Sealed) -> Result<bool> {
         if self.is_cancelled() {
-            return Ok(());
+            return Ok(true);
         }
-        self.check_sidecar(sealed)?;
+        let sidecar_is_whole = self.check_sidecar(sealed)?;
         if let Some(reason) = sealed.doubt()? {
             let what = format!(
                 "objects may be missing from the index: {reason}; restore the segment's files from a backup"
@@ -183,28 +187,33 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             let content = sealed.data().read(entry.offset, entry.len as usize)?;
             self.check_record(sealed.id(), &entry, header.as_deref(), content.as_deref());
             Ok(())
-        })
+        })?;
+        Ok(sidecar_is_whole)
     }
 
     /// Checks the sidecar on disk, not what was loaded of it.
-    fn check_sidecar(&self, sealed: &Sealed) -> Result<()> {
+    fn check_sidecar(&self, sealed: &Sealed) -> Result<bool> {
         let bytes = match open_sidecar(self.dir, sealed.id(), self.mode) {
             Ok(bytes) => bytes,
             // A reader without a manifest makes indexes in memory; or a compaction ran meanwhile.
-            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) if error.is_not_found() => return Ok(true),
             Err(error) => return Err(error),
         };
         let binding = sealed.binding();
+        let is_other = |index: &Index<_>| {
+            let differs = index.checksum() != binding.sidecar_checksum;
+            !index.tiles(binding.data_bytes) || (sealed.is_bound() && differs)
+        };
         let what = match Index::parse(bytes) {
             Err(error) => error.to_string(),
-            Ok(index) if !index.tiles(binding.data_bytes) => "it does not fit the data".to_owned(),
-            Ok(_) => return Ok(()),
+            Ok(index) if is_other(&index) => "it is that of other data".to_owned(),
+            Ok(_) => return Ok(true),
         };
         let what = format!(
             "the sidecar is damaged ({what}); verify through a handle that can write (`sealstone verify --repair`), which writes it again"
         );
         self.note_problem(Some(sealed.id()), what);
-        Ok(())
+        Ok(false)
     }
 
     fn check_unsealed(&self, active: &Active) -> Result<()> {
@@ -220,10 +229,10 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             let content = active.read(Extent { offset, len })?;
             let header = header.as_ref().map(|header| header.bytes(4));
             let content = content.as_ref().map(|content| content.bytes(len as usize));
-            if content.is_none() && active.may_be_torn(entry) {
-                return Ok(());
+            let verifies = content.is_some_and(|content| Digest::of(content) == entry.digest);
+            if verifies || !active.may_be_torn(entry) {
+                self.check_record(active.id(), entry, header, content);
             }
-            self.check_record(active.id(), entry, header.as_deref(), content.as_deref());
             Ok(())
         })
     }

@@ -26,9 +26,6 @@ pub enum FormatError {
     /// The number of entries is larger than the format allows.
     #[error("the count is out of range")]
     Count,
-    /// An entry lies outside the data, overlaps another, or leaves a gap.
-    #[error("the entries do not tile the data")]
-    Tiling,
     /// A line of the manifest is not understood.
     #[error("line {0} is not understood")]
     Line(usize),

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::format::{FormatError, Manifest, SealedSegment};
 use crate::options::Options;
 use crate::segment::sealed::{rebuild_index, sidecar_fits};
-use crate::segment::{Appender, Data, Sealed};
+use crate::segment::{Appender, Data, Sealed, hash_records};
 use crate::segment_set::SegmentSet;
 use adoption::{Adopted, adopt_sidecar};
 use unsealed::Recovered;
@@ -129,12 +129,21 @@ impl<'a> Recovery<'a> {
             self.dir.remove_if_present(&path)?;
             self.report.push(Repair::RemovedTemporary { path });
         }
-        for id in std::mem::take(&mut self.manifest.retired) {
-            if self.dir.holds_segment(id) {
-                self.dir.remove_segment(id)?;
-                self.report.push(Repair::RemovedRetired { segment: id });
-            }
+        if !self.manifest.retired.is_empty() {
+            // A process that was killed may not have synced the manifest that retires them.
+            self.dir.sync()?;
+        }
+        for id in self.manifest.retired.clone() {
             self.listing.data.remove(&id);
+            if self.dir.holds_segment(id) {
+                match self.dir.remove_segment(id) {
+                    Ok(()) => self.report.push(Repair::RemovedRetired { segment: id }),
+                    // Windows removes no file that a reader has mapped: it stays retired.
+                    Err(Error::Io { .. }) => continue,
+                    Err(error) => return Err(error),
+                }
+            }
+            self.manifest.retired.remove(&id);
         }
         Ok(())
     }
@@ -147,9 +156,12 @@ impl<'a> Recovery<'a> {
             let open = || Sealed::open(dir, id, mode, binding);
             if let Some(sealed) = open_listed_data(dir, self.options, id, &mut self.report, open)? {
                 self.note_short_data(&sealed);
-                if !sidecar_fits(dir, id, &binding)? {
+                let sealed = if sidecar_fits(dir, id, &binding)? {
+                    sealed
+                } else {
                     self.rewrite_sidecar(&sealed, &binding)?;
-                }
+                    Sealed::open(dir, id, mode, binding)?
+                };
                 self.sealed.push(Arc::new(sealed));
             }
             if self.listing.journals.contains(&id) {
@@ -163,7 +175,7 @@ impl<'a> Recovery<'a> {
     /// Makes the sidecar of a sealed segment anew, if the data gives back exactly what it was. If
     /// not, it is left as it is: an index is never healed over damage.
     fn rewrite_sidecar(&mut self, sealed: &Sealed, binding: &SealedSegment) -> Result<()> {
-        let rebuilt = rebuild_index(sealed.data(), Some(binding))?;
+        let rebuilt = rebuild_index(sealed.data(), Some(binding), hash_records)?;
         let segment = sealed.id();
         if let Some(reason) = rebuilt.doubt {
             self.report.push(Repair::DamagedSegment { segment, reason });
@@ -245,7 +257,7 @@ impl<'a> Recovery<'a> {
         // Whoever wrote them may not have synced them, and NEDB v3 does not sort.
         dir.open_segment_file(id, FileKind::Data)?.sync()?;
         dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
-        let sealed = Sealed::with_index(dir, id, mode, data_bytes, index)?;
+        let sealed = Sealed::with_index(dir, id, mode, data_bytes, &index)?;
         let binding = *sealed.binding();
         self.manifest.sealed.insert(id, binding);
         self.report.push(Repair::AdoptedSegment {

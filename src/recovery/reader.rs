@@ -1,34 +1,31 @@
 //! Opening without changing anything, beside a writer that may be at work.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use super::adoption::{Adopted, adopt_sidecar};
 use super::report::RecoveryReport;
 use super::{open_listed_data, parse_manifest, unsealed};
-use crate::dir::{Dir, FileKind, Listing};
+use crate::dir::{Dir, FileKind, Listing, open_regular_file, require_regular_file};
 use crate::error::{Error, Result};
-use crate::format::{Journal, Manifest, journal};
+use crate::format::{Entry, Journal, Manifest, Records, journal};
 use crate::mmap::Map;
 use crate::options::{Options, ReadMode};
 use crate::segment::active::Contents;
 use crate::segment::active_index::ActiveIndex;
-use crate::segment::sealed::rebuild_index;
-use crate::segment::{Active, Data, Sealed};
+use crate::segment::sealed::{RebuiltIndex, rebuild_index};
+use crate::segment::{Active, Data, Sealed, hash_records};
 use crate::segment_set::SegmentSet;
 
-/// How often loading starts again because the writer committed something meanwhile. What is loaded
-/// is right even then; it may hold a segment twice, or not the newest.
+/// How often loading starts again because the writer committed something meanwhile. Then what was
+/// loaded last is taken: it may be an error, hold a segment twice, or not be the newest.
 const ATTEMPTS_MAX: usize = 16;
 
 /// What a reader carries from one [`load`](Self::load) to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    /// How far the journal of each unsealed segment was read; without the entries, which are in the
-    /// segment's index.
-    journals: BTreeMap<u32, Journal>,
+    followed: BTreeMap<u32, Followed>,
 }
 
 impl Reader {
@@ -85,7 +82,7 @@ impl Reader {
                 Err(error) => return Err(error),
             }
         }
-        self.journals
+        self.followed
             .retain(|id, _| unsealed.iter().any(|active| active.id() == *id));
         Ok((SegmentSet::new(sealed, unsealed), report))
     }
@@ -115,32 +112,31 @@ impl Reader {
         Ok(Unlisted::Unsealed(active))
     }
 
-    /// Loads an unsealed segment from its journal, and from its data where the journal ends.
+    /// Loads an unsealed segment from its journal, and from its data where the journal ends. What the
+    /// journal notes is verified by each read, so that it need not be hashed here.
     fn load_unsealed(&mut self, dir: &Dir, mode: ReadMode, id: u32) -> Result<Arc<Active>> {
-        let mut journal = unsealed::read_journal(dir, id)?.unwrap_or_else(|| Journal::empty(id));
-        let data = Data::open(dir, id, mode, u64::MAX)?;
-        // What the journal notes is verified by each read, so that nothing needs hashing here.
-        let trusted = Journal {
-            synced_bytes: journal.covered_bytes.min(data.len()),
-            ..journal.clone()
-        };
-        let tail = unsealed::examine(&data, &trusted)?;
-        let mut entries = tail.entries;
-        if journal.covered_bytes > data.len() {
-            // These are lost; that they are known makes reading them an error instead of a miss.
-            entries.clone_from(&journal.entries);
-        }
+        let journal = unsealed::read_journal(dir, id)?;
+        let mut journal = journal.unwrap_or_else(|| Journal::empty(id));
+        // Not mapped: a writer whose disk is full takes back what it wrote behind the journal's end.
+        let data = Data::open(dir, id, ReadMode::Pread, u64::MAX)?;
+        let mut entries = std::mem::take(&mut journal.entries);
+        entries.extend(entries_behind(&data, journal.covered_bytes, &entries)?);
         let contents = Contents {
             index: Arc::new(ActiveIndex::new(entries)),
-            bytes: data.len(),
+            bytes: journal.covered_bytes,
             durable_bytes: journal.synced_bytes,
         };
-        journal.entries = Vec::new();
-        self.journals.insert(id, journal);
+        let seen_bytes = data.len();
+        let followed = Followed {
+            journal,
+            seen_bytes,
+        };
+        self.followed.insert(id, followed);
         open_active(dir, mode, id, contents)
     }
 
-    /// Reads on in the journal of a segment that is known. `None` if it was replaced.
+    /// Reads on in the journal of a segment that is known. `None` if that is not enough to know what
+    /// is in it.
     fn follow(
         &mut self,
         dir: &Dir,
@@ -148,34 +144,30 @@ impl Reader {
         known: &Arc<Active>,
     ) -> Result<Option<Arc<Active>>> {
         let id = known.id();
-        let Some(journal) = self.journals.get_mut(&id) else {
+        let Some(Followed {
+            journal,
+            seen_bytes,
+        }) = self.followed.get_mut(&id)
+        else {
             return Ok(None);
         };
-        let path = dir.segment_path(id, FileKind::Journal);
-        let mut file = match File::open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            result => result.map_err(Error::io(&path))?,
-        };
-        let mut bytes = Vec::new();
-        let overlap = journal.valid_bytes.min(journal::FRAME_BYTES as u64);
-        file.seek(SeekFrom::Start(journal.valid_bytes - overlap))
-            .and_then(|_| file.read_to_end(&mut bytes))
-            .map_err(Error::io(&path))?;
-        let overlap = usize::try_from(overlap).unwrap_or(usize::MAX);
-        let Some((read_before, frames)) = bytes.split_at_checked(overlap) else {
-            return Ok(None);
-        };
-        if !journal.is_continued_by(read_before) {
+        let path = dir.segment_path(id, FileKind::Data);
+        let data_bytes = require_regular_file(&path)?.len();
+        if data_bytes < journal.covered_bytes || !read_on(dir, id, journal)? {
             return Ok(None);
         }
-        let valid_bytes = journal.valid_bytes;
-        journal.extend(frames);
-        if journal.valid_bytes == valid_bytes {
-            return Ok(Some(Arc::clone(known)));
+        if data_bytes > journal.covered_bytes.max(*seen_bytes) {
+            // The writer is between data and journal, or cannot write the journal.
+            return Ok(None);
         }
         let index = known.shared_index();
         for entry in std::mem::take(&mut journal.entries) {
             index.insert(&entry);
+        }
+        let flushed_bytes = journal.covered_bytes.min(data_bytes);
+        let is_known = known.flushed_bytes() == flushed_bytes;
+        if is_known && known.durable_bytes() == journal.synced_bytes {
+            return Ok(Some(Arc::clone(known)));
         }
         let contents = Contents {
             index,
@@ -183,6 +175,52 @@ impl Reader {
             durable_bytes: journal.synced_bytes,
         };
         open_active(dir, mode, id, contents).map(Some)
+    }
+}
+
+/// An unsealed segment that was loaded before.
+#[derive(Debug)]
+struct Followed {
+    /// How far its journal was read; without the entries, which are in the segment's index.
+    journal: Journal,
+    /// Length of the data file when records behind the journal's end were looked for.
+    seen_bytes: u64,
+}
+
+/// The whole records behind `begin`, which ends `known`.
+fn entries_behind(data: &Data, begin: u64, known: &[Entry]) -> Result<Vec<Entry>> {
+    let len = data.len().saturating_sub(begin);
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    let bytes = data.read(begin, len)?.unwrap_or_default();
+    let seen_empty = known.iter().any(|entry| entry.len == 0);
+    let records: Vec<_> = Records::resume(&bytes, 0, seen_empty).collect();
+    let mut entries = hash_records(&records);
+    for entry in &mut entries {
+        entry.offset += begin;
+    }
+    Ok(entries)
+}
+
+/// Reads what follows in a journal. False if it is not there or was replaced.
+fn read_on(dir: &Dir, id: u32, journal: &mut Journal) -> Result<bool> {
+    let path = dir.segment_path(id, FileKind::Journal);
+    let (mut file, _) = match open_regular_file(&path) {
+        // A segment of NEDB v3 has none; then there is nothing that could follow.
+        Err(error) if error.is_not_found() => return Ok(journal.covered_bytes == 0),
+        opened => opened?,
+    };
+    let overlap = journal.valid_bytes.min(journal::FRAME_BYTES as u64);
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(journal.valid_bytes - overlap))
+        .and_then(|_| file.read_to_end(&mut bytes))
+        .map_err(Error::io(&path))?;
+    let overlap = usize::try_from(overlap).unwrap_or(usize::MAX);
+    match bytes.split_at_checked(overlap) {
+        Some((read_before, frames)) if journal.is_continued_by(read_before) => {
+            journal.extend(frames);
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 
@@ -210,8 +248,7 @@ pub(super) fn journals_without_data(listing: &Listing, manifest: &Manifest) -> V
 /// Opens the file as far as it reaches; it may be shorter than what its journal speaks of.
 fn open_active(dir: &Dir, mode: ReadMode, id: u32, mut contents: Contents) -> Result<Arc<Active>> {
     let path = dir.segment_path(id, FileKind::Data);
-    let file = File::open(&path).map_err(Error::io(&path))?;
-    let file_bytes = fs::metadata(&path).map_err(Error::io(&path))?.len();
+    let (file, file_bytes) = open_regular_file(&path)?;
     contents.bytes = contents.bytes.min(file_bytes);
     let map = match mode {
         ReadMode::Mmap => Map::reserve(&file, contents.bytes).ok(),
@@ -224,9 +261,10 @@ fn open_active(dir: &Dir, mode: ReadMode, id: u32, mut contents: Contents) -> Re
 /// or not fit; a sorted one is then made in memory.
 fn load_sealed(dir: &Dir, mode: ReadMode, id: u32) -> Result<Sealed> {
     let data = Data::open(dir, id, mode, u64::MAX)?;
-    let (index, data_bytes) = match adopt_sidecar(dir, &data, mode)? {
-        Some(Adopted { index, data_bytes }) => (index, data_bytes),
-        None => (rebuild_index(&data, None)?.index, data.len()),
-    };
-    Ok(Sealed::in_memory(data, dir, mode, data_bytes, index))
+    if let Some(Adopted { index, data_bytes }) = adopt_sidecar(dir, &data, mode)? {
+        return Ok(Sealed::in_memory(data, data_bytes, index, None));
+    }
+    let RebuiltIndex { index, doubt } = rebuild_index(&data, None, hash_records)?;
+    let data_bytes = data.len();
+    Ok(Sealed::in_memory(data, data_bytes, index, doubt))
 }

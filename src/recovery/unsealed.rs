@@ -14,8 +14,8 @@ use crate::format::{Entry, Index, Journal, journal};
 use crate::mmap::Map;
 use crate::options::{Options, ReadMode};
 use crate::segment::Appender;
+use crate::segment::Sealed;
 use crate::segment::appender::Resumed;
-use crate::segment::{Data, Sealed};
 
 /// What became of it.
 pub(super) enum Recovered {
@@ -91,10 +91,14 @@ pub(super) fn recover(
             bytes: tail.rehashed_bytes,
         });
     }
+    if tail.rehashed_bytes > 0 {
+        let unsynced = range(bytes.as_slice(), noted.synced_bytes, tail.end);
+        dirty_again(&data, unsynced, noted.synced_bytes)?;
+    }
+    let saved_as = save_torn(dir, id, range(bytes.as_slice(), tail.end, data_bytes))?;
+    // Windows cuts no file that is mapped.
+    drop(bytes);
     if tail.end < data_bytes {
-        let end = usize::try_from(tail.end).unwrap_or(usize::MAX);
-        let torn = bytes.as_slice().get(end..).unwrap_or_default();
-        let saved_as = save_torn(dir, id, torn)?;
         data.cut(tail.end)?;
         report.push(Repair::CutTail {
             segment: id,
@@ -110,6 +114,28 @@ pub(super) fn recover(
         segment_bytes_max,
         segment_bytes_max,
     )))
+}
+
+fn range(bytes: &[u8], begin: u64, end: u64) -> &[u8] {
+    let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+    bytes
+        .get(position(begin)..position(end))
+        .unwrap_or_default()
+}
+
+/// Writes bytes over themselves. If they are in the page cache only because an fsync failed, which
+/// leaves them there as if they were on disk, the next fsync would otherwise confirm data that is
+/// lost.
+fn dirty_again(data: &WritableFile, bytes: &[u8], offset: u64) -> Result<()> {
+    const CHUNK_BYTES: usize = 1 << 20;
+    let mut offset = offset;
+    for chunk in bytes.chunks(CHUNK_BYTES) {
+        // A copy, since the bytes may be mapped from the pages that are written.
+        let copy = chunk.to_vec();
+        data.write_all_at(&copy, offset)?;
+        offset += chunk.len() as u64;
+    }
+    Ok(())
 }
 
 /// All bytes of a data file.
@@ -174,7 +200,7 @@ fn seal_as_it_is(dir: &Dir, mode: ReadMode, id: u32, noted: &Journal) -> Result<
     let (mut entries, _) = tail::split_at_mark(noted);
     let index = Index::build(&mut entries);
     dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
-    Sealed::with_index(dir, id, mode, noted.synced_bytes, index)
+    Sealed::with_index(dir, id, mode, noted.synced_bytes, &index)
 }
 
 /// Saves bytes that are to be cut off, unless they are all zero. An earlier file of another content
@@ -195,10 +221,4 @@ fn save_torn(dir: &Dir, id: u32, torn: &[u8]) -> Result<Option<PathBuf>> {
         dir.replace_segment_file(id, FileKind::Torn, &saved)?;
     }
     Ok(Some(path))
-}
-
-/// For a reader, which changes nothing: what [`recover`] would find.
-pub(super) fn examine(data: &Data, noted: &Journal) -> Result<Tail> {
-    let bytes = data.read_all()?;
-    Ok(tail::examine(&bytes, noted))
 }

@@ -1,6 +1,5 @@
 //! A segment that is not sealed yet, as readers see it.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +25,7 @@ pub(crate) struct Active {
     id: u32,
     file: ActiveFile,
     /// Absent where the system or the options refuse it; positional reads then take its place.
-    map: Option<Map>,
+    map: Option<Arc<Map>>,
     index: Arc<ActiveIndex>,
     buffer: ArcSwap<Buffer>,
     /// Length of the data file up to which all records are in the file.
@@ -52,18 +51,18 @@ enum ActiveFile {
 
 /// Content of an unsealed segment.
 pub(crate) enum Content<'a> {
-    Mapped(&'a [u8]),
+    Mapped(&'a Arc<Map>, &'a [u8]),
     Buffered(Arc<AppendBuffer>, usize),
     Copied(Vec<u8>),
 }
 
 impl Content<'_> {
     /// The bytes of content that is `len` bytes long.
-    pub(crate) fn bytes(&self, len: usize) -> Cow<'_, [u8]> {
+    pub(crate) fn bytes(&self, len: usize) -> &[u8] {
         match self {
-            Self::Mapped(bytes) => Cow::Borrowed(bytes),
-            Self::Buffered(buffer, at) => Cow::Borrowed(buffer.slice(*at, len).unwrap_or_default()),
-            Self::Copied(bytes) => Cow::Borrowed(bytes),
+            Self::Mapped(_, bytes) => bytes,
+            Self::Buffered(buffer, at) => buffer.slice(*at, len).unwrap_or_default(),
+            Self::Copied(bytes) => bytes,
         }
     }
 }
@@ -105,7 +104,7 @@ impl Active {
         Self {
             id,
             file,
-            map,
+            map: map.map(Arc::new),
             index: contents.index,
             buffer: ArcSwap::from_pointee(Buffer {
                 base: contents.bytes,
@@ -164,8 +163,8 @@ impl Active {
     /// The content at `extent`, or `None` if the file has become shorter than that.
     pub(crate) fn read(&self, extent: Extent) -> Result<Option<Content<'_>>> {
         let len = extent.len as usize;
-        if let Some(bytes) = self.mapped(extent.offset, len) {
-            return Ok(Some(Content::Mapped(bytes)));
+        if let Some(mapped) = self.mapped(extent.offset, len) {
+            return Ok(Some(mapped));
         }
         let buffer = self.buffer.load();
         if let Some(at) = extent.offset.checked_sub(buffer.base) {
@@ -175,8 +174,8 @@ impl Active {
             }
         }
         // It was flushed since the first look, or there is no map.
-        if let Some(bytes) = self.mapped(extent.offset, len) {
-            return Ok(Some(Content::Mapped(bytes)));
+        if let Some(mapped) = self.mapped(extent.offset, len) {
+            return Ok(Some(mapped));
         }
         let (file, path) = self.file();
         let mut bytes = vec![0; len];
@@ -196,8 +195,9 @@ impl Active {
 
     /// Flushed bytes without a copy.
     #[inline]
-    pub(crate) fn mapped(&self, offset: u64, len: usize) -> Option<&[u8]> {
-        self.map.as_ref()?.slice(offset, len)
+    fn mapped(&self, offset: u64, len: usize) -> Option<Content<'_>> {
+        let map = self.map.as_ref()?;
+        Some(Content::Mapped(map, map.slice(offset, len)?))
     }
 
     /// Makes the data file durable up to `bytes`, which have been flushed, and its name too.

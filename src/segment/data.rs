@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::dir::{Dir, FileKind, read_exact_at, require_regular_file};
+use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::mmap::Map;
 use crate::options::ReadMode;
@@ -35,8 +35,8 @@ impl Data {
     /// where the system refuses another mapping.
     pub(crate) fn open(dir: &Dir, id: u32, mode: ReadMode, len_max: u64) -> Result<Self> {
         let path = dir.segment_path(id, FileKind::Data);
-        let len = require_regular_file(&path)?.len().min(len_max);
-        let file = File::open(&path).map_err(Error::io(&path))?;
+        let (file, file_bytes) = open_regular_file(&path)?;
+        let len = file_bytes.min(len_max);
         let source = match mode {
             ReadMode::Mmap => Map::of_file(&file, len).map_or(Source::File(file), Source::Map),
             ReadMode::Pread => Source::File(file),
@@ -103,6 +103,7 @@ impl Drop for Data {
         if let Some(dir) = self.retired.take() {
             self.source = Source::Closed;
             // The manifest says that it is retired, so what fails here is done at the next opening.
+            // So is what was left when the store was closed: the folder may have another writer now.
             let _ = dir.remove_segment(self.id);
         }
     }

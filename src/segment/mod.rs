@@ -27,13 +27,15 @@ pub(crate) struct Extent {
 
 /// Hashes records on all cores.
 pub(crate) fn hash_records(records: &[Record<'_>]) -> Vec<Entry> {
-    records
-        .par_iter()
-        .map(|record| Entry {
-            digest: Digest::of(record.content),
-            offset: record.offset,
-            // A record's length was read from a `u32`.
-            len: u32::try_from(record.content.len()).unwrap_or(u32::MAX),
-        })
-        .collect()
+    records.par_iter().map(hash_record).collect()
+}
+
+/// The entry of a record.
+pub(crate) fn hash_record(record: &Record<'_>) -> Entry {
+    Entry {
+        digest: Digest::of(record.content),
+        offset: record.offset,
+        // A record's length was read from a `u32`.
+        len: u32::try_from(record.content.len()).unwrap_or(u32::MAX),
+    }
 }

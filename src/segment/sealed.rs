@@ -1,15 +1,15 @@
 //! A sealed segment: data and sidecar, both as they are on disk.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::fanout::Fanout;
-use super::{Data, hash_records};
+use super::{Data, hash_record};
 use crate::digest::{DIGEST_BYTES, Digest};
-use crate::dir::{Dir, FileKind, read_exact_at, require_regular_file};
+use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
-use crate::format::{Entry, FormatError, Index, Records, SealedSegment, record};
+use crate::format::{Entry, FormatError, Index, Record, Records, SealedSegment, record};
 use crate::mmap::Map;
 use crate::options::ReadMode;
 
@@ -29,17 +29,27 @@ impl AsRef<[u8]> for SidecarBytes {
     }
 }
 
+/// A sidecar that was opened and not looked into yet.
+#[derive(Debug)]
+enum Unchecked {
+    Map(Map),
+    File(File, Box<Path>),
+    /// There is none, and the data has to do.
+    Missing,
+}
+
 /// An immutable segment. Costs no heap an object but for the [`Fanout`], which is made together
 /// with the check of the whole sidecar when the segment is first asked for something.
 #[derive(Debug)]
 pub(crate) struct Sealed {
     data: Arc<Data>,
-    dir: Dir,
-    mode: ReadMode,
     binding: SealedSegment,
+    /// Whether the sidecar on disk is to be what `binding` says.
+    is_bound: bool,
     checked: OnceLock<CheckedIndex>,
-    /// Held while the sidecar is checked, so that it is done once.
-    checking: Mutex<()>,
+    /// Held while the sidecar is checked, so that it is done once. Nothing that is done meanwhile
+    /// may wait for other threads of a pool: they could be waiting for this.
+    unchecked: Mutex<Unchecked>,
 }
 
 /// An index that was checked as a whole, or rebuilt.
@@ -62,53 +72,59 @@ impl CheckedIndex {
 }
 
 impl Sealed {
-    /// A segment whose sidecar on disk has the length and checksum of `binding`, as
-    /// [`sidecar_fits`] has seen or the caller has just written.
+    /// A segment that the manifest binds to a sidecar. That is opened now, so that it is there also
+    /// when the segment is compacted away, and checked when it is first used.
     pub(crate) fn open(dir: &Dir, id: u32, mode: ReadMode, binding: SealedSegment) -> Result<Self> {
+        let data = Data::open(dir, id, mode, binding.data_bytes)?;
+        let unchecked = match open_sidecar_file(dir, id, mode) {
+            Err(error) if error.is_not_found() => Unchecked::Missing,
+            opened => opened?,
+        };
         Ok(Self {
-            data: Arc::new(Data::open(dir, id, mode, binding.data_bytes)?),
-            dir: dir.clone(),
-            mode,
+            data: Arc::new(data),
             binding,
+            is_bound: true,
             checked: OnceLock::new(),
-            checking: Mutex::new(()),
+            unchecked: Mutex::new(unchecked),
         })
     }
 
-    /// A segment whose index the caller has made from the data just now.
+    /// A segment whose sidecar the caller has just written.
     pub(crate) fn with_index(
         dir: &Dir,
         id: u32,
         mode: ReadMode,
         data_bytes: u64,
-        index: Index<Vec<u8>>,
+        index: &Index<Vec<u8>>,
     ) -> Result<Self> {
-        let sealed = Self::open(dir, id, mode, binding_of(&index, data_bytes))?;
+        let sealed = Self::open(dir, id, mode, binding_of(index, data_bytes))?;
         let checked = match open_sidecar(dir, id, mode).map(Index::parse_unchecked) {
             Ok(Ok(mapped)) => CheckedIndex::new(mapped),
-            _ => CheckedIndex::new(index.map_bytes(SidecarBytes::Heap)),
+            _ => CheckedIndex::new(index.clone().map_bytes(SidecarBytes::Heap)),
         };
         let _ = sealed.checked.set(checked);
         Ok(sealed)
     }
 
-    /// A segment without a sidecar on disk, as a reader that must not write one sees it.
+    /// A segment without a manifest, as a reader that must not write one sees it. `doubt`: why the
+    /// index may lack objects, where that is so.
     pub(crate) fn in_memory(
         data: Data,
-        dir: &Dir,
-        mode: ReadMode,
         data_bytes: u64,
         index: Index<Vec<u8>>,
+        doubt: Option<String>,
     ) -> Self {
         let binding = binding_of(&index, data_bytes);
-        let checked = CheckedIndex::new(index.map_bytes(SidecarBytes::Heap));
+        let checked = CheckedIndex {
+            doubt,
+            ..CheckedIndex::new(index.map_bytes(SidecarBytes::Heap))
+        };
         Self {
             data: Arc::new(data),
-            dir: dir.clone(),
-            mode,
             binding,
+            is_bound: false,
             checked: OnceLock::from(checked),
-            checking: Mutex::new(()),
+            unchecked: Mutex::new(Unchecked::Missing),
         }
     }
 
@@ -158,6 +174,22 @@ impl Sealed {
         Ok(&self.checked()?.index)
     }
 
+    /// Whether the manifest binds this to the sidecar on disk.
+    pub(crate) const fn is_bound(&self) -> bool {
+        self.is_bound
+    }
+
+    /// Fails if the index may lack objects.
+    pub(crate) fn check_complete(&self) -> Result<()> {
+        match &self.checked()?.doubt {
+            None => Ok(()),
+            Some(reason) => Err(Error::CorruptIndex {
+                segment: self.id(),
+                reason: reason.clone(),
+            }),
+        }
+    }
+
     /// Why the index may lack objects, where that is so.
     pub(crate) fn doubt(&self) -> Result<Option<&str>> {
         Ok(self.checked()?.doubt.as_deref())
@@ -174,29 +206,42 @@ impl Sealed {
 
     #[cold]
     fn check_now(&self) -> Result<&CheckedIndex> {
-        // The lock guards no data that a panic could leave half changed.
-        let guard = self.checking.lock().unwrap_or_else(PoisonError::into_inner);
+        // What a panic leaves behind is opened or missing, as before.
+        let mut unchecked = self
+            .unchecked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if self.checked.get().is_none() {
-            let bytes = open_sidecar(&self.dir, self.id(), self.mode);
-            let checked = match bytes {
-                Ok(bytes) => match check(bytes, &self.binding) {
-                    Ok(index) => CheckedIndex::new(index),
-                    Err(_) => self.rebuild()?,
-                },
-                Err(error) if error.is_not_found() => self.rebuild()?,
-                Err(error) => return Err(error),
+            let checked = match self.read_sidecar(&mut unchecked)? {
+                Some(index) => CheckedIndex::new(index),
+                None => self.rebuild()?,
             };
             let _ = self.checked.set(checked);
         }
-        drop(guard);
+        drop(unchecked);
         self.checked.get().ok_or_else(|| Error::CorruptIndex {
             segment: self.id(),
             reason: "it could not be checked".to_owned(),
         })
     }
 
+    /// The sidecar, if there is one and it is, as a whole, what the manifest says.
+    fn read_sidecar(&self, unchecked: &mut Unchecked) -> Result<Option<Index<SidecarBytes>>> {
+        let bytes = match unchecked {
+            Unchecked::File(file, path) => SidecarBytes::Heap(read_file(file, path)?),
+            Unchecked::Map(_) | Unchecked::Missing => {
+                match std::mem::replace(unchecked, Unchecked::Missing) {
+                    Unchecked::Map(map) => SidecarBytes::Map(map),
+                    _ => return Ok(None),
+                }
+            }
+        };
+        Ok(check(bytes, &self.binding).ok())
+    }
+
     fn rebuild(&self) -> Result<CheckedIndex> {
-        let rebuilt = rebuild_index(&self.data, Some(&self.binding))?;
+        let hash = |records: &[Record<'_>]| records.iter().map(hash_record).collect();
+        let rebuilt = rebuild_index(&self.data, Some(&self.binding), hash)?;
         Ok(CheckedIndex {
             doubt: rebuilt.doubt,
             ..CheckedIndex::new(rebuilt.index.map_bytes(SidecarBytes::Heap))
@@ -218,15 +263,13 @@ pub(crate) fn binding_of<D: AsRef<[u8]>>(index: &Index<D>, data_bytes: u64) -> S
 /// to. Reads 32 bytes. What lies before them is checked when the segment is first used.
 pub(crate) fn sidecar_fits(dir: &Dir, id: u32, binding: &SealedSegment) -> Result<bool> {
     let path = dir.segment_path(id, FileKind::Sidecar);
-    let len = match require_regular_file(&path) {
-        Ok(metadata) => metadata.len(),
+    let (file, len) = match open_regular_file(&path) {
         Err(error) if error.is_not_found() => return Ok(false),
-        Err(error) => return Err(error),
+        opened => opened?,
     };
     if Index::<&[u8]>::encoded_bytes(binding.objects) != Some(len) {
         return Ok(false);
     }
-    let file = File::open(&path).map_err(Error::io(&path))?;
     let mut checksum = [0; DIGEST_BYTES];
     read_exact_at(&file, &mut checksum, len - DIGEST_BYTES as u64).map_err(Error::io(&path))?;
     Ok(Digest::from(checksum) == binding.sidecar_checksum)
@@ -234,20 +277,29 @@ pub(crate) fn sidecar_fits(dir: &Dir, id: u32, binding: &SealedSegment) -> Resul
 
 /// Opens the bytes of a sidecar, mapped where they may be.
 pub(crate) fn open_sidecar(dir: &Dir, id: u32, mode: ReadMode) -> Result<SidecarBytes> {
-    let path = dir.segment_path(id, FileKind::Sidecar);
-    let len = require_regular_file(&path)?.len();
-    if mode == ReadMode::Mmap {
-        let file = File::open(&path).map_err(Error::io(&path))?;
-        if let Ok(map) = Map::of_file(&file, len) {
-            return Ok(SidecarBytes::Map(map));
-        }
+    match open_sidecar_file(dir, id, mode)? {
+        Unchecked::Map(map) => Ok(SidecarBytes::Map(map)),
+        Unchecked::File(file, path) => read_file(&file, &path).map(SidecarBytes::Heap),
+        Unchecked::Missing => Ok(SidecarBytes::Heap(Vec::new())),
     }
-    read_sidecar(&path)
 }
 
-fn read_sidecar(path: &Path) -> Result<SidecarBytes> {
-    let bytes = fs::read(path).map_err(Error::io(path))?;
-    Ok(SidecarBytes::Heap(bytes))
+fn open_sidecar_file(dir: &Dir, id: u32, mode: ReadMode) -> Result<Unchecked> {
+    let path = dir.segment_path(id, FileKind::Sidecar);
+    let (file, len) = open_regular_file(&path)?;
+    let map = match mode {
+        ReadMode::Mmap => Map::of_file(&file, len).ok(),
+        ReadMode::Pread => None,
+    };
+    Ok(map.map_or_else(|| Unchecked::File(file, path.into()), Unchecked::Map))
+}
+
+fn read_file(file: &File, path: &Path) -> Result<Vec<u8>> {
+    let len = file.metadata().map_err(Error::io(path))?.len();
+    let len = usize::try_from(len).map_err(std::io::Error::other);
+    let mut bytes = vec![0; len.map_err(Error::io(path))?];
+    read_exact_at(file, &mut bytes, 0).map_err(Error::io(path))?;
+    Ok(bytes)
 }
 
 /// Checks a whole sidecar against what the manifest says of it. What passes was written by us, for
@@ -263,20 +315,6 @@ fn check(
     Ok(index)
 }
 
-/// Whether the sidecar on disk is, as a whole, what the manifest binds the segment to.
-pub(crate) fn sidecar_is_whole(
-    dir: &Dir,
-    id: u32,
-    mode: ReadMode,
-    binding: &SealedSegment,
-) -> Result<bool> {
-    match open_sidecar(dir, id, mode) {
-        Ok(bytes) => Ok(check(bytes, binding).is_ok()),
-        Err(error) if error.is_not_found() => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// An index made from the data alone.
 pub(crate) struct RebuiltIndex {
     pub(crate) index: Index<Vec<u8>>,
@@ -284,15 +322,18 @@ pub(crate) struct RebuiltIndex {
     pub(crate) doubt: Option<String>,
 }
 
-/// Reads all records and hashes them. With a binding, the result is known to be complete if it is,
-/// to the bit, the sidecar that was written when the segment was sealed.
-pub(crate) fn rebuild_index(data: &Data, binding: Option<&SealedSegment>) -> Result<RebuiltIndex> {
+/// Reads all records and hashes them with `hash`. With a binding, the result is known to be complete
+/// if it is, to the bit, the sidecar that was written when the segment was sealed.
+pub(crate) fn rebuild_index(
+    data: &Data,
+    binding: Option<&SealedSegment>,
+    hash: impl FnOnce(&[Record<'_>]) -> Vec<Entry>,
+) -> Result<RebuiltIndex> {
     let bytes = data.read_all()?;
     let mut records = Records::new(&bytes);
     let whole: Vec<_> = records.by_ref().collect();
     let whole_bytes = records.position() as u64;
-    let mut entries = hash_records(&whole);
-    let index = Index::build(&mut entries);
+    let index = Index::build(&mut hash(&whole));
     let doubt = match binding {
         Some(binding) if index.checksum() != binding.sidecar_checksum => {
             Some("it is not the one that was written, and neither is the data".to_owned())

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::phase::{Closing, Phase, Pins};
 use super::write::Writer;
-use super::{Inner, Store};
+use super::{Inner, Store, in_own_threads};
 use crate::compaction::{self, CompactionStats, Output, Prepared};
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, Result};
@@ -114,9 +114,9 @@ impl Compaction {
     /// set or the new one.
     pub fn finish(self, keep: impl Fn(&Digest) -> bool + Sync) -> Result<CompactionStats> {
         let prepared = self.prepare(&keep)?;
-        let stats = prepared.stats();
+        let mut stats = prepared.stats();
         if !prepared.plan.replaced.is_empty() {
-            self.replace(&prepared)?;
+            self.replace(&prepared, &mut stats)?;
         }
         #[cfg(feature = "tracing")]
         tracing::info!(?stats, "compacted");
@@ -140,10 +140,10 @@ impl Compaction {
     fn prepare(&self, keep: &(impl Fn(&Digest) -> bool + Sync)) -> Result<Prepared> {
         let keep = |digest: &Digest| keep(digest) || self.pins.contains(digest);
         let segment_bytes_max = self.store.inner().options.segment_bytes_max;
-        compaction::prepare(self.inputs.clone(), segment_bytes_max, &keep)
+        in_own_threads(|| compaction::prepare(self.inputs.clone(), segment_bytes_max, &keep))?
     }
 
-    fn replace(&self, prepared: &Prepared) -> Result<()> {
+    fn replace(&self, prepared: &Prepared, stats: &mut CompactionStats) -> Result<()> {
         let inner = self.store.inner();
         let writer = inner.writer()?;
         let ids: Result<Vec<u32>> = prepared
@@ -152,8 +152,10 @@ impl Compaction {
             .iter()
             .map(|_| writer.take_id())
             .collect();
-        let outputs = prepared.copy(&inner.dir, &ids?, &inner.set.load())?;
-        let committed = self.close_and_commit(inner, writer, prepared, &outputs);
+        let (ids, set) = (ids?, inner.set.load_full());
+        let outputs = in_own_threads(|| prepared.copy(&inner.dir, &ids, &set))??;
+        drop(set);
+        let committed = self.close_and_commit(inner, writer, prepared, &outputs, stats);
         if committed.is_err() {
             // If the commit may have happened, the directory refuses this.
             for output in &outputs {
@@ -169,6 +171,7 @@ impl Compaction {
         writer: &Writer,
         prepared: &Prepared,
         outputs: &[Output],
+        stats: &mut CompactionStats,
     ) -> Result<()> {
         let replaced = prepared
             .plan
@@ -177,11 +180,14 @@ impl Compaction {
             .map(|&input| prepared.inputs[input].id());
         let closing = Arc::new(Closing {
             replaced: replaced.collect(),
-            outputs: outputs.iter().map(|output| output.index.clone()).collect(),
+            outputs: outputs
+                .iter()
+                .map(|output| Arc::clone(&output.index))
+                .collect(),
         });
         writer.set_phase(Phase::Closing(Arc::clone(&closing)));
         // No further pin can come, and no put is under way that relies on one.
-        self.append_stragglers(inner, writer, &closing)?;
+        self.append_stragglers(inner, writer, &closing, stats)?;
         inner.sync()?;
         inner.commit_compaction(writer, &closing.replaced, outputs)?;
         for &input in &prepared.plan.replaced {
@@ -190,18 +196,27 @@ impl Compaction {
         Ok(())
     }
 
-    /// Appends what was pinned after the live objects had been marked.
-    fn append_stragglers(&self, inner: &Inner, writer: &Writer, closing: &Closing) -> Result<()> {
-        let set = inner.set.load_full();
+    /// Appends what was pinned after the live objects had been marked, and corrects the stats, which
+    /// count it as dropped.
+    fn append_stragglers(
+        &self,
+        inner: &Inner,
+        writer: &Writer,
+        closing: &Arc<Closing>,
+        stats: &mut CompactionStats,
+    ) -> Result<()> {
+        let phase = Phase::Closing(Arc::clone(closing));
         for digest in self.pins.to_vec() {
+            let set = inner.set.load();
             let goes = |id: u32| closing.replaced.contains(&id);
-            let stays = closing.will_hold(&digest) || set.is_held_outside(&digest, goes)?;
-            if stays {
+            if closing.will_hold(&digest) || set.is_held_outside(&digest, goes)? {
                 continue;
             }
             if let Some(object) = set.get(&digest)? {
                 let hashed = Hashed::check(digest, &object)?;
-                inner.append(writer, &mut writer.lock_appender(), &hashed)?;
+                // Another thread may be putting it as well, and a segment holds the empty object once.
+                inner.append_absent(writer, &mut writer.lock_appender(), &phase, &hashed, &set)?;
+                stats.count_straggler(object.len() as u64);
             }
         }
         Ok(())
@@ -257,8 +272,7 @@ impl Inner {
     ) -> Result<()> {
         let dir = &self.dir;
         let mut ledger = writer.lock_ledger();
-        ledger.commit(dir, |manifest| {
-            manifest.next_id = writer.next_id();
+        ledger.commit(self, writer, |manifest| {
             manifest
                 .retired
                 .extend(outputs.iter().map(|output| output.id));
@@ -271,12 +285,12 @@ impl Inner {
         let opened: Vec<Arc<Sealed>> = outputs
             .iter()
             .map(|output| {
-                let index = output.index.clone();
-                Sealed::with_index(dir, output.id, mode, output.binding.data_bytes, index)
+                let data_bytes = output.binding.data_bytes;
+                Sealed::with_index(dir, output.id, mode, data_bytes, &output.index)
             })
             .map(|sealed| sealed.map(Arc::new))
             .collect::<Result<_>>()?;
-        ledger.commit(dir, |manifest| {
+        ledger.commit(self, writer, |manifest| {
             for id in replaced {
                 manifest.sealed.remove(id);
                 manifest.retired.insert(*id);
@@ -285,7 +299,6 @@ impl Inner {
                 manifest.retired.remove(&output.id);
                 manifest.sealed.insert(output.id, output.binding);
             }
-            manifest.active = self.newest_unsealed();
         })?;
         self.publish(writer, |set| set.with_replaced(replaced, &opened));
         Ok(())

@@ -26,7 +26,7 @@ use crate::recovery::reader::Reader;
 use crate::recovery::{self, RecoveryReport, UNSEALED_OBJECTS_MAX};
 use crate::scan::{Digests, Objects};
 use crate::segment_set::SegmentSet;
-use crate::verify::{self, VerifyProgress, VerifyReport};
+use crate::verify::{self, Problem, VerifyProgress, VerifyReport};
 use seal::{Job, Ledger};
 use write::Writer;
 
@@ -289,15 +289,18 @@ impl Store {
     ) -> Result<VerifyReport> {
         let inner = self.inner();
         let set = inner.set.load_full();
-        let report = verify::verify(
-            &set,
-            &inner.dir,
-            inner.options.read_mode,
-            &inner.report,
-            progress,
-        )?;
+        let mode = inner.options.read_mode;
+        let verify = || verify::verify(&set, &inner.dir, mode, &inner.report, &progress);
+        let (mut report, damaged_sidecars) = in_own_threads(verify)??;
         if let Access::Writer(writer) = &inner.access {
-            inner.rewrite_damaged_sidecars(writer, &set)?;
+            for sealed in damaged_sidecars {
+                if let Err(error) = inner.rewrite_sidecar(writer, &sealed) {
+                    report.problems.push(Problem {
+                        segment: Some(sealed.id()),
+                        what: format!("the sidecar could not be written again: {error}"),
+                    });
+                }
+            }
         }
         Ok(report)
     }
@@ -376,7 +379,30 @@ impl fmt::Debug for Store {
     }
 }
 
+/// Runs work on whole segments in threads of its own, so that what the application has for `rayon`
+/// to do, and `put_many`, does not have to wait until it is done.
+fn in_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    let threads = rayon::ThreadPoolBuilder::new()
+        .thread_name(|number| format!("sealstone-{number}"))
+        .build()
+        .map_err(|error| Error::Io {
+            path: PathBuf::new(),
+            source: std::io::Error::other(error),
+        })?;
+    Ok(threads.install(work))
+}
+
 impl Inner {
+    /// Syncs, and seals what would take long to load at the next opening.
+    fn finish_up(&self, writer: &Writer) -> Result<()> {
+        self.sync()?;
+        self.seal_rolled()?;
+        match self.set.load_full().unsealed() {
+            [active] if active.objects() > UNSEALED_OBJECTS_MAX => self.seal(writer, active),
+            _ => Ok(()),
+        }
+    }
+
     fn writer(&self) -> Result<&Writer> {
         match &self.access {
             Access::Writer(writer) => Ok(writer),
@@ -397,14 +423,11 @@ impl Drop for Handle {
             // It can only have panicked, and what it left is done below.
             let _ = thread.join();
         }
-        if self.inner.sync().is_err() || self.inner.seal_rolled().is_err() {
-            return;
-        }
-        let set = self.inner.set.load_full();
-        if let [active] = set.unsealed()
-            && active.objects() > UNSEALED_OBJECTS_MAX
-        {
-            let _ = self.inner.seal(writer, active);
-        }
+        // What fails here is repaired by the next opening.
+        let _ = self.inner.finish_up(writer);
+        // An object may outlive this; when the last reader of a retired segment goes, its files are
+        // left to the next opening, for the folder may have another writer by then.
+        self.inner.dir.close();
+        writer.unlock();
     }
 }

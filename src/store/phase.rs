@@ -33,7 +33,7 @@ pub(super) struct Pins {
 pub(super) struct Closing {
     pub(super) replaced: BTreeSet<u32>,
     /// The indexes of the new segments.
-    pub(super) outputs: Vec<Index<Vec<u8>>>,
+    pub(super) outputs: Vec<Arc<Index<Vec<u8>>>>,
 }
 
 impl Phase {

@@ -10,8 +10,8 @@ use super::write::Writer;
 use crate::dir::{Dir, FileKind};
 use crate::error::{Error, Result};
 use crate::format::{Index, Manifest};
-use crate::segment::sealed::{rebuild_index, sidecar_is_whole};
-use crate::segment::{Active, Sealed};
+use crate::segment::sealed::rebuild_index;
+use crate::segment::{Active, Sealed, hash_records};
 use crate::segment_set::SegmentSet;
 
 /// What the background thread is told.
@@ -39,12 +39,14 @@ impl Ledger {
         self.manifest.next_id
     }
 
-    pub(super) const fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
     /// Replaces the manifest by a changed one. Its rename is the commit.
-    pub(super) fn commit(&mut self, dir: &Dir, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+    pub(super) fn commit(
+        &mut self,
+        inner: &Inner,
+        writer: &Writer,
+        change: impl FnOnce(&mut Manifest),
+    ) -> Result<()> {
+        let dir = &inner.dir;
         let mut manifest = self.manifest.clone();
         let removed = manifest
             .retired
@@ -56,7 +58,10 @@ impl Ledger {
             dir.sync()?;
             manifest.retired.retain(|id| !removed.contains(id));
         }
+        manifest.active = inner.newest_unsealed();
         change(&mut manifest);
+        // An id is taken before its segment is published, so this is beyond all that are named.
+        manifest.next_id = writer.next_id();
         dir.replace_manifest(&manifest.encode())?;
         self.manifest = manifest;
         Ok(())
@@ -112,18 +117,23 @@ impl Inner {
         }
     }
 
-    /// Seals all full segments. Waits for one that is being sealed.
+    /// Seals all full segments.
     pub(super) fn seal_rolled(&self) -> Result<()> {
+        while self.seal_oldest()? {}
+        Ok(())
+    }
+
+    /// Seals the oldest full segment, if there is one. Waits for one that is being sealed.
+    pub(super) fn seal_oldest(&self) -> Result<bool> {
         let writer = self.writer()?;
         let sealing = writer.sealing.lock();
         let _sealing = sealing.unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let set = self.set.load_full();
-            let [oldest, _, ..] = set.unsealed() else {
-                return Ok(());
-            };
-            self.seal(writer, oldest)?;
-        }
+        let set = self.set.load_full();
+        let [oldest, _, ..] = set.unsealed() else {
+            return Ok(false);
+        };
+        self.seal(writer, oldest)?;
+        Ok(true)
     }
 
     /// Seals one segment that is not appended to any more: data, then sidecar, then manifest, each
@@ -134,12 +144,12 @@ impl Inner {
         active.make_durable(dir, data_bytes)?;
         let index = Index::build(&mut active.entries());
         dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
-        let sealed = Sealed::with_index(dir, id, self.options.read_mode, data_bytes, index)?;
+        let sealed = Sealed::with_index(dir, id, self.options.read_mode, data_bytes, &index)?;
         let mut ledger = writer.lock_ledger();
-        ledger.commit(dir, |manifest| {
+        ledger.commit(self, writer, |manifest| {
             manifest.sealed.insert(id, *sealed.binding());
-            manifest.next_id = writer.next_id();
-            manifest.active = self.newest_unsealed().filter(|&newest| newest != id);
+            // At closing, the last segment is sealed too.
+            manifest.active.take_if(|active| *active == id);
         })?;
         let sealed = Arc::new(sealed);
         self.publish(writer, |set| set.with_sealed(Arc::clone(&sealed)));
@@ -170,22 +180,20 @@ impl Inner {
         Ok(active)
     }
 
-    /// Writes the sidecars again that are damaged, where the data proves what they were.
-    pub(super) fn rewrite_damaged_sidecars(&self, writer: &Writer, set: &SegmentSet) -> Result<()> {
-        for sealed in set.sealed() {
-            let (id, binding) = (sealed.id(), sealed.binding());
-            if sidecar_is_whole(&self.dir, id, self.options.read_mode, binding)? {
-                continue;
-            }
-            let rebuilt = rebuild_index(sealed.data(), Some(binding))?;
-            // Only if the segment is still there: a compaction that has replaced it holds this lock
-            // while it commits.
-            let ledger = writer.lock_ledger();
-            if rebuilt.doubt.is_none() && ledger.manifest().sealed.contains_key(&id) {
-                let bytes = rebuilt.index.as_bytes();
-                self.dir
-                    .replace_segment_file(id, FileKind::Sidecar, bytes)?;
-            }
+    /// Writes a damaged sidecar again, if the data proves what it was.
+    pub(super) fn rewrite_sidecar(&self, writer: &Writer, sealed: &Sealed) -> Result<()> {
+        let (id, binding) = (sealed.id(), sealed.binding());
+        let is_listed = |ledger: &Ledger| ledger.manifest.sealed.contains_key(&id);
+        if !is_listed(&writer.lock_ledger()) {
+            return Ok(());
+        }
+        let rebuilt = rebuild_index(sealed.data(), Some(binding), hash_records)?;
+        // A compaction that replaces the segment holds this lock while it commits.
+        let ledger = writer.lock_ledger();
+        if rebuilt.doubt.is_none() && is_listed(&ledger) {
+            let bytes = rebuilt.index.as_bytes();
+            self.dir
+                .replace_segment_file(id, FileKind::Sidecar, bytes)?;
         }
         Ok(())
     }
@@ -206,19 +214,23 @@ impl Inner {
         let operations = Arc::clone(&self.options.operations);
         let copy = Dir::new(target, operations, self.options.fast_fsync);
         copy.create_all()?;
-        let mut manifest = Manifest {
-            next_id: u64::from(active) + 1,
+        let ids = set.sealed().iter().map(|sealed| sealed.id());
+        let highest = ids.chain([active]).max().unwrap_or(active);
+        let sealed = set.sealed().iter();
+        let manifest = Manifest {
+            next_id: u64::from(highest) + 1,
+            sealed: sealed
+                .map(|sealed| (sealed.id(), *sealed.binding()))
+                .collect(),
             ..Manifest::default()
         };
+        // First, so that what is left of an interrupted checkpoint lacks segments and says so.
+        copy.replace_manifest(&manifest.encode())?;
         for sealed in set.sealed() {
-            let id = sealed.id();
             for kind in [FileKind::Data, FileKind::Sidecar] {
-                self.dir.link_segment_file(id, kind, &copy)?;
+                self.dir.link_segment_file(sealed.id(), kind, &copy)?;
             }
-            manifest.next_id = manifest.next_id.max(u64::from(id) + 1);
-            manifest.sealed.insert(id, *sealed.binding());
         }
-        copy.sync()?;
-        copy.replace_manifest(&manifest.encode())
+        copy.sync()
     }
 }

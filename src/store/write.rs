@@ -31,8 +31,7 @@ pub(super) struct Writer {
     appender: Mutex<Appender>,
     next_id: AtomicU64,
     background: Mutex<Option<Sender<Job>>>,
-    /// Locked for as long as this lives.
-    _lock: File,
+    lock: File,
 }
 
 impl Writer {
@@ -49,7 +48,7 @@ impl Writer {
             next_id: AtomicU64::new(ledger.next_id()),
             ledger: Mutex::new(ledger),
             background: Mutex::new(Some(background)),
-            _lock: lock,
+            lock,
         }
     }
 
@@ -89,6 +88,12 @@ impl Writer {
             // for a segment to be sealed seals it.
             let _ = background.send(job);
         }
+    }
+
+    /// Gives up the lock. Closing the file would do that as well, but not while a process that is just
+    /// being started from this one has a copy of it.
+    pub(super) fn unlock(&self) {
+        let _ = self.lock.unlock();
     }
 
     /// Lets the background thread end when it has done what it was left.
@@ -159,18 +164,19 @@ impl Inner {
     /// Appends content unless it is held already. True if it was not.
     fn put_one(&self, hashed: &Hashed<'_>) -> Result<bool> {
         let writer = self.writer_accepting(hashed.content().len())?;
+        self.help_sealing()?;
         let phase = writer.read_phase();
         let set = self.set.load();
         if is_held(hashed, &phase, &set) {
             return Ok(false);
         }
-        self.help_sealing()?;
         self.append_absent(writer, &mut writer.lock_appender(), &phase, hashed, &set)
     }
 
     /// As [`put_one`](Self::put_one) for several, with one append section.
     fn put_all(&self, contents: &[Hashed<'_>]) -> Result<()> {
         let writer = self.writer_accepting(0)?;
+        self.help_sealing()?;
         let phase = writer.read_phase();
         let set = self.set.load();
         let is_absent = |hashed: &&Hashed<'_>| !is_held(hashed, &phase, &set);
@@ -178,7 +184,6 @@ impl Inner {
         if absent.is_empty() {
             return Ok(());
         }
-        self.help_sealing()?;
         let mut appender = writer.lock_appender();
         for hashed in absent {
             self.writer_accepting(hashed.content().len())?;
@@ -198,15 +203,16 @@ impl Inner {
         Ok(writer)
     }
 
-    /// Seals in this thread where the background does not keep up, so that memory stays bounded.
+    /// Seals in this thread where the background does not keep up, so that memory stays bounded. No
+    /// lock that others wait for is held.
     fn help_sealing(&self) -> Result<()> {
         if self.set.load().unsealed().len() > SEALING_SEGMENTS_MAX {
-            self.seal_rolled()?;
+            self.seal_oldest()?;
         }
         Ok(())
     }
 
-    fn append_absent(
+    pub(super) fn append_absent(
         &self,
         writer: &Writer,
         appender: &mut Appender,
@@ -233,12 +239,7 @@ impl Inner {
     }
 
     /// Appends, in a new segment if this one is full.
-    pub(super) fn append(
-        &self,
-        writer: &Writer,
-        appender: &mut Appender,
-        hashed: &Hashed<'_>,
-    ) -> Result<()> {
+    fn append(&self, writer: &Writer, appender: &mut Appender, hashed: &Hashed<'_>) -> Result<()> {
         let content_bytes = hashed.content().len() as u64;
         if !appender.has_room_for(content_bytes) {
             self.roll(writer, appender, content_bytes)?;
