@@ -5,6 +5,8 @@
 //! One run prints each figure once; run it several times and take medians, since a shared machine is
 //! noisy. It is no regression test: those are in `store.rs`.
 
+#![expect(clippy::cast_precision_loss, reason = "figures are printed with a few digits")]
+
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

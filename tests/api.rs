@@ -406,3 +406,23 @@ fn a_digest_is_text_in_json() {
     assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
     assert!(serde_json::from_str::<Digest>("\"00\"").is_err());
 }
+
+#[test]
+fn an_interrupted_checkpoint_says_that_it_is_not_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = small_segments().open(folder.path().join("store")).unwrap();
+    store.put_many(&contents(300)).unwrap();
+    let target = folder.path().join("copy");
+    store.checkpoint(&target).unwrap();
+    // As it would be without the last of its links.
+    let segments = target.join("segments");
+    let last = store.stats().segments.iter().rev().nth(1).unwrap().id;
+    for extension in ["dat", "idx"] {
+        std::fs::remove_file(segments.join(format!("seg-{last:06}.{extension}"))).unwrap();
+    }
+    let opened = Store::open(&target);
+    assert!(
+        matches!(opened, Err(Error::MissingSegment { segment, .. }) if segment == last),
+        "{opened:?}"
+    );
+}
