@@ -1,11 +1,14 @@
 //! What a large store costs: put rate, opening, reading, heap and disk.
 //!
-//!     cargo bench --bench scale -- [--objects N] [--bytes N] [--folder DIR]
+//!     cargo bench --bench scale -- [--objects N] [--bytes N] [--folder DIR] [--picture FILE]
 //!
 //! One run prints each figure once; run it several times and take medians, since a shared machine is
 //! noisy. It is no regression test: those are in `store.rs`.
 
-#![expect(clippy::cast_precision_loss, reason = "figures are printed with a few digits")]
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "figures are printed with a few digits"
+)]
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -40,6 +43,7 @@ struct Arguments {
     objects: u64,
     bytes: usize,
     folder: Option<PathBuf>,
+    picture: Option<PathBuf>,
 }
 
 fn arguments() -> Arguments {
@@ -47,6 +51,7 @@ fn arguments() -> Arguments {
         objects: 1_000_000,
         bytes: 1024,
         folder: None,
+        picture: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -55,8 +60,9 @@ fn arguments() -> Arguments {
             "--objects" => arguments.objects = value().parse().expect("a number"),
             "--bytes" => arguments.bytes = value().parse().expect("a number"),
             "--folder" => arguments.folder = Some(value().into()),
+            "--picture" => arguments.picture = Some(value().into()),
             "--bench" => {}
-            other => panic!("{other}: the options are --objects, --bytes and --folder"),
+            other => panic!("{other}: the options are --objects, --bytes, --folder and --picture"),
         }
     }
     arguments
@@ -74,19 +80,78 @@ fn main() {
         objects,
         bytes,
         folder,
+        picture,
     } = arguments();
     let temporary = tempfile::tempdir_in(folder.unwrap_or_else(std::env::temp_dir)).unwrap();
     let root = temporary.path().join("store");
     println!("{objects} objects of {bytes} bytes");
-    fill(&root, objects, bytes);
+    let put_microseconds = fill(&root, objects, bytes);
     open_after_clean_close(&root);
     // In a process of its own, so that its heap is that of a reader.
-    assert!(child(READ_IN_CHILD, &root).status().unwrap().success());
+    let output = child(READ_IN_CHILD, &root)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let printed = String::from_utf8(output.stdout).unwrap();
+    print!("{printed}");
     disk(&root, objects * bytes as u64);
     open_after_kill(&root);
+    if let Some(picture) = picture {
+        let bars = [
+            ("hashing it alone", figure(&printed, "hash of a hot buffer")),
+            ("get, verified", figure(&printed, "verified random get")),
+            ("put", put_microseconds),
+        ];
+        let title = format!("Microseconds for an object of {bytes} bytes, {objects} in the store");
+        std::fs::write(picture, draw(&title, &bars)).unwrap();
+    }
 }
 
-fn fill(root: &Path, objects: u64, bytes: usize) {
+/// The number behind a name in what a child printed.
+fn figure(printed: &str, name: &str) -> f64 {
+    let line = printed.lines().find_map(|line| line.strip_prefix(name));
+    let word = line.and_then(|line| line.split_whitespace().next());
+    word.and_then(|word| word.parse().ok())
+        .expect("the child prints it")
+}
+
+/// Horizontal bars as SVG.
+fn draw(title: &str, bars: &[(&str, f64)]) -> String {
+    let longest = bars.iter().map(|bar| bar.1).fold(0.0, f64::max);
+    let mut svg = format!(
+        concat!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 {}\" ",
+            "font-family=\"sans-serif\" font-size=\"14\">\n",
+            "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+            "<text x=\"16\" y=\"26\" font-weight=\"bold\">{}</text>\n"
+        ),
+        48 + 34 * bars.len(),
+        title
+    );
+    for (number, (name, microseconds)) in bars.iter().enumerate() {
+        let y = 44 + 34 * number;
+        let width = 360.0 * microseconds / longest;
+        svg += &format!(
+            concat!(
+                "<text x=\"16\" y=\"{}\">{}</text>",
+                "<rect x=\"170\" y=\"{}\" width=\"{:.0}\" height=\"22\" fill=\"#4a6fa5\"/>",
+                "<text x=\"{:.0}\" y=\"{}\">{:.2}</text>\n"
+            ),
+            y + 16,
+            name,
+            y,
+            width,
+            width + 178.0,
+            y + 16,
+            microseconds
+        );
+    }
+    svg + "</svg>\n"
+}
+
+/// The time of one put in microseconds.
+fn fill(root: &Path, objects: u64, bytes: usize) -> f64 {
     let store = Store::open(root).unwrap();
     let (mut putting, mut longest) = (Duration::ZERO, Duration::ZERO);
     for number in 0..objects {
@@ -107,6 +172,7 @@ fn fill(root: &Path, objects: u64, bytes: usize) {
     let begin = Instant::now();
     store.close().unwrap();
     println!("close                   {:.1?}", begin.elapsed());
+    1e6 / rate
 }
 
 fn open_after_clean_close(root: &Path) {
@@ -138,6 +204,7 @@ fn read(root: &Path) {
         _ => println!("heap                    not measured on this system"),
     }
     let digests = digests(root);
+    hash_hot_buffer(&store, &digests[0]);
     // One pass over everything, so that all pages are mapped and all indexes checked.
     for digest in &digests {
         black_box(store.get(digest).unwrap().unwrap());
@@ -158,6 +225,17 @@ fn read(root: &Path) {
         "verified random get     {:.2} us (median of 5, {:.2} to {:.2})",
         times[2], times[0], times[4]
     );
+}
+
+/// What a verified read cannot do without.
+fn hash_hot_buffer(store: &Store, digest: &Digest) {
+    let content = store.get(digest).unwrap().unwrap().to_vec();
+    let begin = Instant::now();
+    for _ in 0..LOOKUPS / 10 {
+        black_box(Digest::of(black_box(&content)));
+    }
+    let microseconds = begin.elapsed().as_secs_f64() * 1e6 / (LOOKUPS / 10) as f64;
+    println!("hash of a hot buffer    {microseconds:.2} us");
 }
 
 /// Taken from the sidecars without the store, which so has nothing in memory yet.
