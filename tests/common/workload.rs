@@ -1,0 +1,400 @@
+//! What several test files share: contents, directory listings, and a seam below the store.
+
+// Each test file uses a part of it.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock, mpsc};
+use std::time::{Duration, Instant, SystemTime};
+use std::{fmt, thread};
+
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+use sealstone::dir::{Operations, System};
+use sealstone::format::Manifest;
+use sealstone::{Digest, Repair, Store};
+
+/// How long a test waits for what must not wait at all. Only a hang takes this long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Content that belongs to a number: the same for the same number and length, and from 8 bytes on
+/// different for different numbers.
+pub fn content(number: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    SmallRng::seed_from_u64(number).fill_bytes(&mut bytes);
+    for (byte, of_number) in bytes.iter_mut().zip(number.to_le_bytes()) {
+        *byte = of_number;
+    }
+    bytes
+}
+
+/// Objects as they should be, by digest.
+pub type Contents = BTreeMap<Digest, Vec<u8>>;
+
+/// `count` contents of `len` bytes, numbered from `first`.
+pub fn contents(first: u64, count: u64, len: usize) -> Contents {
+    (first..first + count)
+        .map(|number| content(number, len))
+        .map(|content| (Digest::of(&content), content))
+        .collect()
+}
+
+pub fn put_all(store: &Store, contents: &Contents) {
+    for content in contents.values() {
+        store.put(content).unwrap();
+    }
+}
+
+#[track_caller]
+pub fn assert_holds(store: &Store, contents: &Contents) {
+    for (digest, content) in contents {
+        let object = store.get(digest).unwrap();
+        assert_eq!(object.as_deref(), Some(&content[..]), "{digest:?}");
+        assert!(store.contains(digest).unwrap());
+    }
+}
+
+#[track_caller]
+pub fn assert_lacks<'a>(store: &Store, digests: impl IntoIterator<Item = &'a Digest>) {
+    for digest in digests {
+        assert!(store.get(digest).unwrap().is_none(), "{digest:?}");
+        assert!(!store.contains(digest).unwrap());
+    }
+}
+
+/// As `assert_eq`, without printing megabytes.
+#[track_caller]
+pub fn assert_same(actual: &Contents, expected: &Contents) {
+    let digests = |contents: &Contents| contents.keys().copied().collect::<Vec<_>>();
+    assert_eq!(digests(actual), digests(expected));
+    assert!(actual == expected, "wrong bytes");
+}
+
+/// All that a walk gives, each once.
+#[track_caller]
+pub fn walk(store: &Store) -> Contents {
+    let mut walked = Contents::new();
+    for object in store {
+        let object = object.unwrap();
+        let before = walked.insert(*object.digest(), object.to_vec());
+        assert!(
+            before.is_none(),
+            "{:?} was given out twice",
+            object.digest()
+        );
+    }
+    walked
+}
+
+/// Fails if opening found damage. What a crash leaves is no damage.
+#[track_caller]
+pub fn assert_undamaged(store: &Store) {
+    for repair in &store.recovery().repairs {
+        let is_damage = matches!(
+            repair,
+            Repair::IgnoredManifest { .. }
+                | Repair::ShortData { .. }
+                | Repair::DamagedSegment { .. }
+                | Repair::MissingSegment { .. }
+        );
+        assert!(!is_damage, "{repair}");
+    }
+}
+
+#[track_caller]
+pub fn assert_verifies(store: &Store) {
+    let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+/// Waits for what another thread does in its own time.
+#[track_caller]
+pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "not so: {what}");
+        thread::yield_now();
+    }
+}
+
+/// Waits until the writer's background thread has sealed and removed what there is to seal and to
+/// remove; there is a manifest by then.
+#[track_caller]
+pub fn settle(root: &Path) {
+    eventually("the background thread is done", || {
+        let manifest = fs::read(root.join("segments/MANIFEST")).unwrap_or_default();
+        let sealed = Manifest::parse(&manifest).map_or(0, |manifest| manifest.sealed.len());
+        let count = |ending| names(root, &[ending]).len();
+        let counts = [".tmp", ".jnl", ".idx", ".dat"].map(count);
+        sealed > 0 && counts == [0, 1, sealed, sealed + 1]
+    });
+}
+
+/// A file or folder as a snapshot sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub bytes: Option<Vec<u8>>,
+    pub modified: SystemTime,
+}
+
+/// All that lies below a folder, and the folder. Links are not followed.
+pub fn snapshot(path: &Path) -> BTreeMap<PathBuf, Seen> {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    let bytes = metadata.is_file().then(|| fs::read(path).unwrap());
+    let modified = metadata.modified().unwrap();
+    let mut seen = BTreeMap::from([(path.to_owned(), Seen { bytes, modified })]);
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            seen.extend(snapshot(&entry.unwrap().path()));
+        }
+    }
+    seen
+}
+
+/// Fails if a file or folder came, went or was written to.
+#[track_caller]
+pub fn assert_unchanged(root: &Path, before: &BTreeMap<PathBuf, Seen>) {
+    let after = snapshot(root);
+    let paths = |seen: &BTreeMap<PathBuf, Seen>| seen.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(paths(&after), paths(before));
+    for (path, seen) in &after {
+        assert!(before[path] == *seen, "{} has changed", path.display());
+    }
+}
+
+/// Runs it in a thread, and fails if that hangs.
+#[track_caller]
+pub fn completes<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(run()));
+    let result = receiver.recv_timeout(PATIENCE);
+    result.unwrap_or_else(|error| panic!("{what}: {error}"))
+}
+
+/// Names in the store's folder that end in one of these.
+pub fn names(root: &Path, endings: &[&str]) -> Vec<String> {
+    let entries = fs::read_dir(root.join("segments")).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| endings.iter().any(|ending| name.ends_with(ending)))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Bytes of all files in the store's folder whose names end in one of these.
+pub fn disk_bytes(root: &Path, endings: &[&str]) -> u64 {
+    let segments = root.join("segments");
+    let len = |name: String| fs::metadata(segments.join(name)).map_or(0, |file| file.len());
+    names(root, endings).into_iter().map(len).sum()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    CreateDir,
+    Create,
+    Write,
+    Cut,
+    SyncFile,
+    SyncDir,
+    Rename,
+    Link,
+    Remove,
+}
+
+/// One operation that the store asks of the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub kind: Kind,
+    pub path: PathBuf,
+    /// Where a rename or a link leads.
+    pub to: Option<PathBuf>,
+    /// Of a write, how many bytes.
+    pub len: usize,
+}
+
+impl Step {
+    pub fn name(&self) -> &str {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_str().unwrap_or_default()
+    }
+
+    pub fn is(&self, kind: Kind, ending: &str) -> bool {
+        self.kind == kind && self.name().ends_with(ending)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.kind, self.name())
+    }
+}
+
+/// What becomes of a step.
+pub enum Verdict {
+    /// The system carries it out.
+    Go,
+    /// It is reported as done and is not.
+    Pretend,
+    /// It is reported as failed and is not done.
+    Fail(io::Error),
+    /// Of a write, so many bytes are done and reported.
+    Short(usize),
+}
+
+/// Makes the raw errors that the system would give.
+pub fn system_error(code: i32) -> Verdict {
+    Verdict::Fail(io::Error::from_raw_os_error(code))
+}
+
+pub const EIO: i32 = 5;
+pub const ENOSPC: i32 = 28;
+pub const EMFILE: i32 = 24;
+
+type Judge = Box<dyn Fn(&Step) -> Verdict + Send + Sync>;
+
+/// Operations that ask a closure first. The closure may also record, wait or panic.
+pub struct Seam {
+    judge: Judge,
+    /// Whoever holds this for writing sees the files as they are between two operations.
+    stillness: Arc<RwLock<()>>,
+}
+
+impl fmt::Debug for Seam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seam")
+    }
+}
+
+/// For [`sealstone::Options::operations`].
+pub fn seam(judge: impl Fn(&Step) -> Verdict + Send + Sync + 'static) -> Arc<dyn Operations> {
+    seam_with_stillness(Arc::default(), judge)
+}
+
+/// As [`seam`]; no operation is under way while `stillness` is held for writing.
+pub fn seam_with_stillness(
+    stillness: Arc<RwLock<()>>,
+    judge: impl Fn(&Step) -> Verdict + Send + Sync + 'static,
+) -> Arc<dyn Operations> {
+    let judge = Box::new(judge);
+    Arc::new(Seam { judge, stillness })
+}
+
+/// Copies the files of a store as a crash would leave them now, if nothing goes on meanwhile.
+pub fn copy_store(root: &Path, target: &Path) {
+    let (from, to) = (root.join("segments"), target.join("segments"));
+    fs::create_dir_all(&to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        match fs::copy(entry.path(), to.join(entry.file_name())) {
+            // The background thread has removed it since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => drop(result.unwrap()),
+        }
+    }
+}
+
+/// Nothing is synced, which tests that do not cut the power need not wait for.
+pub fn without_syncing() -> Arc<dyn Operations> {
+    seam(|step| match step.kind {
+        Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
+        _ => Verdict::Go,
+    })
+}
+
+impl Seam {
+    fn judge(&self, step: &Step, go: impl FnOnce(usize) -> io::Result<usize>) -> io::Result<usize> {
+        let verdict = (self.judge)(step);
+        let _under_way = self.stillness.read().unwrap();
+        match verdict {
+            Verdict::Go => go(step.len),
+            Verdict::Pretend => Ok(step.len),
+            Verdict::Fail(error) => Err(error),
+            Verdict::Short(len) => go(len.min(step.len)),
+        }
+    }
+
+    /// For operations that give nothing.
+    fn judge_unit(&self, step: &Step, go: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.judge(step, |_| go().map(|()| 0)).map(drop)
+    }
+}
+
+impl Step {
+    fn new(kind: Kind, path: &Path) -> Self {
+        Self {
+            kind,
+            path: path.to_owned(),
+            to: None,
+            len: 0,
+        }
+    }
+
+    fn to(self, to: &Path) -> Self {
+        let to = Some(to.to_owned());
+        Self { to, ..self }
+    }
+}
+
+impl Operations for Seam {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.judge_unit(&Step::new(Kind::CreateDir, path), || {
+            System.create_dir(path)
+        })
+    }
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let mut file = None;
+        self.judge_unit(&Step::new(Kind::Create, path), || {
+            file = Some(System.create(path)?);
+            Ok(())
+        })?;
+        Ok(file.expect("a file cannot be pretended"))
+    }
+
+    fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let step = Step {
+            len: bytes.len(),
+            ..Step::new(Kind::Write, path)
+        };
+        self.judge(&step, |len| {
+            System.write_at(file, path, &bytes[..len], offset)
+        })
+    }
+
+    fn set_len(&self, file: &File, path: &Path, len: u64) -> io::Result<()> {
+        self.judge_unit(&Step::new(Kind::Cut, path), || {
+            System.set_len(file, path, len)
+        })
+    }
+
+    fn sync_file(&self, file: &File, path: &Path, fast: bool) -> io::Result<()> {
+        self.judge_unit(&Step::new(Kind::SyncFile, path), || {
+            System.sync_file(file, path, fast)
+        })
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.judge_unit(&Step::new(Kind::SyncDir, path), || System.sync_dir(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.judge_unit(&Step::new(Kind::Rename, from).to(to), || {
+            System.rename(from, to)
+        })
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.judge_unit(&Step::new(Kind::Link, from).to(to), || {
+            System.hard_link(from, to)
+        })
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.judge_unit(&Step::new(Kind::Remove, path), || System.remove(path))
+    }
+}
