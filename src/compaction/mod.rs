@@ -1,0 +1,156 @@
+//! Copying the live objects of sealed segments into new ones.
+//!
+//! Three steps: [`mark`](mod@mark) asks for each record whether it is live, [`plan`](mod@plan) decides what is copied
+//! where, and [`copy`](mod@copy) does it. Nothing here changes the store; the caller commits the result.
+
+mod copy;
+mod mark;
+mod plan;
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::format::{Index, record};
+use crate::scan::positions_in_file_order;
+use crate::segment::Sealed;
+pub(crate) use copy::Output;
+use mark::{LiveBits, Marks, mark};
+use plan::{Plan, plan};
+
+/// Result of a compaction, or what a planned one would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CompactionStats {
+    /// Objects in the compacted segments that stay.
+    pub live_objects: u64,
+    /// Objects that were dropped.
+    pub dropped_objects: u64,
+    /// Digests in the list of live objects that the store does not hold.
+    pub live_missing: u64,
+    /// Data and sidecars of the compacted segments before, in bytes.
+    pub bytes_before: u64,
+    /// Data and sidecars of those that took their place, and records that were appended because they
+    /// were put again meanwhile, in bytes.
+    pub bytes_after: u64,
+    /// What the file system gets back: the difference. Negative where a store grew, which copying
+    /// pinned objects can do.
+    pub bytes_reclaimed: i64,
+    /// Number of sealed segments before.
+    pub segments_before: u64,
+    /// Number of sealed segments after.
+    pub segments_after: u64,
+}
+
+impl CompactionStats {
+    /// An object that was to be dropped is kept after all: a copy of it was appended.
+    pub(crate) fn count_straggler(&mut self, content_bytes: u64) {
+        self.live_objects += 1;
+        self.dropped_objects -= 1;
+        let record_bytes = content_bytes + record::HEADER_BYTES;
+        self.bytes_after += record_bytes;
+        self.bytes_reclaimed -= record_bytes.cast_signed();
+    }
+}
+
+/// A plan with all that is needed to carry it out.
+pub(crate) struct Prepared {
+    pub(crate) inputs: Vec<Arc<Sealed>>,
+    pub(crate) plan: Plan,
+    /// For each input that is replaced, the positions of its live records in file order.
+    live: Vec<Vec<u32>>,
+    stats: CompactionStats,
+}
+
+/// Marks and plans.
+pub(crate) fn prepare(
+    inputs: Vec<Arc<Sealed>>,
+    segment_bytes_max: u64,
+    keep: &(impl Fn(&Digest) -> bool + Sync),
+) -> Result<Prepared> {
+    let marks = mark(&inputs, keep)?;
+    let live: Vec<Vec<u32>> = inputs
+        .par_iter()
+        .zip(&marks.live)
+        .map(|(input, bits)| live_positions(input, bits))
+        .collect::<Result<_>>()?;
+    let lengths: Vec<Option<Vec<u32>>> = inputs
+        .par_iter()
+        .zip(&marks.live)
+        .zip(&live)
+        .map(|((input, bits), live)| {
+            let index = input.index()?;
+            let lengths = live
+                .iter()
+                .filter_map(|&at| Some(index.entry(at as usize)?.len));
+            let all_live = bits.count() == index.len() as u64;
+            Ok((!all_live).then(|| lengths.collect()))
+        })
+        .collect::<Result<_>>()?;
+    let plan = plan(&lengths, segment_bytes_max);
+    let stats = planned_stats(&inputs, &plan, &lengths, &marks);
+    Ok(Prepared {
+        inputs,
+        plan,
+        live,
+        stats,
+    })
+}
+
+fn live_positions(input: &Sealed, bits: &LiveBits) -> Result<Vec<u32>> {
+    let order = positions_in_file_order(input)?;
+    Ok(order
+        .into_iter()
+        .filter(|&at| bits.get(at as usize))
+        .collect())
+}
+
+fn file_bytes(sealed: &Sealed) -> u64 {
+    sealed.binding().data_bytes + sealed.index_bytes()
+}
+
+fn planned_stats(
+    inputs: &[Arc<Sealed>],
+    plan: &Plan,
+    lengths: &[Option<Vec<u32>>],
+    marks: &Marks,
+) -> CompactionStats {
+    let copied: Vec<u64> = lengths
+        .iter()
+        .flatten()
+        .flatten()
+        .map(|&len| u64::from(len))
+        .collect();
+    let per_record = record::HEADER_BYTES + crate::format::index::ENTRY_BYTES as u64;
+    let per_segment = Index::<&[u8]>::encoded_bytes(0).unwrap_or_default();
+    let kept: u64 = plan
+        .kept
+        .iter()
+        .map(|&input| file_bytes(&inputs[input]))
+        .sum();
+    let bytes_after = kept
+        + copied.iter().sum::<u64>()
+        + copied.len() as u64 * per_record
+        + plan.outputs.len() as u64 * per_segment;
+    let bytes_before = inputs.iter().map(|input| file_bytes(input)).sum();
+    CompactionStats {
+        live_objects: marks.live_objects,
+        dropped_objects: marks.dropped_objects,
+        live_missing: 0,
+        bytes_before,
+        bytes_after,
+        bytes_reclaimed: bytes_before.wrapping_sub(bytes_after).cast_signed(),
+        segments_before: inputs.len() as u64,
+        segments_after: (plan.kept.len() + plan.outputs.len()) as u64,
+    }
+}
+
+impl Prepared {
+    /// What carrying it out will do.
+    pub(crate) fn stats(&self) -> CompactionStats {
+        self.stats.clone()
+    }
+}

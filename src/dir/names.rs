@@ -1,0 +1,110 @@
+//! The names of our files.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// Folder below the root that holds all files.
+pub(super) const SEGMENTS: &str = "segments";
+pub(super) const MANIFEST: &str = "MANIFEST";
+pub(super) const LOCK: &str = "LOCK";
+pub(super) const TEMPORARY: &str = ".tmp";
+
+/// What belongs to a segment. `Torn` holds bytes that recovery cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FileKind {
+    Data,
+    Sidecar,
+    Journal,
+    Torn,
+}
+
+impl FileKind {
+    const ALL: [Self; 4] = [Self::Data, Self::Sidecar, Self::Journal, Self::Torn];
+
+    const fn extension(self) -> &'static str {
+        match self {
+            Self::Data => "dat",
+            Self::Sidecar => "idx",
+            Self::Journal => "jnl",
+            Self::Torn => "torn",
+        }
+    }
+}
+
+pub(super) fn segment_file_name(id: u32, kind: FileKind) -> String {
+    format!("seg-{id:06}.{}", kind.extension())
+}
+
+/// The segment and the kind that a name speaks of, if it is spelled exactly as we spell it.
+pub(super) fn parse_segment_file_name(name: &str) -> Option<(u32, FileKind)> {
+    let (digits, extension) = name.strip_prefix("seg-")?.split_once('.')?;
+    let kind = FileKind::ALL
+        .into_iter()
+        .find(|kind| kind.extension() == extension)?;
+    let id = digits.parse().ok()?;
+    (segment_file_name(id, kind) == name).then_some((id, kind))
+}
+
+pub(super) fn is_temporary(name: &str) -> bool {
+    name.strip_suffix(TEMPORARY)
+        .is_some_and(|name| name == MANIFEST || parse_segment_file_name(name).is_some())
+}
+
+/// What the directory holds of ours. Other files are not in it and are left alone.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) data: BTreeSet<u32>,
+    pub(crate) sidecars: BTreeSet<u32>,
+    pub(crate) journals: BTreeSet<u32>,
+    pub(crate) torn: BTreeSet<u32>,
+    pub(crate) temporaries: Vec<PathBuf>,
+}
+
+impl Listing {
+    /// The highest id that a file name of any kind carries.
+    pub(crate) fn highest_id(&self) -> Option<u32> {
+        [&self.data, &self.sidecars, &self.journals, &self.torn]
+            .into_iter()
+            .filter_map(|ids| ids.last().copied())
+            .max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h25_only_our_own_spelling_is_ours() {
+        for (name, id, kind) in [
+            ("seg-000007.dat", 7, FileKind::Data),
+            ("seg-4294967295.idx", u32::MAX, FileKind::Sidecar),
+            ("seg-000000.jnl", 0, FileKind::Journal),
+            ("seg-1234567.torn", 1_234_567, FileKind::Torn),
+        ] {
+            assert_eq!(parse_segment_file_name(name), Some((id, kind)));
+        }
+        for name in [
+            "seg-7.dat",
+            "seg-+5.dat",
+            "seg-+00005.dat",
+            "seg-0000007.dat",
+            "seg-4294967296.dat",
+            "seg-000007.DAT",
+            "seg-000007.dat.bak",
+            "seg-000007",
+            "seg-.dat",
+            " seg-000007.dat",
+        ] {
+            assert_eq!(parse_segment_file_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_names_of_ours_are_temporaries() {
+        assert!(is_temporary("MANIFEST.tmp") && is_temporary("seg-000001.idx.tmp"));
+        for name in ["notes.tmp", "LOCK.tmp", "seg-1.dat.tmp", "MANIFEST"] {
+            assert!(!is_temporary(name), "{name}");
+        }
+    }
+}
