@@ -162,6 +162,12 @@ pub(crate) fn prefetch(bytes: &[u8]) {
     }
 }
 
+/// Asks for the cache line in which `value` begins.
+#[inline]
+pub(crate) fn prefetch_value<T>(value: &T) {
+    prefetch_line(std::ptr::from_ref(value).cast());
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn prefetch_line(pointer: *const u8) {

@@ -16,6 +16,8 @@ use crate::segment::{Active, Extent, Sealed};
 
 /// How many candidates an ambiguous prefix lists.
 const CANDIDATES_MAX: usize = 8;
+/// How many segments a lookup looks ahead.
+const PREFETCHED_SEGMENTS: usize = 8;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SegmentSet {
@@ -177,6 +179,13 @@ impl SegmentSet {
         failure: &mut Option<Error>,
         mut take: impl FnMut(Place<'_>) -> Result<Option<T>>,
     ) -> Option<T> {
+        if self.sealed.len() > 1 {
+            // The segments' tables lie in different places of memory: waiting for all of them at
+            // once takes no longer than waiting for the first.
+            let soon = || self.sealed.iter().rev().take(PREFETCHED_SEGMENTS);
+            soon().for_each(|segment| segment.prefetch_bucket(digest));
+            soon().for_each(|segment| segment.prefetch_entry(digest));
+        }
         for segment in self.sealed.iter().rev() {
             match segment.find(digest) {
                 Ok(entries) => {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::digest::Digest;
 use crate::format::Index;
+use crate::mmap::prefetch_value;
 
 /// For each value of a digest's leading bits, the position of the first entry that has it or a
 /// greater one. Two to four entries share a bucket on average, which costs 1 to 2 bytes of heap an
@@ -30,6 +31,14 @@ impl Fanout {
         Self {
             starts: starts.into_boxed_slice(),
             bucket_bits,
+        }
+    }
+
+    /// Asks for the cache line that [`range`](Self::range) will read.
+    #[inline]
+    pub(crate) fn prefetch(&self, digest: &Digest) {
+        if let Some(start) = self.starts.get(bucket(digest, self.bucket_bits)) {
+            prefetch_value(start);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::digest::{DIGEST_BYTES, Digest};
 use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::{Entry, FormatError, Index, Record, Records, SealedSegment, record};
-use crate::mmap::Map;
+use crate::mmap::{Map, prefetch_value};
 use crate::options::ReadMode;
 
 /// The bytes of a sidecar.
@@ -166,6 +166,25 @@ impl Sealed {
                 reason: reason.clone(),
             }),
             _ => Ok(entries),
+        }
+    }
+
+    /// Asks for what [`find`](Self::find) reads first, if the sidecar has been checked.
+    #[inline]
+    pub(crate) fn prefetch_bucket(&self, digest: &Digest) {
+        if let Some(checked) = self.checked.get() {
+            checked.fanout.prefetch(digest);
+        }
+    }
+
+    /// Asks for what [`find`](Self::find) reads next.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, digest: &Digest) {
+        if let Some(checked) = self.checked.get() {
+            let first = checked.fanout.range(digest).start;
+            if let Some(entry) = checked.index.entry_bytes(first) {
+                prefetch_value(entry);
+            }
         }
     }
 
