@@ -81,7 +81,8 @@
 //! - A lookup asks the segments one by one, so it slows down with their number.
 //! - Objects are verified at each read. Where that is not wanted, another store is faster.
 //! - Memory-mapping means that a failing medium, or somebody who cuts a file below a mapping, ends
-//!   the process with SIGBUS. [`ReadMode::Pread`] gives an error instead, for a copy a read.
+//!   the process with SIGBUS. [`ReadMode::Pread`] gives an error instead, for a copy a read. Nor may
+//!   anybody overwrite a mapped file: what was verified when it was read would change.
 //! - One writer. The lock is advisory, and as good as the file system's locks are: not all network
 //!   file systems have good ones, and their mappings are not coherent either. Use a local one.
 //! - Linux is what it is measured on. It is written for macOS and Windows as well.

@@ -215,8 +215,10 @@ impl Compaction {
             if let Some(object) = set.get(&digest)? {
                 let hashed = Hashed::check(digest, &object)?;
                 // Another thread may be putting it as well, and a segment holds the empty object once.
-                inner.append_absent(writer, &mut writer.lock_appender(), &phase, &hashed, &set)?;
-                stats.count_straggler(object.len() as u64);
+                let appender = &mut writer.lock_appender();
+                if inner.append_absent(writer, appender, &phase, &hashed, &set)? {
+                    stats.count_straggler(object.len() as u64);
+                }
             }
         }
         Ok(())
