@@ -158,22 +158,24 @@ fn write_and_kill(folder: &Path, seed: u64, said: &mut Said) {
     }
 }
 
-fn check(folder: &Path, said: &mut Said) {
+/// `digests` are those of all objects so far, by number.
+fn check(folder: &Path, said: &mut Said, digests: &mut Vec<Digest>) {
+    for number in digests.len() as u64..said.synced {
+        digests.push(Digest::of(&object(number)));
+    }
     let store = options().open(folder).unwrap();
     assert_undamaged(&store);
-    let holds = |number: u64| {
-        let content = object(number);
-        let digest = Digest::of(&content);
-        let object = store.get(&digest).unwrap();
-        assert_eq!(object.is_some(), store.contains(&digest).unwrap());
-        if let Some(object) = &object {
-            assert!(object[..] == content[..], "wrong bytes of {number}");
+    let holds = |number: u64, digest: &Digest| {
+        let held = store.get(digest).unwrap();
+        assert_eq!(held.is_some(), store.contains(digest).unwrap());
+        if let Some(held) = &held {
+            assert!(held[..] == object(number)[..], "wrong bytes of {number}");
         }
-        object.is_some()
+        held.is_some()
     };
     let mut dropping = BTreeSet::new();
-    for number in 0..said.synced {
-        let is_there = holds(number);
+    for (number, digest) in (0..said.synced).zip(&*digests) {
+        let is_there = holds(number, digest);
         if is_kept(number) || number >= said.dropping {
             assert!(is_there, "{number} was synced: {said:?}");
         } else if number < said.dropped {
@@ -201,10 +203,10 @@ fn what_was_acknowledged_survives_kill_9() {
     let rounds = env::var("SEALSTONE_KILL_ROUNDS").ok();
     let rounds = rounds.map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let folder = TempDir::new().unwrap();
-    let mut said = Said::default();
+    let (mut said, mut digests) = (Said::default(), Vec::new());
     for round in 0..rounds {
         write_and_kill(folder.path(), round, &mut said);
-        check(folder.path(), &mut said);
+        check(folder.path(), &mut said, &mut digests);
     }
     eprintln!("{rounds} rounds: {said:?}");
     assert!(said.synced > rounds && said.dropped > 0, "{said:?}");
