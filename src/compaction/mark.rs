@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::segment::Sealed;
 use crate::segment_set::Place;
 
@@ -58,13 +58,8 @@ pub(super) fn mark(
     let mut live = Vec::with_capacity(inputs.len());
     let mut entries = 0;
     for input in inputs {
-        if let Some(reason) = input.doubt()? {
-            // What the index lacks could be live, and dropping the segment would drop it.
-            return Err(Error::CorruptIndex {
-                segment: input.id(),
-                reason: reason.to_owned(),
-            });
-        }
+        // What the index lacks could be live, and dropping the segment would drop it.
+        input.check_complete()?;
         let records = input.index()?.len();
         live.push(LiveBits::new(records));
         entries += records;
