@@ -203,9 +203,15 @@ impl<D: AsRef<[u8]>> Index<D> {
 
     /// All entries in the order of the file.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry> + '_ {
-        let end = HEADER_BYTES + self.len() * ENTRY_BYTES;
-        let entries = self.as_bytes().get(HEADER_BYTES..end).unwrap_or_default();
+        self.entries_in(0..self.len())
+    }
+
+    /// The entries at the positions in `range`, as far as there are any.
+    pub fn entries_in(&self, range: Range<usize>) -> impl ExactSizeIterator<Item = Entry> + '_ {
+        let at = |position: usize| HEADER_BYTES + position.min(self.len()) * ENTRY_BYTES;
+        let entries = self.as_bytes().get(at(range.start)..at(range.end));
         entries
+            .unwrap_or_default()
             .as_chunks::<ENTRY_BYTES>()
             .0
             .iter()

@@ -4,11 +4,13 @@ pub mod index;
 pub mod journal;
 pub mod manifest;
 pub mod record;
+pub mod set_index;
 
 pub use index::{Entry, Index};
 pub use journal::Journal;
 pub use manifest::{Manifest, SealedSegment};
 pub use record::{Record, Records};
+pub use set_index::SetIndex;
 
 /// Bytes that are not in the format they should be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

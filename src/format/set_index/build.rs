@@ -1,0 +1,270 @@
+//! Building a run from the sidecars of its segments, a piece of the table at a time.
+
+use std::ops::Range;
+
+use super::{
+    BUCKET_BYTES, BUCKET_SLOTS, Geometry, Header, Location, PAGE_BYTES, PROBED_BUCKETS_MAX,
+    page_sum,
+};
+use crate::digest::Digest;
+use crate::format::{Index, SealedSegment};
+
+/// Least number of buckets in a piece: its slots then fit the cache of a core.
+const PIECE_BUCKETS_MIN: u64 = 1 << 14;
+/// Most: several pieces are in memory at a time.
+const PIECE_BUCKETS_MAX: u64 = 1 << 20;
+
+/// Builds a run piece by piece, so that only a few pieces of the table are in memory at a time,
+/// however large it is.
+///
+/// [`fill`](Self::fill) the [pieces](Self::pieces) in any order, in parallel if there are threads;
+/// [`place`](Self::place) them one after the other; [`finish`](Self::finish). What the last two give
+/// is to be written where it says.
+#[derive(Debug)]
+pub struct Builder {
+    segments: Vec<(u32, SealedSegment)>,
+    pub(super) geometry: Geometry,
+    /// Length of the header in bytes: where the table begins.
+    header_bytes: u64,
+    objects: u64,
+    /// What found no room in the pieces before and may find some in the next.
+    carried: Vec<Spilled>,
+    overflow: Vec<(u64, u64)>,
+    /// What is behind the last whole page that was given out.
+    rest: Vec<u8>,
+    pages: u64,
+}
+
+/// Bytes with where in the file they belong.
+pub type Written = (u64, Vec<u8>);
+
+/// A part of the table.
+#[derive(Debug)]
+pub struct Piece {
+    first_bucket: u64,
+    slots: Vec<u64>,
+    /// How many slots of each bucket are filled.
+    filled: Vec<u8>,
+    spilled: Vec<Spilled>,
+    objects: u64,
+}
+
+/// An object whose own bucket is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Spilled {
+    bucket: u64,
+    leading: u64,
+    slot: u64,
+}
+
+impl Builder {
+    /// `None` if the segments are too many or too large for one run; see [`Geometry::of`].
+    #[must_use]
+    pub fn new(segments: &[(u32, SealedSegment)]) -> Option<Self> {
+        let geometry = Geometry::of(segments)?;
+        let header = Header {
+            segments: segments.to_vec(),
+            objects: 0,
+            overflow: 0,
+            geometry,
+        };
+        Some(Self {
+            header_bytes: header.encode().len() as u64,
+            segments: header.segments,
+            geometry,
+            objects: 0,
+            carried: Vec::new(),
+            overflow: Vec::new(),
+            rest: Vec::new(),
+            pages: 0,
+        })
+    }
+
+    /// Builds a run as a whole. The indexes are those of the segments, in their order, and sorted.
+    #[must_use]
+    pub fn build<D: AsRef<[u8]>>(
+        segments: &[(u32, SealedSegment)],
+        indexes: &[&Index<D>],
+    ) -> Option<Vec<u8>> {
+        let mut builder = Self::new(segments)?;
+        let mut written = Vec::new();
+        let mut sums = Vec::new();
+        for buckets in builder.pieces() {
+            let piece = builder.fill(buckets, indexes);
+            let (at, bytes) = builder.place(piece);
+            sums.extend(page_sums(&bytes, builder.page_at(at)));
+            written.push((at, bytes));
+        }
+        written.extend(builder.finish(sums));
+        let len = written.iter().map(|(at, bytes)| at + bytes.len() as u64);
+        let mut file = vec![0; usize::try_from(len.max()?).ok()?];
+        for (at, bytes) in written {
+            let at = usize::try_from(at).ok()?;
+            file.get_mut(at..at + bytes.len())?.copy_from_slice(&bytes);
+        }
+        Some(file)
+    }
+
+    /// The pieces of the table, as ranges of buckets.
+    #[must_use]
+    pub fn pieces(&self) -> Vec<Range<u64>> {
+        // Finding where a piece begins in each sidecar is to be little against reading it.
+        let wanted = (self.segments.len() as u64 * 64).next_power_of_two();
+        let step = wanted.clamp(PIECE_BUCKETS_MIN, PIECE_BUCKETS_MAX);
+        let buckets = self.geometry.buckets();
+        let begins = (0..buckets.div_ceil(step)).map(|piece| piece * step);
+        begins
+            .map(|begin| begin..(begin + step).min(buckets))
+            .collect()
+    }
+
+    /// Fills the buckets with the objects that belong there. The indexes are those of the segments,
+    /// in their order, and sorted.
+    #[must_use]
+    pub fn fill<D: AsRef<[u8]>>(&self, buckets: Range<u64>, indexes: &[&Index<D>]) -> Piece {
+        let geometry = &self.geometry;
+        let count = usize::try_from(buckets.end.saturating_sub(buckets.start)).unwrap_or(0);
+        let mut piece = Piece {
+            first_bucket: buckets.start,
+            slots: vec![0; count * BUCKET_SLOTS],
+            filled: vec![0; count],
+            spilled: Vec::new(),
+            objects: 0,
+        };
+        let lower_bound = |index: &Index<D>, bucket: u64| match geometry.least_leading(bucket) {
+            Some(leading) => index.lower_bound(0..index.len(), &digest_from(leading)),
+            None => index.len(),
+        };
+        // The newest first, since a newer copy is there to repair an older one.
+        for (ordinal, index) in indexes.iter().enumerate().rev() {
+            // The header counts the segments in 32 bits.
+            let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
+            let (begin, end) = (
+                lower_bound(index, buckets.start),
+                lower_bound(index, buckets.end),
+            );
+            for entry in index.entries_in(begin..end) {
+                let location = Location {
+                    ordinal,
+                    offset: entry.offset,
+                };
+                piece.insert(geometry, &entry.digest, location);
+            }
+        }
+        piece
+    }
+
+    /// Finds room for what did not fit its own bucket, and gives whole pages to be written. Pieces
+    /// are placed in order.
+    pub fn place(&mut self, mut piece: Piece) -> Written {
+        let last_bucket = piece.first_bucket + piece.filled.len() as u64;
+        let mut spilled = std::mem::take(&mut self.carried);
+        spilled.append(&mut piece.spilled);
+        // So that the result does not depend on how the table was cut into pieces.
+        spilled.sort_unstable();
+        for spilled in spilled {
+            let probed_end = spilled.bucket.saturating_add(PROBED_BUCKETS_MAX);
+            let first = spilled.bucket.max(piece.first_bucket);
+            if (first..probed_end).any(|bucket| piece.push(bucket, spilled.slot)) {
+            } else if probed_end > last_bucket && last_bucket < self.geometry.buckets() {
+                self.carried.push(spilled);
+            } else {
+                self.overflow.push((spilled.leading, spilled.slot));
+            }
+        }
+        self.objects += piece.objects;
+        let mut bytes = std::mem::take(&mut self.rest);
+        bytes.reserve(piece.filled.len() * BUCKET_BYTES);
+        for slot in piece.slots {
+            bytes.extend_from_slice(&slot.to_le_bytes());
+        }
+        self.rest = bytes.split_off(bytes.len() - bytes.len() % PAGE_BYTES);
+        self.give_pages(bytes)
+    }
+
+    fn give_pages(&mut self, bytes: Vec<u8>) -> Written {
+        let at = self.header_bytes + self.pages * PAGE_BYTES as u64;
+        self.pages += (bytes.len() / PAGE_BYTES) as u64;
+        (at, bytes)
+    }
+
+    /// Number of the page that lies at a position in the file.
+    #[must_use]
+    pub const fn page_at(&self, at: u64) -> u64 {
+        (at - self.header_bytes) / PAGE_BYTES as u64
+    }
+
+    /// The end of table and overflow, the checksums, and last the header. `sums` has the
+    /// [sums](page_sums) of all pages that [`place`](Self::place) gave.
+    #[must_use]
+    pub fn finish(mut self, mut sums: Vec<u64>) -> [Written; 3] {
+        self.overflow.sort_unstable();
+        let mut bytes = std::mem::take(&mut self.rest);
+        for (leading, slot) in &self.overflow {
+            bytes.extend_from_slice(&leading.to_le_bytes());
+            bytes.extend_from_slice(&slot.to_le_bytes());
+        }
+        bytes.resize(bytes.len().next_multiple_of(PAGE_BYTES), 0);
+        let end = self.give_pages(bytes);
+        sums.extend(page_sums(&end.1, self.page_at(end.0)));
+        let sums_at = end.0 + end.1.len() as u64;
+        let sums = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+        let header = Header {
+            segments: self.segments,
+            objects: self.objects,
+            overflow: self.overflow.len() as u64,
+            geometry: self.geometry,
+        };
+        [end, (sums_at, sums), (0, header.encode())]
+    }
+}
+
+impl Piece {
+    fn insert(&mut self, geometry: &Geometry, digest: &Digest, location: Location) {
+        let probe = geometry.probe(digest);
+        let slot = geometry.slot(&probe, location);
+        self.objects += 1;
+        if !self.push(probe.bucket, slot) {
+            self.spilled.push(Spilled {
+                bucket: probe.bucket,
+                leading: probe.leading,
+                slot,
+            });
+        }
+    }
+
+    /// False if the bucket is full or not in this piece.
+    fn push(&mut self, bucket: u64, slot: u64) -> bool {
+        let Some(bucket) = bucket.checked_sub(self.first_bucket) else {
+            return false;
+        };
+        let bucket = usize::try_from(bucket).unwrap_or(usize::MAX);
+        let Some(filled) = self.filled.get_mut(bucket) else {
+            return false;
+        };
+        let at = usize::from(*filled);
+        if at == BUCKET_SLOTS {
+            return false;
+        }
+        self.slots[bucket * BUCKET_SLOTS + at] = slot;
+        *filled += 1;
+        true
+    }
+}
+
+/// The checksums of whole pages, the first of which has this number.
+#[must_use]
+pub fn page_sums(bytes: &[u8], first_page: u64) -> Vec<u64> {
+    let pages = bytes.chunks_exact(PAGE_BYTES);
+    (first_page..)
+        .zip(pages)
+        .map(|(number, page)| page_sum(page, number))
+        .collect()
+}
+
+/// The least digest with these leading bits.
+fn digest_from(leading: u64) -> Digest {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&leading.to_be_bytes());
+    Digest::from(bytes)
+}
