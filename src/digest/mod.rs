@@ -1,10 +1,13 @@
 //! Content digests: BLAKE2b-512 truncated to its first 32 bytes.
 //!
-//! This is the only file that computes a digest. It is *not* BLAKE2b-256, whose output length is
+//! Nothing outside of this module computes a digest. It is *not* BLAKE2b-256, whose output length is
 //! part of its parameters and which gives other bytes. On the command line the same digest is
 //! `b2sum FILE | cut -c1-64`. BLAKE2 is specified in [RFC 7693].
 //!
 //! [RFC 7693]: https://www.rfc-editor.org/rfc/rfc7693
+
+#[cfg(feature = "simd")]
+mod lanes;
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,6 +40,24 @@ impl Digest {
         let mut hasher = Hasher::new();
         hasher.update(content);
         hasher.finish()
+    }
+
+    /// Computes the digests of many contents, in their order. With the default feature `simd` and a
+    /// processor that has AVX2 this takes about a third of the time that one after the other takes,
+    /// whatever their lengths. Uses the calling thread only.
+    ///
+    /// ```
+    /// use sealstone::Digest;
+    ///
+    /// let contents = ["one", "two", "three", "four"];
+    /// let digests = Digest::of_many(&contents);
+    /// assert_eq!(digests[2], Digest::of(b"three"));
+    /// ```
+    #[must_use]
+    pub fn of_many(contents: &[impl AsRef<[u8]>]) -> Vec<Self> {
+        let mut digests = vec![Self([0; DIGEST_BYTES]); contents.len()];
+        digest_many(contents, &mut digests);
+        digests
     }
 
     /// The 32 bytes of the digest.
@@ -200,6 +221,18 @@ pub struct DigestMismatch {
     pub actual: Digest,
 }
 
+/// Hashes each of `contents` into its place in `digests`, of which there are as many. Uses the
+/// calling thread only and no heap.
+pub(crate) fn digest_many<T: AsRef<[u8]>>(contents: &[T], digests: &mut [Digest]) {
+    debug_assert_eq!(contents.len(), digests.len());
+    #[cfg(feature = "simd")]
+    lanes::digest_many(contents, digests);
+    #[cfg(not(feature = "simd"))]
+    for (content, digest) in contents.iter().zip(digests) {
+        *digest = Digest::of(content.as_ref());
+    }
+}
+
 /// BLAKE2b-512 over parts, for the checksums of our own files.
 pub(crate) struct Hasher(Implementation);
 
@@ -271,6 +304,39 @@ mod tests {
             let portable = <blake2::Blake2b512 as blake2::Digest>::digest(&content[..len]);
             assert_eq!(Digest::of(&content[..len]), truncate(&portable), "{len}");
         }
+    }
+
+    #[test]
+    fn many_hash_as_one_by_one() {
+        let buffer: Vec<u8> = (0..=1_u32 << 20).map(|i| (i * 31 % 251) as u8).collect();
+        let lengths = [128, 0, 127, 1000, 129, 1, 256, 64_000, 255, 4096, 1 << 20];
+        for count in (0..=40).chain([255, 256, 257, 300]) {
+            for (first, step) in [(0, 0), (2, 0), (0, 1), (3, 7)] {
+                // The long one is hashed in a few of the cases only, as it takes a while.
+                let choices = if count < 8 {
+                    lengths.len()
+                } else {
+                    lengths.len() - 1
+                };
+                let contents: Vec<&[u8]> = (0..count)
+                    .map(|i| &buffer[i % 2..][..lengths[(first + i * step) % choices]])
+                    .collect();
+                let expected: Vec<Digest> = contents.iter().map(|c| Digest::of(c)).collect();
+                assert_eq!(
+                    Digest::of_many(&contents),
+                    expected,
+                    "{count} {first} {step}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn many_of_any_length_hash_as_one_by_one() {
+        let buffer: Vec<u8> = (0..3000_u32).map(|i| (i * 31 % 251) as u8).collect();
+        let contents: Vec<&[u8]> = (0..3000).map(|i| &buffer[..i * 1231 % 3000]).collect();
+        let expected: Vec<Digest> = contents.iter().map(|c| Digest::of(c)).collect();
+        assert_eq!(Digest::of_many(&contents), expected);
     }
 
     #[test]
