@@ -111,6 +111,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod segment_set;
+mod set_index;
 mod store;
 mod verify;
 
@@ -118,10 +119,12 @@ pub use compaction::CompactionStats;
 pub use digest::{DIGEST_BYTES, Digest, DigestMismatch, Hashed, ParseDigestError};
 pub use error::{Error, Result};
 pub use object::Object;
-pub use options::{Options, ReadMode, SEGMENT_BYTES_MAX_DEFAULT};
+pub use options::{Options, ReadMode, SEGMENT_BYTES_MAX_DEFAULT, Verify};
 pub use recovery::{RecoveryReport, Repair};
 pub use scan::{Digests, Objects};
-pub use store::{Compaction, SegmentState, SegmentStats, Store, StoreStats};
+pub use store::{
+    Compaction, PinnedObject, PinnedReader, SegmentState, SegmentStats, Store, StoreStats,
+};
 pub use verify::{CorruptObject, Problem, VerifyProgress, VerifyReport};
 
 /// The examples of the README are compiled and run as tests.

@@ -24,6 +24,23 @@ pub enum ReadMode {
     Pread,
 }
 
+/// When the content that a read gives is checked against its digest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// At each read.
+    #[default]
+    EveryRead,
+    /// At the first read of each record in this process; later reads of it are the digest's full
+    /// comparison with the index and no more. Costs one bit of heap for each record, and up to a byte
+    /// for the index's lookup table, from the first read on.
+    ///
+    /// It does not see what changes between the first read and a later one: a page that the kernel
+    /// dropped and read again from a medium that has rotted meanwhile, memory that flipped a bit, or
+    /// somebody who wrote to the file. What is not sealed yet, and what is read with
+    /// [`ReadMode::Pread`], is checked at each read all the same.
+    FirstRead,
+}
+
 /// Options for opening a [`Store`]. A builder by value:
 ///
 /// ```no_run
@@ -42,9 +59,28 @@ pub struct Options {
     pub(crate) create: bool,
     pub(crate) segment_bytes_max: u64,
     pub(crate) read_mode: ReadMode,
+    pub(crate) verify: Verify,
+    pub(crate) set_index_minimum: SetIndexMinimum,
     pub(crate) fast_fsync: bool,
     pub(crate) allow_missing_segments: bool,
     pub(crate) operations: Arc<dyn Operations>,
+}
+
+/// How much is left uncovered: a few small sidecars are searched as fast as a run, and it costs less
+/// than a millisecond to check them when the store was opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SetIndexMinimum {
+    pub(crate) segments: usize,
+    pub(crate) objects: u64,
+}
+
+impl Default for SetIndexMinimum {
+    fn default() -> Self {
+        Self {
+            segments: 16,
+            objects: 32_768,
+        }
+    }
 }
 
 impl Default for Options {
@@ -62,6 +98,8 @@ impl Options {
             create: true,
             segment_bytes_max: SEGMENT_BYTES_MAX_DEFAULT,
             read_mode: ReadMode::Mmap,
+            verify: Verify::EveryRead,
+            set_index_minimum: SetIndexMinimum::default(),
             fast_fsync: false,
             allow_missing_segments: false,
             operations: Arc::new(System),
@@ -106,6 +144,22 @@ impl Options {
     #[must_use]
     pub fn read_mode(mut self, read_mode: ReadMode) -> Self {
         self.read_mode = read_mode;
+        self
+    }
+
+    /// When content is checked. Default: [`Verify::EveryRead`].
+    #[must_use]
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// How much no run of the set index may cover before one is built: so many segments, or segments
+    /// with so many objects. For tests of small stores.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn set_index_minimum(mut self, segments: usize, objects: u64) -> Self {
+        self.set_index_minimum = SetIndexMinimum { segments, objects };
         self
     }
 

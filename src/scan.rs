@@ -129,11 +129,11 @@ impl Segment {
 
     /// Whether no other sealed segment is to give out this object instead.
     fn gives_out(&self, entry: &Entry, set: &SegmentSet) -> bool {
-        let newest = set.newest_sealed_copy(&entry.digest);
-        match self {
-            Self::Sealed(sealed) => newest == Some((sealed.id(), entry.offset)),
-            Self::Unsealed(..) => newest.is_none(),
-        }
+        let copy = match self {
+            Self::Sealed(sealed) => Some((sealed.id(), entry.offset)),
+            Self::Unsealed(..) => None,
+        };
+        set.is_newest_sealed_copy(&entry.digest, copy)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the top down. Each may use those below it, and none above.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "store",
     "compaction",
     "verify",
@@ -12,6 +12,7 @@ const LAYERS: [&str; 15] = [
     "scan",
     "segment_set",
     "object",
+    "set_index",
     "segment",
     "options",
     "dir",

@@ -1,44 +1,20 @@
 //! Which records are live.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::segment::Sealed;
+use crate::segment::bits::AtomicBits;
 use crate::segment_set::Place;
-
-/// Which records of one segment stay, a bit for each position in the sidecar.
-#[derive(Debug)]
-pub(super) struct LiveBits(Vec<AtomicU64>);
-
-impl LiveBits {
-    fn new(records: usize) -> Self {
-        let words = std::iter::repeat_with(AtomicU64::default);
-        Self(words.take(records.div_ceil(64)).collect())
-    }
-
-    fn set(&self, position: usize) {
-        self.0[position / 64].fetch_or(1 << (position % 64), Ordering::Relaxed);
-    }
-
-    pub(super) fn get(&self, position: usize) -> bool {
-        self.0[position / 64].load(Ordering::Relaxed) & (1 << (position % 64)) != 0
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        let ones = |word: &AtomicU64| u64::from(word.load(Ordering::Relaxed).count_ones());
-        self.0.iter().map(ones).sum()
-    }
-}
 
 /// What [`mark`] found out.
 #[derive(Debug)]
 pub(super) struct Marks {
-    /// For each input, in their order.
-    pub(super) live: Vec<LiveBits>,
+    /// For each input, in their order, which records stay, by their position in the sidecar.
+    pub(super) live: Vec<AtomicBits>,
     pub(super) live_objects: u64,
     pub(super) dropped_objects: u64,
 }
@@ -61,7 +37,7 @@ pub(super) fn mark(
         // What the index lacks could be live, and dropping the segment would drop it.
         input.check_complete()?;
         let records = input.index()?.len();
-        live.push(LiveBits::new(records));
+        live.push(AtomicBits::new(records));
         entries += records;
     }
     let partitions = entries.div_ceil(PARTITION_ENTRIES).clamp(1, 1 << 16);
@@ -81,7 +57,7 @@ type Copy = (Digest, usize, usize);
 
 fn mark_partition(
     inputs: &[Arc<Sealed>],
-    live: &[LiveBits],
+    live: &[AtomicBits],
     partition: usize,
     partitions: usize,
     keep: &impl Fn(&Digest) -> bool,

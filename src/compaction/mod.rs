@@ -16,8 +16,9 @@ use crate::error::Result;
 use crate::format::{Index, record};
 use crate::scan::positions_in_file_order;
 use crate::segment::Sealed;
+use crate::segment::bits::AtomicBits;
 pub(crate) use copy::Output;
-use mark::{LiveBits, Marks, mark};
+use mark::{Marks, mark};
 use plan::{Plan, plan};
 
 /// Result of a compaction, or what a planned one would do.
@@ -100,7 +101,7 @@ pub(crate) fn prepare(
     })
 }
 
-fn live_positions(input: &Sealed, bits: &LiveBits) -> Result<Vec<u32>> {
+fn live_positions(input: &Sealed, bits: &AtomicBits) -> Result<Vec<u32>> {
     let order = positions_in_file_order(input)?;
     Ok(order
         .into_iter()

@@ -24,7 +24,8 @@ pub use operations::{Operations, System};
 
 use crate::error::{Error, Result};
 use names::{
-    LOCK, MANIFEST, SEGMENTS, TEMPORARY, is_temporary, parse_segment_file_name, segment_file_name,
+    LOCK, MANIFEST, SEGMENTS, TEMPORARY, is_temporary, parse_segment_file_name,
+    parse_set_index_file_name, segment_file_name, set_index_file_name,
 };
 
 /// The folder with the segment files, shared by all parts of one open store.
@@ -59,6 +60,10 @@ impl Dir {
 
     pub(crate) fn segment_path(&self, id: u32, kind: FileKind) -> PathBuf {
         self.0.path.join(segment_file_name(id, kind))
+    }
+
+    pub(crate) fn set_index_path(&self, number: u32) -> PathBuf {
+        self.0.path.join(set_index_file_name(number))
     }
 
     /// Whether the folder is there. A file in its place is an error.
@@ -128,6 +133,8 @@ impl Dir {
             let Some(name) = name.to_str() else { continue };
             if is_temporary(name) {
                 listing.temporaries.push(self.0.path.join(name));
+            } else if let Some(number) = parse_set_index_file_name(name) {
+                listing.set_indexes.insert(number);
             } else if let Some((id, kind)) = parse_segment_file_name(name) {
                 let ids = match kind {
                     FileKind::Data => &mut listing.data,
@@ -205,6 +212,22 @@ impl Dir {
         self.create_temporary(&self.segment_path(id, kind))
     }
 
+    /// Creates the temporary that is to become a run of the set index.
+    pub(crate) fn create_set_index_temporary(&self, number: u32) -> Result<WritableFile> {
+        self.create_temporary(&self.set_index_path(number))
+    }
+
+    /// Gives a run of the set index its name. It is derived and its pages carry checksums, so neither
+    /// it nor the directory is synced: what a crash leaves of it is noticed and built again.
+    pub(crate) fn rename_set_index(&self, temporary: &Path) -> Result<()> {
+        self.check_writable()?;
+        let renamed = self
+            .0
+            .operations
+            .rename(temporary, &temporary.with_extension(""));
+        renamed.map_err(Error::io(temporary))
+    }
+
     /// Gives a temporary its name. The directory is not synced yet. After a failed rename it is
     /// unknown which of the two files a crash would leave, so nothing is changed any more.
     pub(crate) fn rename_into_place(&self, temporary: &Path) -> Result<()> {
@@ -266,6 +289,13 @@ impl Dir {
         let copy = target.create_segment_file(id, kind)?;
         copy.copy_from(&bytes, &from)?;
         copy.sync()
+    }
+
+    /// Links a run of the set index into another store's folder, where that can be. It is derived, so
+    /// nothing is lost where it cannot.
+    pub(crate) fn link_set_index(&self, number: u32, target: &Self) {
+        let (from, to) = (self.set_index_path(number), target.set_index_path(number));
+        let _ = self.0.operations.hard_link(&from, &to);
     }
 
     /// Removes all files of a retired segment.

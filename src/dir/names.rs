@@ -45,9 +45,23 @@ pub(super) fn parse_segment_file_name(name: &str) -> Option<(u32, FileKind)> {
     (segment_file_name(id, kind) == name).then_some((id, kind))
 }
 
+pub(super) fn set_index_file_name(number: u32) -> String {
+    format!("set-{number:06}.run")
+}
+
+/// The number of the run that a name speaks of, if it is spelled exactly as we spell it.
+pub(super) fn parse_set_index_file_name(name: &str) -> Option<u32> {
+    let digits = name.strip_prefix("set-")?.strip_suffix(".run")?;
+    let number = digits.parse().ok()?;
+    (set_index_file_name(number) == name).then_some(number)
+}
+
 pub(super) fn is_temporary(name: &str) -> bool {
-    name.strip_suffix(TEMPORARY)
-        .is_some_and(|name| name == MANIFEST || parse_segment_file_name(name).is_some())
+    name.strip_suffix(TEMPORARY).is_some_and(|name| {
+        name == MANIFEST
+            || parse_segment_file_name(name).is_some()
+            || parse_set_index_file_name(name).is_some()
+    })
 }
 
 /// What the directory holds of ours. Other files are not in it and are left alone.
@@ -57,6 +71,8 @@ pub(crate) struct Listing {
     pub(crate) sidecars: BTreeSet<u32>,
     pub(crate) journals: BTreeSet<u32>,
     pub(crate) torn: BTreeSet<u32>,
+    /// Runs of the set index.
+    pub(crate) set_indexes: BTreeSet<u32>,
     pub(crate) temporaries: Vec<PathBuf>,
 }
 
@@ -95,14 +111,21 @@ mod tests {
             "seg-000007",
             "seg-.dat",
             " seg-000007.dat",
+            "set-000007.run",
         ] {
             assert_eq!(parse_segment_file_name(name), None, "{name}");
+        }
+        assert_eq!(parse_set_index_file_name("set-000007.run"), Some(7));
+        for name in ["set-7.run", "set-+00007.run", "set-000007.dat", "set.idx"] {
+            assert_eq!(parse_set_index_file_name(name), None, "{name}");
         }
     }
 
     #[test]
     fn only_names_of_ours_are_temporaries() {
-        assert!(is_temporary("MANIFEST.tmp") && is_temporary("seg-000001.idx.tmp"));
+        for name in ["MANIFEST.tmp", "seg-000001.idx.tmp", "set-000001.run.tmp"] {
+            assert!(is_temporary(name), "{name}");
+        }
         for name in ["notes.tmp", "LOCK.tmp", "seg-1.dat.tmp", "MANIFEST"] {
             assert!(!is_temporary(name), "{name}");
         }

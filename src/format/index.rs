@@ -250,11 +250,21 @@ impl<D: AsRef<[u8]>> Index<D> {
         range: Range<usize>,
         digest: &Digest,
     ) -> impl Iterator<Item = Entry> + use<'_, D> {
+        let found = self.find_positions_in(range, digest);
+        found.map(|(_, entry)| entry)
+    }
+
+    /// As [`find_in`](Self::find_in), with the positions of the entries.
+    pub fn find_positions_in(
+        &self,
+        range: Range<usize>,
+        digest: &Digest,
+    ) -> impl Iterator<Item = (usize, Entry)> + use<'_, D> {
         let digest = *digest;
         let first = self.lower_bound(range.clone(), &digest);
         (first..range.end.min(self.len()))
-            .map_while(|position| self.entry(position))
-            .take_while(move |entry| entry.digest == digest)
+            .map_while(|position| Some((position, self.entry(position)?)))
+            .take_while(move |(_, entry)| entry.digest == digest)
     }
 
     /// The first position in `range` whose digest is `digest` or greater.

@@ -11,6 +11,13 @@ pub const fn header(len: u32) -> [u8; 4] {
     len.to_le_bytes()
 }
 
+/// The length of the content that a header speaks of, or `None` unless `bytes` is a header.
+#[inline]
+#[must_use]
+pub fn parse_header(bytes: &[u8]) -> Option<u32> {
+    bytes.try_into().ok().map(u32::from_le_bytes)
+}
+
 /// One whole record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {

@@ -14,7 +14,7 @@ use crate::digest::{DIGEST_BYTES, Digest};
 
 mod build;
 
-pub use build::{Builder, Piece};
+pub use build::{Builder, Piece, Written, page_sums};
 
 /// First bytes of a run.
 pub const MAGIC: [u8; 4] = *b"SSX1";
@@ -40,7 +40,8 @@ const OVERFLOW_BYTES: usize = 8 + 8;
 /// Length of the checksum of a page.
 const PAGE_SUM_BYTES: usize = 8;
 
-const _: () = assert!(FIXED_BYTES == 40 && SEGMENT_BYTES == 48 && PAGE_BYTES % BUCKET_BYTES == 0);
+const _: () =
+    assert!(FIXED_BYTES == 40 && SEGMENT_BYTES == 48 && PAGE_BYTES.is_multiple_of(BUCKET_BYTES));
 
 /// Where a record may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,7 +133,10 @@ impl Geometry {
     }
 
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a product")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the two halves of a product"
+    )]
     fn probe_leading(&self, leading: u64) -> Probe {
         let product = u128::from(leading) * u128::from(self.buckets);
         let position_bits = self.position_bits();
@@ -308,12 +312,8 @@ struct Layout {
     file_bytes: u64,
 }
 
-/// The checksum of a page of table and overflow: the first 8 bytes of its digest as a number, plus
-/// its own number, so that it holds only in its place.
-fn page_sum(page: &[u8], number: u64) -> u64 {
-    sum_of(&Digest::of(page), number)
-}
-
+/// The checksum of a page of table and overflow with this digest: its first 8 bytes as a number, plus
+/// the number of the page, so that it holds only in its place.
 fn sum_of(digest: &Digest, number: u64) -> u64 {
     let bytes = digest.as_bytes().first_chunk().copied();
     bytes.map_or(0, u64::from_le_bytes).wrapping_add(number)
@@ -379,6 +379,12 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         &self.header
     }
 
+    /// The bytes that were parsed.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
     /// Number of pages of table and overflow.
     #[must_use]
     pub const fn pages(&self) -> u64 {
@@ -403,7 +409,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
             .and_then(|at| self.slice(at, PAGE_SUM_BYTES))
             .and_then(|sum| bytes_at(sum, 0))
             .map(u64::from_le_bytes);
-        bytes.is_some_and(|bytes| Some(page_sum(bytes, page)) == sum)
+        bytes.is_some_and(|bytes| Some(sum_of(&Digest::of(bytes), page)) == sum)
     }
 
     /// Where a digest is looked for.
@@ -455,7 +461,11 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
     }
 
     /// How many entries of the overflow have lesser leading bits. Logarithmic.
-    fn overflow_lower_bound(&self, leading: u64, page_holds: &mut impl FnMut(u64) -> bool) -> Bound {
+    fn overflow_lower_bound(
+        &self,
+        leading: u64,
+        page_holds: &mut impl FnMut(u64) -> bool,
+    ) -> Bound {
         let (mut low, mut high) = (0, self.header.overflow);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -541,7 +551,7 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Iterator for Matches<'_, D, F> {
             match self.stage {
                 Stage::Table => match self.read_bucket() {
                     Some(Ok(())) => {}
-                    Some(Err(damaged)) => return self.end_with(damaged),
+                    Some(Err(damaged)) => return Some(self.end_with(damaged)),
                     None => return self.search_overflow(),
                 },
                 Stage::Overflow(_) => return self.next_in_overflow(),
@@ -582,7 +592,7 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
                 self.stage = Stage::Overflow(first);
                 self.next_in_overflow()
             }
-            Err(damaged) => self.end_with(damaged),
+            Err(damaged) => Some(self.end_with(damaged)),
         }
     }
 
@@ -598,16 +608,16 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
                     }
                 }
                 Ok(_) => self.stage = Stage::End,
-                Err(damaged) => return self.end_with(damaged),
+                Err(damaged) => return Some(self.end_with(damaged)),
             }
         }
         None
     }
 
-    fn end_with<T>(&mut self, damaged: DamagedPage) -> Option<Result<T, DamagedPage>> {
+    fn end_with<T>(&mut self, damaged: DamagedPage) -> Result<T, DamagedPage> {
         self.stage = Stage::End;
         self.next_slot = BUCKET_SLOTS;
-        Some(Err(damaged))
+        Err(damaged)
     }
 }
 

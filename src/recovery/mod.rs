@@ -8,6 +8,7 @@ mod report;
 mod tail;
 mod unsealed;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use report::{RecoveryReport, Repair};
@@ -19,6 +20,7 @@ use crate::options::Options;
 use crate::segment::sealed::{rebuild_index, sidecar_fits};
 use crate::segment::{Appender, Data, Sealed, hash_records};
 use crate::segment_set::SegmentSet;
+use crate::set_index::Run;
 use adoption::{Adopted, adopt_sidecar};
 use unsealed::Recovered;
 
@@ -32,6 +34,8 @@ pub(crate) struct Opened {
     pub(crate) appender: Appender,
     pub(crate) manifest: Manifest,
     pub(crate) report: RecoveryReport,
+    /// The numbers of all runs of the set index that were there.
+    pub(crate) run_numbers: BTreeSet<u32>,
 }
 
 /// Opens for writing. The caller holds the lock.
@@ -40,6 +44,7 @@ pub(crate) fn open_writer(dir: &Dir, options: &Options) -> Result<Opened> {
     recovery.check_journals_without_data()?;
     recovery.finish_removals()?;
     recovery.open_listed()?;
+    recovery.open_runs()?;
     let appender = recovery.open_unlisted()?;
     recovery.finish(appender)
 }
@@ -96,6 +101,8 @@ struct Recovery<'a> {
     /// The manifest as it is to be.
     manifest: Manifest,
     sealed: Vec<Arc<Sealed>>,
+    /// Runs of the set index that hold, whatever they cover.
+    runs: Vec<Arc<Run>>,
     /// Segments that are to be sealed in the background.
     sealing: Vec<Appender>,
     report: RecoveryReport,
@@ -118,6 +125,7 @@ impl<'a> Recovery<'a> {
             stored,
             manifest,
             sealed: Vec::new(),
+            runs: Vec::new(),
             sealing: Vec::new(),
             report,
         })
@@ -231,6 +239,20 @@ impl<'a> Recovery<'a> {
         }
     }
 
+    /// Opens the runs of the set index. They are derived, so one that does not hold goes.
+    fn open_runs(&mut self) -> Result<()> {
+        for &number in &self.listing.set_indexes {
+            if let Some(run) = Run::open(self.dir, number, self.options.read_mode)? {
+                self.runs.push(Arc::new(run));
+            } else {
+                let path = self.dir.set_index_path(number);
+                self.dir.remove_if_present(&path)?;
+                self.report.push(Repair::RemovedSetIndex { number });
+            }
+        }
+        Ok(())
+    }
+
     fn create_active(&mut self) -> Result<Appender> {
         let next_id = self.manifest.next_id;
         let id = u32::try_from(next_id).map_err(|_| Error::SegmentIdsExhausted)?;
@@ -308,7 +330,8 @@ impl<'a> Recovery<'a> {
         let unsealed = self.sealing.iter().chain([&appender]);
         let unsealed = unsealed.map(|appender| Arc::clone(appender.active()));
         Ok(Opened {
-            set: SegmentSet::new(self.sealed, unsealed.collect()),
+            run_numbers: self.listing.set_indexes,
+            set: SegmentSet::new(self.sealed, unsealed.collect(), self.runs),
             appender,
             manifest: self.manifest,
             report: self.report,

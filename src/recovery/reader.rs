@@ -16,7 +16,8 @@ use crate::segment::active::Contents;
 use crate::segment::active_index::ActiveIndex;
 use crate::segment::sealed::{RebuiltIndex, rebuild_index};
 use crate::segment::{Active, Data, Sealed, hash_records};
-use crate::segment_set::SegmentSet;
+use crate::segment_set::{Bound, SegmentSet};
+use crate::set_index::Run;
 
 /// How often loading starts again because the writer committed something meanwhile. Then what was
 /// loaded last is taken: it may be an error, hold a segment twice, or not be the newest.
@@ -84,7 +85,8 @@ impl Reader {
         }
         self.followed
             .retain(|id, _| unsealed.iter().any(|active| active.id() == *id));
-        Ok((SegmentSet::new(sealed, unsealed), report))
+        let runs = load_runs(dir, options.read_mode, previous, &listing)?;
+        Ok((SegmentSet::new(sealed, unsealed, runs), report))
     }
 
     fn load_unlisted(
@@ -176,6 +178,31 @@ impl Reader {
         };
         open_active(dir, mode, id, contents).map(Some)
     }
+}
+
+/// Opens the runs of the set index that are there now. What a run says is bound to its segments, so
+/// one that is known already is as good as the file of that name.
+fn load_runs(
+    dir: &Dir,
+    mode: ReadMode,
+    previous: &SegmentSet,
+    listing: &Listing,
+) -> Result<Vec<Arc<Run>>> {
+    let mut runs = Vec::new();
+    for &number in &listing.set_indexes {
+        let mut known = previous.runs().iter().map(Bound::run);
+        if let Some(known) = known.find(|run| run.number() == number && !run.is_damaged()) {
+            runs.push(Arc::clone(known));
+            continue;
+        }
+        match Run::open(dir, number, mode) {
+            Ok(run) => runs.extend(run.map(Arc::new)),
+            // The writer has merged it with others since the listing was made.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(runs)
 }
 
 /// An unsealed segment that was loaded before.

@@ -36,6 +36,12 @@ pub enum Repair {
         /// The file.
         path: PathBuf,
     },
+    /// A run of the set index is damaged and was removed; it is derived and made anew when it is
+    /// needed.
+    RemovedSetIndex {
+        /// The number in its file's name.
+        number: u32,
+    },
     /// A removal that a crash had interrupted was finished.
     RemovedRetired {
         /// The segment that the manifest said is retired.
@@ -115,6 +121,12 @@ impl fmt::Display for Repair {
                 write!(
                     f,
                     "removed segment {segment}, which a compaction had replaced"
+                )
+            }
+            Self::RemovedSetIndex { number } => {
+                write!(
+                    f,
+                    "removed run {number} of the set index, which was damaged; it is made anew when it is needed"
                 )
             }
             Self::IgnoredManifest { reason } => write!(

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
+use crate::format::record;
 use crate::mmap::Map;
 use crate::options::ReadMode;
 
@@ -83,6 +84,31 @@ impl Data {
             }
             Source::Closed => Ok(None),
         }
+    }
+
+    /// The content of the record whose content begins at `offset`, as far as its header says the
+    /// truth; without a copy where the file is mapped. `None` if not all of it is there.
+    #[inline]
+    pub(crate) fn record(&self, offset: u64) -> Result<Option<Cow<'_, [u8]>>> {
+        if let Source::Map(_) = &self.source {
+            return Ok(self.mapped_record(offset).map(Cow::Borrowed));
+        }
+        let begin = offset.saturating_sub(record::HEADER_BYTES);
+        match self
+            .read(begin, 4)?
+            .as_deref()
+            .and_then(record::parse_header)
+        {
+            Some(len) => self.read(offset, len as usize),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`record`](Self::record), if the file is mapped.
+    #[inline]
+    pub(crate) fn mapped_record(&self, offset: u64) -> Option<&[u8]> {
+        let header = self.mapped(offset.checked_sub(record::HEADER_BYTES)?, 4)?;
+        self.mapped(offset, record::parse_header(header)? as usize)
     }
 
     /// All bytes; a copy where the file is not mapped.

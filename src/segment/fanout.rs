@@ -7,8 +7,8 @@ use crate::format::Index;
 use crate::mmap::prefetch_value;
 
 /// For each value of a digest's leading bits, the position of the first entry that has it or a
-/// greater one. Two to four entries share a bucket on average, which costs 1 to 2 bytes of heap an
-/// object; a bucket that somebody filled on purpose is searched in logarithmic time.
+/// greater one. Four to eight entries share a bucket on average, which costs half a byte to a byte
+/// of heap an object; a bucket that somebody filled on purpose is searched in logarithmic time.
 #[derive(Debug)]
 pub(crate) struct Fanout {
     starts: Box<[u32]>,
@@ -18,7 +18,7 @@ pub(crate) struct Fanout {
 impl Fanout {
     /// Reads the first bytes of every entry of a sorted index.
     pub(crate) fn new<D: AsRef<[u8]>>(index: &Index<D>) -> Self {
-        let buckets = index.len().div_ceil(4).next_power_of_two();
+        let buckets = index.len().div_ceil(8).next_power_of_two();
         let bucket_bits = buckets.trailing_zeros();
         let mut starts = Vec::with_capacity(buckets + 1);
         for (position, entry) in index.entries().enumerate() {

@@ -4,6 +4,7 @@
 pub(crate) mod active;
 pub(crate) mod active_index;
 pub(crate) mod appender;
+pub(crate) mod bits;
 pub(crate) mod data;
 pub(crate) mod fanout;
 pub(crate) mod sealed;

@@ -4,16 +4,17 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::bits::AtomicBits;
 use super::fanout::Fanout;
 use super::{Data, hash_record};
 use crate::digest::{DIGEST_BYTES, Digest};
 use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::{Entry, FormatError, Index, Record, Records, SealedSegment, record};
-use crate::mmap::{Map, prefetch_value};
+use crate::mmap::{Map, prefetch, prefetch_value};
 use crate::options::ReadMode;
 
-/// The bytes of a sidecar.
+/// The bytes of a sidecar, or of another file that is derived from the data.
 #[derive(Debug)]
 pub(crate) enum SidecarBytes {
     Map(Map),
@@ -38,8 +39,8 @@ enum Unchecked {
     Missing,
 }
 
-/// An immutable segment. Costs no heap an object but for the [`Fanout`], which is made together
-/// with the check of the whole sidecar when the segment is first asked for something.
+/// An immutable segment. Costs no heap an object until its sidecar is searched, and then that of its
+/// [`Fanout`]. The whole sidecar is checked when it is first asked for something.
 #[derive(Debug)]
 pub(crate) struct Sealed {
     data: Arc<Data>,
@@ -50,13 +51,18 @@ pub(crate) struct Sealed {
     /// Held while the sidecar is checked, so that it is done once. Nothing that is done meanwhile
     /// may wait for other threads of a pool: they could be waiting for this.
     unchecked: Mutex<Unchecked>,
+    /// Which records were verified in this process, by their position in the sidecar.
+    verified: OnceLock<AtomicBits>,
+    /// Length of a record, on average.
+    prefetched_bytes: usize,
 }
 
 /// An index that was checked as a whole, or rebuilt.
 #[derive(Debug)]
 struct CheckedIndex {
     index: Index<SidecarBytes>,
-    fanout: Fanout,
+    /// Made when the index is first searched; a walk does not need it.
+    fanout: OnceLock<Fanout>,
     /// Why the index may lack objects, where that is so.
     doubt: Option<String>,
 }
@@ -64,10 +70,14 @@ struct CheckedIndex {
 impl CheckedIndex {
     fn new(index: Index<SidecarBytes>) -> Self {
         Self {
-            fanout: Fanout::new(&index),
+            fanout: OnceLock::new(),
             index,
             doubt: None,
         }
+    }
+
+    fn fanout(&self) -> &Fanout {
+        self.fanout.get_or_init(|| Fanout::new(&self.index))
     }
 }
 
@@ -86,6 +96,8 @@ impl Sealed {
             is_bound: true,
             checked: OnceLock::new(),
             unchecked: Mutex::new(unchecked),
+            verified: OnceLock::new(),
+            prefetched_bytes: mean_record_bytes(&binding),
         })
     }
 
@@ -125,6 +137,8 @@ impl Sealed {
             is_bound: false,
             checked: OnceLock::from(checked),
             unchecked: Mutex::new(Unchecked::Missing),
+            verified: OnceLock::new(),
+            prefetched_bytes: mean_record_bytes(&binding),
         }
     }
 
@@ -157,9 +171,18 @@ impl Sealed {
     /// all that the manifest says was there: the object may have been one of the damaged ones.
     #[inline]
     pub(crate) fn find(&self, digest: &Digest) -> Result<impl Iterator<Item = Entry> + '_> {
+        Ok(self.find_positions(digest)?.map(|(_, entry)| entry))
+    }
+
+    /// As [`find`](Self::find), with the positions of the entries in the sidecar.
+    #[inline]
+    pub(crate) fn find_positions(
+        &self,
+        digest: &Digest,
+    ) -> Result<impl Iterator<Item = (usize, Entry)> + '_> {
         let checked = self.checked()?;
-        let range = checked.fanout.range(digest);
-        let mut entries = checked.index.find_in(range, digest).peekable();
+        let range = checked.fanout().range(digest);
+        let mut entries = checked.index.find_positions_in(range, digest).peekable();
         match &checked.doubt {
             Some(reason) if entries.peek().is_none() => Err(Error::CorruptIndex {
                 segment: self.id(),
@@ -169,22 +192,41 @@ impl Sealed {
         }
     }
 
-    /// Asks for what [`find`](Self::find) reads first, if the sidecar has been checked.
+    /// Asks for what [`find`](Self::find) reads first, if the sidecar has been searched before.
     #[inline]
     pub(crate) fn prefetch_bucket(&self, digest: &Digest) {
-        if let Some(checked) = self.checked.get() {
-            checked.fanout.prefetch(digest);
+        if let Some(fanout) = self.checked.get().and_then(|checked| checked.fanout.get()) {
+            fanout.prefetch(digest);
         }
     }
 
     /// Asks for what [`find`](Self::find) reads next.
     #[inline]
     pub(crate) fn prefetch_entry(&self, digest: &Digest) {
-        if let Some(checked) = self.checked.get() {
-            let first = checked.fanout.range(digest).start;
-            if let Some(entry) = checked.index.entry_bytes(first) {
+        if let Some(checked) = self.checked.get()
+            && let Some(fanout) = checked.fanout.get()
+        {
+            let range = fanout.range(digest);
+            if let Some(entry) = checked.index.entry_bytes(range.start.midpoint(range.end)) {
                 prefetch_value(entry);
             }
+        }
+    }
+
+    /// Which records were verified in this process, by their position in the sidecar. Costs one bit
+    /// of heap a record from the first time on.
+    pub(crate) fn verified(&self) -> &AtomicBits {
+        let records = self.binding.objects as usize;
+        self.verified.get_or_init(|| AtomicBits::new(records))
+    }
+
+    /// Asks for a record ahead of its use, as if it were of average length: how long it is only its
+    /// own header says.
+    #[inline]
+    pub(crate) fn prefetch_record(&self, offset: u64) {
+        let begin = offset.saturating_sub(record::HEADER_BYTES);
+        if let Some(record) = self.data.mapped(begin, self.prefetched_bytes) {
+            prefetch(record);
         }
     }
 
@@ -207,6 +249,11 @@ impl Sealed {
                 reason: reason.clone(),
             }),
         }
+    }
+
+    /// As [`doubt`](Self::doubt), as far as that is known without checking anything now.
+    pub(crate) fn known_doubt(&self) -> Option<&str> {
+        self.checked.get()?.doubt.as_deref()
     }
 
     /// Why the index may lack objects, where that is so.
@@ -268,6 +315,11 @@ impl Sealed {
     }
 }
 
+fn mean_record_bytes(binding: &SealedSegment) -> usize {
+    let mean = binding.data_bytes / u64::from(binding.objects.max(1));
+    usize::try_from(mean).unwrap_or(usize::MAX)
+}
+
 /// What the manifest is to say of a segment with this index.
 pub(crate) fn binding_of<D: AsRef<[u8]>>(index: &Index<D>, data_bytes: u64) -> SealedSegment {
     SealedSegment {
@@ -306,11 +358,28 @@ pub(crate) fn open_sidecar(dir: &Dir, id: u32, mode: ReadMode) -> Result<Sidecar
 fn open_sidecar_file(dir: &Dir, id: u32, mode: ReadMode) -> Result<Unchecked> {
     let path = dir.segment_path(id, FileKind::Sidecar);
     let (file, len) = open_regular_file(&path)?;
-    let map = match mode {
-        ReadMode::Mmap => Map::of_file(&file, len).ok(),
-        ReadMode::Pread => None,
-    };
+    let map = map_file(&file, len, mode);
     Ok(map.map_or_else(|| Unchecked::File(file, path.into()), Unchecked::Map))
+}
+
+/// The bytes of an open file, mapped where they may be.
+pub(crate) fn file_bytes(
+    file: &File,
+    path: &Path,
+    len: u64,
+    mode: ReadMode,
+) -> Result<SidecarBytes> {
+    match map_file(file, len, mode) {
+        Some(map) => Ok(SidecarBytes::Map(map)),
+        None => read_file(file, path).map(SidecarBytes::Heap),
+    }
+}
+
+fn map_file(file: &File, len: u64, mode: ReadMode) -> Option<Map> {
+    match mode {
+        ReadMode::Mmap => Map::of_file(file, len).ok(),
+        ReadMode::Pread => None,
+    }
 }
 
 fn read_file(file: &File, path: &Path) -> Result<Vec<u8>> {

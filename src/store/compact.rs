@@ -11,6 +11,7 @@ use crate::compaction::{self, CompactionStats, Output, Prepared};
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, Result};
 use crate::segment::Sealed;
+use crate::segment_set::SegmentSet;
 
 impl Store {
     /// Begins a compaction: everything that is put from here on stays, also what was put before and
@@ -302,7 +303,14 @@ impl Inner {
                 manifest.sealed.insert(output.id, output.binding);
             }
         })?;
+        let runs = |set: &SegmentSet| -> Vec<u32> {
+            let runs = set.runs().iter();
+            runs.map(|bound| bound.run().number()).collect()
+        };
+        let runs_before = runs(&self.set.load());
         self.publish(writer, |set| set.with_replaced(replaced, &opened));
+        self.remove_unused_runs(runs_before);
+        writer.ask_for_index();
         Ok(())
     }
 }

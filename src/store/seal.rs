@@ -76,8 +76,8 @@ impl Writer {
 }
 
 impl Inner {
-    /// The background thread.
-    pub(super) fn work_in_background(&self, jobs: &Receiver<Job>) {
+    /// The thread that seals.
+    pub(super) fn seal_in_background_until_closed(&self, jobs: &Receiver<Job>) {
         let mut outdated: Vec<Arc<SegmentSet>> = Vec::new();
         loop {
             let job = if outdated.is_empty() {
@@ -154,6 +154,7 @@ impl Inner {
         let sealed = Arc::new(sealed);
         self.publish(writer, |set| set.with_sealed(Arc::clone(&sealed)));
         drop(ledger);
+        writer.ask_for_index();
         // The manifest says that it is not needed any more. If this fails, the next opening does it.
         let _ = dir.remove_segment_file(id, FileKind::Journal);
         #[cfg(feature = "tracing")]
@@ -230,6 +231,9 @@ impl Inner {
             for kind in [FileKind::Data, FileKind::Sidecar] {
                 self.dir.link_segment_file(sealed.id(), kind, &copy)?;
             }
+        }
+        for bound in set.runs() {
+            self.dir.link_set_index(bound.run().number(), &copy);
         }
         copy.sync()
     }

@@ -15,9 +15,13 @@ pub struct StoreStats {
     pub data_file_bytes: u64,
     /// All sidecars, in bytes.
     pub index_file_bytes: u64,
-    /// Number of data files and sidecars.
+    /// All runs of the set index, in bytes.
+    pub set_index_file_bytes: u64,
+    /// Number of data files, sidecars and runs of the set index.
     pub files: u64,
-    /// Sealed segments that a lookup has to ask one by one.
+    /// Runs of the set index, each of which a lookup probes.
+    pub set_index_runs: u64,
+    /// Sealed segments that no run covers yet: a lookup has to ask them one by one.
     pub uncovered_segments: u64,
     /// Each segment, by id.
     pub segments: Vec<SegmentStats>,
@@ -87,7 +91,12 @@ pub(super) fn stats(set: &SegmentSet) -> StoreStats {
         });
     }
     stats.segments.sort_by_key(|segment| segment.id);
-    stats.uncovered_segments = set.sealed().len() as u64;
+    for bound in set.runs() {
+        stats.files += 1;
+        stats.set_index_runs += 1;
+        stats.set_index_file_bytes += bound.run().file_bytes();
+    }
+    stats.uncovered_segments = set.uncovered().len() as u64;
     stats.objects = set.objects();
     stats.data_file_bytes = stats
         .segments

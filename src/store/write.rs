@@ -1,7 +1,7 @@
 //! Putting and syncing.
 
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -30,16 +30,26 @@ pub(super) struct Writer {
     pub(super) ledger: Mutex<Ledger>,
     appender: Mutex<Appender>,
     next_id: AtomicU64,
-    background: Mutex<Option<Sender<Job>>>,
+    background: Mutex<Option<Background>>,
+    is_closing: AtomicBool,
+    index_is_asked_for: AtomicBool,
+    next_run_number: AtomicU32,
     lock: File,
+}
+
+/// What the threads in the background are told by. They end when these are dropped.
+pub(super) struct Background {
+    pub(super) sealing: Sender<Job>,
+    pub(super) indexing: Sender<()>,
 }
 
 impl Writer {
     pub(super) fn new(
         appender: Appender,
         ledger: Ledger,
-        background: Sender<Job>,
+        background: Background,
         lock: File,
+        next_run_number: u32,
     ) -> Self {
         Self {
             phase: RwLock::default(),
@@ -48,6 +58,9 @@ impl Writer {
             next_id: AtomicU64::new(ledger.next_id()),
             ledger: Mutex::new(ledger),
             background: Mutex::new(Some(background)),
+            is_closing: AtomicBool::new(false),
+            index_is_asked_for: AtomicBool::new(false),
+            next_run_number: AtomicU32::new(next_run_number),
             lock,
         }
     }
@@ -86,8 +99,36 @@ impl Writer {
         if let Some(background) = &*background.unwrap_or_else(PoisonError::into_inner) {
             // The thread ends before the last handle does only if it panicked; then whoever waits
             // for a segment to be sealed seals it.
-            let _ = background.send(job);
+            let _ = background.sealing.send(job);
         }
+    }
+
+    /// Asks for the set index to be brought up to date in the background.
+    pub(super) fn ask_for_index(&self) {
+        if self.index_is_asked_for.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let background = self.background.lock();
+        if let Some(background) = &*background.unwrap_or_else(PoisonError::into_inner) {
+            // Without that thread, lookups are slower and as right.
+            let _ = background.indexing.send(());
+        }
+    }
+
+    /// The index thread begins to look; what changes from here on is to be asked for again.
+    pub(super) fn begin_indexing(&self) {
+        self.index_is_asked_for.store(false, Ordering::Relaxed);
+    }
+
+    /// A number for a run of the set index. One that is used again harms nobody: a run says itself
+    /// what it was built from.
+    pub(super) fn take_run_number(&self) -> u32 {
+        self.next_run_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether nobody waits any more for what is done in the background.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
     }
 
     /// Gives up the lock. Closing the file would do that as well, but not while a process that is just
@@ -96,8 +137,9 @@ impl Writer {
         let _ = self.lock.unlock();
     }
 
-    /// Lets the background thread end when it has done what it was left.
+    /// Lets the threads in the background end: one seals what it was left, the other gives up.
     pub(super) fn close_background(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
         let background = self.background.lock();
         background.unwrap_or_else(PoisonError::into_inner).take();
     }

@@ -32,12 +32,18 @@ fn print_totals(stats: &StoreStats, output: &mut impl Write) -> io::Result<()> {
     writeln!(output, "content      {}", size(stats.content_bytes))?;
     writeln!(output, "data files   {}", size(stats.data_file_bytes))?;
     writeln!(output, "index files  {}", size(stats.index_file_bytes))?;
+    let runs = stats.set_index_runs;
+    writeln!(
+        output,
+        "set index    {} in {runs} runs",
+        size(stats.set_index_file_bytes)
+    )?;
     writeln!(output, "files        {}", HumanCount(stats.files))?;
     writeln!(output, "segments     {segments}")?;
     let uncovered = stats.uncovered_segments;
     writeln!(
         output,
-        "uncovered    {uncovered} (segments not yet in set.idx)"
+        "uncovered    {uncovered} (segments not yet in the set index)"
     )
 }
 

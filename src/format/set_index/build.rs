@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    BUCKET_BYTES, BUCKET_SLOTS, Geometry, Header, Location, PAGE_BYTES, PROBED_BUCKETS_MAX,
-    page_sum,
+    BUCKET_BYTES, BUCKET_SLOTS, Geometry, Header, Location, PAGE_BYTES, PROBED_BUCKETS_MAX, sum_of,
 };
 use crate::digest::Digest;
 use crate::format::{Index, SealedSegment};
@@ -255,10 +254,11 @@ impl Piece {
 /// The checksums of whole pages, the first of which has this number.
 #[must_use]
 pub fn page_sums(bytes: &[u8], first_page: u64) -> Vec<u64> {
-    let pages = bytes.chunks_exact(PAGE_BYTES);
-    (first_page..)
-        .zip(pages)
-        .map(|(number, page)| page_sum(page, number))
+    let (pages, _) = bytes.as_chunks::<PAGE_BYTES>();
+    let digests = Digest::of_many(pages);
+    let numbered = (first_page..).zip(&digests);
+    numbered
+        .map(|(number, digest)| sum_of(digest, number))
         .collect()
 }
 

@@ -1,8 +1,11 @@
 use super::*;
 use crate::format::{Entry, Index};
 
+type Segments = Vec<(u32, SealedSegment)>;
+type Indexes = Vec<Index<Vec<u8>>>;
+
 /// Sidecars of segments that hold these digests, each record 16 bytes long.
-fn segments_of(digests: &[Vec<Digest>]) -> (Vec<(u32, SealedSegment)>, Vec<Index<Vec<u8>>>) {
+fn segments_of(digests: &[Vec<Digest>]) -> (Segments, Indexes) {
     let mut segments = Vec::new();
     let mut indexes = Vec::new();
     for (id, digests) in (7..).zip(digests) {
@@ -24,7 +27,7 @@ fn segments_of(digests: &[Vec<Digest>]) -> (Vec<(u32, SealedSegment)>, Vec<Index
     (segments, indexes)
 }
 
-fn run_of(digests: &[Vec<Digest>]) -> (SetIndex<Vec<u8>>, Vec<Index<Vec<u8>>>) {
+fn run_of(digests: &[Vec<Digest>]) -> (SetIndex<Vec<u8>>, Indexes) {
     let (segments, indexes) = segments_of(digests);
     let references: Vec<_> = indexes.iter().collect();
     let bytes = Builder::build(&segments, &references).unwrap();
@@ -90,7 +93,7 @@ fn a_run_of_many_pieces_is_as_one_of_one_piece() {
     assert!(builder.pieces().len() > 1);
     let whole = builder.fill(0..builder.geometry.buckets(), &references);
     let (at, table) = builder.place(whole);
-    let sums = build::page_sums(&table, 0);
+    let sums = page_sums(&table, 0);
     let [(end, rest), ..] = builder.finish(sums);
     let begin = usize::try_from(at).unwrap();
     let end = usize::try_from(end).unwrap();
@@ -162,8 +165,9 @@ fn every_flipped_bit_is_noticed_or_in_the_padding_of_the_header() {
         for bit in 0..8 {
             let mut bytes = run.bytes.clone();
             bytes[at] ^= 1 << bit;
-            let noticed = SetIndex::parse(bytes)
-                .map_or(true, |run| (0..run.pages()).any(|page| !run.page_holds(page)));
+            let noticed = SetIndex::parse(bytes).map_or(true, |run| {
+                (0..run.pages()).any(|page| !run.page_holds(page))
+            });
             assert!(noticed, "byte {at}, bit {bit}");
         }
     }
@@ -236,10 +240,22 @@ fn slots_hold_what_the_limits_allow() {
     assert_eq!((geometry.ordinal_bits, geometry.offset_bits), (16, 29));
     assert_eq!(geometry.tag_bits(), 19);
     for location in [
-        Location { ordinal: 0, offset: 4 },
-        Location { ordinal: 65_535, offset: 4 },
-        Location { ordinal: 65_535, offset: 256 << 20 },
-        Location { ordinal: 0, offset: 256 << 20 },
+        Location {
+            ordinal: 0,
+            offset: 4,
+        },
+        Location {
+            ordinal: 65_535,
+            offset: 4,
+        },
+        Location {
+            ordinal: 65_535,
+            offset: 256 << 20,
+        },
+        Location {
+            ordinal: 0,
+            offset: 256 << 20,
+        },
     ] {
         for leading in [0, 1, u64::MAX / 3, u64::MAX - 1, u64::MAX] {
             let probe = geometry.probe_leading(leading);

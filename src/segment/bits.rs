@@ -1,0 +1,34 @@
+//! Bits that any number of threads set and read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A fixed number of bits, all clear at first. They are hints that are set once what they say is
+/// true, and carry no other memory with them.
+#[derive(Debug)]
+pub(crate) struct AtomicBits(Box<[AtomicU64]>);
+
+impl AtomicBits {
+    pub(crate) fn new(bits: usize) -> Self {
+        let words = std::iter::repeat_with(AtomicU64::default);
+        Self(words.take(bits.div_ceil(64)).collect())
+    }
+
+    /// False beyond the last.
+    #[inline]
+    pub(crate) fn get(&self, bit: usize) -> bool {
+        let word = self.0.get(bit / 64);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (bit % 64)) != 0)
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, bit: usize) {
+        if let Some(word) = self.0.get(bit / 64) {
+            word.fetch_or(1 << (bit % 64), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        let ones = |word: &AtomicU64| u64::from(word.load(Ordering::Relaxed).count_ones());
+        self.0.iter().map(ones).sum()
+    }
+}

@@ -1,0 +1,83 @@
+//! A run of the set index with the segments that it speaks of.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::format::set_index::Location;
+use crate::segment::Sealed;
+use crate::set_index::{Run, RunSize};
+
+/// A run, and for each segment that it covers the segment itself if it is still there and no other
+/// run covers it.
+#[derive(Clone, Debug)]
+pub(crate) struct Bound {
+    run: Arc<Run>,
+    /// By ordinal.
+    segments: Arc<[Option<Arc<Sealed>>]>,
+}
+
+impl Bound {
+    pub(crate) const fn run(&self) -> &Arc<Run> {
+        &self.run
+    }
+
+    /// The segment that a location speaks of. `None` for one that is gone.
+    #[inline]
+    pub(crate) fn segment(&self, location: Location) -> Option<&Arc<Sealed>> {
+        self.segments.get(location.ordinal as usize)?.as_ref()
+    }
+
+    /// The segments that are found by this run.
+    pub(crate) fn segments(&self) -> impl DoubleEndedIterator<Item = &Arc<Sealed>> {
+        self.segments.iter().flatten()
+    }
+
+    pub(crate) fn size(&self) -> RunSize {
+        let objects = |sealed: &Arc<Sealed>| u64::from(sealed.binding().objects);
+        let live_objects = self.segments().map(objects).sum();
+        let objects = self.run.index().header().objects;
+        RunSize {
+            live_objects,
+            dead_objects: objects.saturating_sub(live_objects),
+        }
+    }
+}
+
+/// Binds each run to the segments of which it says what their manifest says, the largest run first,
+/// and gives those that none covers. Runs that cover nothing more are left out.
+///
+/// `sealed` is sorted by id. A segment's id is never used again and the checksum of its sidecar is
+/// part of what is compared, so a run that fits was built from just this segment.
+pub(super) fn bind(
+    mut runs: Vec<Arc<Run>>,
+    sealed: &[Arc<Sealed>],
+) -> (Vec<Bound>, Vec<Arc<Sealed>>) {
+    runs.sort_by_key(|run| {
+        (
+            std::cmp::Reverse(run.index().header().objects),
+            run.number(),
+        )
+    });
+    let mut covered = HashSet::new();
+    let mut bounds = Vec::new();
+    for run in runs {
+        let segments: Arc<[Option<Arc<Sealed>>]> = run
+            .index()
+            .header()
+            .segments
+            .iter()
+            .map(|(id, binding)| {
+                let at = sealed.binary_search_by_key(id, |sealed| sealed.id()).ok()?;
+                let fits = sealed[at].is_bound() && sealed[at].binding() == binding;
+                (fits && covered.insert(*id)).then(|| Arc::clone(&sealed[at]))
+            })
+            .collect();
+        if segments.iter().any(Option::is_some) {
+            bounds.push(Bound { run, segments });
+        }
+    }
+    let uncovered = sealed
+        .iter()
+        .filter(|sealed| !covered.contains(&sealed.id()));
+    (bounds, uncovered.cloned().collect())
+}

@@ -1,0 +1,393 @@
+//! Finding one object.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::{Found, Place, SegmentSet};
+use crate::digest::{Digest, Hashed};
+use crate::error::{Error, Result};
+use crate::format::Entry;
+use crate::mmap::prefetch;
+use crate::object::{Backing, Object};
+use crate::options::Verify;
+use crate::segment::{Extent, Sealed};
+
+/// How many uncovered segments a lookup looks ahead.
+const PREFETCHED_SEGMENTS: usize = 8;
+
+/// What the runs of the set index say of an object.
+pub(super) enum ByRuns<T> {
+    Found(T),
+    /// None of the segments that they cover holds it.
+    Absent,
+    /// A run or a record is damaged, or another object has the same tag.
+    InDoubt,
+}
+
+impl SegmentSet {
+    /// The object, verified. Of several copies the first that verifies.
+    ///
+    /// Nearly always the set index leads to the record at once, and the content is its own proof.
+    /// Where that fails, the sidecars say what is damaged and what was never there.
+    #[inline]
+    pub(crate) fn lookup(&self, digest: &Digest, verify: Verify) -> Result<Option<Found<'_>>> {
+        match self.by_runs(digest, |segment, offset| {
+            verified(segment, offset, digest, verify)
+        }) {
+            ByRuns::Found(found) => Ok(Some(found)),
+            ByRuns::Absent => self.lookup_beside_runs(digest, verify),
+            ByRuns::InDoubt => self.lookup_by_sidecars(digest),
+        }
+    }
+
+    /// The object, verified now.
+    pub(crate) fn get(&self, digest: &Digest) -> Result<Option<Object>> {
+        let found = self.lookup(digest, Verify::EveryRead)?;
+        Ok(found.map(|found| found.into_object(digest)))
+    }
+
+    /// Asks the runs, and `take` for each place that they name.
+    #[inline]
+    pub(super) fn by_runs<'a, T>(
+        &'a self,
+        digest: &Digest,
+        mut take: impl FnMut(&'a Arc<Sealed>, u64) -> Option<T>,
+    ) -> ByRuns<T> {
+        if self.runs.len() > 1 {
+            // Waiting for all of them at once takes no longer than waiting for the first.
+            self.prefetch_buckets(digest);
+        }
+        let mut in_doubt = false;
+        for bound in &self.runs {
+            let run = bound.run();
+            for location in run.find(run.probe(digest)) {
+                let Ok(location) = location else {
+                    in_doubt = true;
+                    break;
+                };
+                let Some(segment) = bound.segment(location) else {
+                    continue;
+                };
+                match take(segment, location.offset) {
+                    Some(taken) => return ByRuns::Found(taken),
+                    None => in_doubt = true,
+                }
+            }
+        }
+        if in_doubt {
+            ByRuns::InDoubt
+        } else {
+            ByRuns::Absent
+        }
+    }
+
+    /// Asks for what [`by_runs`](Self::by_runs) reads first.
+    #[inline]
+    pub(super) fn prefetch_buckets(&self, digest: &Digest) {
+        for bound in &self.runs {
+            let run = bound.run();
+            run.prefetch(&run.probe(digest));
+        }
+    }
+
+    /// The object, if a segment holds it that no run covers.
+    fn lookup_beside_runs(&self, digest: &Digest, verify: Verify) -> Result<Option<Found<'_>>> {
+        let mut failure = None;
+        if verify == Verify::FirstRead {
+            for segment in self.uncovered.iter().rev() {
+                if let Some(found) = verified_once(segment, digest) {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        let take = |place: Place<'_>| Ok(place.object()?.map(Found::Object));
+        let found = match self.find_uncovered(digest, &mut failure, take) {
+            None => self.find_unsealed(digest, &mut failure, take),
+            found => found,
+        };
+        unless_failed(found, failure)
+    }
+
+    /// As [`lookup`](Self::lookup), by what the sidecars say, which name what is damaged.
+    #[cold]
+    fn lookup_by_sidecars(&self, digest: &Digest) -> Result<Option<Found<'_>>> {
+        self.find_copy(digest, |place| Ok(place.object()?.map(Found::Object)))
+    }
+
+    /// Asks the indexes only.
+    pub(crate) fn contains(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.find_copy(digest, |_| Ok(Some(())))?.is_some())
+    }
+
+    /// The segment that holds a copy with exactly these bytes, if one does that `accept` takes.
+    /// A copy that cannot be read is none.
+    pub(crate) fn segment_holding(
+        &self,
+        hashed: &Hashed<'_>,
+        accept: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
+        let digest = hashed.digest();
+        match self.by_runs(digest, |segment, offset| {
+            let id = segment.id();
+            (accept(id) && holds_record(segment, offset, hashed.content())).then_some(id)
+        }) {
+            ByRuns::Found(segment) => Some(segment),
+            ByRuns::Absent => {
+                let mut failure = None;
+                let take = |place: Place<'_>| place.holding(hashed, &accept);
+                self.find_uncovered(digest, &mut failure, take)
+                    .or_else(|| self.find_unsealed(digest, &mut failure, take))
+            }
+            ByRuns::InDoubt => {
+                let found = self.find_copy(digest, |place| place.holding(hashed, &accept));
+                found.ok().flatten()
+            }
+        }
+    }
+
+    /// As [`segment_holding`](Self::segment_holding), among unsealed segments only.
+    pub(crate) fn unsealed_segment_holding(
+        &self,
+        hashed: &Hashed<'_>,
+        accept: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
+        let mut failure = None;
+        self.find_unsealed(hashed.digest(), &mut failure, |place| {
+            place.holding(hashed, &accept)
+        })
+    }
+
+    /// Whether a segment that does not go holds a copy that verifies.
+    pub(crate) fn is_held_outside(
+        &self,
+        digest: &Digest,
+        goes: impl Fn(u32) -> bool,
+    ) -> Result<bool> {
+        let found = self.find_copy(digest, |place| {
+            let stays = !goes(place.segment()) && place.object()?.is_some();
+            Ok(stays.then_some(()))
+        });
+        Ok(found?.is_some())
+    }
+
+    /// Whether this copy in a sealed segment is the one in the newest of them that is known to have
+    /// one. `None` asks whether there is none.
+    pub(crate) fn is_newest_sealed_copy(&self, digest: &Digest, copy: Option<(u32, u64)>) -> bool {
+        let mut by_runs = None;
+        let mut several = false;
+        let named = self.by_runs(digest, |segment, offset| -> Option<()> {
+            several |= by_runs.replace((segment.id(), offset)).is_some();
+            None
+        });
+        let is_sure = matches!(named, ByRuns::Absent) || (by_runs == copy && !several);
+        if is_sure && self.uncovered.is_empty() {
+            return by_runs == copy;
+        }
+        self.newest_sealed_copy(digest) == copy
+    }
+
+    /// Segment and offset of the first copy in the newest sealed segment that is known to have one.
+    fn newest_sealed_copy(&self, digest: &Digest) -> Option<(u32, u64)> {
+        let mut newest: Option<(u32, u64)> = None;
+        let mut failure = None;
+        self.find_sealed(digest, &mut failure, |place| -> Result<Option<()>> {
+            let copy = (place.segment(), place.entry().offset);
+            let is_newer =
+                |newest: (u32, u64)| copy.0 > newest.0 || (copy.0 == newest.0 && copy.1 < newest.1);
+            if newest.is_none_or(is_newer) {
+                newest = Some(copy);
+            }
+            Ok(None)
+        });
+        newest
+    }
+
+    /// Visits the copies of an object as the sidecars and the unsealed segments know them, until
+    /// `take` takes one. What failed on the way is the result only if none was taken.
+    pub(crate) fn find_copy<'a, T>(
+        &'a self,
+        digest: &Digest,
+        mut take: impl FnMut(Place<'a>) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let mut failure = None;
+        let found = match self.find_sealed(digest, &mut failure, &mut take) {
+            None => self.find_unsealed(digest, &mut failure, take),
+            found => found,
+        };
+        unless_failed(found, failure)
+    }
+
+    /// Asks the sidecars of the segments that the runs name, and of those that no run covers.
+    fn find_sealed<'a, T>(
+        &'a self,
+        digest: &Digest,
+        failure: &mut Option<Error>,
+        mut take: impl FnMut(Place<'a>) -> Result<Option<T>>,
+    ) -> Option<T> {
+        for bound in &self.runs {
+            let run = bound.run();
+            let mut asked = None;
+            for location in run.find(run.probe(digest)) {
+                let Ok(location) = location else {
+                    // It could be in any of them.
+                    for segment in bound.segments().rev() {
+                        let taken = find_in(segment, digest, failure, &mut take);
+                        if taken.is_some() {
+                            return taken;
+                        }
+                    }
+                    break;
+                };
+                // Copies in one segment stand beside each other.
+                if let Some(segment) = bound.segment(location)
+                    && asked.replace(segment.id()) != Some(segment.id())
+                {
+                    let taken = find_in(segment, digest, failure, &mut take);
+                    if taken.is_some() {
+                        return taken;
+                    }
+                }
+            }
+        }
+        self.find_uncovered(digest, failure, take)
+    }
+
+    fn find_uncovered<'a, T>(
+        &'a self,
+        digest: &Digest,
+        failure: &mut Option<Error>,
+        mut take: impl FnMut(Place<'a>) -> Result<Option<T>>,
+    ) -> Option<T> {
+        if self.uncovered.len() > 1 {
+            // The segments' tables lie in different places of memory: waiting for all of them at
+            // once takes no longer than waiting for the first.
+            let soon = || self.uncovered.iter().rev().take(PREFETCHED_SEGMENTS);
+            soon().for_each(|segment| segment.prefetch_bucket(digest));
+            soon().for_each(|segment| segment.prefetch_entry(digest));
+        }
+        let mut newest_first = self.uncovered.iter().rev();
+        newest_first.find_map(|segment| find_in(segment, digest, failure, &mut take))
+    }
+
+    #[inline]
+    fn find_unsealed<'a, T>(
+        &'a self,
+        digest: &Digest,
+        failure: &mut Option<Error>,
+        mut take: impl FnMut(Place<'a>) -> Result<Option<T>>,
+    ) -> Option<T> {
+        for active in self.unsealed.iter().rev() {
+            let Some(Extent { offset, len }) = active.find(digest) else {
+                continue;
+            };
+            let digest = *digest;
+            let entry = Entry {
+                digest,
+                offset,
+                len,
+            };
+            match take(Place::Unsealed(active, entry)) {
+                Ok(None) => {}
+                Ok(taken) => return taken,
+                Err(error) => _ = failure.get_or_insert(error),
+            }
+        }
+        None
+    }
+}
+
+/// Visits the copies of an object that the sidecar of a segment knows.
+fn find_in<'a, T>(
+    segment: &'a Arc<Sealed>,
+    digest: &Digest,
+    failure: &mut Option<Error>,
+    take: &mut impl FnMut(Place<'a>) -> Result<Option<T>>,
+) -> Option<T> {
+    match segment.find(digest) {
+        Ok(entries) => {
+            for entry in entries {
+                match take(Place::Sealed(segment, entry)) {
+                    Ok(None) => {}
+                    Ok(taken) => return taken,
+                    Err(error) => _ = failure.get_or_insert(error),
+                }
+            }
+        }
+        Err(error) => _ = failure.get_or_insert(error),
+    }
+    None
+}
+
+fn unless_failed<T>(found: Option<T>, failure: Option<Error>) -> Result<Option<T>> {
+    match (found, failure) {
+        (None, Some(error)) => Err(error),
+        (found, _) => Ok(found),
+    }
+}
+
+/// The record whose content begins at `offset`, if it is this object. Anything else, failures
+/// included, is for the sidecars to explain.
+#[inline]
+fn verified<'a>(
+    segment: &'a Arc<Sealed>,
+    offset: u64,
+    digest: &Digest,
+    verify: Verify,
+) -> Option<Found<'a>> {
+    segment.prefetch_record(offset);
+    if verify == Verify::FirstRead {
+        // The content is not looked at, so the sidecar has to say that it is this object's.
+        return verified_once(segment, digest);
+    }
+    let content = segment.data().record(offset).ok()??;
+    if let Cow::Borrowed(bytes) = content {
+        prefetch(bytes);
+    }
+    (Digest::of(&content) == *digest).then(|| found(segment, offset, content, digest))
+}
+
+/// Wraps content that was verified.
+#[inline]
+pub(super) fn found<'a>(
+    segment: &'a Arc<Sealed>,
+    offset: u64,
+    content: Cow<'a, [u8]>,
+    digest: &Digest,
+) -> Found<'a> {
+    match content {
+        Cow::Borrowed(bytes) => Found::Mapped {
+            data: segment.data(),
+            offset,
+            bytes,
+        },
+        Cow::Owned(bytes) => {
+            let len = bytes.len();
+            Found::Object(Object::new(*digest, Backing::Heap(bytes.into()), 0, len))
+        }
+    }
+}
+
+/// A copy in a mapped segment that was verified in this process, now or before.
+#[inline]
+fn verified_once<'a>(segment: &'a Arc<Sealed>, digest: &Digest) -> Option<Found<'a>> {
+    let verified = segment.verified();
+    for (position, entry) in segment.find_positions(digest).ok()? {
+        let Some(bytes) = segment.data().mapped(entry.offset, entry.len as usize) else {
+            continue;
+        };
+        let is_known = verified.get(position);
+        if is_known || Digest::of(bytes) == *digest {
+            if !is_known {
+                verified.set(position);
+            }
+            return Some(found(segment, entry.offset, Cow::Borrowed(bytes), digest));
+        }
+    }
+    None
+}
+
+/// Whether the record whose content begins at `offset` is, byte for byte, `content`.
+fn holds_record(segment: &Sealed, offset: u64, content: &[u8]) -> bool {
+    let stored = segment.data().record(offset);
+    matches!(stored, Ok(Some(stored)) if *stored == *content)
+}

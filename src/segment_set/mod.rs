@@ -1,0 +1,140 @@
+//! The segments of a store at one moment, and lookups among them.
+//!
+//! A set is immutable. Rolling, sealing, compacting and indexing make a new one from the old and
+//! publish it; who reads goes on with the set it has.
+
+mod batch;
+mod bound;
+mod found;
+mod lookup;
+mod place;
+mod prefix;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub(crate) use bound::Bound;
+pub(crate) use found::Found;
+pub(crate) use place::Place;
+
+use crate::segment::{Active, Sealed};
+use crate::set_index::Run;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SegmentSet {
+    /// By id.
+    sealed: Vec<Arc<Sealed>>,
+    /// By id; the last is the one that is appended to.
+    unsealed: Vec<Arc<Active>>,
+    /// The set index: each sealed segment is covered by one run at most. The largest first.
+    runs: Vec<Bound>,
+    /// The sealed segments that no run covers, by id.
+    uncovered: Vec<Arc<Sealed>>,
+    /// Length of a sealed record on average, in bytes.
+    record_bytes_mean: u64,
+}
+
+impl SegmentSet {
+    pub(crate) fn new(
+        mut sealed: Vec<Arc<Sealed>>,
+        mut unsealed: Vec<Arc<Active>>,
+        runs: Vec<Arc<Run>>,
+    ) -> Self {
+        sealed.sort_by_key(|segment| segment.id());
+        unsealed.sort_by_key(|segment| segment.id());
+        let (runs, uncovered) = bound::bind(runs, &sealed);
+        let bindings = || sealed.iter().map(|sealed| sealed.binding());
+        let bytes: u64 = bindings().map(|binding| binding.data_bytes).sum();
+        let objects: u64 = bindings().map(|binding| u64::from(binding.objects)).sum();
+        Self {
+            record_bytes_mean: bytes / objects.max(1),
+            sealed,
+            unsealed,
+            runs,
+            uncovered,
+        }
+    }
+
+    pub(crate) fn sealed(&self) -> &[Arc<Sealed>] {
+        &self.sealed
+    }
+
+    pub(crate) fn unsealed(&self) -> &[Arc<Active>] {
+        &self.unsealed
+    }
+
+    /// The runs of the set index that are of use, the largest first.
+    pub(crate) fn runs(&self) -> &[Bound] {
+        &self.runs
+    }
+
+    /// The sealed segments that no run covers, by id.
+    pub(crate) fn uncovered(&self) -> &[Arc<Sealed>] {
+        &self.uncovered
+    }
+
+    /// Whether a lookup has met a run that has to be built anew.
+    #[inline]
+    pub(crate) fn has_damaged_run(&self) -> bool {
+        self.runs.iter().any(|bound| bound.run().is_damaged())
+    }
+
+    /// This set and a new segment to append to.
+    pub(crate) fn with_active(&self, active: Arc<Active>) -> Self {
+        let mut set = self.clone();
+        set.unsealed.push(active);
+        set.unsealed.sort_by_key(|segment| segment.id());
+        set
+    }
+
+    /// This set after an unsealed segment became a sealed one.
+    pub(crate) fn with_sealed(&self, sealed: Arc<Sealed>) -> Self {
+        let others = self
+            .unsealed
+            .iter()
+            .filter(|active| active.id() != sealed.id());
+        let unsealed = others.cloned().collect();
+        let sealed = self.sealed.iter().cloned().chain([sealed]).collect();
+        Self::new(sealed, unsealed, self.all_runs())
+    }
+
+    /// This set after a compaction turned the sealed segments `inputs` into `outputs`.
+    pub(crate) fn with_replaced(&self, inputs: &BTreeSet<u32>, outputs: &[Arc<Sealed>]) -> Self {
+        let kept = self
+            .sealed
+            .iter()
+            .filter(|sealed| !inputs.contains(&sealed.id()));
+        let sealed = kept.chain(outputs).cloned().collect();
+        Self::new(sealed, self.unsealed.clone(), self.all_runs())
+    }
+
+    /// This set without the runs of these numbers, and with a new one.
+    pub(crate) fn with_run(&self, replaced: &[u32], run: Option<Arc<Run>>) -> Self {
+        let mut runs = self.all_runs();
+        runs.retain(|run| !replaced.contains(&run.number()));
+        runs.extend(run);
+        Self::new(self.sealed.clone(), self.unsealed.clone(), runs)
+    }
+
+    fn all_runs(&self) -> Vec<Arc<Run>> {
+        let runs = self.runs.iter();
+        runs.map(|bound| Arc::clone(bound.run())).collect()
+    }
+
+    /// Number of objects. One that was put again to repair it counts twice until a compaction.
+    pub(crate) fn objects(&self) -> u64 {
+        let sealed = self.sealed.iter().map(|s| u64::from(s.binding().objects));
+        let unsealed = self.unsealed.iter().map(|active| active.objects());
+        sealed.sum::<u64>() + unsealed.sum::<u64>()
+    }
+
+    /// Whether both hold the same segments in the same state, and find them by the same runs.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+        }
+        same(&self.sealed, &other.sealed)
+            && same(&self.unsealed, &other.unsealed)
+            && same(&self.all_runs(), &other.all_runs())
+    }
+}

@@ -1,0 +1,131 @@
+//! One copy of an object.
+
+use std::sync::Arc;
+
+use crate::digest::{Digest, Hashed};
+use crate::error::{Error, Result};
+use crate::format::Entry;
+use crate::mmap::prefetch;
+use crate::object::{Backing, Object};
+use crate::segment::active::Content;
+use crate::segment::{Active, Extent, Sealed};
+
+/// One copy of an object.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    Sealed(&'a Arc<Sealed>, Entry),
+    Unsealed(&'a Arc<Active>, Entry),
+}
+
+impl Place<'_> {
+    pub(crate) fn segment(&self) -> u32 {
+        match self {
+            Self::Sealed(segment, _) => segment.id(),
+            Self::Unsealed(active, _) => active.id(),
+        }
+    }
+
+    pub(crate) const fn entry(&self) -> &Entry {
+        match self {
+            Self::Sealed(_, entry) | Self::Unsealed(_, entry) => entry,
+        }
+    }
+
+    /// Reads and verifies this copy. `None` for what a crash took before it was ever synced, which
+    /// only a reader that repairs nothing can meet.
+    #[inline]
+    pub(crate) fn object(&self) -> Result<Option<Object>> {
+        match self {
+            Self::Sealed(segment, entry) => self.sealed_object(segment, entry),
+            Self::Unsealed(active, entry) => self.unsealed_object(active, entry),
+        }
+    }
+
+    #[inline]
+    fn sealed_object(&self, segment: &Sealed, entry: &Entry) -> Result<Option<Object>> {
+        let Entry { offset, len, .. } = *entry;
+        let len = len as usize;
+        let data = segment.data();
+        if let Some(bytes) = data.mapped(offset, len) {
+            prefetch(bytes);
+            self.verify(bytes)?;
+            let backing = Backing::Sealed(Arc::clone(data));
+            return Ok(Some(Object::new(entry.digest, backing, offset, len)));
+        }
+        let bytes = data.read(offset, len)?.ok_or_else(|| self.corrupt())?;
+        self.verify(&bytes)?;
+        let backing = Backing::Heap(bytes.into_owned().into());
+        Ok(Some(Object::new(entry.digest, backing, 0, len)))
+    }
+
+    fn unsealed_object(&self, active: &Arc<Active>, entry: &Entry) -> Result<Option<Object>> {
+        let Entry {
+            offset,
+            len,
+            digest,
+        } = *entry;
+        let content = active.read(Extent { offset, len })?;
+        let len = len as usize;
+        let verified = match &content {
+            Some(content) => self.verify(content.bytes(len)),
+            None => Err(self.corrupt()),
+        };
+        match verified {
+            Err(Error::Corrupt { .. }) if active.may_be_torn(entry) => return Ok(None),
+            result => result?,
+        }
+        let (backing, offset) = match content {
+            Some(Content::Mapped(map, _)) => (Backing::Map(Arc::clone(map)), offset),
+            Some(Content::Buffered(buffer, at)) => (Backing::Buffer(buffer), at as u64),
+            Some(Content::Copied(bytes)) => (Backing::Heap(bytes.into()), 0),
+            None => return Ok(None),
+        };
+        Ok(Some(Object::new(digest, backing, offset, len)))
+    }
+
+    fn verify(&self, bytes: &[u8]) -> Result<()> {
+        if Digest::of(bytes) == self.entry().digest {
+            Ok(())
+        } else {
+            Err(self.corrupt())
+        }
+    }
+
+    #[cold]
+    fn corrupt(&self) -> Error {
+        Error::Corrupt {
+            digest: self.entry().digest,
+            segment: self.segment(),
+            offset: self.entry().offset,
+        }
+    }
+
+    /// The segment, if `accept` takes it and this copy is, byte for byte, the content.
+    pub(super) fn holding(
+        &self,
+        hashed: &Hashed<'_>,
+        accept: &impl Fn(u32) -> bool,
+    ) -> Result<Option<u32>> {
+        let segment = self.segment();
+        let holds = accept(segment) && self.holds(hashed.content())?;
+        Ok(holds.then_some(segment))
+    }
+
+    /// Whether this copy is, byte for byte, `content`.
+    fn holds(&self, content: &[u8]) -> Result<bool> {
+        let Entry { offset, len, .. } = *self.entry();
+        if len as usize != content.len() {
+            return Ok(false);
+        }
+        Ok(match self {
+            Self::Sealed(segment, _) => {
+                let bytes = segment.data().read(offset, content.len())?;
+                bytes.is_some_and(|bytes| *bytes == *content)
+            }
+            Self::Unsealed(active, _) => {
+                let stored = active.read(Extent { offset, len })?;
+                stored.is_some_and(|stored| stored.bytes(content.len()) == content)
+            }
+        })
+    }
+}

@@ -1,0 +1,84 @@
+//! Building a run from the sidecars of its segments.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::dir::{Dir, WritableFile};
+use crate::error::Result;
+use crate::format::Index;
+use crate::format::SealedSegment;
+use crate::format::set_index::{Builder, page_sums};
+use crate::segment::Sealed;
+
+/// Builds run `number` over these segments, in parallel on the threads of the current pool.
+///
+/// `None` if no run can cover them, or if `is_cancelled` says so: it is asked now and then. A segment
+/// whose index is in doubt is left out. What is left of a run that failed is removed.
+pub(crate) fn build(
+    dir: &Dir,
+    number: u32,
+    segments: &[Arc<Sealed>],
+    is_cancelled: impl Fn() -> bool,
+) -> Result<Option<()>> {
+    let mut covered = Vec::with_capacity(segments.len());
+    for segment in segments {
+        if segment.is_bound() && segment.doubt()?.is_none() {
+            covered.push((segment.id(), *segment.binding(), segment.index()?));
+        }
+        if is_cancelled() {
+            return Ok(None);
+        }
+    }
+    let bindings: Vec<(u32, SealedSegment)> = covered.iter().map(|c| (c.0, c.1)).collect();
+    let indexes: Vec<_> = covered.iter().map(|covered| covered.2).collect();
+    let Some(builder) = Builder::new(&bindings) else {
+        return Ok(None);
+    };
+    let file = dir.create_set_index_temporary(number)?;
+    let written = write(&file, builder, &indexes, is_cancelled);
+    let written = match written {
+        Ok(Some(())) => dir.rename_set_index(file.path()).map(Some),
+        other => other,
+    };
+    if !matches!(written, Ok(Some(()))) {
+        // The next opening removes what stays.
+        let _ = dir.remove_if_present(file.path());
+    }
+    written
+}
+
+fn write<D: AsRef<[u8]> + Sync>(
+    file: &WritableFile,
+    mut builder: Builder,
+    indexes: &[&Index<D>],
+    is_cancelled: impl Fn() -> bool,
+) -> Result<Option<()>> {
+    let mut sums = Vec::new();
+    for pieces in builder.pieces().chunks(2 * rayon::current_num_threads()) {
+        if is_cancelled() {
+            return Ok(None);
+        }
+        let filled: Vec<_> = pieces
+            .par_iter()
+            .map(|buckets| builder.fill(buckets.clone(), indexes))
+            .collect();
+        let placed: Vec<_> = filled
+            .into_iter()
+            .map(|piece| builder.place(piece))
+            .collect();
+        let of_pieces: Vec<Vec<u64>> = placed
+            .par_iter()
+            .map(|(at, bytes)| {
+                file.write_all_at(bytes, *at)?;
+                Ok(page_sums(bytes, builder.page_at(*at)))
+            })
+            .collect::<Result<_>>()?;
+        sums.extend(of_pieces.into_iter().flatten());
+    }
+    // The header comes last: until then it is no run.
+    for (at, bytes) in builder.finish(sums) {
+        file.write_all_at(&bytes, at)?;
+    }
+    Ok(Some(()))
+}

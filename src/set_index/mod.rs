@@ -1,0 +1,105 @@
+//! Runs of the set index as files: opened, checked page by page, built, merged.
+
+mod build;
+mod plan;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(crate) use build::build;
+pub(crate) use plan::{RunSize, Step, plan};
+
+use crate::digest::Digest;
+use crate::dir::{Dir, open_regular_file};
+use crate::error::Result;
+use crate::format::SetIndex;
+use crate::format::set_index::{DamagedPage, Location, Probe};
+use crate::mmap::prefetch_value;
+use crate::options::ReadMode;
+use crate::segment::bits::AtomicBits;
+use crate::segment::sealed::{SidecarBytes, file_bytes};
+
+/// A run: a table of where the objects of many segments lie.
+///
+/// Of its bytes only the header is checked when it is opened; a page is checked when it is first
+/// read. One that does not hold makes the run useless, since what it lacks may be any object.
+#[derive(Debug)]
+pub(crate) struct Run {
+    number: u32,
+    index: SetIndex<SidecarBytes>,
+    checked_pages: AtomicBits,
+    is_damaged: AtomicBool,
+}
+
+impl Run {
+    /// Opens a run. `None` if what is there is none.
+    pub(crate) fn open(dir: &Dir, number: u32, mode: ReadMode) -> Result<Option<Self>> {
+        let path = dir.set_index_path(number);
+        let (file, len) = open_regular_file(&path)?;
+        let bytes = file_bytes(&file, &path, len, mode)?;
+        Ok(SetIndex::parse(bytes).ok().map(|index| Self {
+            number,
+            checked_pages: AtomicBits::new(usize::try_from(index.pages()).unwrap_or(usize::MAX)),
+            index,
+            is_damaged: AtomicBool::new(false),
+        }))
+    }
+
+    /// The number in its file's name.
+    pub(crate) const fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(crate) const fn index(&self) -> &SetIndex<SidecarBytes> {
+        &self.index
+    }
+
+    /// Length of the file in bytes.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.index.as_bytes().len() as u64
+    }
+
+    /// Whether a page was met that does not hold. Then it is to be built anew.
+    #[inline]
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn probe(&self, digest: &Digest) -> Probe {
+        self.index.probe(digest)
+    }
+
+    /// Asks for the bucket that [`find`](Self::find) reads first.
+    #[inline]
+    pub(crate) fn prefetch(&self, probe: &Probe) {
+        if let Some(bucket) = self.index.bucket(probe.bucket) {
+            prefetch_value(bucket);
+        }
+    }
+
+    /// Where a digest may be. An error means that it may be anywhere.
+    #[inline]
+    pub(crate) fn find(
+        &self,
+        probe: Probe,
+    ) -> impl Iterator<Item = Result<Location, DamagedPage>> + '_ {
+        self.index.find_checked(probe, |page| self.page_holds(page))
+    }
+
+    #[inline]
+    fn page_holds(&self, page: u64) -> bool {
+        let bit = usize::try_from(page).unwrap_or(usize::MAX);
+        self.checked_pages.get(bit) || self.check_page(page, bit)
+    }
+
+    #[cold]
+    fn check_page(&self, page: u64, bit: usize) -> bool {
+        let holds = self.index.page_holds(page);
+        if holds {
+            self.checked_pages.set(bit);
+        } else {
+            self.is_damaged.store(true, Ordering::Relaxed);
+        }
+        holds
+    }
+}

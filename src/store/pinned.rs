@@ -1,0 +1,137 @@
+//! Reading in hot loops.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::Inner;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::object::Object;
+use crate::segment_set::{Found, SegmentSet};
+
+/// Reads from the segments as they were when it was made, or last [refreshed](Self::refresh).
+///
+/// A read from a [`Store`](crate::Store) loads the current set of segments and gives an [`Object`] that holds its
+/// segment: both count in memory that all threads share, which costs more the more threads read. A
+/// pinned reader holds the set once, and what it finds borrows from it, so a hit writes to no shared
+/// memory. Give each thread one; cloning is cheap.
+///
+/// It sees everything that was put before it was made, also after a compaction dropped it, and some of
+/// what was put later. It may outlive the store; as long as it lives, the files of the segments that
+/// it holds stay on disk.
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let store = sealstone::Store::open(folder.path())?;
+/// let digests = store.put_many(&["one", "two"])?;
+/// let reader = store.reader();
+/// let mut bytes = 0;
+/// for digest in &digests {
+///     bytes += reader.get(digest)?.map_or(0, |content| content.len());
+/// }
+/// assert_eq!(bytes, 6);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct PinnedReader {
+    inner: Arc<Inner>,
+    set: Arc<SegmentSet>,
+}
+
+impl PinnedReader {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        let set = inner.set.load_full();
+        Self { inner, set }
+    }
+
+    /// Reads an object, as [`Store::get`](crate::Store::get) does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::get`](crate::Store::get).
+    #[inline]
+    pub fn get(&self, digest: &Digest) -> Result<Option<PinnedObject<'_>>> {
+        let found = self.set.lookup(digest, self.inner.options.verify)?;
+        self.inner.look_after(&self.set);
+        Ok(found.map(|found| PinnedObject {
+            digest: *digest,
+            found,
+        }))
+    }
+
+    /// Reads several objects, as [`Store::get_many`](crate::Store::get_many) does.
+    #[must_use]
+    pub fn get_many(&self, digests: &[Digest]) -> Vec<Result<Option<PinnedObject<'_>>>> {
+        let found = self.set.lookup_many(digests, self.inner.options.verify);
+        self.inner.look_after(&self.set);
+        found
+            .into_iter()
+            .zip(digests)
+            .map(|(found, &digest)| Ok(found?.map(|found| PinnedObject { digest, found })))
+            .collect()
+    }
+
+    /// Whether the store holds an object, as [`Store::contains`](crate::Store::contains) does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::contains`](crate::Store::contains).
+    pub fn contains(&self, digest: &Digest) -> Result<bool> {
+        self.set.contains(digest)
+    }
+
+    /// Goes on with the segments as the store has them now. True if they have changed.
+    pub fn refresh(&mut self) -> bool {
+        let set = self.inner.set.load_full();
+        let changed = !Arc::ptr_eq(&set, &self.set);
+        self.set = set;
+        changed
+    }
+}
+
+impl fmt::Debug for PinnedReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinnedReader")
+            .field("root", &self.inner.root)
+            .field("objects", &self.set.objects())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The content of one object, checked against its digest, as long as the [`PinnedReader`] lives that
+/// it was found with.
+#[derive(Debug)]
+pub struct PinnedObject<'a> {
+    digest: Digest,
+    found: Found<'a>,
+}
+
+impl PinnedObject<'_> {
+    /// The digest of the content.
+    #[must_use]
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The same object, holding its segment by itself, so that it can outlive the reader. No copy.
+    #[must_use]
+    pub fn into_object(self) -> Object {
+        self.found.into_object(&self.digest)
+    }
+}
+
+impl Deref for PinnedObject<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.found.bytes()
+    }
+}
+
+impl AsRef<[u8]> for PinnedObject<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}

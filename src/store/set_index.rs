@@ -1,0 +1,160 @@
+//! Keeping the set index up to date.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use super::write::Writer;
+use super::{Inner, in_own_threads};
+use crate::error::Result;
+use crate::format::SealedSegment;
+use crate::format::set_index::Geometry;
+use crate::segment::Sealed;
+use crate::segment_set::{Bound, SegmentSet};
+use crate::set_index::{self, Run, RunSize, Step};
+
+/// How far a call of [`Inner::index`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Merges runs and builds damaged ones anew.
+    All,
+    /// Only covers what is not covered, which takes less time and so is done at closing.
+    Uncovered,
+}
+
+impl Inner {
+    /// The thread that indexes. Each message asks it to look whether there is something to do.
+    pub(super) fn index_in_background(&self, asked: &Receiver<()>) {
+        while asked.recv().is_ok() {
+            let Ok(writer) = self.writer() else { return };
+            writer.begin_indexing();
+            // The set index is derived: what fails here costs time at lookups and no more.
+            let indexed = in_own_threads(|| self.index(writer, Effort::All)).flatten();
+            #[cfg(feature = "tracing")]
+            if let Err(error) = &indexed {
+                tracing::warn!(%error, "building the set index");
+            }
+            let _ = indexed;
+        }
+    }
+
+    /// Brings the set index up to date, on the threads of the current pool.
+    pub(super) fn index(&self, writer: &Writer, effort: Effort) -> Result<()> {
+        self.drop_damaged_runs(writer);
+        loop {
+            let set = self.set.load_full();
+            let Some(step) = self.next_step(&set, effort) else {
+                return Ok(());
+            };
+            let is_cancelled = || effort == Effort::All && writer.is_closing();
+            if !self.carry_out(writer, &set, &step, &is_cancelled)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Does without runs that are damaged, so that their segments are covered anew.
+    fn drop_damaged_runs(&self, writer: &Writer) {
+        let set = self.set.load_full();
+        let damaged = set.runs().iter().map(Bound::run);
+        let damaged = damaged.filter(|run| run.is_damaged());
+        let damaged: Vec<u32> = damaged.map(|run| run.number()).collect();
+        if !damaged.is_empty() {
+            self.publish(writer, |set| set.with_run(&damaged, None));
+            self.remove_unused_runs(damaged);
+        }
+    }
+
+    fn next_step(&self, set: &SegmentSet, effort: Effort) -> Option<Step> {
+        let minimum = self.options.set_index_minimum;
+        let objects = |sealed: &Arc<Sealed>| u64::from(sealed.binding().objects);
+        let uncovered = set
+            .uncovered()
+            .iter()
+            .filter(|sealed| can_be_covered(sealed));
+        let (segments, objects) = uncovered.fold((0, 0), |(segments, sum), sealed| {
+            (segments + 1, sum + objects(sealed))
+        });
+        let wants_cover =
+            segments > 0 && (segments >= minimum.segments || objects >= minimum.objects);
+        match effort {
+            Effort::All => {
+                let sizes: Vec<RunSize> = set.runs().iter().map(Bound::size).collect();
+                set_index::plan(&sizes, objects, wants_cover)
+            }
+            Effort::Uncovered => wants_cover.then(|| Step {
+                replaced: Vec::new(),
+            }),
+        }
+    }
+
+    /// Builds one run. False if that was given up and so is not to be tried again now.
+    fn carry_out(
+        &self,
+        writer: &Writer,
+        set: &SegmentSet,
+        step: &Step,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<bool> {
+        let mut replaced: Vec<_> = step.replaced.iter().map(|&at| &set.runs()[at]).collect();
+        if !fits_a_run(set, &replaced) {
+            // Then there is one more.
+            replaced.clear();
+            if !fits_a_run(set, &replaced) {
+                return Ok(false);
+            }
+        }
+        let mut segments: Vec<Arc<Sealed>> = uncovered(set).cloned().collect();
+        segments.extend(replaced.iter().flat_map(|bound| bound.segments().cloned()));
+        segments.sort_by_key(|sealed| sealed.id());
+        let number = writer.take_run_number();
+        if set_index::build(&self.dir, number, &segments, is_cancelled)?.is_none() {
+            return Ok(false);
+        }
+        let run = Run::open(&self.dir, number, self.options.read_mode)?.map(Arc::new);
+        let is_whole = run.is_some();
+        let replaced: Vec<u32> = replaced.iter().map(|bound| bound.run().number()).collect();
+        self.publish(writer, |set| set.with_run(&replaced, run.clone()));
+        self.remove_unused_runs(replaced.into_iter().chain([number]));
+        #[cfg(feature = "tracing")]
+        tracing::debug!(number, segments = segments.len(), "indexed");
+        Ok(is_whole)
+    }
+
+    /// Removes the files of those of these runs that are of no use any more: their segments are gone,
+    /// or covered by another.
+    pub(super) fn remove_unused_runs(&self, numbers: impl IntoIterator<Item = u32>) {
+        let set = self.set.load();
+        let is_used = |number| {
+            set.runs()
+                .iter()
+                .any(|bound| bound.run().number() == number)
+        };
+        for number in numbers {
+            if !is_used(number) {
+                // What stays is removed by the next opening.
+                let path = self.dir.set_index_path(number);
+                let _ = self.dir.remove_if_present(&path);
+            }
+        }
+    }
+}
+
+/// A segment whose index is in doubt, or that no manifest binds, is left to its sidecar.
+fn can_be_covered(sealed: &Sealed) -> bool {
+    sealed.is_bound() && sealed.known_doubt().is_none()
+}
+
+fn uncovered(set: &SegmentSet) -> impl Iterator<Item = &Arc<Sealed>> {
+    set.uncovered()
+        .iter()
+        .filter(|sealed| can_be_covered(sealed))
+}
+
+fn fits_a_run(set: &SegmentSet, replaced: &[&Bound]) -> bool {
+    let of_runs = replaced.iter().flat_map(|bound| bound.segments());
+    let bindings: Vec<(u32, SealedSegment)> = uncovered(set)
+        .chain(of_runs)
+        .map(|sealed| (sealed.id(), *sealed.binding()))
+        .collect();
+    Geometry::of(&bindings).is_some()
+}
