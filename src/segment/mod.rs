@@ -4,6 +4,7 @@
 pub(crate) mod active;
 pub(crate) mod active_index;
 pub(crate) mod appender;
+pub(crate) mod batches;
 pub(crate) mod bits;
 pub(crate) mod data;
 pub(crate) mod fanout;
@@ -14,9 +15,10 @@ pub(crate) use appender::Appender;
 pub(crate) use data::Data;
 pub(crate) use sealed::Sealed;
 
+use batches::{BATCH_RECORDS_MAX, batches};
 use rayon::prelude::*;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, digest_many};
 use crate::format::{Entry, Record};
 
 /// Where a record's content lies in a data file.
@@ -28,15 +30,78 @@ pub(crate) struct Extent {
 
 /// Hashes records on all cores.
 pub(crate) fn hash_records(records: &[Record<'_>]) -> Vec<Entry> {
-    records.par_iter().map(hash_record).collect()
+    let mut entries = vec![VACANT_ENTRY; records.len()];
+    let mut rest = &mut entries[..];
+    let mut parts = Vec::new();
+    for batch in batches(records, |record| record.content.len() as u64) {
+        let (part, others) = std::mem::take(&mut rest).split_at_mut(batch.len());
+        parts.push((batch, part));
+        rest = others;
+    }
+    parts
+        .into_par_iter()
+        .for_each(|(batch, part)| hash_batch(batch, part));
+    entries
 }
 
-/// The entry of a record.
-pub(crate) fn hash_record(record: &Record<'_>) -> Entry {
-    Entry {
-        digest: Digest::of(record.content),
-        offset: record.offset,
-        // A record's length was read from a `u32`.
-        len: u32::try_from(record.content.len()).unwrap_or(u32::MAX),
+/// Hashes records without waiting for other threads.
+pub(crate) fn hash_records_single_threaded(records: &[Record<'_>]) -> Vec<Entry> {
+    let mut entries = vec![VACANT_ENTRY; records.len()];
+    let parts = entries.chunks_mut(BATCH_RECORDS_MAX);
+    for (batch, part) in records.chunks(BATCH_RECORDS_MAX).zip(parts) {
+        hash_batch(batch, part);
+    }
+    entries
+}
+
+const VACANT_ENTRY: Entry = Entry {
+    digest: Digest::ZERO,
+    offset: 0,
+    len: 0,
+};
+
+/// Makes the entries of at most [`BATCH_RECORDS_MAX`] records.
+fn hash_batch(records: &[Record<'_>], entries: &mut [Entry]) {
+    let mut contents = [&[][..]; BATCH_RECORDS_MAX];
+    let mut digests = [Digest::ZERO; BATCH_RECORDS_MAX];
+    let contents = &mut contents[..records.len()];
+    let digests = &mut digests[..records.len()];
+    for (content, record) in contents.iter_mut().zip(records) {
+        *content = record.content;
+    }
+    digest_many(contents, digests);
+    for ((entry, record), digest) in entries.iter_mut().zip(records).zip(digests) {
+        *entry = Entry {
+            digest: *digest,
+            offset: record.offset,
+            // A record's length was read from a `u32`.
+            len: u32::try_from(record.content.len()).unwrap_or(u32::MAX),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_hashed_in_their_order() {
+        let buffer = vec![7; 3000];
+        for count in [0, 1, 5, 256, 257, 1000] {
+            let records: Vec<Record<'_>> = (0..count)
+                .map(|i| Record {
+                    offset: i as u64,
+                    content: &buffer[..i * 1231 % 3000],
+                })
+                .collect();
+            let entries = hash_records(&records);
+            assert_eq!(entries, hash_records_single_threaded(&records));
+            assert_eq!(entries.len(), count);
+            for (entry, record) in entries.iter().zip(&records) {
+                assert_eq!(entry.digest, Digest::of(record.content));
+                assert_eq!(entry.offset, record.offset);
+                assert_eq!(entry.len as usize, record.content.len());
+            }
+        }
     }
 }

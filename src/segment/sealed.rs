@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::bits::AtomicBits;
 use super::fanout::Fanout;
-use super::{Data, hash_record};
+use super::{Data, hash_records_single_threaded};
 use crate::digest::{DIGEST_BYTES, Digest};
 use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
@@ -306,7 +306,7 @@ impl Sealed {
     }
 
     fn rebuild(&self) -> Result<CheckedIndex> {
-        let hash = |records: &[Record<'_>]| records.iter().map(hash_record).collect();
+        let hash = hash_records_single_threaded;
         let rebuilt = rebuild_index(&self.data, Some(&self.binding), hash)?;
         Ok(CheckedIndex {
             doubt: rebuilt.doubt,

@@ -1,0 +1,54 @@
+//! Cutting records into batches that are hashed in lanes, each by one thread.
+
+/// Enough to fill the lanes again and again, and little to keep on a stack.
+pub(crate) const BATCH_RECORDS_MAX: usize = 256;
+/// Fewer do not fill the lanes.
+const RECORDS_MIN: usize = 4;
+/// Content that makes a batch of at least [`RECORDS_MIN`] long enough.
+const BYTES_MIN: u64 = 1 << 20;
+/// Content that makes any batch long enough: where a file is not mapped, all of it is in memory.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// Cuts `records` into batches, in their order. A batch has at most [`BATCH_RECORDS_MAX`] records; of
+/// large ones it has a few, so that a handful of them is shared out between threads as well.
+pub(crate) fn batches<T>(
+    records: &[T],
+    content_bytes: impl Fn(&T) -> u64,
+) -> impl Iterator<Item = &[T]> {
+    let mut rest = records;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let is_full = |&(position, record): &(usize, &T)| {
+            bytes += content_bytes(record);
+            let enough = position + 1 >= RECORDS_MIN && bytes >= BYTES_MIN;
+            enough || position + 1 >= BATCH_RECORDS_MAX || bytes >= BYTES_MAX
+        };
+        let last = rest.iter().enumerate().find(is_full);
+        let count = last.map_or(rest.len(), |(position, _)| position + 1);
+        let (batch, others) = rest.split_at(count);
+        rest = others;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(lengths: &[u64]) -> Vec<usize> {
+        let batches: Vec<&[u64]> = batches(lengths, |&len| len).collect();
+        assert_eq!(batches.concat(), lengths);
+        batches.into_iter().map(<[u64]>::len).collect()
+    }
+
+    #[test]
+    fn batches_are_bounded_by_number_and_by_content() {
+        assert_eq!(counts(&[]), []);
+        assert_eq!(counts(&[0; 600]), [256, 256, 88]);
+        assert_eq!(counts(&[64 << 10; 40]), [16, 16, 8]);
+        assert_eq!(counts(&[4 << 20; 9]), [4, 4, 1]);
+        assert_eq!(counts(&[1 << 30; 3]), [1, 1, 1]);
+        assert_eq!(counts(&[1, 1 << 30, 1, 1]), [2, 2]);
+        assert_eq!(counts(&[u64::from(u32::MAX); 2]), [1, 1]);
+    }
+}
