@@ -194,7 +194,24 @@ impl Records {
 
 /// The positions in a sidecar, by where the records lie in the data file.
 pub(crate) fn positions_in_file_order(segment: &Sealed) -> Result<Vec<u32>> {
-    Ok(file_order(segment.index()?))
+    let index = segment.index()?;
+    Ok(if u32::try_from(segment.binding().data_bytes).is_ok() {
+        short_file_order(index)
+    } else {
+        file_order(index)
+    })
+}
+
+/// As [`file_order`] for files whose offsets fit 32 bits, in half the time. An offset that lies
+/// about the file spoils nothing but the order.
+fn short_file_order<D: AsRef<[u8]>>(index: &Index<D>) -> Vec<u32> {
+    let keys = index.entries().zip(0_u64..);
+    let keys = keys.map(|(entry, position)| entry.offset << u32::BITS | position);
+    let mut order: Vec<u64> = keys.collect();
+    order.sort_unstable();
+    // What is cut off is the offset.
+    #[expect(clippy::cast_possible_truncation)]
+    order.into_iter().map(|key| key as u32).collect()
 }
 
 fn file_order<D: AsRef<[u8]>>(index: &Index<D>) -> Vec<u32> {

@@ -1,5 +1,6 @@
 //! Reading and checking everything.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,11 +9,12 @@ use rayon::prelude::*;
 
 use crate::digest::Digest;
 use crate::dir::{Dir, FileKind};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::{Entry, Index, Manifest, record};
 use crate::options::ReadMode;
 use crate::recovery::{RecoveryReport, Repair};
 use crate::scan::positions_in_file_order;
+use crate::segment::batches::{BATCH_RECORDS_MAX, batches};
 use crate::segment::sealed::open_sidecar;
 use crate::segment::{Active, Extent, Sealed};
 use crate::segment_set::SegmentSet;
@@ -77,9 +79,6 @@ pub struct Problem {
     pub what: String,
 }
 
-/// How many records are checked between two looks at the callback.
-const BATCH_RECORDS: usize = 256;
-
 struct Verification<'a, F> {
     progress: F,
     bytes_total: u64,
@@ -116,16 +115,18 @@ pub(crate) fn verify(
     };
     verification.check_manifest()?;
     verification.check_presence(opening);
-    let mut damaged_sidecars = Vec::new();
-    for sealed in set.sealed() {
-        if !verification.check_sealed(sealed)? {
-            damaged_sidecars.push(Arc::clone(sealed));
-        }
-    }
+    // Beside each other as well as each in parallel: there may be many small ones, and what comes
+    // before the records is not done in parallel.
+    let checked = set.sealed().par_iter().map(|sealed| {
+        let sidecar_is_whole = verification.check_sealed(sealed)?;
+        Ok((!sidecar_is_whole).then(|| Arc::clone(sealed)))
+    });
+    let damaged_sidecars: Vec<Option<Arc<Sealed>>> = checked.collect::<Result<_>>()?;
     for active in set.unsealed() {
         verification.check_unsealed(active)?;
     }
-    Ok((verification.finish(), damaged_sidecars))
+    let damaged_sidecars = damaged_sidecars.into_iter().flatten();
+    Ok((verification.finish(), damaged_sidecars.collect()))
 }
 
 impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
@@ -156,7 +157,11 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         if self.is_cancelled() {
             return Ok(true);
         }
-        let sidecar_is_whole = self.check_sidecar(sealed)?;
+        let (sidecar_is_whole, order) = rayon::join(
+            || self.check_sidecar(sealed),
+            || positions_in_file_order(sealed),
+        );
+        let (sidecar_is_whole, order) = (sidecar_is_whole?, order?);
         if let Some(reason) = sealed.doubt()? {
             let what = format!(
                 "objects may be missing from the index: {reason}; restore the segment's files from a backup"
@@ -177,17 +182,23 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             _ => {}
         }
         let index = sealed.index()?;
-        let order = positions_in_file_order(sealed)?;
-        self.check_records(&order, |&position| {
-            let Some(entry) = index.entry(position as usize) else {
-                return Ok(());
-            };
-            let begin = entry.offset.saturating_sub(record::HEADER_BYTES);
-            let header = sealed.data().read(begin, 4)?;
-            let content = sealed.data().read(entry.offset, entry.len as usize)?;
-            self.check_record(sealed.id(), &entry, header.as_deref(), content.as_deref());
-            Ok(())
-        })?;
+        let data = sealed.data();
+        order
+            .par_chunks(BATCH_RECORDS_MAX)
+            .try_for_each(|positions| {
+                let entries = positions.iter().map(|&at| index.entry(at as usize));
+                let entries: Vec<Entry> = entries.flatten().collect();
+                self.check_in_batches(&entries, |batch| {
+                    let contents = batch.iter().map(|e| data.read(e.offset, e.len as usize));
+                    let contents: Vec<Option<Cow<'_, [u8]>>> = contents.collect::<Result<_>>()?;
+                    let contents = contents.iter().map(Option::as_deref);
+                    check_batch(batch, contents, |entry, verifies| {
+                        let header = data.read(header_offset(entry), 4)?;
+                        self.note_checked(sealed.id(), entry, header.as_deref(), verifies);
+                        Ok(())
+                    })
+                })
+            })?;
         Ok(sidecar_is_whole)
     }
 
@@ -219,52 +230,55 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
     fn check_unsealed(&self, active: &Active) -> Result<()> {
         let mut entries = active.entries();
         entries.sort_unstable_by_key(|entry| entry.offset);
-        self.check_records(&entries, |entry| {
-            let Entry { offset, len, .. } = *entry;
-            let begin = offset.saturating_sub(record::HEADER_BYTES);
-            let header = active.read(Extent {
-                offset: begin,
-                len: 4,
-            })?;
-            let content = active.read(Extent { offset, len })?;
-            let header = header.as_ref().map(|header| header.bytes(4));
-            let content = content.as_ref().map(|content| content.bytes(len as usize));
-            let verifies = content.is_some_and(|content| Digest::of(content) == entry.digest);
-            if verifies || !active.may_be_torn(entry) {
-                self.check_record(active.id(), entry, header, content);
+        self.check_in_batches(&entries, |batch| {
+            let contents = batch.iter().map(|&Entry { offset, len, .. }| {
+                let content = active.read(Extent { offset, len })?;
+                Ok(content.map(|content| (content, len as usize)))
+            });
+            let contents: Vec<_> = contents.collect::<Result<_>>()?;
+            let contents = contents.iter().map(|content| {
+                let (content, len) = content.as_ref()?;
+                Some(content.bytes(*len))
+            });
+            check_batch(batch, contents, |entry, verifies| {
+                if !verifies && active.may_be_torn(entry) {
+                    return Ok(());
+                }
+                let header = active.read(Extent {
+                    offset: header_offset(entry),
+                    len: 4,
+                })?;
+                let header = header.as_ref().map(|header| header.bytes(4));
+                self.note_checked(active.id(), entry, header, verifies);
+                Ok(())
+            })
+        })
+    }
+
+    /// Checks batches of `entries` in parallel.
+    fn check_in_batches(
+        &self,
+        entries: &[Entry],
+        check: impl Fn(&[Entry]) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let batches: Vec<_> = batches(entries, |entry| u64::from(entry.len)).collect();
+        batches.into_par_iter().try_for_each(|batch| {
+            if self.is_cancelled() {
+                return Ok(());
             }
+            check(batch)?;
+            self.report_progress();
             Ok(())
         })
     }
 
-    fn check_records<T: Sync>(
-        &self,
-        records: &[T],
-        check: impl Fn(&T) -> Result<()> + Sync,
-    ) -> Result<()> {
-        records.par_chunks(BATCH_RECORDS).try_for_each(|batch| {
-            if self.is_cancelled() {
-                return Ok(());
-            }
-            batch.iter().try_for_each(&check)?;
-            self.report_progress();
-            Ok::<(), Error>(())
-        })
-    }
-
-    fn check_record(
-        &self,
-        segment: u32,
-        entry: &Entry,
-        header: Option<&[u8]>,
-        content: Option<&[u8]>,
-    ) {
+    fn note_checked(&self, segment: u32, entry: &Entry, header: Option<&[u8]>, verifies: bool) {
         let Entry {
             digest,
             offset,
             len,
         } = *entry;
-        if content.is_none_or(|content| Digest::of(content) != digest) {
+        if !verifies {
             lock(&self.corrupt).push(CorruptObject {
                 segment,
                 offset,
@@ -313,6 +327,26 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             cancelled: self.cancelled.into_inner(),
         }
     }
+}
+
+/// Hashes a batch and says of each entry whether it has the content that was read for it.
+fn check_batch<'c>(
+    batch: &[Entry],
+    contents: impl Iterator<Item = Option<&'c [u8]>>,
+    note: impl Fn(&Entry, bool) -> Result<()>,
+) -> Result<()> {
+    let contents: Vec<Option<&[u8]>> = contents.collect();
+    let present: Vec<&[u8]> = contents.iter().map(|c| c.unwrap_or_default()).collect();
+    let digests = Digest::of_many(&present);
+    for ((entry, content), digest) in batch.iter().zip(contents).zip(digests) {
+        note(entry, content.is_some() && digest == entry.digest)?;
+    }
+    Ok(())
+}
+
+/// Where the record of an entry begins.
+const fn header_offset(entry: &Entry) -> u64 {
+    entry.offset.saturating_sub(record::HEADER_BYTES)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
