@@ -1,8 +1,10 @@
 //! The journal of the active segment: what was appended, and how far it was made durable.
 
+use rayon::prelude::*;
+
 use super::index::{ENTRY_BYTES, Entry};
 use super::{bytes_at, record};
-use crate::digest::Hasher;
+use crate::digest::{Digest, Hasher, digest_many};
 
 /// First bytes of a journal.
 pub const MAGIC: [u8; 4] = *b"SSJ1";
@@ -24,8 +26,93 @@ impl Chain {
         let mut hasher = Hasher::new();
         hasher.update(&self.0);
         hasher.update(frame);
-        Self(bytes_at(hasher.finish().as_bytes(), 0).unwrap_or_default())
+        Self::from_digest(&hasher.finish())
     }
+
+    fn from_digest(digest: &Digest) -> Self {
+        Self(bytes_at(digest.as_bytes(), 0).unwrap_or_default())
+    }
+}
+
+/// A frame that is whole; whether it holds is another matter.
+#[derive(Clone, Copy, Debug)]
+struct Frame<'a> {
+    kind: u32,
+    end: u64,
+    entries: &'a [u8],
+    checksum: Chain,
+    /// The frame without its checksum.
+    covered: &'a [u8],
+    /// The checksum of the frame before and then `covered`. Of the first among these bytes, for
+    /// which that is not there, `covered` alone.
+    chained: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    fn at(bytes: &'a [u8], begin: usize) -> Option<Self> {
+        let rest = bytes.get(begin..)?;
+        let count = usize::try_from(u32::from_le_bytes(bytes_at(rest, 4)?)).ok()?;
+        let covered_bytes = count.checked_mul(ENTRY_BYTES)?.checked_add(16)?;
+        let covered = rest.get(..covered_bytes)?;
+        let chained_begin = begin.saturating_sub(CHECKSUM_BYTES);
+        Some(Self {
+            kind: u32::from_le_bytes(bytes_at(rest, 0)?),
+            end: u64::from_le_bytes(bytes_at(rest, 8)?),
+            entries: covered.get(16..)?,
+            checksum: Chain(bytes_at(rest, covered_bytes)?),
+            covered,
+            chained: bytes.get(chained_begin..begin.checked_add(covered_bytes)?)?,
+        })
+    }
+
+    const fn len(&self) -> usize {
+        self.covered.len() + CHECKSUM_BYTES
+    }
+}
+
+/// How many frames are hashed at a time.
+const LANE_FRAMES: usize = 32;
+/// At most so many frames are looked at before they are accepted, which bounds what is kept of them.
+const WINDOW_FRAMES: usize = 1024;
+/// Frames of so many bytes are enough for one look.
+const WINDOW_BYTES: usize = 8 << 20;
+
+/// How many of the first of `frames` hold if the frame before them does. Each is hashed with the
+/// checksum that is stored before it, so none has to wait for another.
+fn count_holding(frames: &[Frame<'_>]) -> usize {
+    let mut holding = 0;
+    for group in frames.chunks(LANE_FRAMES) {
+        let holding_here = count_holding_in_lanes(group);
+        holding += holding_here;
+        if holding_here < group.len() {
+            break;
+        }
+    }
+    holding
+}
+
+fn count_holding_in_parallel(frames: &[Frame<'_>]) -> usize {
+    if frames.len() <= LANE_FRAMES {
+        return count_holding_in_lanes(frames);
+    }
+    let groups = frames.par_chunks(LANE_FRAMES).map(count_holding_in_lanes);
+    let groups: Vec<usize> = groups.collect();
+    let whole = groups.iter().take_while(|&&holding| holding == LANE_FRAMES);
+    let whole = whole.count();
+    whole * LANE_FRAMES + groups.get(whole).unwrap_or(&0)
+}
+
+fn count_holding_in_lanes(frames: &[Frame<'_>]) -> usize {
+    let mut contents = [&[][..]; LANE_FRAMES];
+    let mut digests = [Digest::ZERO; LANE_FRAMES];
+    for (content, frame) in contents.iter_mut().zip(frames) {
+        *content = frame.chained;
+    }
+    let count = frames.len().min(LANE_FRAMES);
+    digest_many(&contents[..count], &mut digests[..count]);
+    let held = frames.iter().zip(&digests);
+    held.take_while(|(frame, digest)| frame.checksum == Chain::from_digest(digest))
+        .count()
 }
 
 /// The header of the journal of segment `id`, and the chain that its first frame continues.
@@ -109,18 +196,55 @@ impl Journal {
     /// ```
     #[must_use]
     pub fn parse(bytes: &[u8], id: u32) -> Option<Self> {
+        Self::parse_with(bytes, id, count_holding)
+    }
+
+    /// As [`parse`](Self::parse), on all cores.
+    pub(crate) fn parse_in_parallel(bytes: &[u8], id: u32) -> Option<Self> {
+        Self::parse_with(bytes, id, count_holding_in_parallel)
+    }
+
+    fn parse_with(bytes: &[u8], id: u32, count: impl Fn(&[Frame<'_>]) -> usize) -> Option<Self> {
         let (header, _) = encode_header(id);
         let mut journal = Self::empty(id);
         let frames = bytes.strip_prefix(&header)?;
-        journal.extend(frames);
+        // Nearly all of a journal is entries; this many it can hold at most.
+        journal.entries.reserve_exact(frames.len() / ENTRY_BYTES);
+        journal.extend_with(frames, count);
         Some(journal)
     }
 
     /// Reads on in `frames`, the bytes that follow [`valid_bytes`](Self::valid_bytes).
-    pub fn extend(&mut self, mut frames: &[u8]) {
-        while let Some(rest) = self.accept_frame(frames) {
-            self.valid_bytes += (frames.len() - rest.len()) as u64;
-            frames = rest;
+    pub fn extend(&mut self, frames: &[u8]) {
+        self.extend_with(frames, count_holding);
+    }
+
+    fn extend_with(&mut self, bytes: &[u8], count: impl Fn(&[Frame<'_>]) -> usize) {
+        // What the first continues is not among these bytes.
+        let Some(first) = Frame::at(bytes, 0) else {
+            return;
+        };
+        if self.chain.next(first.covered) != first.checksum || self.accept(&first).is_none() {
+            return;
+        }
+        let mut begin = first.len();
+        let mut window = Vec::new();
+        loop {
+            let window_begin = begin;
+            while window.len() < WINDOW_FRAMES
+                && begin - window_begin < WINDOW_BYTES
+                && let Some(frame) = Frame::at(bytes, begin)
+            {
+                begin += frame.len();
+                window.push(frame);
+            }
+            let holding = count(&window);
+            let accepted = window.iter().take(holding);
+            let accepted = accepted.map_while(|frame| self.accept(frame)).count();
+            if accepted == 0 || accepted < window.len() {
+                return;
+            }
+            window.clear();
         }
     }
 
@@ -131,23 +255,18 @@ impl Journal {
         self.valid_bytes == HEADER_BYTES as u64 || bytes.ends_with(&self.chain.0)
     }
 
-    fn accept_frame<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let kind = u32::from_le_bytes(bytes_at(bytes, 0)?);
-        let count = usize::try_from(u32::from_le_bytes(bytes_at(bytes, 4)?)).ok()?;
-        let end = u64::from_le_bytes(bytes_at(bytes, 8)?);
-        let covered = count.checked_mul(ENTRY_BYTES)?.checked_add(16)?;
-        let frame = bytes.get(..covered)?;
-        let chain = self.chain.next(frame);
-        if bytes_at(bytes, covered)? != chain.0 {
-            return None;
-        }
-        match kind {
-            KIND_ENTRIES => self.accept_entries(frame.get(16..)?, end)?,
-            KIND_SYNC_MARK if count == 0 && end <= self.covered_bytes => self.synced_bytes = end,
+    /// Takes a frame whose checksum holds.
+    fn accept(&mut self, frame: &Frame<'_>) -> Option<()> {
+        match frame.kind {
+            KIND_ENTRIES => self.accept_entries(frame.entries, frame.end)?,
+            KIND_SYNC_MARK if frame.entries.is_empty() && frame.end <= self.covered_bytes => {
+                self.synced_bytes = frame.end;
+            }
             _ => return None,
         }
-        self.chain = chain;
-        bytes.get(covered + CHECKSUM_BYTES..)
+        self.chain = frame.checksum;
+        self.valid_bytes += frame.len() as u64;
+        Some(())
     }
 
     /// Takes the entries only if each record begins where the one before it ends.
@@ -230,6 +349,78 @@ mod tests {
         ]
         .concat();
         assert_eq!(Journal::parse(&swapped, 3).unwrap(), Journal::empty(3));
+    }
+
+    /// As the format says it, a frame after the other.
+    fn parse_one_by_one(bytes: &[u8]) -> Journal {
+        let mut journal = Journal::empty(3);
+        let mut begin = HEADER_BYTES;
+        while let Some(frame) = Frame::at(bytes, begin) {
+            if journal.chain.next(frame.covered) != frame.checksum
+                || journal.accept(&frame).is_none()
+            {
+                break;
+            }
+            begin += frame.len();
+        }
+        journal
+    }
+
+    #[test]
+    fn many_frames_are_read_as_one_by_one() {
+        let (header, mut chain) = encode_header(3);
+        let mut bytes = header.to_vec();
+        let mut end = 0;
+        for i in 0..3 * WINDOW_FRAMES as u64 {
+            let mut entry = |j: u64| {
+                let digest = Digest::of(&(i + j).to_le_bytes());
+                let (offset, len) = (end + 4, (i % 5) as u32);
+                end = offset + u64::from(len);
+                Entry {
+                    digest,
+                    offset,
+                    len,
+                }
+            };
+            let entries: Vec<Entry> = (0..i % 9).map(&mut entry).collect();
+            chain = encode_entries(&mut bytes, chain, &entries, end);
+            if i % 3 == 0 {
+                chain = encode_sync_mark(&mut bytes, chain, end);
+            }
+        }
+        let whole = parse_one_by_one(&bytes);
+        assert_eq!(whole.valid_bytes, bytes.len() as u64);
+        assert_eq!(Journal::parse(&bytes, 3), Some(whole));
+        for step in 0..40 {
+            let mut bytes = bytes.clone();
+            let position = HEADER_BYTES + step * (bytes.len() - HEADER_BYTES - 1) / 39;
+            bytes[position] ^= 0x40;
+            let expected = Some(parse_one_by_one(&bytes));
+            assert_eq!(Journal::parse(&bytes, 3), expected, "{position}");
+            assert_eq!(
+                Journal::parse_in_parallel(&bytes, 3),
+                expected,
+                "{position}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_frame_that_holds_and_makes_no_sense_ends_the_journal() {
+        let (header, chain) = encode_header(3);
+        for (kind, end) in [(KIND_SYNC_MARK, 1), (KIND_ENTRIES, 1), (3, 0)] {
+            let mut bytes = header.to_vec();
+            let chain = encode_sync_mark(&mut bytes, chain, 0);
+            let chain = encode_sync_mark(&mut bytes, chain, 0);
+            let valid_bytes = bytes.len() as u64;
+            let chain = encode_frame(&mut bytes, chain, kind, &[], end);
+            encode_sync_mark(&mut bytes, chain, 0);
+            let journal = Journal::parse(&bytes, 3).unwrap();
+            assert_eq!(
+                (journal.valid_bytes, journal.entries),
+                (valid_bytes, vec![])
+            );
+        }
     }
 
     #[test]

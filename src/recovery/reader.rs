@@ -15,7 +15,7 @@ use crate::options::{Options, ReadMode};
 use crate::segment::active::Contents;
 use crate::segment::active_index::ActiveIndex;
 use crate::segment::sealed::{RebuiltIndex, rebuild_index};
-use crate::segment::{Active, Data, Sealed, hash_records};
+use crate::segment::{Active, Data, Sealed, hash_records_single_threaded};
 use crate::segment_set::{Bound, SegmentSet};
 use crate::set_index::Run;
 
@@ -24,6 +24,9 @@ use crate::set_index::Run;
 const ATTEMPTS_MAX: usize = 16;
 
 /// What a reader carries from one [`load`](Self::load) to the next.
+///
+/// Whoever loads holds a lock, so nothing here may wait for other threads of a pool: they could be
+/// waiting for that lock.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     followed: BTreeMap<u32, Followed>,
@@ -221,7 +224,7 @@ fn entries_behind(data: &Data, begin: u64, known: &[Entry]) -> Result<Vec<Entry>
     let bytes = data.read(begin, len)?.unwrap_or_default();
     let seen_empty = known.iter().any(|entry| entry.len == 0);
     let records: Vec<_> = Records::resume(&bytes, 0, seen_empty).collect();
-    let mut entries = hash_records(&records);
+    let mut entries = hash_records_single_threaded(&records);
     for entry in &mut entries {
         entry.offset += begin;
     }
@@ -291,7 +294,7 @@ fn load_sealed(dir: &Dir, mode: ReadMode, id: u32) -> Result<Sealed> {
     if let Some(Adopted { index, data_bytes }) = adopt_sidecar(dir, &data, mode)? {
         return Ok(Sealed::in_memory(data, data_bytes, index, None));
     }
-    let RebuiltIndex { index, doubt } = rebuild_index(&data, None, hash_records)?;
+    let RebuiltIndex { index, doubt } = rebuild_index(&data, None, hash_records_single_threaded)?;
     let data_bytes = data.len();
     Ok(Sealed::in_memory(data, data_bytes, index, doubt))
 }

@@ -1,14 +1,14 @@
 //! Taking over a data file that was not sealed.
 
 use std::borrow::Cow;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::open_listed_data;
 use super::report::{RecoveryReport, Repair};
 use super::tail::{self, Tail};
-use crate::dir::{Dir, FileKind, WritableFile, require_regular_file};
+use crate::dir::{Dir, FileKind, WritableFile, open_regular_file, require_regular_file};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Index, Journal, journal};
 use crate::mmap::Map;
@@ -41,6 +41,18 @@ pub(super) fn read_journal(dir: &Dir, id: u32) -> Result<Option<Journal>> {
     }
 }
 
+/// As [`read_journal`], on all cores and without a copy, which whoever holds the lock may do: the
+/// file becomes no shorter, and nobody waits for this.
+fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<Journal>> {
+    let path = dir.segment_path(id, FileKind::Journal);
+    let (file, len) = match open_regular_file(&path) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        opened => opened?,
+    };
+    let bytes = Bytes::of(&file, &path, len, mode)?;
+    Ok(Journal::parse_in_parallel(bytes.as_slice(), id))
+}
+
 /// For a journal whose data file is not there: an error if it notes that something was synced.
 pub(super) fn check_data_is_not_missing(
     dir: &Dir,
@@ -66,7 +78,7 @@ pub(super) fn recover(
 ) -> Result<Recovered> {
     let data = dir.open_segment_file(id, FileKind::Data)?;
     let data_bytes = data.len()?;
-    let noted = read_journal(dir, id)?;
+    let noted = read_own_journal(dir, options.read_mode, id)?;
     let is_noted = noted.is_some();
     let noted = noted.unwrap_or_else(|| Journal::empty(id));
     if data_bytes < noted.synced_bytes {
@@ -77,7 +89,7 @@ pub(super) fn recover(
         });
         return Ok(Recovered::Damaged(sealed));
     }
-    let bytes = Bytes::of(&data, data_bytes, options.read_mode)?;
+    let bytes = Bytes::of(data.file(), data.path(), data_bytes, options.read_mode)?;
     let tail = tail::examine(bytes.as_slice(), &noted);
     if tail.end == 0 && data_bytes > 0 && !is_ours {
         report.push(Repair::IgnoredFile {
@@ -138,17 +150,17 @@ fn dirty_again(data: &WritableFile, bytes: &[u8], offset: u64) -> Result<()> {
     Ok(())
 }
 
-/// All bytes of a data file.
+/// All bytes of a file.
 struct Bytes(Cow<'static, [u8]>, Option<Map>);
 
 impl Bytes {
-    fn of(data: &WritableFile, len: u64, mode: ReadMode) -> Result<Self> {
+    fn of(file: &File, path: &Path, len: u64, mode: ReadMode) -> Result<Self> {
         if mode == ReadMode::Mmap
-            && let Ok(map) = Map::of_file(data.file(), len)
+            && let Ok(map) = Map::of_file(file, len)
         {
             return Ok(Self(Cow::Borrowed(&[]), Some(map)));
         }
-        let bytes = fs::read(data.path()).map_err(Error::io(data.path()))?;
+        let bytes = fs::read(path).map_err(Error::io(path))?;
         Ok(Self(Cow::Owned(bytes), None))
     }
 
@@ -184,13 +196,20 @@ fn resume_journal(
     })
 }
 
+/// Frames are checked beside each other, so there should be several.
+const FRAME_ENTRIES: usize = 1024;
+
 fn encode_journal(id: u32, entries: &[Entry], end: u64, synced_bytes: u64) -> Vec<u8> {
-    let (header, chain) = journal::encode_header(id);
+    let (header, mut chain) = journal::encode_header(id);
     let mut bytes = header.to_vec();
-    if !entries.is_empty() {
-        let chain = journal::encode_entries(&mut bytes, chain, entries, end);
-        journal::encode_sync_mark(&mut bytes, chain, synced_bytes);
+    if entries.is_empty() {
+        return bytes;
     }
+    for part in entries.chunks(FRAME_ENTRIES) {
+        let part_end = part.last().and_then(Entry::end).unwrap_or(end);
+        chain = journal::encode_entries(&mut bytes, chain, part, part_end);
+    }
+    journal::encode_sync_mark(&mut bytes, chain, synced_bytes);
     bytes
 }
 

@@ -38,9 +38,14 @@ pub(crate) fn hash_records(records: &[Record<'_>]) -> Vec<Entry> {
         parts.push((batch, part));
         rest = others;
     }
-    parts
-        .into_par_iter()
-        .for_each(|(batch, part)| hash_batch(batch, part));
+    match &mut parts[..] {
+        // Other threads need not be woken up for a few.
+        [] => {}
+        [(batch, part)] => hash_batch(batch, part),
+        _ => parts
+            .into_par_iter()
+            .for_each(|(batch, part)| hash_batch(batch, part)),
+    }
     entries
 }
 
