@@ -13,7 +13,7 @@ use crate::format::{Entry, Journal, Manifest, Records, journal};
 use crate::mmap::Map;
 use crate::options::{Options, ReadMode};
 use crate::segment::active::Contents;
-use crate::segment::active_index::ActiveIndex;
+use crate::segment::active_index::ActiveIndexWriter;
 use crate::segment::sealed::{RebuiltIndex, rebuild_index};
 use crate::segment::{Active, Data, Sealed, hash_records_single_threaded};
 use crate::segment_set::{Bound, SegmentSet};
@@ -126,14 +126,16 @@ impl Reader {
         let data = Data::open(dir, id, ReadMode::Pread, u64::MAX)?;
         let mut entries = std::mem::take(&mut journal.entries);
         entries.extend(entries_behind(&data, journal.covered_bytes, &entries)?);
+        let index = ActiveIndexWriter::new(entries);
         let contents = Contents {
-            index: Arc::new(ActiveIndex::new(entries)),
+            index: Arc::clone(index.shared()),
             bytes: journal.covered_bytes,
             durable_bytes: journal.synced_bytes,
         };
         let seen_bytes = data.len();
         let followed = Followed {
             journal,
+            index,
             seen_bytes,
         };
         self.followed.insert(id, followed);
@@ -151,6 +153,7 @@ impl Reader {
         let id = known.id();
         let Some(Followed {
             journal,
+            index,
             seen_bytes,
         }) = self.followed.get_mut(&id)
         else {
@@ -165,17 +168,17 @@ impl Reader {
             // The writer is between data and journal, or cannot write the journal.
             return Ok(None);
         }
-        let index = known.shared_index();
         for entry in std::mem::take(&mut journal.entries) {
             index.insert(&entry);
         }
         let flushed_bytes = journal.covered_bytes.min(data_bytes);
-        let is_known = known.flushed_bytes() == flushed_bytes;
+        // If the load before this one failed, what it made of the segment was never seen.
+        let is_known = known.has_index(index.shared()) && known.flushed_bytes() == flushed_bytes;
         if is_known && known.durable_bytes() == journal.synced_bytes {
             return Ok(Some(Arc::clone(known)));
         }
         let contents = Contents {
-            index,
+            index: Arc::clone(index.shared()),
             bytes: journal.covered_bytes,
             durable_bytes: journal.synced_bytes,
         };
@@ -213,6 +216,7 @@ fn load_runs(
 struct Followed {
     /// How far its journal was read; without the entries, which are in the segment's index.
     journal: Journal,
+    index: ActiveIndexWriter,
     /// Length of the data file when records behind the journal's end were looked for.
     seen_bytes: u64,
 }

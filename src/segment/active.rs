@@ -120,9 +120,9 @@ impl Active {
         self.id
     }
 
-    /// For the next view of a segment that a reader follows.
-    pub(crate) fn shared_index(&self) -> Arc<ActiveIndex> {
-        Arc::clone(&self.index)
+    /// Whether this is a view of what that index knows.
+    pub(crate) fn has_index(&self, index: &Arc<ActiveIndex>) -> bool {
+        Arc::ptr_eq(&self.index, index)
     }
 
     /// Number of objects that can be found.
@@ -150,7 +150,7 @@ impl Active {
         self.index.find(digest)
     }
 
-    /// All records, in no order.
+    /// All records in file order.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.index.entries()
     }
@@ -240,11 +240,6 @@ impl Active {
     /// For the appender: unflushed records are in this buffer now. All before it are flushed.
     pub(super) fn set_buffer(&self, base: u64, bytes: Arc<AppendBuffer>) {
         self.buffer.store(Arc::new(Buffer { base, bytes }));
-    }
-
-    /// For the appender: lets readers find a record whose content they can already read.
-    pub(super) fn publish(&self, entry: &Entry) {
-        self.index.insert(entry);
     }
 
     fn lock_durable(&self) -> std::sync::MutexGuard<'_, u64> {

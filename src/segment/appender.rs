@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Active;
 use super::active::Contents;
-use super::active_index::ActiveIndex;
+use super::active_index::ActiveIndexWriter;
 use crate::digest::Hashed;
 use crate::dir::{Dir, FileKind, WritableFile};
 use crate::error::{Error, Result};
@@ -19,6 +19,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Appender {
     active: Arc<Active>,
+    index: ActiveIndexWriter,
     /// Size beyond which a further record goes to the next segment.
     segment_bytes_max: u64,
     buffer: AppendBufferWriter,
@@ -126,14 +127,16 @@ impl Appender {
         };
         let pending = resumed.entries.get(journal.entries.len()..);
         let pending = pending.unwrap_or_default().to_vec();
+        let index = ActiveIndexWriter::new(resumed.entries);
         let contents = Contents {
-            index: Arc::new(ActiveIndex::new(resumed.entries)),
+            index: Arc::clone(index.shared()),
             bytes: end,
             durable_bytes: journal.synced_bytes,
         };
         let active = Active::for_writer(resumed.id, resumed.data, map, contents);
         Self {
             active: Arc::new(active),
+            index,
             segment_bytes_max,
             buffer: AppendBuffer::with_capacity(0),
             buffer_base: end,
@@ -161,7 +164,8 @@ impl Appender {
     /// Whether a record of this content length belongs into this segment. The first always does.
     pub(crate) fn has_room_for(&self, content_bytes: u64) -> bool {
         let record_bytes = content_bytes.saturating_add(record::HEADER_BYTES);
-        self.end == 0 || self.end.saturating_add(record_bytes) <= self.segment_bytes_max
+        let fits = self.end.saturating_add(record_bytes) <= self.segment_bytes_max;
+        self.end == 0 || fits && self.index.has_room()
     }
 
     /// Appends one record. On an error nothing is appended, and what was acknowledged before is
@@ -187,7 +191,8 @@ impl Appender {
             len,
         };
         self.end = entry.offset + u64::from(len);
-        self.active.publish(&entry);
+        // Its content can be read already.
+        self.index.insert(&entry);
         self.journal.pending.push(entry);
         Ok(())
     }

@@ -8,7 +8,9 @@ pub(crate) mod batches;
 pub(crate) mod bits;
 pub(crate) mod data;
 pub(crate) mod fanout;
+mod records;
 pub(crate) mod sealed;
+mod slots;
 
 pub(crate) use active::Active;
 pub(crate) use appender::Appender;
