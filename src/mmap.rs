@@ -82,16 +82,19 @@ pub(crate) struct AppendBuffer {
     len: AtomicUsize,
 }
 
-// SAFETY: bytes below `len` are never written again, bytes from `len` on are touched only by the
-// one `AppendBufferWriter`, and `len` grows with release ordering after they were written.
+// SAFETY: bytes below `len` are not written again while anybody but the writer has the buffer (see
+// `AppendBufferWriter::clear`), bytes from `len` on are touched only by the one
+// `AppendBufferWriter`, and `len` grows with release ordering after they were written.
 unsafe impl Sync for AppendBuffer {}
 
 impl AppendBuffer {
     /// A buffer and the only handle that can append to it.
     pub(crate) fn with_capacity(capacity: usize) -> AppendBufferWriter {
-        let bytes = std::iter::repeat_with(|| UnsafeCell::new(0));
+        let zeros = Box::into_raw(vec![0_u8; capacity].into_boxed_slice());
+        // SAFETY: the box was just given up, and `UnsafeCell<u8>` has the layout of `u8`.
+        let bytes = unsafe { Box::from_raw(zeros as *mut [UnsafeCell<u8>]) };
         AppendBufferWriter(Arc::new(Self {
-            bytes: bytes.take(capacity).collect(),
+            bytes,
             len: AtomicUsize::new(0),
         }))
     }
@@ -121,6 +124,17 @@ impl AppendBufferWriter {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.bytes.len()
+    }
+
+    /// Empties the buffer to be filled anew, unless somebody else has it.
+    pub(crate) fn clear(&mut self) -> bool {
+        // Whoever had it has given it up before this says so, and nobody can get it meanwhile.
+        let buffer = Arc::get_mut(&mut self.0);
+        buffer.map(|buffer| *buffer.len.get_mut() = 0).is_some()
     }
 
     /// Appends both parts, or nothing if they do not fit.
@@ -260,6 +274,21 @@ mod tests {
         assert!(writer.append([b"", b"d"]));
         assert!(!writer.append([b"e", b""]));
         assert_eq!(reader.slice(3, 1), Some(&b"d"[..]));
+    }
+
+    #[test]
+    fn a_buffer_is_used_again_only_when_nobody_else_has_it() {
+        let mut writer = AppendBuffer::with_capacity(4);
+        assert!(writer.append([b"abcd", b""]));
+        let reader = Arc::clone(writer.shared());
+        assert!(!writer.clear());
+        assert_eq!(reader.slice(0, 4), Some(&b"abcd"[..]));
+        drop(reader);
+        assert!(writer.clear());
+        assert_eq!((writer.len(), writer.capacity()), (0, 4));
+        assert_eq!(writer.shared().slice(0, 1), None);
+        assert!(writer.append([b"e", b"f"]));
+        assert_eq!(writer.shared().slice(0, 2), Some(&b"ef"[..]));
     }
 
     #[test]

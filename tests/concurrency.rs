@@ -551,6 +551,30 @@ fn h29_objects_outlive_a_compaction_the_store_and_the_files() {
     }
 }
 
+/// Small objects are read from the buffer that puts go to, which is used again and again.
+#[test]
+fn h29_objects_keep_their_bytes_while_puts_of_all_sizes_go_on() {
+    let folder = TempDir::new().unwrap();
+    for mode in [ReadMode::Mmap, ReadMode::Pread] {
+        let store = Options::new().read_mode(mode).open(folder.path()).unwrap();
+        let mut held = Vec::new();
+        for number in 0..6000_u32 {
+            // Now and then one that goes past the buffer; some objects are let go, some are kept.
+            let bytes = if number % 500 == 7 { 300_000 } else { 700 };
+            let content = [number.to_le_bytes().repeat(bytes / 4), vec![mode as u8]].concat();
+            let digest = store.put(&content).unwrap();
+            let object = store.get(&digest).unwrap().unwrap();
+            if number % 1000 < 300 {
+                held.push((object, number));
+            }
+        }
+        for (object, number) in &held {
+            assert_eq!(object[..4], number.to_le_bytes());
+            assert_eq!(Digest::of(object), *object.digest());
+        }
+    }
+}
+
 #[test]
 fn h29_the_files_of_a_dropped_segment_go_with_its_last_object() {
     let folder = TempDir::new().unwrap();

@@ -23,6 +23,8 @@ pub(crate) struct Appender {
     /// Size beyond which a further record goes to the next segment.
     segment_bytes_max: u64,
     buffer: AppendBufferWriter,
+    /// The buffer before this one. It takes turns with it unless a reader keeps it.
+    spare: AppendBufferWriter,
     /// Position of the buffer's first byte in the data file.
     buffer_base: u64,
     /// End of the last record that was acknowledged.
@@ -40,6 +42,8 @@ struct JournalWriter {
     covered_bytes: u64,
     synced_bytes: u64,
     pending: Vec<Entry>,
+    /// Kept for its capacity.
+    frame: Vec<u8>,
 }
 
 impl JournalWriter {
@@ -48,9 +52,9 @@ impl JournalWriter {
         if self.pending.is_empty() {
             return;
         }
-        let mut frame = Vec::with_capacity(journal::FRAME_BYTES + 44 * self.pending.len());
-        let chain = journal::encode_entries(&mut frame, self.chain, &self.pending, end);
-        if self.write(&frame, chain) {
+        self.frame.clear();
+        let chain = journal::encode_entries(&mut self.frame, self.chain, &self.pending, end);
+        if self.write_frame(chain) {
             self.pending.clear();
             self.covered_bytes = end;
         }
@@ -59,18 +63,19 @@ impl JournalWriter {
     fn write_sync_mark(&mut self, end: u64) {
         // Of two syncs at the same time the longer may have come first.
         if end > self.synced_bytes && end <= self.covered_bytes {
-            let mut frame = Vec::with_capacity(journal::FRAME_BYTES);
-            let chain = journal::encode_sync_mark(&mut frame, self.chain, end);
-            if self.write(&frame, chain) {
+            self.frame.clear();
+            let chain = journal::encode_sync_mark(&mut self.frame, self.chain, end);
+            if self.write_frame(chain) {
                 self.synced_bytes = end;
             }
         }
     }
 
-    fn write(&mut self, frame: &[u8], chain: journal::Chain) -> bool {
-        let written = self.file.write_all_at(frame, self.written_bytes).is_ok();
+    fn write_frame(&mut self, chain: journal::Chain) -> bool {
+        let written = self.file.write_all_at(&self.frame, self.written_bytes);
+        let written = written.is_ok();
         if written {
-            self.written_bytes += frame.len() as u64;
+            self.written_bytes += self.frame.len() as u64;
             self.chain = chain;
         }
         written
@@ -139,6 +144,7 @@ impl Appender {
             index,
             segment_bytes_max,
             buffer: AppendBuffer::with_capacity(0),
+            spare: AppendBuffer::with_capacity(0),
             buffer_base: end,
             end,
             journal: JournalWriter {
@@ -148,6 +154,7 @@ impl Appender {
                 covered_bytes: journal.covered_bytes,
                 synced_bytes: journal.synced_bytes,
                 pending,
+                frame: Vec::new(),
             },
         }
     }
@@ -234,8 +241,12 @@ impl Appender {
         Err(error)
     }
 
+    /// Goes on with an empty buffer of at least this capacity.
     fn renew_buffer(&mut self, base: u64, capacity: usize) {
-        self.buffer = AppendBuffer::with_capacity(capacity);
+        if self.spare.capacity() < capacity || !self.spare.clear() {
+            self.spare = AppendBuffer::with_capacity(capacity);
+        }
+        std::mem::swap(&mut self.buffer, &mut self.spare);
         self.buffer_base = base;
         self.active
             .set_buffer(base, Arc::clone(self.buffer.shared()));
