@@ -71,6 +71,40 @@ fn a_compaction_keeps_the_live_and_drops_the_dead() {
     check(&small_segments().open(folder.path()).unwrap());
 }
 
+/// More than is hashed or appended at a time, in segments that fill up in the middle of it.
+#[test]
+fn a_large_batch_with_duplicates_is_stored_once_and_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new().segment_bytes_max(3 << 20);
+    let store = options.open(folder.path()).unwrap();
+    let contents = contents(8000);
+    // Each once more at once, or a little later, or at the end of the batch.
+    let again = |number: &usize| number % 3 > 0;
+    let near = (0..contents.len()).flat_map(|number| [number, number / 2]);
+    let order: Vec<usize> = near.chain((0..contents.len()).filter(again)).collect();
+    let batch: Vec<&[u8]> = order.iter().map(|number| &contents[*number][..]).collect();
+    assert!(batch.iter().map(|content| content.len()).sum::<usize>() > 24 << 20);
+    let digests = store.put_many(&batch).unwrap();
+    assert_eq!(digests.len(), batch.len());
+    for (digest, content) in digests.iter().zip(&batch) {
+        assert_eq!(*digest, Digest::of(content));
+    }
+    let check = |store: &Store| {
+        assert_eq!(store.len(), contents.len() as u64);
+        let stored = store
+            .iter()
+            .map(Result::unwrap)
+            .map(|object| object.to_vec());
+        assert_eq!(stored.collect::<Vec<_>>(), contents);
+    };
+    check(&store);
+    assert_eq!(store.put_many(&batch).unwrap(), digests);
+    check(&store);
+    assert!(store.put_many::<&[u8]>(&[]).unwrap().is_empty());
+    store.close().unwrap();
+    check(&options.open(folder.path()).unwrap());
+}
+
 #[test]
 fn a_digest_is_what_b2sum_prints() {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");

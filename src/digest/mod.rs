@@ -199,6 +199,15 @@ impl<'a> Hashed<'a> {
         }
     }
 
+    /// Hashes each of `contents`, as [`Digest::of_many`] does.
+    pub(crate) fn of_each(contents: &[&'a [u8]]) -> Vec<Self> {
+        let digests = Digest::of_many(contents);
+        let hashed = digests.into_iter().zip(contents);
+        hashed
+            .map(|(digest, &content)| Self { digest, content })
+            .collect()
+    }
+
     /// The digest of [`content`](Self::content).
     #[must_use]
     pub const fn digest(&self) -> &Digest {

@@ -130,6 +130,12 @@ impl Active {
         self.index.objects()
     }
 
+    /// Number of records, those that are not found any more included. A lookup that follows finds
+    /// all that are.
+    pub(crate) fn records(&self) -> u32 {
+        self.index.len()
+    }
+
     /// Content of all records, in bytes. Linear in their number.
     pub(crate) fn content_bytes(&self) -> u64 {
         let lengths = self.entries().into_iter().map(|entry| u64::from(entry.len));

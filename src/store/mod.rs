@@ -3,6 +3,7 @@
 mod compact;
 mod phase;
 mod pinned;
+mod put_many;
 mod seal;
 mod set_index;
 mod stats;

@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use rayon::prelude::*;
-
 use super::phase::Phase;
 use super::seal::{Job, Ledger};
 use super::{Inner, Store};
@@ -18,6 +16,8 @@ use crate::segment_set::SegmentSet;
 
 /// How many full segments may wait to be sealed before a put helps. Each holds its index in memory.
 const SEALING_SEGMENTS_MAX: usize = 16;
+
+pub(super) type SetGuard = arc_swap::Guard<Arc<SegmentSet>>;
 
 /// What only a writer has.
 ///
@@ -175,21 +175,6 @@ impl Store {
         self.inner().put_one(hashed)
     }
 
-    /// Stores several contents, hashed in parallel; the digests are in their order.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`put`](Self::put). Contents before the one that failed are stored.
-    pub fn put_many<C: AsRef<[u8]> + Sync>(&self, contents: &[C]) -> Result<Vec<Digest>> {
-        self.inner().writer_accepting(0)?;
-        let hashed: Vec<Hashed<'_>> = contents
-            .par_iter()
-            .map(|content| Hashed::new(content.as_ref()))
-            .collect();
-        self.inner().put_all(&hashed)?;
-        Ok(hashed.iter().map(|hashed| *hashed.digest()).collect())
-    }
-
     /// Makes everything durable that was put before: after this returns, it survives power loss.
     /// Puts and reads go on meanwhile.
     ///
@@ -206,36 +191,22 @@ impl Inner {
     /// Appends content unless it is held already. True if it was not.
     fn put_one(&self, hashed: &Hashed<'_>) -> Result<bool> {
         let writer = self.writer_accepting(hashed.content().len())?;
-        self.help_sealing()?;
-        let phase = writer.read_phase();
-        let set = self.set.load();
+        let (phase, set) = self.begin_put(writer)?;
+        let view = View::of(&set);
         if is_held(hashed, &phase, &set) {
             return Ok(false);
         }
-        self.append_absent(writer, &mut writer.lock_appender(), &phase, hashed, &set)
-    }
-
-    /// As [`put_one`](Self::put_one) for several, with one append section.
-    fn put_all(&self, contents: &[Hashed<'_>]) -> Result<()> {
-        let writer = self.writer_accepting(0)?;
-        self.help_sealing()?;
-        let phase = writer.read_phase();
-        let set = self.set.load();
-        let is_absent = |hashed: &&Hashed<'_>| !is_held(hashed, &phase, &set);
-        let absent: Vec<&Hashed<'_>> = contents.iter().filter(is_absent).collect();
-        if absent.is_empty() {
-            return Ok(());
-        }
         let mut appender = writer.lock_appender();
-        for hashed in absent {
-            self.writer_accepting(hashed.content().len())?;
-            self.append_absent(writer, &mut appender, &phase, hashed, &set)?;
+        if view.is_current(&appender) {
+            self.append(writer, &mut appender, hashed)?;
+            Ok(true)
+        } else {
+            self.append_absent(writer, &mut appender, &phase, hashed, &set)
         }
-        Ok(())
     }
 
     /// The writer, if writes are accepted and content of this length is not too large.
-    fn writer_accepting(&self, content_bytes: usize) -> Result<&Writer> {
+    pub(super) fn writer_accepting(&self, content_bytes: usize) -> Result<&Writer> {
         let writer = self.writer()?;
         self.dir.check_writable()?;
         let bytes = content_bytes as u64;
@@ -245,13 +216,22 @@ impl Inner {
         Ok(writer)
     }
 
-    /// Seals in this thread where the background does not keep up, so that memory stays bounded. No
-    /// lock that others wait for is held.
-    fn help_sealing(&self) -> Result<()> {
-        if self.set.load().unsealed().len() > SEALING_SEGMENTS_MAX {
-            self.seal_oldest()?;
+    /// The phase, and the segments as they are in it. Seals in this thread first where the background
+    /// does not keep up, so that memory stays bounded; no lock that others wait for is held then.
+    pub(super) fn begin_put<'a>(
+        &'a self,
+        writer: &'a Writer,
+    ) -> Result<(RwLockReadGuard<'a, Phase>, SetGuard)> {
+        // A set that was loaded before the phase may hold segments that a compaction has replaced.
+        let phase = writer.read_phase();
+        let set = self.set.load();
+        if set.unsealed().len() <= SEALING_SEGMENTS_MAX {
+            return Ok((phase, set));
         }
-        Ok(())
+        drop((phase, set));
+        self.seal_oldest()?;
+        let phase = writer.read_phase();
+        Ok((phase, self.set.load()))
     }
 
     pub(super) fn append_absent(
@@ -281,7 +261,12 @@ impl Inner {
     }
 
     /// Appends, in a new segment if this one is full.
-    fn append(&self, writer: &Writer, appender: &mut Appender, hashed: &Hashed<'_>) -> Result<()> {
+    pub(super) fn append(
+        &self,
+        writer: &Writer,
+        appender: &mut Appender,
+        hashed: &Hashed<'_>,
+    ) -> Result<()> {
         let content_bytes = hashed.content().len() as u64;
         if !appender.has_room_for(content_bytes) {
             self.roll(writer, appender, content_bytes)?;
@@ -336,8 +321,38 @@ impl Inner {
     }
 }
 
+/// How much of the newest segment a lookup has seen. All that is put goes there, so nothing was put
+/// since if nothing was added to it.
+#[derive(Clone, Copy)]
+pub(super) struct View {
+    newest: Option<u32>,
+    records: u32,
+}
+
+impl View {
+    /// Of a lookup that follows.
+    pub(super) fn of(set: &SegmentSet) -> Self {
+        let newest = set.unsealed().last();
+        Self {
+            newest: newest.map(|active| active.id()),
+            records: newest.map_or(0, |active| active.records()),
+        }
+    }
+
+    /// The caller has appended something that it knows of.
+    pub(super) fn advance(&mut self) {
+        self.records += 1;
+    }
+
+    /// Whether the lookup has seen everything that was put.
+    pub(super) fn is_current(self, appender: &Appender) -> bool {
+        let active = appender.active();
+        self.newest == Some(active.id()) && self.records == active.records()
+    }
+}
+
 /// Whether a copy makes storing this content superfluous; if so, a running compaction keeps it.
-fn is_held(hashed: &Hashed<'_>, phase: &Phase, set: &SegmentSet) -> bool {
+pub(super) fn is_held(hashed: &Hashed<'_>, phase: &Phase, set: &SegmentSet) -> bool {
     let accept = |id| phase.accepts(id, hashed.digest());
     let segment = set.segment_holding(hashed, accept);
     if let Some(segment) = segment {
