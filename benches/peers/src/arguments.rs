@@ -1,0 +1,85 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+
+pub const HELP: &str = "\
+Compares Sealstone with LMDB, redb, fjall and parity-db.
+
+    cargo run --release --manifest-path benches/peers/Cargo.toml -- [OPTIONS]
+
+  --short        fewer objects, every operation; some minutes instead of half an hour
+  --folder DIR   where the stores are made and deleted; default: the system's temporary folder
+  --only LIST    of 256,1024,4096,65536,mix (reading at a size), put and figures, with commas
+  --rounds N     rounds of each measurement; default: 5, of a short run 3
+  --out DIR      where results.csv, results.md, acceptance.md and the pictures go;
+                 default: benches/peers/target/results
+  --help         this text
+";
+
+/// What can be asked for with `--only`.
+pub const PARTS: [&str; 7] = ["256", "1024", "4096", "65536", "mix", "put", "figures"];
+
+pub struct Arguments {
+    pub folder: PathBuf,
+    pub only: Vec<String>,
+    pub rounds: usize,
+    pub out: PathBuf,
+    /// Part of the objects of a whole run.
+    pub scale: f64,
+}
+
+/// A short run has this part of the objects.
+const SHORT_SCALE: f64 = 0.05;
+
+impl Arguments {
+    /// `None` if it is help that is asked for.
+    pub fn parse() -> Result<Option<Self>, lexopt::Error> {
+        let mut rounds = None;
+        let mut is_short = false;
+        let mut scale = None;
+        let mut arguments = Self {
+            folder: std::env::temp_dir(),
+            only: PARTS.map(String::from).to_vec(),
+            rounds: 0,
+            out: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/results")),
+            scale: 1.0,
+        };
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("short") => is_short = true,
+                Long("folder") => arguments.folder = parser.value()?.into(),
+                Long("only") => arguments.only = parts(&parser.value()?.string()?)?,
+                Long("rounds") => rounds = Some(parser.value()?.parse_with(positive)?),
+                Long("out") => arguments.out = parser.value()?.into(),
+                // For trying out whether everything works; figures of such a run say nothing.
+                Long("scale") => scale = Some(parser.value()?.parse()?),
+                Short('h') | Long("help") => return Ok(None),
+                _ => return Err(argument.unexpected()),
+            }
+        }
+        arguments.rounds = rounds.unwrap_or(if is_short { 3 } else { 5 });
+        arguments.scale = scale.unwrap_or(if is_short { SHORT_SCALE } else { 1.0 });
+        Ok(Some(arguments))
+    }
+}
+
+fn parts(list: &str) -> Result<Vec<String>, String> {
+    let check = |part: &str| {
+        if PARTS.contains(&part) {
+            Ok(part.to_owned())
+        } else {
+            Err(format!("--only: {part} is none of {}", PARTS.join(",")))
+        }
+    };
+    list.split(',').map(check).collect()
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("{text} is not a number of rounds")),
+    }
+}

@@ -1,0 +1,194 @@
+//! What is done with a kind of store before it stays open: putting, settling, opening.
+
+use std::fs;
+use std::marker::PhantomData;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sealstone::Digest;
+
+use crate::contents::Contents;
+use crate::machine;
+use crate::operations::Contender;
+use crate::peer::{Laps, Peer, Reader};
+use crate::peers::{
+    FirstRead, Fjall, Lmdb, ParityDb, PinnedReader, PinnedReaderFirstRead, Redb, Sealstone,
+};
+
+/// A kind of store, for lists of them. Each call is virtual, but none is short.
+pub trait Kind {
+    fn name(&self) -> &'static str;
+
+    /// The subfolder with its files.
+    fn folder(&self) -> &'static str;
+
+    /// Whether it is only read through.
+    fn is_view(&self) -> bool;
+
+    /// Puts all in a new folder, each batch as it comes, and syncs at the end.
+    fn bulk_put(&self, folder: &Path, contents: &Contents) -> Written;
+
+    /// Loads a new folder with everything sorted; `None` where that is no faster than a bulk put.
+    fn load_sorted(&self, folder: &Path, objects: &[(Digest, &[u8])]) -> Option<Duration>;
+
+    /// Puts all in a new folder with a sync each `every` objects; `None` where there is no sync.
+    fn put_with_syncs(&self, folder: &Path, contents: &Contents, every: usize) -> Option<Written>;
+
+    /// Brings a store that was filled into the state in which it is read.
+    fn settle(&self, folder: &Path);
+
+    /// Opens, gets one object, closes: the time of the first two.
+    fn open_and_get(&self, folder: &Path, digest: &Digest) -> (Duration, Duration);
+
+    fn open(&self, folder: &Path) -> Box<dyn Contender>;
+
+    /// Opens, gets objects and one that is not there, and calls `look` while it is open.
+    fn use_a_little(&self, folder: &Path, digests: &[Digest], look: &mut dyn FnMut());
+}
+
+/// What a writing operation took.
+pub struct Written {
+    pub total: Duration,
+    /// The longest batch, or the sync at the end.
+    pub longest: Duration,
+}
+
+struct Of<P>(PhantomData<P>);
+
+fn of<P: Peer>() -> Box<dyn Kind> {
+    Box::new(Of::<P>(PhantomData))
+}
+
+/// All, in the order in which they take turns and are reported.
+pub fn kinds() -> Vec<Box<dyn Kind>> {
+    vec![
+        of::<Sealstone>(),
+        of::<PinnedReader>(),
+        of::<FirstRead>(),
+        of::<PinnedReaderFirstRead>(),
+        of::<Lmdb>(),
+        of::<Redb>(),
+        of::<Fjall>(),
+        of::<ParityDb>(),
+    ]
+}
+
+/// The stores themselves, each once.
+pub fn writers() -> Vec<Box<dyn Kind>> {
+    let mut kinds = kinds();
+    kinds.retain(|kind| !kind.is_view());
+    kinds
+}
+
+impl<P: Peer> Kind for Of<P> {
+    fn name(&self) -> &'static str {
+        P::NAME
+    }
+
+    fn folder(&self) -> &'static str {
+        P::FOLDER
+    }
+
+    fn is_view(&self) -> bool {
+        P::IS_VIEW
+    }
+
+    fn bulk_put(&self, folder: &Path, contents: &Contents) -> Written {
+        let batches = contents.batches();
+        let peer = P::open(folder);
+        let mut laps = Laps::default();
+        let start = Instant::now();
+        peer.bulk_put(&batches, &mut laps);
+        let total = sync_by_closing(peer, start);
+        Written {
+            total,
+            longest: laps.longest,
+        }
+    }
+
+    fn load_sorted(&self, folder: &Path, objects: &[(Digest, &[u8])]) -> Option<Duration> {
+        let peer = P::open(folder);
+        let start = Instant::now();
+        peer.load_sorted(objects).then(|| start.elapsed())
+    }
+
+    fn put_with_syncs(&self, folder: &Path, contents: &Contents, every: usize) -> Option<Written> {
+        if !P::HAS_SYNC {
+            return None;
+        }
+        let contents: Vec<_> = contents.iter().collect();
+        let peer = P::open(folder);
+        let mut laps = Laps::default();
+        let start = Instant::now();
+        for group in contents.chunks(every) {
+            laps.lap(|| peer.put_and_sync(group));
+        }
+        Some(Written {
+            total: start.elapsed(),
+            longest: laps.longest,
+        })
+    }
+
+    fn settle(&self, folder: &Path) {
+        P::open(folder).settle();
+    }
+
+    fn open_and_get(&self, folder: &Path, digest: &Digest) -> (Duration, Duration) {
+        let start = Instant::now();
+        let peer = P::open(folder);
+        let opened = start.elapsed();
+        let start = Instant::now();
+        let found = peer.reader().get_checked(digest);
+        let got = start.elapsed();
+        assert!(found.is_some(), "the object is there");
+        (opened, got)
+    }
+
+    fn open(&self, folder: &Path) -> Box<dyn Contender> {
+        Box::new(P::open(folder))
+    }
+
+    fn use_a_little(&self, folder: &Path, digests: &[Digest], look: &mut dyn FnMut()) {
+        let peer = P::open(folder);
+        let reader = peer.reader();
+        crate::operations::checked(&reader, digests);
+        let absent = Digest::from([0x5a; 32]);
+        assert!(reader.get(&absent, <[u8]>::len).is_none());
+        look();
+    }
+}
+
+/// Time since the start, with closing if nothing else makes puts durable.
+fn sync_by_closing<P: Peer>(peer: P, start: Instant) -> Duration {
+    if P::HAS_SYNC {
+        return start.elapsed();
+    }
+    drop(peer);
+    start.elapsed()
+}
+
+/// Blocks that the files in a folder take. Not their lengths: some have holes.
+pub fn disk_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).expect("the folder can be listed");
+    entries
+        .map(|entry| {
+            let entry = entry.expect("the folder can be listed");
+            let metadata = entry.metadata().expect("the file is there");
+            if metadata.is_dir() {
+                disk_bytes(&entry.path())
+            } else {
+                metadata.blocks() * 512
+            }
+        })
+        .sum()
+}
+
+/// Makes an empty folder, without what was there before, and lets the disk become quiet.
+pub fn new_folder(folder: &Path) {
+    if folder.exists() {
+        fs::remove_dir_all(folder).expect("the folder can be removed");
+    }
+    fs::create_dir_all(folder).expect("the folder can be made");
+    machine::quiet_disk();
+}
