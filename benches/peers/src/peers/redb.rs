@@ -22,7 +22,7 @@ const CACHE_BYTES: usize = 6 << 30;
 /// - `set_cache_size`: "the amount of memory used for caching data" (docs.rs, `redb::Builder`); the
 ///   default of 1 GiB does not hold these data sets.
 /// - Keys as an array: a type of fixed width, of which the tree stores no lengths (`design.md`,
-///   "Branch pages", "Leaf pages").
+///   "Branch page", "Leaf page").
 /// - `Durability::Immediate`, the default, with one transaction for a bulk put, so that it syncs once
 ///   (docs.rs, `redb::Durability`). Two-phase commit and quick repair stay off, they make commits
 ///   slower (docs.rs, `WriteTransaction::set_quick_repair`).
