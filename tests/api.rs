@@ -79,7 +79,7 @@ fn a_large_batch_with_duplicates_is_stored_once_and_in_order() {
     let store = options.open(folder.path()).unwrap();
     let contents = contents(8000);
     // Each once more at once, or a little later, or at the end of the batch.
-    let again = |number: &usize| number % 3 > 0;
+    let again = |number: &usize| !number.is_multiple_of(3);
     let near = (0..contents.len()).flat_map(|number| [number, number / 2]);
     let order: Vec<usize> = near.chain((0..contents.len()).filter(again)).collect();
     let batch: Vec<&[u8]> = order.iter().map(|number| &contents[*number][..]).collect();
