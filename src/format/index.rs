@@ -208,14 +208,19 @@ impl<D: AsRef<[u8]>> Index<D> {
 
     /// The entries at the positions in `range`, as far as there are any.
     pub fn entries_in(&self, range: Range<usize>) -> impl ExactSizeIterator<Item = Entry> + '_ {
-        let at = |position: usize| HEADER_BYTES + position.min(self.len()) * ENTRY_BYTES;
-        let entries = self.as_bytes().get(at(range.start)..at(range.end));
-        entries
-            .unwrap_or_default()
+        self.entries_bytes(range)
             .as_chunks::<ENTRY_BYTES>()
             .0
             .iter()
             .map(Entry::from_bytes)
+    }
+
+    /// The bytes of the entries at the positions in `range`, as far as there are any.
+    #[must_use]
+    pub fn entries_bytes(&self, range: Range<usize>) -> &[u8] {
+        let at = |position: usize| HEADER_BYTES + position.min(self.len()) * ENTRY_BYTES;
+        let bytes = self.as_bytes().get(at(range.start)..at(range.end));
+        bytes.unwrap_or_default()
     }
 
     /// Whether the entries are sorted by digest, as we write them. NEDB v3 does not.

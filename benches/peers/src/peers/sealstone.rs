@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::path::Path;
 
-use sealstone::{Digest, Options, Store};
+use sealstone::{Digest, Options, Store, Verify};
 
 use crate::operations::Operation;
 use crate::peer::{Laps, Peer, Reader};
@@ -23,19 +23,17 @@ fn open_beside(folder: &Path, options: Options) -> Store {
 
 /// With content hashed at its first read only.
 fn first_read(options: Options) -> Options {
-    // TODO: `options.verify(sealstone::Verify::FirstRead)` as soon as there is such an option.
-    options
+    options.verify(Verify::FirstRead)
 }
 
 /// What `Store` itself reads with.
 type Plain<'a> = &'a Store;
 
-/// What `Store::reader` gives.
-pub struct Pinned<'a>(&'a Store);
+/// What `Store::reader` gives. It borrows nothing from the store.
+pub type Pinned<'a> = sealstone::PinnedReader;
 
 fn pin(store: &Store) -> Pinned<'_> {
-    // TODO: `Pinned(store.reader())` as soon as there is such a method.
-    Pinned(store)
+    store.reader()
 }
 
 impl Peer for Sealstone {
@@ -115,19 +113,18 @@ fn bytes_of<O: Deref<Target = [u8]>>(answers: Vec<sealstone::Result<Option<O>>>)
 impl Reader for Pinned<'_> {
     #[inline]
     fn get<T>(&self, digest: &Digest, see: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        self.0
-            .get(digest)
+        Self::get(self, digest)
             .expect("Sealstone gets")
             .map(|object| see(&object))
     }
 
     #[inline]
     fn get_checked(&self, digest: &Digest) -> Option<usize> {
-        self.get(digest, <[u8]>::len)
+        Reader::get(self, digest, <[u8]>::len)
     }
 
     fn get_batch_checked(&self, digests: &[Digest]) -> usize {
-        bytes_of(self.0.get_many(digests))
+        bytes_of(self.get_many(digests))
     }
 
     fn scan_checked(&self) -> usize {
