@@ -1,5 +1,6 @@
 //! Writing the new segments.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,9 +8,13 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::Prepared;
+use crate::digest::Digest;
 use crate::dir::{Dir, FileKind, WritableFile};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Index, SealedSegment, record};
+use crate::object::Object;
+use crate::segment::Sealed;
+use crate::segment::batches::{BATCH_RECORDS_MAX, batches};
 use crate::segment::sealed::binding_of;
 use crate::segment_set::{Place, SegmentSet};
 
@@ -28,7 +33,14 @@ impl Prepared {
                 output.discard(dir);
             }
         }
-        outputs.into_iter().collect()
+        // After a failed fsync the directory refuses what the other tasks do, which may come before
+        // the cause here.
+        let is_cause = |output: &Result<Output>| {
+            let error = output.as_ref().err();
+            error.is_some_and(|error| !matches!(error, Error::Poisoned { .. }))
+        };
+        let cause = outputs.iter().position(is_cause).unwrap_or(0);
+        outputs.into_iter().skip(cause).collect()
     }
 
     fn copy_output(
@@ -72,52 +84,113 @@ impl Prepared {
         parts: &[(usize, Range<usize>)],
         set: &SegmentSet,
     ) -> Result<Copied> {
-        const CHUNK_BYTES: usize = 1 << 20;
-        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-        let mut written_bytes = 0;
-        let mut entries = Vec::new();
+        let mut writer = RecordWriter::new(file);
         for (number, range) in parts {
             let input = &self.inputs[*number];
             let index = input.index()?;
-            for &position in &self.live[*number][range.clone()] {
-                let Some(source) = index.entry(position as usize) else {
-                    continue;
-                };
-                let object = match Place::Sealed(input, source).object() {
-                    Ok(Some(object)) => object,
-                    // Another copy may be whole.
-                    failed => set
-                        .get(&source.digest)?
-                        .map_or_else(|| failed, |o| Ok(Some(o)))?
-                        .ok_or(Error::Corrupt {
-                            digest: source.digest,
-                            segment: input.id(),
-                            offset: source.offset,
-                        })?,
-                };
-                chunk.extend_from_slice(&record::header(source.len));
-                entries.push(Entry {
-                    offset: written_bytes + chunk.len() as u64,
-                    ..source
-                });
-                if chunk.len() + object.len() > CHUNK_BYTES {
-                    file.write_all_at(&chunk, written_bytes)?;
-                    written_bytes += chunk.len() as u64;
-                    chunk.clear();
-                }
-                if object.len() > CHUNK_BYTES {
-                    file.write_all_at(&object, written_bytes)?;
-                    written_bytes += object.len() as u64;
-                } else {
-                    chunk.extend_from_slice(&object);
+            for positions in self.live[*number][range.clone()].chunks(BATCH_RECORDS_MAX) {
+                let sources = positions.iter().map(|&at| index.entry(at as usize));
+                let sources: Vec<Entry> = sources.flatten().collect();
+                for batch in batches(&sources, |source| u64::from(source.len)) {
+                    copy_batch(input, batch, set, &mut writer)?;
                 }
             }
         }
-        file.write_all_at(&chunk, written_bytes)?;
-        let data_bytes = written_bytes + chunk.len() as u64;
+        writer.finish()
+    }
+}
+
+/// Copies a batch of records of one segment, which are hashed together.
+fn copy_batch(
+    input: &Arc<Sealed>,
+    batch: &[Entry],
+    set: &SegmentSet,
+    writer: &mut RecordWriter<'_>,
+) -> Result<()> {
+    let data = input.data();
+    let contents = batch.iter().map(|e| data.read(e.offset, e.len as usize));
+    let contents: Vec<Option<Cow<'_, [u8]>>> = contents.map(|c| c.ok().flatten()).collect();
+    let present: Vec<&[u8]> = contents
+        .iter()
+        .map(|c| c.as_deref().unwrap_or(&[]))
+        .collect();
+    let digests = Digest::of_many(&present);
+    for ((source, content), digest) in batch.iter().zip(&contents).zip(digests) {
+        match content {
+            Some(content) if digest == source.digest => writer.append(source, content)?,
+            _ => writer.append(source, &whole_copy(input, source, set)?)?,
+        }
+    }
+    Ok(())
+}
+
+/// For a record that does not verify where it is: another copy may be whole. If there is none, the
+/// error says what is wrong with this one.
+fn whole_copy(input: &Arc<Sealed>, source: &Entry, set: &SegmentSet) -> Result<Object> {
+    let own = Place::Sealed(input, *source).object();
+    if let Ok(Some(object)) = own {
+        return Ok(object);
+    }
+    let other = set.get(&source.digest)?;
+    other
+        .map_or_else(|| own, |object| Ok(Some(object)))?
+        .ok_or(Error::Corrupt {
+            digest: source.digest,
+            segment: input.id(),
+            offset: source.offset,
+        })
+}
+
+/// Collects records before they are written; large ones are written directly.
+struct RecordWriter<'a> {
+    file: &'a WritableFile,
+    chunk: Vec<u8>,
+    written_bytes: u64,
+    entries: Vec<Entry>,
+}
+
+const CHUNK_BYTES: usize = 1 << 20;
+
+impl<'a> RecordWriter<'a> {
+    fn new(file: &'a WritableFile) -> Self {
+        Self {
+            file,
+            chunk: Vec::with_capacity(CHUNK_BYTES),
+            written_bytes: 0,
+            entries: Vec::new(),
+        }
+    }
+
+    fn append(&mut self, source: &Entry, content: &[u8]) -> Result<()> {
+        self.chunk.extend_from_slice(&record::header(source.len));
+        self.entries.push(Entry {
+            offset: self.written_bytes + self.chunk.len() as u64,
+            ..*source
+        });
+        if self.chunk.len() + content.len() > CHUNK_BYTES {
+            self.flush()?;
+        }
+        if content.len() > CHUNK_BYTES {
+            self.file.write_all_at(content, self.written_bytes)?;
+            self.written_bytes += content.len() as u64;
+        } else {
+            self.chunk.extend_from_slice(content);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.write_all_at(&self.chunk, self.written_bytes)?;
+        self.written_bytes += self.chunk.len() as u64;
+        self.chunk.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Copied> {
+        self.flush()?;
         Ok(Copied {
-            index: Index::build(&mut entries),
-            data_bytes,
+            index: Index::build(&mut self.entries),
+            data_bytes: self.written_bytes,
         })
     }
 }
