@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::format::{Entry, Index};
+use crate::format::Entry;
 use crate::object::Object;
 use crate::segment::{Active, Sealed};
 use crate::segment_set::{Place, SegmentSet};
@@ -95,7 +95,7 @@ impl Segment {
     fn in_file_order(&mut self) -> Result<InFileOrder> {
         Ok(match self {
             Self::Sealed(sealed) => {
-                InFileOrder::Positions(positions_in_file_order(sealed)?.into_iter())
+                InFileOrder::Positions(positions_in_file_order(sealed, |_| true)?.into_iter())
             }
             Self::Unsealed(_, entries) => {
                 let mut entries = std::mem::take(entries);
@@ -192,21 +192,25 @@ impl Records {
     }
 }
 
-/// The positions in a sidecar, by where the records lie in the data file.
-pub(crate) fn positions_in_file_order(segment: &Sealed) -> Result<Vec<u32>> {
+/// The positions in a sidecar that are to be had, by where the records lie in the data file.
+pub(crate) fn positions_in_file_order(
+    segment: &Sealed,
+    is_wanted: impl Fn(usize) -> bool,
+) -> Result<Vec<u32>> {
     let index = segment.index()?;
+    let offsets = index.entries().map(|entry| entry.offset).zip(0_u32..);
+    let wanted = offsets.filter(|&(_, position)| is_wanted(position as usize));
     Ok(if u32::try_from(segment.binding().data_bytes).is_ok() {
-        short_file_order(index)
+        short_file_order(wanted)
     } else {
-        file_order(index)
+        file_order(wanted)
     })
 }
 
 /// As [`file_order`] for files whose offsets fit 32 bits, in half the time. An offset that lies
 /// about the file spoils nothing but the order.
-fn short_file_order<D: AsRef<[u8]>>(index: &Index<D>) -> Vec<u32> {
-    let keys = index.entries().zip(0_u64..);
-    let keys = keys.map(|(entry, position)| entry.offset << u32::BITS | position);
+fn short_file_order(offsets: impl Iterator<Item = (u64, u32)>) -> Vec<u32> {
+    let keys = offsets.map(|(offset, position)| offset << u32::BITS | u64::from(position));
     let mut order: Vec<u64> = keys.collect();
     order.sort_unstable();
     // What is cut off is the offset.
@@ -214,12 +218,8 @@ fn short_file_order<D: AsRef<[u8]>>(index: &Index<D>) -> Vec<u32> {
     order.into_iter().map(|key| key as u32).collect()
 }
 
-fn file_order<D: AsRef<[u8]>>(index: &Index<D>) -> Vec<u32> {
-    let mut order: Vec<(u64, u32)> = index
-        .entries()
-        .zip(0..)
-        .map(|(entry, position)| (entry.offset, position))
-        .collect();
+fn file_order(offsets: impl Iterator<Item = (u64, u32)>) -> Vec<u32> {
+    let mut order: Vec<(u64, u32)> = offsets.collect();
     order.sort_unstable();
     order.into_iter().map(|(_, position)| position).collect()
 }

@@ -159,7 +159,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         }
         let (sidecar_is_whole, order) = rayon::join(
             || self.check_sidecar(sealed),
-            || positions_in_file_order(sealed),
+            || positions_in_file_order(sealed, |_| true),
         );
         let (sidecar_is_whole, order) = (sidecar_is_whole?, order?);
         if let Some(reason) = sealed.doubt()? {

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::format::Entry;
 use crate::segment::Sealed;
 use crate::segment::bits::AtomicBits;
 use crate::segment_set::Place;
@@ -31,15 +32,18 @@ pub(super) fn mark(
     inputs: &[Arc<Sealed>],
     keep: &(impl Fn(&Digest) -> bool + Sync),
 ) -> Result<Marks> {
-    let mut live = Vec::with_capacity(inputs.len());
-    let mut entries = 0;
-    for input in inputs {
-        // What the index lacks could be live, and dropping the segment would drop it.
+    // What the index lacks could be live, and dropping the segment would drop it. An index that is
+    // asked for the first time is read as a whole.
+    let records = inputs.par_iter().map(|input| {
         input.check_complete()?;
-        let records = input.index()?.len();
-        live.push(AtomicBits::new(records));
-        entries += records;
-    }
+        Ok(input.index()?.len())
+    });
+    let records: Vec<usize> = records.collect::<Result<_>>()?;
+    let live: Vec<AtomicBits> = records
+        .iter()
+        .map(|&count| AtomicBits::new(count))
+        .collect();
+    let entries: usize = records.iter().sum();
     let partitions = entries.div_ceil(PARTITION_ENTRIES).clamp(1, 1 << 16);
     let (live_objects, dropped_objects) = (0..partitions)
         .into_par_iter()
@@ -52,8 +56,25 @@ pub(super) fn mark(
     })
 }
 
-/// One copy of an object: its input, its position in that sidecar.
-type Copy = (Digest, usize, usize);
+/// One copy of an object: its input, and its position in that sidecar.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Copy {
+    input: u32,
+    position: u32,
+}
+
+impl Copy {
+    fn entry(self, inputs: &[Arc<Sealed>]) -> Result<Option<Entry>> {
+        let index = inputs[self.input as usize].index()?;
+        Ok(index.entry(self.position as usize))
+    }
+
+    fn verifies(self, inputs: &[Arc<Sealed>]) -> bool {
+        let entry = self.entry(inputs).ok().flatten();
+        let sealed = &inputs[self.input as usize];
+        entry.is_some_and(|entry| Place::Sealed(sealed, entry).object().is_ok())
+    }
+}
 
 fn mark_partition(
     inputs: &[Arc<Sealed>],
@@ -62,9 +83,45 @@ fn mark_partition(
     partitions: usize,
     keep: &impl Fn(&Digest) -> bool,
 ) -> Result<(u64, u64)> {
-    let mut copies: Vec<Copy> = Vec::new();
-    for (number, input) in inputs.iter().enumerate() {
-        let index = input.index()?;
+    let (mut live_objects, mut dropped_objects) = (0, 0);
+    let mut same_leading: Vec<(Digest, Copy)> = Vec::new();
+    let copies = copies_in(inputs, partition, partitions)?;
+    for group in copies.chunk_by(|a, b| a.0 == b.0) {
+        same_leading.clear();
+        for &(_, copy) in group {
+            same_leading.extend(copy.entry(inputs)?.map(|entry| (entry.digest, copy)));
+        }
+        same_leading.sort_unstable();
+        for copies in same_leading.chunk_by(|a, b| a.0 == b.0) {
+            if !keep(&copies[0].0) {
+                dropped_objects += 1;
+                continue;
+            }
+            live_objects += 1;
+            let stays = match copies {
+                [only] => std::slice::from_ref(only),
+                several => match several.iter().rfind(|(_, copy)| copy.verifies(inputs)) {
+                    Some(whole) => std::slice::from_ref(whole),
+                    None => several,
+                },
+            };
+            for (_, copy) in stays {
+                live[copy.input as usize].set(copy.position as usize);
+            }
+        }
+    }
+    Ok((live_objects, dropped_objects))
+}
+
+/// The copies in one partition, sorted by the first eight bytes of their digests.
+fn copies_in(
+    inputs: &[Arc<Sealed>],
+    partition: usize,
+    partitions: usize,
+) -> Result<Vec<(u64, Copy)>> {
+    let mut copies = Vec::new();
+    for (input, sealed) in (0..).zip(inputs) {
+        let index = sealed.index()?;
         let begin = index.lower_bound(0..index.len(), &partition_begin(partition, partitions));
         let end = if partition + 1 == partitions {
             index.len()
@@ -74,29 +131,15 @@ fn mark_partition(
                 &partition_begin(partition + 1, partitions),
             )
         };
-        let entries = (begin..end).filter_map(|at| Some((index.entry(at)?.digest, number, at)));
-        copies.extend(entries);
+        copies.extend((begin..end).filter_map(|position| {
+            let leading = index.entry_bytes(position)?.first_chunk().copied()?;
+            let position = u32::try_from(position).ok()?;
+            Some((u64::from_be_bytes(leading), Copy { input, position }))
+        }));
     }
-    copies.sort_unstable();
-    let (mut live_objects, mut dropped_objects) = (0, 0);
-    for copies in copies.chunk_by(|a, b| a.0 == b.0) {
-        if !keep(&copies[0].0) {
-            dropped_objects += 1;
-            continue;
-        }
-        live_objects += 1;
-        let stays = match copies {
-            [only] => std::slice::from_ref(only),
-            several => match several.iter().rfind(|copy| verifies(inputs, copy)) {
-                Some(whole) => std::slice::from_ref(whole),
-                None => several,
-            },
-        };
-        for &(_, number, position) in stays {
-            live[number].set(position);
-        }
-    }
-    Ok((live_objects, dropped_objects))
+    // Each input gave sorted ones, which a stable sort has only to merge.
+    copies.sort();
+    Ok(copies)
 }
 
 /// The least digest of a partition: its number scaled to the first two bytes and beyond.
@@ -106,14 +149,6 @@ fn partition_begin(partition: usize, partitions: usize) -> Digest {
     // A partition's number is less than that of all partitions, so this fits 64 bits.
     bytes[..8].copy_from_slice(&u64::try_from(scaled).unwrap_or(u64::MAX).to_be_bytes());
     Digest::from(bytes)
-}
-
-fn verifies(inputs: &[Arc<Sealed>], &(_, number, position): &Copy) -> bool {
-    let entry = inputs[number]
-        .index()
-        .ok()
-        .and_then(|index| index.entry(position));
-    entry.is_some_and(|entry| Place::Sealed(&inputs[number], entry).object().is_ok())
 }
 
 #[cfg(test)]

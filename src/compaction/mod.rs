@@ -73,24 +73,18 @@ pub(crate) fn prepare(
     keep: &(impl Fn(&Digest) -> bool + Sync),
 ) -> Result<Prepared> {
     let marks = mark(&inputs, keep)?;
-    let live: Vec<Vec<u32>> = inputs
+    let copied: Vec<Option<LiveRecords>> = inputs
         .par_iter()
         .zip(&marks.live)
-        .map(|(input, bits)| live_positions(input, bits))
+        .map(|(input, bits)| live_records(input, bits))
         .collect::<Result<_>>()?;
-    let lengths: Vec<Option<Vec<u32>>> = inputs
-        .par_iter()
-        .zip(&marks.live)
-        .zip(&live)
-        .map(|((input, bits), live)| {
-            let index = input.index()?;
-            let lengths = live
-                .iter()
-                .filter_map(|&at| Some(index.entry(at as usize)?.len));
-            let all_live = bits.count() == index.len() as u64;
-            Ok((!all_live).then(|| lengths.collect()))
+    let (live, lengths): (Vec<_>, Vec<_>) = copied
+        .into_iter()
+        .map(|records| match records {
+            Some(LiveRecords { positions, lengths }) => (positions, Some(lengths)),
+            None => (Vec::new(), None),
         })
-        .collect::<Result<_>>()?;
+        .unzip();
     let plan = plan(&lengths, segment_bytes_max);
     let stats = planned_stats(&inputs, &plan, &lengths, &marks);
     Ok(Prepared {
@@ -101,12 +95,24 @@ pub(crate) fn prepare(
     })
 }
 
-fn live_positions(input: &Sealed, bits: &AtomicBits) -> Result<Vec<u32>> {
-    let order = positions_in_file_order(input)?;
-    Ok(order
-        .into_iter()
-        .filter(|&at| bits.get(at as usize))
-        .collect())
+/// The live records of a segment in file order.
+struct LiveRecords {
+    /// Where they are in the sidecar.
+    positions: Vec<u32>,
+    /// How long their contents are.
+    lengths: Vec<u32>,
+}
+
+/// `None` if all records are live: then nothing is moved, and their order does not matter.
+fn live_records(input: &Sealed, bits: &AtomicBits) -> Result<Option<LiveRecords>> {
+    let index = input.index()?;
+    if bits.count() == index.len() as u64 {
+        return Ok(None);
+    }
+    let positions = positions_in_file_order(input, |at| bits.get(at))?;
+    let lengths = positions.iter().map(|&at| index.entry(at as usize));
+    let lengths = lengths.flatten().map(|entry| entry.len).collect();
+    Ok(Some(LiveRecords { positions, lengths }))
 }
 
 fn file_bytes(sealed: &Sealed) -> u64 {
