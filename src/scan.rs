@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::format::Entry;
-use crate::object::Object;
+use crate::mmap::prefetch;
+use crate::object::{Backing, Object};
 use crate::segment::{Active, Sealed};
 use crate::segment_set::{Place, SegmentSet};
 
@@ -15,30 +16,83 @@ use crate::segment_set::{Place, SegmentSet};
 ///
 /// A damaged object is an item that is an error; the walk goes on behind it.
 #[derive(Debug)]
-pub struct Objects(Records);
+pub struct Objects {
+    records: Records,
+    /// What was read ahead, in order.
+    ready: VecDeque<Result<Object>>,
+}
+
+/// Records are verified together, in lanes, up to so many and about so many bytes.
+const BATCH_RECORDS: usize = 64;
+const BATCH_BYTES: usize = 256 << 10;
 
 impl Objects {
     pub(crate) fn new(set: Arc<SegmentSet>) -> Self {
-        Self(Records::new(set))
+        Self {
+            records: Records::new(set),
+            ready: VecDeque::new(),
+        }
     }
+
+    /// Reads some records ahead; none are left if that leaves nothing ready.
+    fn read_ahead(&mut self) {
+        let mut batch: Vec<(Arc<Sealed>, Entry)> = Vec::with_capacity(BATCH_RECORDS);
+        let mut bytes = 0;
+        let mut last = None;
+        while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
+            match self.records.next() {
+                Some(Ok((Place::Sealed(sealed, entry), _))) => {
+                    bytes += entry.len as usize;
+                    batch.push((Arc::clone(sealed), entry));
+                }
+                Some(Ok((place, set))) => {
+                    last = read(place, set).transpose();
+                    break;
+                }
+                Some(Err(error)) => {
+                    last = Some(Err(error));
+                    break;
+                }
+                None => break,
+            }
+        }
+        let contents: Vec<Option<&[u8]>> = batch
+            .iter()
+            .map(|(sealed, entry)| sealed.data().mapped(entry.offset, entry.len as usize))
+            .collect();
+        let hashed: Vec<&[u8]> = contents.iter().map(|c| c.unwrap_or_default()).collect();
+        let digests = Digest::of_many(&hashed);
+        let set = &self.records.set;
+        for (((sealed, entry), content), digest) in batch.iter().zip(contents).zip(digests) {
+            match content {
+                Some(content) if digest == entry.digest => {
+                    let backing = Backing::Sealed(Arc::clone(sealed.data()));
+                    let object = Object::new(digest, backing, entry.offset, content.len());
+                    self.ready.push_back(Ok(object));
+                }
+                _ => {
+                    let place = Place::Sealed(sealed, *entry);
+                    self.ready.extend(read(place, set).transpose());
+                }
+            }
+        }
+        self.ready.extend(last);
+    }
+}
+
+/// One object. Another copy may be whole where this one is damaged.
+fn read(place: Place<'_>, set: &SegmentSet) -> Result<Option<Object>> {
+    place.object().or_else(|_| set.get(&place.entry().digest))
 }
 
 impl Iterator for Objects {
     type Item = Result<Object>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let (place, set) = match self.0.next()? {
-                Ok(record) => record,
-                Err(error) => return Some(Err(error)),
-            };
-            // Another copy may be whole where this one is damaged.
-            match place.object().or_else(|_| set.get(&place.entry().digest)) {
-                Ok(Some(object)) => return Some(Ok(object)),
-                Ok(None) => {}
-                Err(error) => return Some(Err(error)),
-            }
+        while self.ready.is_empty() && !self.records.is_at_end() {
+            self.read_ahead();
         }
+        self.ready.pop_front()
     }
 }
 
@@ -68,10 +122,10 @@ impl Iterator for Digests {
 struct Records {
     set: Arc<SegmentSet>,
     segments: VecDeque<Segment>,
-    current: Option<(Segment, InFileOrder)>,
+    current: Option<Walk>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Segment {
     Sealed(Arc<Sealed>),
     Unsealed(Arc<Active>, Vec<Entry>),
@@ -79,50 +133,72 @@ enum Segment {
 
 /// What is left of one segment.
 #[derive(Debug)]
-enum InFileOrder {
-    Positions(std::vec::IntoIter<u32>),
-    Entries(std::vec::IntoIter<Entry>),
+enum Walk {
+    Sealed {
+        segment: Arc<Sealed>,
+        /// Positions in the sidecar, in file order.
+        positions: std::vec::IntoIter<u32>,
+        /// Entries whose buckets in the set index were asked for.
+        ahead: VecDeque<Entry>,
+    },
+    Unsealed(Arc<Active>, std::vec::IntoIter<Entry>),
 }
 
-impl Segment {
-    fn place(&self, entry: Entry) -> Place<'_> {
-        match self {
-            Self::Sealed(sealed) => Place::Sealed(sealed, entry),
-            Self::Unsealed(active, _) => Place::Unsealed(active, entry),
-        }
-    }
+/// How many entries a walk looks up ahead: file order is random order in sidecar and set index.
+const ENTRIES_AHEAD: usize = 16;
 
-    fn in_file_order(&mut self) -> Result<InFileOrder> {
-        Ok(match self {
-            Self::Sealed(sealed) => {
-                InFileOrder::Positions(positions_in_file_order(sealed, |_| true)?.into_iter())
-            }
-            Self::Unsealed(_, entries) => {
-                let mut entries = std::mem::take(entries);
+impl Walk {
+    fn of(segment: Segment) -> Result<Self> {
+        Ok(match segment {
+            Segment::Sealed(segment) => Self::Sealed {
+                positions: positions_in_file_order(&segment, |_| true)?.into_iter(),
+                segment,
+                ahead: VecDeque::with_capacity(ENTRIES_AHEAD),
+            },
+            Segment::Unsealed(active, mut entries) => {
                 entries.sort_unstable_by_key(|entry| entry.offset);
-                InFileOrder::Entries(entries.into_iter())
+                Self::Unsealed(active, entries.into_iter())
             }
         })
     }
 
-    fn next_entry(&self, left: &mut InFileOrder) -> Option<Result<Entry>> {
-        match (self, left) {
-            (Self::Sealed(sealed), InFileOrder::Positions(positions)) => {
-                let position = positions.next()? as usize;
-                sealed
-                    .index()
-                    .map(|index| index.entry(position))
-                    .transpose()
+    fn place(&self, entry: Entry) -> Place<'_> {
+        match self {
+            Self::Sealed { segment, .. } => Place::Sealed(segment, entry),
+            Self::Unsealed(active, _) => Place::Unsealed(active, entry),
+        }
+    }
+
+    fn next_entry(&mut self, set: &SegmentSet) -> Result<Option<Entry>> {
+        match self {
+            Self::Sealed {
+                segment,
+                positions,
+                ahead,
+            } => {
+                let index = segment.index()?;
+                while ahead.len() < ENTRIES_AHEAD
+                    && let Some(position) = positions.next()
+                {
+                    if let Some(&later) = positions.as_slice().get(ENTRIES_AHEAD) {
+                        let later = later as usize;
+                        prefetch(index.entries_bytes(later..later + 1));
+                    }
+                    if let Some(entry) = index.entry(position as usize) {
+                        set.prefetch_buckets(&entry.digest);
+                        ahead.push_back(entry);
+                    }
+                }
+                Ok(ahead.pop_front())
             }
-            (_, InFileOrder::Entries(entries)) => entries.next().map(Ok),
-            (Self::Unsealed(..), InFileOrder::Positions(_)) => None,
+            Self::Unsealed(_, entries) => Ok(entries.next()),
         }
     }
 
     /// Fails if the index may lack objects.
     fn check_complete(&self) -> Result<()> {
         match self {
-            Self::Sealed(sealed) => sealed.check_complete(),
+            Self::Sealed { segment, .. } => segment.check_complete(),
             Self::Unsealed(..) => Ok(()),
         }
     }
@@ -130,7 +206,7 @@ impl Segment {
     /// Whether no other sealed segment is to give out this object instead.
     fn gives_out(&self, entry: &Entry, set: &SegmentSet) -> bool {
         let copy = match self {
-            Self::Sealed(sealed) => Some((sealed.id(), entry.offset)),
+            Self::Sealed { segment, .. } => Some((segment.id(), entry.offset)),
             Self::Unsealed(..) => None,
         };
         set.is_newest_sealed_copy(&entry.digest, copy)
@@ -163,30 +239,39 @@ impl Records {
         }
     }
 
+    fn is_at_end(&self) -> bool {
+        self.current.is_none() && self.segments.is_empty()
+    }
+
     fn next(&mut self) -> Option<Result<(Place<'_>, &SegmentSet)>> {
         loop {
-            let Some((segment, left)) = &mut self.current else {
-                let mut segment = self.segments.pop_front()?;
-                match segment.in_file_order() {
-                    Ok(records) => self.current = Some((segment.clone(), records)),
+            let Some(walk) = &mut self.current else {
+                match Walk::of(self.segments.pop_front()?) {
+                    Ok(walk) => {
+                        let complete = walk.check_complete();
+                        self.current = Some(walk);
+                        if let Err(error) = complete {
+                            return Some(Err(error));
+                        }
+                    }
                     Err(error) => return Some(Err(error)),
-                }
-                if let Err(error) = segment.check_complete() {
-                    return Some(Err(error));
                 }
                 continue;
             };
-            let entry = match segment.next_entry(left) {
-                Some(Ok(entry)) => entry,
-                Some(Err(error)) => return Some(Err(error)),
-                None => {
+            let entry = match walk.next_entry(&self.set) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => {
                     self.current = None;
                     continue;
                 }
+                Err(error) => {
+                    self.current = None;
+                    return Some(Err(error));
+                }
             };
-            if segment.gives_out(&entry, &self.set) {
-                let (segment, _) = self.current.as_ref()?;
-                return Some(Ok((segment.place(entry), &self.set)));
+            if walk.gives_out(&entry, &self.set) {
+                let walk = self.current.as_ref()?;
+                return Some(Ok((walk.place(entry), &self.set)));
             }
         }
     }

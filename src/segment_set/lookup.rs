@@ -83,7 +83,7 @@ impl SegmentSet {
 
     /// Asks for what [`by_runs`](Self::by_runs) reads first.
     #[inline]
-    pub(super) fn prefetch_buckets(&self, digest: &Digest) {
+    pub(crate) fn prefetch_buckets(&self, digest: &Digest) {
         for bound in &self.runs {
             let run = bound.run();
             run.prefetch(&run.probe(digest));
