@@ -17,7 +17,7 @@ use crate::scan::positions_in_file_order;
 use crate::segment::batches::{BATCH_RECORDS_MAX, batches};
 use crate::segment::sealed::open_sidecar;
 use crate::segment::{Active, Extent, Sealed};
-use crate::segment_set::SegmentSet;
+use crate::segment_set::{Bound, SegmentSet};
 
 /// How far [`Store::verify`](crate::Store::verify) has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ struct Verification<'a, F> {
 }
 
 /// Checks every record of a set against its digest, in file order and on all cores; every sidecar as
-/// it is on disk against its data; and the manifest.
+/// it is on disk against its data; every run of the set index against its sidecars; and the manifest.
 pub(crate) fn verify(
     set: &SegmentSet,
     dir: &Dir,
@@ -122,6 +122,9 @@ pub(crate) fn verify(
         Ok((!sidecar_is_whole).then(|| Arc::clone(sealed)))
     });
     let damaged_sidecars: Vec<Option<Arc<Sealed>>> = checked.collect::<Result<_>>()?;
+    for bound in set.runs() {
+        verification.check_run(bound)?;
+    }
     for active in set.unsealed() {
         verification.check_unsealed(active)?;
     }
@@ -225,6 +228,27 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         );
         self.note_problem(Some(sealed.id()), what);
         Ok(false)
+    }
+
+    /// Checks every page of a run of the set index, and that it leads to all objects of its segments.
+    fn check_run(&self, bound: &Bound) -> Result<()> {
+        if self.is_cancelled() {
+            return Ok(());
+        }
+        let run = bound.run();
+        let index = run.index();
+        let pages_hold = (0..index.pages())
+            .into_par_iter()
+            .all(|page| index.page_holds(page));
+        if !pages_hold || !bound.leads_to_all_objects()? {
+            run.set_damaged();
+            let what = format!(
+                "run {} of the set index is damaged; nothing is lost, a handle that can write builds it again",
+                run.number()
+            );
+            self.note_problem(None, what);
+        }
+        Ok(())
     }
 
     fn check_unsealed(&self, active: &Active) -> Result<()> {

@@ -195,10 +195,19 @@ fn a_run_whose_header_is_damaged_is_removed_and_one_whose_page_is_damaged_replac
 
     let path = runs(folder.path()).remove(0);
     let mut damaged = fs::read(&path).unwrap();
+    let reader = options().read_only(true).open(folder.path()).unwrap();
+    let verify = |store: &Store| store.verify(|_| ControlFlow::Continue(())).unwrap();
+    assert!(verify(&reader).is_clean());
     for byte in &mut damaged[4096..8192] {
         *byte ^= 0xff;
     }
     fs::write(&path, damaged).unwrap();
+    let report = verify(&options().read_only(true).open(folder.path()).unwrap());
+    assert_eq!(
+        (report.problems.len(), report.corrupt.len()),
+        (1, 0),
+        "{report:?}"
+    );
     let store = options().open(folder.path()).unwrap();
     assert!(store.recovery().is_clean());
     assert_holds(&store, &contents);

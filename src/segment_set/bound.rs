@@ -3,6 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
+use crate::error::Result;
 use crate::format::set_index::Location;
 use crate::segment::Sealed;
 use crate::set_index::{Run, RunSize};
@@ -30,6 +33,32 @@ impl Bound {
     /// The segments that are found by this run.
     pub(crate) fn segments(&self) -> impl DoubleEndedIterator<Item = &Arc<Sealed>> {
         self.segments.iter().flatten()
+    }
+
+    /// Whether each object of the segments is found by this run, as far as their sidecars are known
+    /// to be whole. Linear in their number, in parallel.
+    pub(crate) fn leads_to_all_objects(&self) -> Result<bool> {
+        let numbered = (0_u32..).zip(self.segments.iter());
+        for (ordinal, segment) in numbered.filter_map(|(ordinal, s)| Some((ordinal, s.as_ref()?))) {
+            if segment.doubt()?.is_some() {
+                continue;
+            }
+            let (index, run) = (segment.index()?, self.run.index());
+            let is_found = |position: usize| {
+                let Some(entry) = index.entry(position) else {
+                    return false;
+                };
+                let location = Location {
+                    ordinal,
+                    offset: entry.offset,
+                };
+                run.find(&entry.digest).any(|found| found == location)
+            };
+            if !(0..index.len()).into_par_iter().all(is_found) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     pub(crate) fn size(&self) -> RunSize {

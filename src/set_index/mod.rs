@@ -64,6 +64,11 @@ impl Run {
         self.is_damaged.load(Ordering::Relaxed)
     }
 
+    /// Notes that it is to be built anew.
+    pub(crate) fn set_damaged(&self) {
+        self.is_damaged.store(true, Ordering::Relaxed);
+    }
+
     #[inline]
     pub(crate) fn probe(&self, digest: &Digest) -> Probe {
         self.index.probe(digest)
@@ -98,7 +103,7 @@ impl Run {
         if holds {
             self.checked_pages.set(bit);
         } else {
-            self.is_damaged.store(true, Ordering::Relaxed);
+            self.set_damaged();
         }
         holds
     }

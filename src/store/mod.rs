@@ -309,7 +309,7 @@ impl Store {
     }
 
     /// Reads and checks everything: each record against its digest, each sidecar against its data,
-    /// the manifest. Runs on all cores, beside readers and writers; sees what was there when it
+    /// the set index against the sidecars, the manifest. Runs on all cores, beside readers and writers; sees what was there when it
     /// began.
     ///
     /// `progress` is called often, from several threads; returning [`ControlFlow::Break`] ends the
@@ -340,6 +340,7 @@ impl Store {
         let mode = inner.options.read_mode;
         let verify = || verify::verify(&set, &inner.dir, mode, &inner.report, &progress);
         let (mut report, damaged_sidecars) = in_own_threads(verify)??;
+        inner.look_after(&set);
         if let Access::Writer(writer) = &inner.access {
             for sealed in damaged_sidecars {
                 if let Err(error) = inner.rewrite_sidecar(writer, &sealed) {
