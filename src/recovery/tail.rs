@@ -19,13 +19,17 @@ pub(super) struct Tail {
 /// Behind the mark a record is good if it is whole and is what the journal says it is, as far as the
 /// journal goes. The first that is not ends the segment: it was being written when the power failed,
 /// and so was everything after it.
-pub(super) fn examine(data: &[u8], journal: &Journal) -> Tail {
-    let (mut entries, noted) = split_at_mark(journal);
+///
+/// Takes the entries out of the journal: there may be many, and all that hold are the tail's.
+pub(super) fn examine(data: &[u8], journal: &mut Journal) -> Tail {
+    let mut entries = std::mem::take(&mut journal.entries);
     let synced = journal.synced_bytes;
+    let covered = count_covered(&entries, synced);
     let begin = usize::try_from(synced).unwrap_or(usize::MAX);
-    let seen_empty = entries.iter().any(|entry| entry.len == 0);
+    let seen_empty = entries[..covered].iter().any(|entry| entry.len == 0);
     let whole: Vec<Record<'_>> = Records::resume(data, begin, seen_empty).collect();
     let hashed = hash_records(&whole);
+    let noted = &entries[covered..];
     let good = hashed
         .iter()
         .enumerate()
@@ -33,6 +37,7 @@ pub(super) fn examine(data: &[u8], journal: &Journal) -> Tail {
         .count();
     let end = |entry: &Entry| entry.end().unwrap_or(u64::MAX);
     let rehashed_end = hashed.last().map_or(synced, end);
+    entries.truncate(covered);
     entries.extend_from_slice(&hashed[..good]);
     Tail {
         end: entries.last().map_or(0, end),
@@ -41,13 +46,9 @@ pub(super) fn examine(data: &[u8], journal: &Journal) -> Tail {
     }
 }
 
-/// The entries that the sync mark covers, and the others.
-pub(super) fn split_at_mark(journal: &Journal) -> (Vec<Entry>, &[Entry]) {
-    let synced = journal.synced_bytes;
-    let is_covered = |entry: &Entry| entry.end().is_some_and(|end| end <= synced);
-    let covered = journal.entries.partition_point(is_covered);
-    let (covered, others) = journal.entries.split_at(covered);
-    (covered.to_vec(), others)
+/// How many of the first of a journal's entries the sync mark covers.
+pub(super) fn count_covered(entries: &[Entry], synced: u64) -> usize {
+    entries.partition_point(|entry| entry.end().is_some_and(|end| end <= synced))
 }
 
 #[cfg(test)]
@@ -93,7 +94,7 @@ mod tests {
             for synced in 0..=noted {
                 let journal = journal(noted, synced);
                 for cut in usize::try_from(journal.synced_bytes).unwrap()..=data.len() {
-                    let tail = examine(&data[..cut], &journal);
+                    let tail = examine(&data[..cut], &mut journal.clone());
                     let whole = Records::new(&data[..cut]).count();
                     assert_eq!(tail.entries, entries()[..whole]);
                 }
@@ -106,8 +107,8 @@ mod tests {
         let mut data = data();
         let end = data.len() as u64;
         data.resize(data.len() + (1 << 20), 0);
-        assert_eq!(examine(&data, &Journal::empty(0)).end, end);
-        assert_eq!(examine(&data, &journal(4, 4)).end, end);
+        assert_eq!(examine(&data, &mut Journal::empty(0)).end, end);
+        assert_eq!(examine(&data, &mut journal(4, 4)).end, end);
     }
 
     #[test]
@@ -115,7 +116,7 @@ mod tests {
         for flipped in 0..data().len() {
             let mut data = data();
             data[flipped] ^= 0xff;
-            assert_eq!(examine(&data, &journal(4, 4)).entries, entries());
+            assert_eq!(examine(&data, &mut journal(4, 4)).entries, entries());
         }
     }
 
@@ -124,9 +125,9 @@ mod tests {
         let mut data = data();
         let third = usize::try_from(entries()[2].offset).unwrap();
         data[third..third + 5].fill(0);
-        assert_eq!(examine(&data, &journal(4, 1)).entries, entries()[..2]);
+        assert_eq!(examine(&data, &mut journal(4, 1)).entries, entries()[..2]);
         // Nothing noted it, so it may as well be what was put.
-        let unnoted = examine(&data, &journal(2, 1)).entries;
+        let unnoted = examine(&data, &mut journal(2, 1)).entries;
         assert_eq!(unnoted[2].digest, Digest::of(&[0; 5]));
         assert_eq!(unnoted.len(), 4);
     }

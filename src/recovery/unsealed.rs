@@ -80,9 +80,9 @@ pub(super) fn recover(
     let data_bytes = data.len()?;
     let noted = read_own_journal(dir, options.read_mode, id)?;
     let is_noted = noted.is_some();
-    let noted = noted.unwrap_or_else(|| Journal::empty(id));
+    let mut noted = noted.unwrap_or_else(|| Journal::empty(id));
     if data_bytes < noted.synced_bytes {
-        let sealed = seal_as_it_is(dir, options.read_mode, id, &noted)?;
+        let sealed = seal_as_it_is(dir, options.read_mode, id, &mut noted)?;
         report.push(Repair::ShortData {
             segment: id,
             missing_bytes: noted.synced_bytes - data_bytes,
@@ -90,7 +90,8 @@ pub(super) fn recover(
         return Ok(Recovered::Damaged(sealed));
     }
     let bytes = Bytes::of(data.file(), data.path(), data_bytes, options.read_mode)?;
-    let tail = tail::examine(bytes.as_slice(), &noted);
+    let noted_entries = noted.entries.len();
+    let tail = tail::examine(bytes.as_slice(), &mut noted);
     if tail.end == 0 && data_bytes > 0 && !is_ours {
         report.push(Repair::IgnoredFile {
             path: data.path().to_owned(),
@@ -118,7 +119,14 @@ pub(super) fn recover(
             saved_as,
         });
     }
-    let resumed = resume_journal(dir, id, data, noted, is_noted, tail)?;
+    let resumed = resume_journal(
+        dir,
+        id,
+        data,
+        is_noted.then_some(noted_entries),
+        noted,
+        tail,
+    )?;
     let segment_bytes_max = options.segment_bytes_max;
     Ok(Recovered::Appender(Appender::resume(
         resumed,
@@ -169,28 +177,33 @@ impl Bytes {
     }
 }
 
-/// Goes on with the journal on disk if all that it says still holds; otherwise replaces it.
+/// Goes on with the journal on disk, which has `noted_entries`, if all that it says still holds;
+/// otherwise replaces it.
 fn resume_journal(
     dir: &Dir,
     id: u32,
     data: WritableFile,
+    noted_entries: Option<usize>,
     noted: Journal,
-    is_on_disk: bool,
     tail: Tail,
 ) -> Result<Resumed> {
     let Tail { entries, end, .. } = tail;
-    let journal = if is_on_disk && noted.covered_bytes <= end {
-        noted
-    } else {
-        let bytes = encode_journal(id, &entries, end, noted.synced_bytes);
-        dir.replace_segment_file(id, FileKind::Journal, &bytes)?;
-        Journal::parse(&bytes, id).unwrap_or_else(|| Journal::empty(id))
+    let (journal, noted) = match noted_entries {
+        Some(count) if noted.covered_bytes <= end => (noted, count),
+        _ => {
+            let bytes = encode_journal(id, &entries, end, noted.synced_bytes);
+            dir.replace_segment_file(id, FileKind::Journal, &bytes)?;
+            let journal = Journal::parse(&bytes, id).unwrap_or_else(|| Journal::empty(id));
+            let count = journal.entries.len();
+            (journal, count)
+        }
     };
     Ok(Resumed {
         id,
         data,
         journal_file: dir.open_segment_file(id, FileKind::Journal)?,
         journal,
+        noted,
         entries,
         end,
     })
@@ -215,9 +228,9 @@ fn encode_journal(id: u32, entries: &[Entry], end: u64, synced_bytes: u64) -> Ve
 
 /// Seals a segment that is shorter than its sync mark. The sidecar says what was there, so a lost
 /// object is known to be lost.
-fn seal_as_it_is(dir: &Dir, mode: ReadMode, id: u32, noted: &Journal) -> Result<Sealed> {
-    let (mut entries, _) = tail::split_at_mark(noted);
-    let index = Index::build(&mut entries);
+fn seal_as_it_is(dir: &Dir, mode: ReadMode, id: u32, noted: &mut Journal) -> Result<Sealed> {
+    let covered = tail::count_covered(&noted.entries, noted.synced_bytes);
+    let index = Index::build(&mut noted.entries[..covered]);
     dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
     Sealed::with_index(dir, id, mode, noted.synced_bytes, &index)
 }

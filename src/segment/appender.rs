@@ -109,6 +109,7 @@ impl Appender {
                 data,
                 journal_file: journal,
                 journal: Journal::empty(id),
+                noted: 0,
                 entries: Vec::new(),
                 end: 0,
             },
@@ -130,7 +131,7 @@ impl Appender {
             ReadMode::Mmap => Map::reserve(resumed.data.file(), reserved_bytes.max(end)).ok(),
             ReadMode::Pread => None,
         };
-        let pending = resumed.entries.get(journal.entries.len()..);
+        let pending = resumed.entries.get(resumed.noted..);
         let pending = pending.unwrap_or_default().to_vec();
         let index = ActiveIndexWriter::new(resumed.entries);
         let contents = Contents {
@@ -263,8 +264,10 @@ pub(crate) struct Resumed {
     pub(crate) id: u32,
     pub(crate) data: WritableFile,
     pub(crate) journal_file: WritableFile,
-    /// What the journal on disk says; its entries are the first of `entries`.
+    /// What the journal on disk says, without its entries.
     pub(crate) journal: Journal,
+    /// How many of `entries` the journal on disk holds.
+    pub(crate) noted: usize,
     /// All records in file order.
     pub(crate) entries: Vec<Entry>,
     /// Where the last of them ends.
