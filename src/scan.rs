@@ -7,9 +7,9 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::format::Entry;
 use crate::mmap::prefetch;
-use crate::object::{Backing, Object};
+use crate::object::Object;
 use crate::segment::{Active, Sealed};
-use crate::segment_set::{Place, SegmentSet};
+use crate::segment_set::{Place, SegmentSet, Unverified};
 
 /// All objects of a store at the moment when [`Store::iter`](crate::Store::iter) was called, in the
 /// order of the files, each once and verified.
@@ -36,47 +36,57 @@ impl Objects {
 
     /// Reads some records ahead; none are left if that leaves nothing ready.
     fn read_ahead(&mut self) {
-        let mut batch: Vec<(Arc<Sealed>, Entry)> = Vec::with_capacity(BATCH_RECORDS);
+        let mut batch: Vec<(Held, Entry)> = Vec::with_capacity(BATCH_RECORDS);
         let mut bytes = 0;
-        let mut last = None;
-        while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
+        let mut failure = None;
+        while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES && failure.is_none() {
             match self.records.next() {
-                Some(Ok((Place::Sealed(sealed, entry), _))) => {
-                    bytes += entry.len as usize;
-                    batch.push((Arc::clone(sealed), entry));
+                Some(Ok((place, _))) => {
+                    bytes += place.entry().len as usize;
+                    batch.push((Held::from(&place), *place.entry()));
                 }
-                Some(Ok((place, set))) => {
-                    last = read(place, set).transpose();
-                    break;
-                }
-                Some(Err(error)) => {
-                    last = Some(Err(error));
-                    break;
-                }
+                Some(Err(error)) => failure = Some(Err(error)),
                 None => break,
             }
         }
-        let contents: Vec<Option<&[u8]>> = batch
-            .iter()
-            .map(|(sealed, entry)| sealed.data().mapped(entry.offset, entry.len as usize))
-            .collect();
-        let hashed: Vec<&[u8]> = contents.iter().map(|c| c.unwrap_or_default()).collect();
-        let digests = Digest::of_many(&hashed);
-        let set = &self.records.set;
-        for (((sealed, entry), content), digest) in batch.iter().zip(contents).zip(digests) {
-            match content {
-                Some(content) if digest == entry.digest => {
-                    let backing = Backing::Sealed(Arc::clone(sealed.data()));
-                    let object = Object::new(digest, backing, entry.offset, content.len());
-                    self.ready.push_back(Ok(object));
-                }
-                _ => {
-                    let place = Place::Sealed(sealed, *entry);
-                    self.ready.extend(read(place, set).transpose());
-                }
-            }
+        let copies = batch.iter().map(|(held, entry)| held.place(*entry));
+        let copies: Vec<Option<Unverified<'_>>> = copies.map(Place::unverified).collect();
+        let there = copies.iter().flatten().map(Unverified::bytes);
+        let digests = Digest::of_many(&there.collect::<Vec<_>>());
+        let mut digests = digests.iter();
+        for ((held, entry), copy) in batch.iter().zip(copies) {
+            let verified = copy.filter(|_| digests.next() == Some(&entry.digest));
+            let object = match verified {
+                Some(copy) => Ok(Some(copy.found(&entry.digest).into_object(&entry.digest))),
+                None => read(held.place(*entry), &self.records.set),
+            };
+            self.ready.extend(object.transpose());
         }
-        self.ready.extend(last);
+        self.ready.extend(failure);
+    }
+}
+
+/// A segment that a record was found in.
+enum Held {
+    Sealed(Arc<Sealed>),
+    Unsealed(Arc<Active>),
+}
+
+impl From<&Place<'_>> for Held {
+    fn from(place: &Place<'_>) -> Self {
+        match place {
+            Place::Sealed(sealed, _) => Self::Sealed(Arc::clone(sealed)),
+            Place::Unsealed(active, _) => Self::Unsealed(Arc::clone(active)),
+        }
+    }
+}
+
+impl Held {
+    fn place(&self, entry: Entry) -> Place<'_> {
+        match self {
+            Self::Sealed(sealed) => Place::Sealed(sealed, entry),
+            Self::Unsealed(active) => Place::Unsealed(active, entry),
+        }
     }
 }
 

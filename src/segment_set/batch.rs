@@ -3,18 +3,19 @@
 //! One lookup waits for memory twice, for the bucket and for the record, and then hashes one content
 //! after the other in one lane. Many lookups wait together, and hash side by side.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::lookup::{ByRuns, found};
-use super::{Found, SegmentSet};
+use super::lookup::ByRuns;
+use super::place::Unverified;
+use super::{Found, Place, SegmentSet};
 use crate::digest::{Digest, digest_many};
 use crate::error::Result;
+use crate::format::Entry;
 use crate::mmap::prefetch;
 use crate::options::Verify;
-use crate::segment::Sealed;
+use crate::segment::{Extent, Sealed};
 
 /// How many lookups are under way at a time: enough to hide the latency of memory and to fill the
 /// lanes, few enough for what they asked for to be still in the cache when its turn comes.
@@ -60,44 +61,69 @@ impl SegmentSet {
         for digest in digests {
             self.prefetch_buckets(digest);
         }
-        let mut places: [Option<(&Arc<Sealed>, u64)>; BATCH] = [None; BATCH];
+        let mut places: [ByRuns<(&Arc<Sealed>, u64)>; BATCH] = [const { ByRuns::Absent }; BATCH];
         for (place, digest) in places.iter_mut().zip(digests) {
-            let first = self.by_runs(digest, |segment, offset| Some((segment, offset)));
-            if let ByRuns::Found((segment, offset)) = first {
-                segment.prefetch_record(offset);
-                *place = Some((segment, offset));
+            *place = self.by_runs(digest, |segment, offset| Some((segment, offset)));
+            if let ByRuns::Found((segment, offset)) = place {
+                segment.prefetch_record(*offset);
             }
         }
         if verify == Verify::FirstRead {
             results.extend(digests.iter().map(|digest| self.lookup(digest, verify)));
             return;
         }
-        // Which lookups have content to hash, and that content.
+        let mut copies: [Option<Unverified<'_>>; BATCH] = [const { None }; BATCH];
+        for ((copy, place), digest) in copies.iter_mut().zip(places).zip(digests) {
+            *copy = match place {
+                ByRuns::Found((segment, offset)) => by_run(segment, offset),
+                ByRuns::Absent => self.copy_beside_runs(digest),
+                ByRuns::InDoubt => None,
+            };
+        }
         let mut contents: [&[u8]; BATCH] = [&[]; BATCH];
-        let mut count = 0;
-        for place in &mut places[..digests.len()] {
-            let content = place.and_then(|(segment, offset)| segment.data().mapped_record(offset));
-            match content {
-                Some(content) => {
-                    prefetch(content);
-                    contents[count] = content;
-                    count += 1;
-                }
-                None => *place = None,
-            }
+        let there = copies.iter().flatten();
+        let count = there.clone().count();
+        for (content, copy) in contents.iter_mut().zip(there) {
+            *content = copy.bytes();
         }
         let mut computed = [Digest::from([0; 32]); BATCH];
         digest_many(&contents[..count], &mut computed[..count]);
-        let mut hashed = contents.iter().zip(&computed);
-        for (digest, place) in digests.iter().zip(places) {
-            results.push(
-                match place.and_then(|place| Some((place, hashed.next()?))) {
-                    Some(((segment, offset), (content, computed))) if computed == digest => {
-                        Ok(Some(found(segment, offset, Cow::Borrowed(content), digest)))
-                    }
-                    _ => self.lookup(digest, verify),
-                },
-            );
+        let mut computed = computed.iter();
+        for (digest, copy) in digests.iter().zip(copies) {
+            let verified = copy.filter(|_| computed.next() == Some(digest));
+            results.push(match verified {
+                Some(copy) => Ok(Some(copy.found(digest))),
+                // It is not there, or the single lookup says what is wrong.
+                None => self.lookup(digest, verify),
+            });
         }
     }
+
+    /// The first copy in a segment that no run covers.
+    fn copy_beside_runs(&self, digest: &Digest) -> Option<Unverified<'_>> {
+        for segment in self.uncovered().iter().rev() {
+            if let Some(entry) = segment.find(digest).ok()?.next() {
+                return Place::Sealed(segment, entry).unverified();
+            }
+        }
+        for active in self.unsealed().iter().rev() {
+            if let Some(Extent { offset, len }) = active.find(digest) {
+                let digest = *digest;
+                let entry = Entry {
+                    digest,
+                    offset,
+                    len,
+                };
+                return Place::Unsealed(active, entry).unverified();
+            }
+        }
+        None
+    }
+}
+
+/// The copy that a run leads to, as far as its header says the truth.
+fn by_run(segment: &Arc<Sealed>, offset: u64) -> Option<Unverified<'_>> {
+    let bytes = segment.data().mapped_record(offset)?;
+    prefetch(bytes);
+    Some(Unverified::Sealed(segment, offset, bytes))
 }

@@ -348,7 +348,7 @@ fn verified<'a>(
 
 /// Wraps content that was verified.
 #[inline]
-pub(super) fn found<'a>(
+fn found<'a>(
     segment: &'a Arc<Sealed>,
     offset: u64,
     content: Cow<'a, [u8]>,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub(crate) use bound::Bound;
 pub(crate) use found::Found;
-pub(crate) use place::Place;
+pub(crate) use place::{Place, Unverified};
 
 use crate::segment::{Active, Sealed};
 use crate::set_index::Run;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Found;
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, Result};
 use crate::format::Entry;
@@ -17,7 +18,7 @@ pub(crate) enum Place<'a> {
     Unsealed(&'a Arc<Active>, Entry),
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
     pub(crate) fn segment(&self) -> u32 {
         match self {
             Self::Sealed(segment, _) => segment.id(),
@@ -28,6 +29,22 @@ impl Place<'_> {
     pub(crate) const fn entry(&self) -> &Entry {
         match self {
             Self::Sealed(_, entry) | Self::Unsealed(_, entry) => entry,
+        }
+    }
+
+    /// This copy to be verified together with others. `None` for one that is not to be had without a
+    /// copy, or not at all: [`object`](Self::object) then says what there is.
+    pub(crate) fn unverified(self) -> Option<Unverified<'a>> {
+        match self {
+            Self::Sealed(segment, Entry { offset, len, .. }) => {
+                let bytes = segment.data().mapped(offset, len as usize)?;
+                Some(Unverified::Sealed(segment, offset, bytes))
+            }
+            Self::Unsealed(active, Entry { offset, len, .. }) => {
+                let extent = Extent { offset, len };
+                let content = active.read(extent).ok()??;
+                Some(Unverified::Unsealed(extent, content))
+            }
         }
     }
 
@@ -74,13 +91,11 @@ impl Place<'_> {
             Err(Error::Corrupt { .. }) if active.may_be_torn(entry) => return Ok(None),
             result => result?,
         }
-        let (backing, offset) = match content {
-            Some(Content::Mapped(map, _)) => (Backing::Map(Arc::clone(map)), offset),
-            Some(Content::Buffered(buffer, at)) => (Backing::Buffer(buffer), at as u64),
-            Some(Content::Copied(bytes)) => (Backing::Heap(bytes.into()), 0),
-            None => return Ok(None),
+        let extent = Extent {
+            offset,
+            len: entry.len,
         };
-        Ok(Some(Object::new(digest, backing, offset, len)))
+        Ok(content.map(|content| unsealed_object(digest, extent, content)))
     }
 
     fn verify(&self, bytes: &[u8]) -> Result<()> {
@@ -128,4 +143,43 @@ impl Place<'_> {
             }
         })
     }
+}
+
+/// A copy whose content is there and yet to be verified.
+pub(crate) enum Unverified<'a> {
+    Sealed(&'a Arc<Sealed>, u64, &'a [u8]),
+    Unsealed(Extent, Content<'a>),
+}
+
+impl<'a> Unverified<'a> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Sealed(_, _, bytes) => bytes,
+            Self::Unsealed(extent, content) => content.bytes(extent.len as usize),
+        }
+    }
+
+    /// The caller has verified it.
+    pub(crate) fn found(self, digest: &Digest) -> Found<'a> {
+        match self {
+            Self::Sealed(segment, offset, bytes) => Found::Mapped {
+                data: segment.data(),
+                offset,
+                bytes,
+            },
+            Self::Unsealed(extent, content) => {
+                Found::Object(unsealed_object(*digest, extent, content))
+            }
+        }
+    }
+}
+
+/// Verified content of an unsealed segment, holding what it lies in.
+fn unsealed_object(digest: Digest, extent: Extent, content: Content<'_>) -> Object {
+    let (backing, offset) = match content {
+        Content::Mapped(map, _) => (Backing::Map(Arc::clone(map)), extent.offset),
+        Content::Buffered(buffer, at) => (Backing::Buffer(buffer), at as u64),
+        Content::Copied(bytes) => (Backing::Heap(bytes.into()), 0),
+    };
+    Object::new(digest, backing, offset, extent.len as usize)
 }
