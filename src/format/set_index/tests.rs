@@ -295,3 +295,59 @@ fn a_bucket_begins_where_the_one_before_ends() {
         }
     }
 }
+
+/// Bytes that a second implementation gave, made from the description and not from this code. A change
+/// of them is a change of the format: of `FORMAT.md` and of the magic too.
+#[test]
+fn golden_bytes_of_a_small_run() {
+    let mut ordinary: Vec<Digest> = (0..20).map(digest).collect();
+    ordinary.extend((0..40).map(ground));
+    let (run, _) = run_of(&[ordinary, vec![digest(99), digest(3)]]);
+    let hex = |begin: usize, len: usize| hex::encode(&run.bytes[begin..begin + len]);
+
+    assert_eq!(
+        hex(0, 40),
+        concat!(
+            "53535831020000003e000000000000000c000000000000000d00000000000000",
+            "010000000a000000",
+        )
+    );
+    assert_eq!(
+        hex(40, 48),
+        concat!(
+            "07000000c0030000000000003c00000023f7070e59587070ec43bcf438dbc1ff",
+            "abcb3a479bf8c0d9dc9cecc741a1f7f2",
+        )
+    );
+    assert_eq!(
+        hex(88, 48),
+        concat!(
+            "08000000200000000000000002000000ff9b9bee8a58661dc3a3c55892cbfdb4",
+            "14bbb3627a1d861975047961ab08f4bc",
+        )
+    );
+    // The newer segment comes first: this object, beside another of it, and then the older copy.
+    let bucket = run.probe(&digest(3)).bucket;
+    assert_eq!(bucket, 10);
+    let at = PAGE_BYTES + usize::try_from(bucket).unwrap() * BUCKET_BYTES;
+    assert_eq!(
+        hex(at, BUCKET_BYTES),
+        concat!(
+            "04141acc721dc44d14dcf8ebc4ba6fce0439371b2102f11ac4683da11364c1c8",
+            "34d8f8ebc4ba6fce54484975d25582d800000000000000000000000000000000",
+        )
+    );
+    // What found no room: leading bits and slot.
+    assert_eq!(run.header().overflow, 13);
+    let overflow = usize::try_from(run.layout.overflow).unwrap();
+    assert_eq!(
+        hex(overflow, OVERFLOW_BYTES),
+        "7777777777777777249b999999999999"
+    );
+    assert_eq!(hex(2 * PAGE_BYTES, PAGE_SUM_BYTES), "afd96e93bf15e79c");
+    assert_eq!(run.bytes.len(), 2 * PAGE_BYTES + PAGE_SUM_BYTES);
+    assert_eq!(
+        Digest::of(&run.bytes).to_string(),
+        "87fdafa76040fab3be1d7fc020d902d3bb620d86d9cd6b746c79c91c996c4c5c"
+    );
+}
