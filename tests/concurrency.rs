@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
-use sealstone::{Digest, Error, Object, Options, ReadMode, SegmentState, Store};
+use sealstone::{Digest, Error, Object, Options, PinnedReader, ReadMode, SegmentState, Store};
 use tempfile::TempDir;
 use workload::{
     Contents, Kind, PATIENCE, Step, Verdict, assert_holds, assert_lacks, assert_same,
@@ -88,6 +88,23 @@ impl Wanted {
         }
     }
 
+    /// The same through a pinned reader, one by one and together.
+    fn read_some(&self, reader: &mut PinnedReader, rng: &mut SmallRng) {
+        let put = self.put.read().unwrap();
+        let picked: Vec<(Digest, u64)> = put.choose_multiple(rng, 20).copied().collect();
+        drop(put);
+        reader.refresh();
+        let digests: Vec<Digest> = picked.iter().map(|(digest, _)| *digest).collect();
+        let found = reader.get_many(&digests);
+        for (found, (digest, number)) in found.into_iter().zip(picked) {
+            let expected = content(number, WANTED_BYTES);
+            for found in [found.unwrap(), reader.get(&digest).unwrap()] {
+                let found = found.unwrap_or_else(|| panic!("{digest:?} is live and was not found"));
+                assert!(found[..] == expected[..], "wrong bytes of {digest:?}");
+            }
+        }
+    }
+
     fn contents(&self) -> Contents {
         let put = self.put.read().unwrap();
         let content = |&(digest, number): &(Digest, u64)| (digest, content(number, WANTED_BYTES));
@@ -97,8 +114,18 @@ impl Wanted {
 
 #[test]
 fn h26_readers_find_every_live_object_while_compactions_run() {
+    readers_find_every_live_object(&options());
+}
+
+/// Runs of the set index are built, merged and done without beside the same.
+#[test]
+fn h26_readers_find_every_live_object_while_compactions_and_runs_replace_each_other() {
+    readers_find_every_live_object(&options().set_index_minimum(1, 0));
+}
+
+fn readers_find_every_live_object(options: &Options) {
     let folder = TempDir::new().unwrap();
-    let store = open(folder.path());
+    let store = options.open(folder.path()).unwrap();
     let wanted = Wanted::default();
     for number in 0..500 {
         wanted.put(&store, number);
@@ -112,8 +139,12 @@ fn h26_readers_find_every_live_object_while_compactions_run() {
             let (store, wanted) = (&store, &wanted);
             scope.spawn(move || {
                 let mut rng = SmallRng::seed_from_u64(reader);
+                let mut pinned = store.reader();
                 while !is_done() {
                     wanted.read_one(store, &mut rng);
+                    if reader % 2 == 0 {
+                        wanted.read_some(&mut pinned, &mut rng);
+                    }
                 }
             });
         }

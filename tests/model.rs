@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
-use sealstone::{Compaction, Digest, Error, Object, Options, ReadMode, Store};
+use sealstone::{
+    Compaction, Digest, Error, Object, Options, PinnedReader, ReadMode, Store, Verify,
+};
 use tempfile::TempDir;
 use workload::{
     Contents, assert_holds, assert_same, assert_verifies, content, disk_bytes, eventually, walk,
@@ -69,6 +71,29 @@ enum Action {
     Refresh,
     SyncAndRefresh,
     CloseBeside,
+}
+
+/// How a history opens its store.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    mode: ReadMode,
+    verify: Verify,
+    /// Whether runs of the set index cover what is sealed, which so small a store does without.
+    has_runs: bool,
+}
+
+impl Manner {
+    fn options(self) -> Options {
+        let options = Options::new()
+            .read_mode(self.mode)
+            .verify(self.verify)
+            .operations(workload::without_syncing());
+        if self.has_runs {
+            options.set_index_minimum(1, 0)
+        } else {
+            options
+        }
+    }
 }
 
 /// What a compaction keeps: an arbitrary set that depends on the digest alone.
@@ -160,7 +185,7 @@ fn actions() -> impl Strategy<Value = Action> {
 /// A store, what it should hold, and what is kept beside it.
 struct Pair {
     folder: TempDir,
-    mode: ReadMode,
+    manner: Manner,
     store: Option<Store>,
     model: Contents,
     /// What was synced and has not been dropped since; a handle beside must see it.
@@ -171,24 +196,18 @@ struct Pair {
     walks: usize,
 }
 
-fn options(mode: ReadMode) -> Options {
-    Options::new()
-        .read_mode(mode)
-        .operations(workload::without_syncing())
-}
-
 fn bytes_of((number, len): Content) -> Vec<u8> {
     content(number, len)
 }
 
 impl Pair {
-    fn new(mode: ReadMode, segment_bytes_max: u64) -> Self {
+    fn new(manner: Manner, segment_bytes_max: u64) -> Self {
         let folder = TempDir::new().unwrap();
-        let options = options(mode).segment_bytes_max(segment_bytes_max);
+        let options = manner.options().segment_bytes_max(segment_bytes_max);
         let store = options.open(folder.path()).unwrap();
         Self {
             folder,
-            mode,
+            manner,
             store: Some(store),
             model: Contents::new(),
             synced: BTreeSet::new(),
@@ -235,14 +254,18 @@ impl Pair {
             }
             Action::PutMany(contents) => drop(self.put_many(&contents)),
             Action::Get(index) => {
-                if let Some(found) = self.pick(index) {
-                    assert_holds(self.store(), &Contents::from([found]));
+                if let Some((digest, content)) = self.pick(index) {
+                    let reader = self.store().reader();
+                    let object = reader.get(&digest).unwrap();
+                    assert_eq!(object.as_deref(), Some(&content[..]));
+                    assert_holds(self.store(), &Contents::from([(digest, content)]));
                 }
             }
             Action::GetMany(indexes) => self.get_many(&indexes),
             Action::GetAbsent(number) => {
                 let absent = Digest::of(&content(number, 9));
                 assert!(self.store().get(&absent).unwrap().is_none());
+                assert!(self.store().reader().get(&absent).unwrap().is_none());
                 assert!(!self.store().contains(&absent).unwrap());
             }
             Action::Find(index, len) => {
@@ -293,9 +316,14 @@ impl Pair {
         wanted.push((Digest::of(b"absent"), None));
         let digests: Vec<Digest> = wanted.iter().map(|(digest, _)| *digest).collect();
         let objects = self.store().get_many(&digests);
-        assert_eq!(objects.len(), wanted.len());
-        for (object, (_, content)) in objects.into_iter().zip(wanted) {
+        let reader = self.store().reader();
+        let pinned = reader.get_many(&digests);
+        assert_eq!((objects.len(), pinned.len()), (wanted.len(), wanted.len()));
+        for ((object, pinned), (digest, content)) in objects.into_iter().zip(pinned).zip(wanted) {
             assert_eq!(object.unwrap().as_deref(), content.as_deref());
+            assert_eq!(pinned.unwrap().as_deref(), content.as_deref());
+            assert_eq!(reader.get(&digest).unwrap().as_deref(), content.as_deref());
+            assert_eq!(reader.contains(&digest).unwrap(), content.is_some());
         }
     }
 
@@ -325,6 +353,7 @@ impl Pair {
     fn check_everything(&self) {
         let store = self.store();
         assert_holds(store, &self.model);
+        Self::assert_reader_holds(&store.reader(), &self.model);
         assert_same(&walk(store), &self.model);
         // A segment that is sealed between the two can change its place.
         eventually("both walks have one order", || {
@@ -342,10 +371,23 @@ impl Pair {
         }
     }
 
+    /// A pinned reader sees what was there when it was made or refreshed, and no wrong byte after.
+    fn assert_reader_holds(reader: &PinnedReader, contents: &Contents) {
+        let digests: Vec<Digest> = contents.keys().copied().collect();
+        let found = reader.get_many(&digests);
+        assert_eq!(found.len(), contents.len());
+        for (object, (digest, content)) in found.into_iter().zip(contents) {
+            assert_eq!(object.unwrap().as_deref(), Some(&content[..]), "{digest:?}");
+            let object = reader.get(digest).unwrap();
+            assert_eq!(object.as_deref(), Some(&content[..]), "{digest:?}");
+        }
+    }
+
     /// A walk gives what was there when it began.
     fn walk_beside(&mut self, contents: &[Content], keep: Keep) {
         let before = self.model.clone();
         let (walk, digests) = (self.store().iter(), self.store().digests());
+        let mut reader = self.store().reader();
         for content in contents {
             self.put(bytes_of(*content));
         }
@@ -359,12 +401,18 @@ impl Pair {
         assert_same(&walked.collect(), &before);
         let digests: BTreeSet<Digest> = digests.map(Result::unwrap).collect();
         assert_eq!(digests, before.keys().copied().collect());
+        Self::assert_reader_holds(&reader, &before);
+        reader.refresh();
+        Self::assert_reader_holds(&reader, &self.model);
+        for dropped in before.keys().filter(|d| !self.model.contains_key(d)) {
+            assert!(reader.get(dropped).unwrap().is_none(), "{dropped:?}");
+        }
     }
 
     fn reopen(&mut self, segment_bytes_max: u64) {
         self.store = None;
         self.synced = self.model.keys().copied().collect();
-        let options = options(self.mode).segment_bytes_max(segment_bytes_max);
+        let options = self.manner.options().segment_bytes_max(segment_bytes_max);
         let store = options.open(self.folder.path()).unwrap();
         // What is held keeps its files; that they go now is no damage.
         if self.held.is_empty() {
@@ -457,7 +505,7 @@ impl Pair {
         assert!(matches!(again, Err(Error::NotEmpty { .. })));
         let reader = Options::new().read_only(true).open(&target).unwrap();
         assert_same(&walk(&reader), &self.model);
-        let copy = options(self.mode).open(&target).unwrap();
+        let copy = self.manner.options().open(&target).unwrap();
         assert!(copy.recovery().is_clean(), "{:?}", copy.recovery());
         assert_holds(&copy, &self.model);
         assert_verifies(&copy);
@@ -525,20 +573,31 @@ fn run(mode: ReadMode) {
         ..Config::default()
     };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let manners = (any::<bool>(), any::<bool>()).prop_map(|(has_runs, is_first_only)| Manner {
+        mode,
+        verify: if is_first_only {
+            Verify::FirstRead
+        } else {
+            Verify::EveryRead
+        },
+        has_runs,
+    });
     let histories = (
+        manners,
         0..SEGMENT_BYTES.len(),
         prop::collection::vec(actions(), 1..ACTIONS_MAX),
     );
-    let result = TestRunner::new_with_rng(config, rng).run(&histories, |(size, actions)| {
-        let mut pair = Pair::new(mode, SEGMENT_BYTES[size]);
-        for action in actions {
-            pair.apply(action);
-        }
-        pair.check_everything();
-        pair.reopen(SEGMENT_BYTES[size]);
-        assert_verifies(pair.store());
-        Ok(())
-    });
+    let result =
+        TestRunner::new_with_rng(config, rng).run(&histories, |(manner, size, actions)| {
+            let mut pair = Pair::new(manner, SEGMENT_BYTES[size]);
+            for action in actions {
+                pair.apply(action);
+            }
+            pair.check_everything();
+            pair.reopen(SEGMENT_BYTES[size]);
+            assert_verifies(pair.store());
+            Ok(())
+        });
     match result {
         Ok(()) => {}
         Err(TestError::Fail(reason, history)) => panic!("{reason}\nafter {history:?}"),
