@@ -1,0 +1,181 @@
+//! Any bytes as a run of the set index, with and without checksums that hold; and runs that were
+//! built, compared with a map.
+#![no_main]
+
+use std::collections::BTreeMap;
+
+use libfuzzer_sys::fuzz_target;
+use sealstone::Digest;
+use sealstone::format::set_index::{
+    BUCKET_BYTES, BUCKET_SLOTS, Builder, Location, MAGIC, PAGE_BYTES, PROBED_BUCKETS_MAX, SetIndex,
+    page_sums,
+};
+use sealstone::format::{Entry, Index, SealedSegment};
+
+/// What stands before the segments, and what is said of each, in bytes.
+const FIXED_BYTES: usize = 40;
+const SEGMENT_BYTES: usize = 48;
+/// More objects would take time and show nothing new: these fill several pages.
+const OBJECTS_MAX: usize = 1000;
+
+fn digest_of_chunk(chunk: &[u8]) -> Digest {
+    let mut bytes = [0; 32];
+    bytes[..chunk.len()].copy_from_slice(chunk);
+    Digest::from(bytes)
+}
+
+/// Looks for digests that begin as the bytes do, so that the fuzzer can aim at any bucket and tag.
+fn ask(run: &SetIndex<&[u8]>, bytes: &[u8]) {
+    let header = run.header();
+    let probed_max = PROBED_BUCKETS_MAX * BUCKET_SLOTS as u64;
+    let found_max = probed_max.saturating_add(header.overflow);
+    let chosen = bytes.chunks(32).rev().take(8).map(digest_of_chunk);
+    let fixed = [
+        Digest::from([0; 32]),
+        Digest::from([0xff; 32]),
+        Digest::of(bytes),
+    ];
+    for digest in chosen.chain(fixed) {
+        let probe = run.probe(&digest);
+        assert!(probe.bucket < header.geometry.buckets());
+        let found: Vec<Location> = run.find(&digest).collect();
+        assert!(found.len() as u64 <= found_max);
+        // Checked, it is the same up to the first page that does not hold.
+        let mut asked = 0;
+        let page_holds = |page| {
+            asked += 1;
+            assert!(page < run.pages());
+            run.page_holds(page)
+        };
+        let checked: Vec<_> = run.find_checked(probe, page_holds).collect();
+        assert!(asked <= found_max + u64::from(u64::BITS) + PROBED_BUCKETS_MAX);
+        let holding = checked.iter().map_while(|found| found.ok());
+        let holding: Vec<Location> = holding.collect();
+        assert!(found.starts_with(&holding));
+        assert!(checked.len() <= holding.len() + 1, "an error is the end");
+        assert!(checked.len() > holding.len() || found == holding);
+    }
+    for page in [run.pages(), run.pages() + 1, u64::MAX] {
+        assert!(!run.page_holds(page));
+    }
+    assert!(run.bucket(header.geometry.buckets()).is_none());
+    assert!(run.bucket(u64::MAX).is_none());
+}
+
+/// A run as somebody forges it: any numbers and any table, and checksums that hold.
+fn forged(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (&[choices, count, buckets, overflow], bytes) = bytes.split_first_chunk()?;
+    let count = usize::from(count % 4);
+    let covered_bytes = FIXED_BYTES + count * SEGMENT_BYTES;
+    let (header, rest) = bytes.split_at_checked(covered_bytes)?;
+    let mut whole = header.to_vec();
+    whole[..4].copy_from_slice(&MAGIC);
+    whole[4..8].copy_from_slice(&(count as u32).to_le_bytes());
+    // Numbers that fit some length, or else whatever is there.
+    if choices & 1 == 0 {
+        whole[16..24].copy_from_slice(&u64::from(buckets).to_le_bytes());
+        whole[24..32].copy_from_slice(&u64::from(overflow).to_le_bytes());
+    }
+    if choices & 2 == 0 {
+        for at in [32, 36] {
+            let bits = u32::from(whole[at] % 70);
+            whole[at..at + 4].copy_from_slice(&bits.to_le_bytes());
+        }
+    }
+    let checksum = Digest::of(&whole);
+    whole.extend_from_slice(checksum.as_bytes());
+    whole.resize(whole.len().next_multiple_of(PAGE_BYTES), 0);
+    let table_bytes = usize::from(buckets) * BUCKET_BYTES + usize::from(overflow) * 16;
+    let mut table = rest.to_vec();
+    if choices & 4 == 0 {
+        // Full buckets, which are followed to the overflow.
+        let pattern = if rest.is_empty() { &[1] } else { rest };
+        table = pattern.iter().copied().cycle().take(table_bytes).collect();
+    }
+    table.resize(table_bytes.next_multiple_of(PAGE_BYTES), 0);
+    let mut sums = page_sums(&table, 0);
+    if let (true, Some(sum)) = (choices & 8 != 0, sums.last_mut()) {
+        *sum ^= 1;
+    }
+    whole.extend(table);
+    whole.extend(sums.iter().flat_map(|sum| sum.to_le_bytes()));
+    Some(whole)
+}
+
+/// Digests for up to four segments: four bytes of the input are some of one kind in one segment.
+fn digests_from(bytes: &[u8]) -> Vec<Vec<Digest>> {
+    let count = bytes.first().map_or(1, |byte| usize::from(byte % 4) + 1);
+    let mut segments = vec![Vec::new(); count];
+    let mut left = OBJECTS_MAX;
+    for &[segment_and_kind, seed, begin, some] in bytes.as_chunks::<4>().0 {
+        let segment = &mut segments[usize::from(segment_and_kind & 3) % count];
+        let some = usize::from(some).min(left);
+        left -= some;
+        segment.extend((u32::from(begin)..).take(some).map(|number| {
+            let mut digest = [seed; 32];
+            match segment_and_kind >> 2 & 3 {
+                // As they are without malice.
+                0 | 1 => return Digest::of(&[&[seed][..], &number.to_be_bytes()].concat()),
+                // The same leading bits: bucket, tag and place in the overflow are one.
+                2 => digest[28..].copy_from_slice(&number.to_be_bytes()),
+                // The same bucket or its neighbours: they spill into each other.
+                _ => digest[2..6].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes()),
+            }
+            Digest::from(digest)
+        }));
+    }
+    segments
+}
+
+fn compare_with_map(digests: &[Vec<Digest>]) {
+    let mut model: BTreeMap<Digest, Vec<Location>> = BTreeMap::new();
+    let mut segments = Vec::new();
+    let mut indexes = Vec::new();
+    for (ordinal, digests) in (0..).zip(digests) {
+        let mut entries = Vec::new();
+        for (offset, &digest) in (4..).step_by(16).zip(digests) {
+            let locations = model.entry(digest).or_default();
+            locations.push(Location { ordinal, offset });
+            entries.push(Entry {
+                digest,
+                offset,
+                len: 12,
+            });
+        }
+        let index = Index::build(&mut entries);
+        let segment = SealedSegment {
+            data_bytes: digests.len() as u64 * 16,
+            objects: u32::try_from(digests.len()).expect("they are few"),
+            sidecar_checksum: index.checksum(),
+        };
+        segments.push((10 + ordinal, segment));
+        indexes.push(index);
+    }
+    let references: Vec<_> = indexes.iter().collect();
+    let bytes = Builder::build(&segments, &references).expect("they are few and small");
+    let run = SetIndex::parse(&bytes[..]).expect("it was just built");
+    assert_eq!(run.header().segments, segments);
+    let objects: usize = digests.iter().map(Vec::len).sum();
+    assert_eq!(run.header().objects, objects as u64);
+    for page in 0..run.pages() {
+        assert!(run.page_holds(page));
+    }
+    for (digest, locations) in &model {
+        let found: Vec<Location> = run.find(digest).collect();
+        for location in locations {
+            assert!(found.contains(location), "{digest}: {location:?}");
+        }
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(run) = SetIndex::parse(bytes) {
+        ask(&run, bytes);
+    }
+    if let Some(forged) = forged(bytes)
+        && let Ok(run) = SetIndex::parse(&forged[..])
+    {
+        ask(&run, bytes);
+    }
+    compare_with_map(&digests_from(bytes));
+});
