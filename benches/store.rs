@@ -1,18 +1,36 @@
-//! Criterion benchmarks of the operations that users wait for: `cargo bench --bench store`.
+//! Criterion benchmarks that guard what was reached: `cargo bench --bench store`, some minutes.
+//!
+//! Each names the figure of the acceptance table in `benches/peers` that it guards, B1 to B9, and
+//! measures our side of it on a small store: what gets slower here gets slower there. B7, the heap, is
+//! a test: `tests/heap.rs`.
 
+use std::cell::OnceCell;
+use std::fs;
 use std::hint::black_box;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use rand::rngs::SmallRng;
-use rand::{Rng, RngCore, SeedableRng};
-use sealstone::{Digest, Hashed, Options, Store};
+use rand::seq::SliceRandom;
+use rand::{RngCore, SeedableRng};
+use sealstone::{Digest, Options, Store, Verify};
 use tempfile::TempDir;
 
 /// Content bytes in the stores that are read from.
 const STORE_BYTES: usize = 64 << 20;
 const SEGMENT_BYTES: u64 = 16 << 20;
-const SIZES: [usize; 3] = [256, 1024, 64 << 10];
+const SMALL: usize = 256;
+const MEDIUM: usize = 1024;
+const LARGE: usize = 64 << 10;
+const SIZES: [usize; 3] = [SMALL, MEDIUM, LARGE];
+/// Digests that are asked for together, and contents that are put together.
+const BATCH: usize = 32;
+const PUT_BATCH: usize = 1024;
 
 fn contents(count: usize, bytes: usize, seed: u64) -> Vec<Vec<u8>> {
     let mut random = SmallRng::seed_from_u64(seed);
@@ -29,93 +47,311 @@ fn open(root: &Path) -> Store {
     options.open(root).unwrap()
 }
 
-fn filled_store(bytes: usize) -> (TempDir, Store, Vec<Digest>) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
-    let digests = store
-        .put_many(&contents(STORE_BYTES / bytes, bytes, 1))
-        .unwrap();
-    store.close().unwrap();
-    let store = open(folder.path());
-    (folder, store, digests)
+/// A closed store.
+struct Filled {
+    folder: TempDir,
+    /// In an order that has nothing to do with that of the records.
+    digests: Vec<Digest>,
 }
 
-fn put(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("put");
-    for bytes in SIZES {
+impl Filled {
+    fn new(bytes: usize, segment_bytes: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = open(folder.path());
-        let mut seed = 100;
-        group.throughput(Throughput::Bytes(bytes as u64));
-        group.bench_function(BenchmarkId::from_parameter(bytes), |bencher| {
-            let fresh = || {
-                seed += 1;
-                contents(1, bytes, seed).remove(0)
-            };
-            let put = |content: Vec<u8>| store.put(&content).unwrap();
-            bencher.iter_batched(fresh, put, BatchSize::SmallInput);
-        });
+        let options = Options::new().segment_bytes_max(segment_bytes);
+        let store = options.open(folder.path()).unwrap();
+        let contents = contents(STORE_BYTES / bytes, bytes, 1);
+        let mut digests = store.put_many(&contents).unwrap();
+        // Closing covers by runs what is sealed by then.
+        store.close().unwrap();
+        digests.shuffle(&mut SmallRng::seed_from_u64(2));
+        Self { folder, digests }
     }
-    group.finish();
+
+    fn reader(&self, verify: Verify) -> Store {
+        let options = Options::new().read_only(true).verify(verify);
+        options.open(self.folder.path()).unwrap()
+    }
 }
 
-fn get(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("get");
+/// One store for each size, filled when it is first asked for.
+#[derive(Default)]
+struct Stores([OnceCell<Filled>; SIZES.len()]);
+
+impl Stores {
+    fn of(&self, bytes: usize) -> &Filled {
+        let at = SIZES.iter().position(|&size| size == bytes).unwrap();
+        self.0[at].get_or_init(|| Filled::new(bytes, SEGMENT_BYTES))
+    }
+}
+
+fn copy_store(root: &Path) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("segments");
+    fs::create_dir(&target).unwrap();
+    for entry in fs::read_dir(root.join("segments")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
+    }
+    folder
+}
+
+/// One get of each digest in turn.
+fn gets(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    id: BenchmarkId,
+    digests: &[Digest],
+    get: impl Fn(&Digest),
+) {
+    let mut turn = digests.iter().cycle();
+    group.bench_function(id, |bencher| {
+        bencher.iter(|| turn.by_ref().take(1).for_each(&get));
+    });
+}
+
+/// B1: a checked random get, beside the hash of a hot buffer of its size, which is its bound.
+fn checked_get(criterion: &mut Criterion, stores: &Stores) {
+    let mut group = criterion.benchmark_group("B1_checked_get");
     for bytes in SIZES {
-        let (_folder, store, digests) = filled_store(bytes);
-        let mut random = SmallRng::seed_from_u64(2);
+        let filled = stores.of(bytes);
+        let store = filled.reader(Verify::EveryRead);
         group.throughput(Throughput::Bytes(bytes as u64));
-        group.bench_function(BenchmarkId::from_parameter(bytes), |bencher| {
-            bencher.iter(|| {
-                let digest = &digests[random.random_range(0..digests.len())];
-                black_box(store.get(digest).unwrap().unwrap())
-            });
+        let id = BenchmarkId::new("get", bytes);
+        gets(&mut group, id, &filled.digests, |digest| {
+            black_box(store.get(digest).unwrap().unwrap());
+        });
+        let content = contents(1, bytes, 3).remove(0);
+        group.bench_function(BenchmarkId::new("hash", bytes), |bencher| {
+            bencher.iter(|| Digest::of(black_box(&content)));
         });
     }
-    let (_folder, store, _) = filled_store(1024);
-    let absent = *Hashed::new(b"absent").digest();
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("absent", |bencher| {
-        bencher.iter(|| black_box(store.get(black_box(&absent)).unwrap()));
-    });
     group.finish();
 }
 
-fn open_and_close(criterion: &mut Criterion) {
-    let (folder, store, _) = filled_store(1024);
-    store.close().unwrap();
-    criterion.bench_function("open", |bencher| {
-        // The store is dropped after the measured time.
-        bencher.iter_with_large_drop(|| {
-            let options = Options::new().read_only(true);
-            options.open(folder.path()).unwrap()
+/// B2: checked gets in batches of 32, which overlap their cache misses and hash in lanes.
+fn get_many(criterion: &mut Criterion, stores: &Stores) {
+    let mut group = criterion.benchmark_group("B2_get_many");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for bytes in [SMALL, MEDIUM] {
+        let filled = stores.of(bytes);
+        let store = filled.reader(Verify::EveryRead);
+        let reader = store.reader();
+        let mut turn = filled.digests.chunks_exact(BATCH).cycle();
+        group.bench_function(BenchmarkId::new("store", bytes), |bencher| {
+            bencher.iter(|| turn.next().map(|digests| store.get_many(digests)));
         });
-    });
-    let mut group = criterion.benchmark_group("open_and_close");
-    group.sample_size(20);
-    group.bench_function("writer", |bencher| {
-        bencher.iter(|| open(folder.path()).close().unwrap());
+        group.bench_function(BenchmarkId::new("reader", bytes), |bencher| {
+            bencher.iter(|| drop(turn.next().map(|digests| reader.get_many(digests))));
+        });
+    }
+    group.finish();
+}
+
+/// B3: a get of what was checked before, with `Verify::FirstRead`.
+fn get_checked_before(criterion: &mut Criterion, stores: &Stores) {
+    let mut group = criterion.benchmark_group("B3_get_checked_before");
+    for bytes in [SMALL, MEDIUM] {
+        let filled = stores.of(bytes);
+        let store = filled.reader(Verify::FirstRead);
+        let reader = store.reader();
+        // The first pass, which checks.
+        for digests in filled.digests.chunks(BATCH) {
+            let found = store.get_many(digests);
+            assert!(found.into_iter().all(|found| found.unwrap().is_some()));
+        }
+        let id = BenchmarkId::new("store", bytes);
+        gets(&mut group, id, &filled.digests, |digest| {
+            black_box(store.get(digest).unwrap().unwrap());
+        });
+        let id = BenchmarkId::new("reader", bytes);
+        gets(&mut group, id, &filled.digests, |digest| {
+            black_box(reader.get(digest).unwrap().unwrap());
+        });
+    }
+    group.finish();
+}
+
+/// B4: two threads read as fast as one, each with a pinned reader, and a miss costs no more than a
+/// hit. What is measured for two threads is a get in each of them, so it should be what one takes.
+fn get_in_threads_and_miss(criterion: &mut Criterion, stores: &Stores) {
+    let mut group = criterion.benchmark_group("B4_pinned_reader");
+    for bytes in [SMALL, MEDIUM] {
+        let filled = stores.of(bytes);
+        let store = filled.reader(Verify::EveryRead);
+        for threads in [1, 2] {
+            let id = BenchmarkId::new(format!("threads_{threads}"), bytes);
+            group.bench_function(id, |bencher| {
+                bencher.iter_custom(|iterations| {
+                    get_in_threads(threads, iterations, &store, &filled.digests)
+                });
+            });
+        }
+    }
+    let filled = stores.of(SMALL);
+    let reader = filled.reader(Verify::EveryRead).reader();
+    let absent = Digest::of_many(&contents(10_000, 40, 4));
+    let id = BenchmarkId::new("miss", SMALL);
+    gets(&mut group, id, &absent, |digest| {
+        assert!(reader.get(digest).unwrap().is_none());
     });
     group.finish();
 }
 
-fn compact(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("compact");
+/// How long the slowest of the threads takes.
+fn get_in_threads(threads: usize, iterations: u64, store: &Store, digests: &[Digest]) -> Duration {
+    let barrier = Barrier::new(threads);
+    let get = |thread: usize| {
+        let reader = store.reader();
+        let iterations = usize::try_from(iterations).unwrap();
+        let begin = thread * digests.len() / threads;
+        let turn = digests.iter().cycle().skip(begin).take(iterations);
+        barrier.wait();
+        let begin = Instant::now();
+        for digest in turn {
+            black_box(reader.get(digest).unwrap().unwrap());
+        }
+        begin.elapsed()
+    };
+    thread::scope(|scope| {
+        let spawn = |thread| scope.spawn(move || get(thread));
+        let spawned: Vec<_> = (0..threads).map(spawn).collect();
+        let took = spawned.into_iter().map(|thread| thread.join().unwrap());
+        took.max().unwrap()
+    })
+}
+
+/// B5: the same objects in few and in many segments.
+fn get_in_many_segments(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("B5_get_in_segments");
+    let objects = STORE_BYTES / MEDIUM;
+    for segments in [8, 512] {
+        let segment_bytes = objects / segments * (MEDIUM + 4);
+        let filled = Filled::new(MEDIUM, segment_bytes as u64);
+        let store = filled.reader(Verify::EveryRead);
+        let count = store.stats().segments.len();
+        assert!((segments..=segments + 1).contains(&count), "{count}");
+        let id = BenchmarkId::from_parameter(segments);
+        gets(&mut group, id, &filled.digests, |digest| {
+            black_box(store.get(digest).unwrap().unwrap());
+        });
+    }
+    group.finish();
+}
+
+/// B6: opening after a clean close and after a crash, and closing.
+fn open_and_close(criterion: &mut Criterion, stores: &Stores) {
+    let mut group = criterion.benchmark_group("B6_open");
+    group.sample_size(20);
+    let root = stores.of(MEDIUM).folder.path();
+    group.bench_function("read_only", |bencher| {
+        let options = Options::new().read_only(true);
+        bencher.iter_with_large_drop(|| options.open(root).unwrap());
+    });
+    group.bench_function("writer", |bencher| {
+        // The store is dropped after the measured time, and before the next one is opened.
+        bencher.iter_batched(|| (), |()| open(root), BatchSize::PerIteration);
+    });
+    group.bench_function("close", |bencher| {
+        let close = |store: Store| store.close().unwrap();
+        bencher.iter_batched(|| open(root), close, BatchSize::PerIteration);
+    });
     group.sample_size(10);
-    group.throughput(Throughput::Bytes(STORE_BYTES as u64 / 2));
-    group.bench_function("half_of_1024", |bencher| {
+    let image = crash_image();
+    group.bench_function("after_a_crash", |bencher| {
         bencher.iter_batched(
-            || filled_store(1024),
-            |(folder, store, _)| {
-                let keep = |digest: &Digest| digest.as_bytes()[31].is_multiple_of(2);
-                let stats = store.compact(keep).unwrap();
-                (folder, store, stats)
-            },
+            || copy_store(image.path()),
+            // All in one segment, as it was when it crashed.
+            |folder| (Store::open(folder.path()).unwrap(), folder),
             BatchSize::PerIteration,
         );
     });
     group.finish();
 }
 
-criterion_group!(benches, put, get, open_and_close, compact);
-criterion_main!(benches);
+/// The files of a store that was not closed, with an active segment that was synced.
+fn crash_image() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let contents = contents(STORE_BYTES / 2 / MEDIUM, MEDIUM, 5);
+    for contents in contents.chunks(PUT_BATCH) {
+        store.put_many(contents).unwrap();
+    }
+    store.sync().unwrap();
+    copy_store(folder.path())
+}
+
+/// B8: putting one by one and many together.
+fn put(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("B8_put");
+    group.measurement_time(Duration::from_secs(1));
+    group.sample_size(20);
+    let mut seed = 100;
+    let mut fresh = |count, bytes| {
+        seed += 1;
+        contents(count, bytes, seed)
+    };
+    for bytes in [SMALL, MEDIUM] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(BenchmarkId::new("put", bytes), |bencher| {
+            let fresh = || fresh(1, bytes).remove(0);
+            let put = |content: Vec<u8>| store.put(&content).unwrap();
+            bencher.iter_batched(fresh, put, BatchSize::SmallInput);
+        });
+        group.throughput(Throughput::Bytes((bytes * PUT_BATCH) as u64));
+        group.bench_function(BenchmarkId::new("put_many", bytes), |bencher| {
+            let fresh = || fresh(PUT_BATCH, bytes);
+            let put_many = |contents: Vec<Vec<u8>>| store.put_many(&contents).unwrap();
+            bencher.iter_batched(fresh, put_many, BatchSize::PerIteration);
+        });
+    }
+    group.finish();
+}
+
+/// B9: a compaction that drops a random half, and a full check.
+fn compact_and_verify(criterion: &mut Criterion, stores: &Stores) {
+    let mut group = criterion.benchmark_group("B9_whole_store");
+    group.sample_size(10);
+    let filled = stores.of(MEDIUM);
+    group.throughput(Throughput::Bytes(STORE_BYTES as u64 / 2));
+    group.bench_function("compact_half", |bencher| {
+        bencher.iter_batched(
+            || {
+                let folder = copy_store(filled.folder.path());
+                (open(folder.path()), folder)
+            },
+            |(store, folder)| {
+                let keep = |digest: &Digest| digest.as_bytes()[31].is_multiple_of(2);
+                let stats = store.compact(keep).unwrap();
+                (store, folder, stats)
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.throughput(Throughput::Bytes(STORE_BYTES as u64));
+    group.bench_function("verify", |bencher| {
+        let store = filled.reader(Verify::EveryRead);
+        bencher.iter(|| {
+            let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
+            assert!(report.is_clean());
+        });
+    });
+    group.finish();
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let stores = Stores::default();
+    checked_get(&mut criterion, &stores);
+    get_many(&mut criterion, &stores);
+    get_checked_before(&mut criterion, &stores);
+    get_in_threads_and_miss(&mut criterion, &stores);
+    get_in_many_segments(&mut criterion);
+    open_and_close(&mut criterion, &stores);
+    put(&mut criterion);
+    compact_and_verify(&mut criterion, &stores);
+    criterion.final_summary();
+}
