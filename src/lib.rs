@@ -132,7 +132,7 @@ pub use compaction::CompactionStats;
 pub use digest::{DIGEST_BYTES, Digest, DigestMismatch, Hashed, ParseDigestError};
 pub use error::{Error, Result};
 pub use object::Object;
-pub use options::{Options, ReadMode, SEGMENT_BYTES_MAX_DEFAULT, Verify};
+pub use options::{AccessPattern, Advice, Options, ReadMode, SEGMENT_BYTES_MAX_DEFAULT, Verify};
 pub use recovery::{RecoveryReport, Repair};
 pub use scan::{Digests, Objects};
 pub use store::{

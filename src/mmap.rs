@@ -50,6 +50,32 @@ impl Map {
         self.readable.fetch_max(len, Ordering::Release);
     }
 
+    /// Says that the pages are read here and there, so that the system reads none around them.
+    pub(crate) fn advise_random(&self) {
+        #[cfg(unix)]
+        self.advise(memmap2::Advice::Random);
+    }
+
+    /// Asks for huge pages.
+    pub(crate) fn advise_huge_pages(&self) {
+        #[cfg(target_os = "linux")]
+        self.advise(memmap2::Advice::HugePage);
+    }
+
+    /// Reads all of it and enters it into the page table, before this comes back.
+    pub(crate) fn populate(&self) {
+        #[cfg(target_os = "linux")]
+        self.advise(memmap2::Advice::PopulateRead);
+    }
+
+    /// Best effort: what the system does not know or refuses costs speed and nothing else.
+    #[cfg(unix)]
+    fn advise(&self, advice: memmap2::Advice) {
+        if let Some(raw) = &self.raw {
+            let _ = raw.advise(advice);
+        }
+    }
+
     /// All readable bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.slice(0, self.readable.load(Ordering::Acquire))

@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::dir::{Dir, FileKind};
 use crate::error::Result;
 use crate::format::{Entry, Index, Manifest, record};
-use crate::options::ReadMode;
+use crate::options::Reading;
 use crate::recovery::{RecoveryReport, Repair};
 use crate::scan::positions_in_file_order;
 use crate::segment::batches::{BATCH_RECORDS_MAX, batches};
@@ -88,7 +88,7 @@ struct Verification<'a, F> {
     corrupt: Mutex<Vec<CorruptObject>>,
     problems: Mutex<Vec<Problem>>,
     dir: &'a Dir,
-    mode: ReadMode,
+    reading: Reading,
 }
 
 /// Checks every record of a set against its digest, in file order and on all cores; every sidecar as
@@ -96,7 +96,7 @@ struct Verification<'a, F> {
 pub(crate) fn verify(
     set: &SegmentSet,
     dir: &Dir,
-    mode: ReadMode,
+    reading: Reading,
     opening: &RecoveryReport,
     progress: impl Fn(&VerifyProgress) -> ControlFlow<()> + Sync,
 ) -> Result<(VerifyReport, Vec<Arc<Sealed>>)> {
@@ -111,7 +111,7 @@ pub(crate) fn verify(
         corrupt: Mutex::default(),
         problems: Mutex::default(),
         dir,
-        mode,
+        reading,
     };
     verification.check_manifest()?;
     verification.check_presence(opening);
@@ -207,7 +207,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
 
     /// Checks the sidecar on disk, not what was loaded of it.
     fn check_sidecar(&self, sealed: &Sealed) -> Result<bool> {
-        let bytes = match open_sidecar(self.dir, sealed.id(), self.mode) {
+        let bytes = match open_sidecar(self.dir, sealed.id(), self.reading) {
             Ok(bytes) => bytes,
             // A reader without a manifest makes indexes in memory; or a compaction ran meanwhile.
             Err(error) if error.is_not_found() => return Ok(true),

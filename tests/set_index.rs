@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use layout::{content, scratch, segments};
-use sealstone::{Digest, Options, ReadMode, Repair, Store, Verify};
+use sealstone::{AccessPattern, Advice, Digest, Options, ReadMode, Repair, Store, Verify};
 
 const SEGMENT_BYTES_MAX: u64 = 4096;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -416,4 +416,36 @@ fn a_checkpoint_comes_with_its_runs() {
     let copy = options().read_only(true).open(&copy).unwrap();
     assert!(copy.stats().set_index_runs > 0);
     assert_holds(&copy, &contents);
+}
+
+#[test]
+fn advice_changes_no_answer() {
+    let folder = scratch();
+    let contents = filled(folder.path(), 60);
+    for bits in 0..32_u8 {
+        let is_set = |bit: u8| bits & 1 << bit != 0;
+        let pattern = |bit| {
+            if is_set(bit) {
+                AccessPattern::Random
+            } else {
+                AccessPattern::Normal
+            }
+        };
+        let advice = Advice::new()
+            .data_pattern(pattern(0))
+            .index_pattern(pattern(1))
+            .populate_data(is_set(2))
+            .populate_index(is_set(3))
+            .huge_pages(is_set(4));
+        for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
+            for is_read_only in [true, false] {
+                let options = options().read_mode(read_mode).advice(advice);
+                let store = options.read_only(is_read_only).open(folder.path()).unwrap();
+                assert!(store.recovery().is_clean(), "{advice:?}");
+                assert_holds(&store, &contents);
+                let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
+                assert!(report.is_clean(), "{advice:?}: {report:?}");
+            }
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::dir::Dir;
 use crate::error::Result;
 use crate::format::{Entry, Index};
-use crate::options::ReadMode;
+use crate::options::Reading;
 use crate::segment::Data;
 use crate::segment::sealed::open_sidecar;
 
@@ -26,8 +26,8 @@ pub(super) struct Adopted {
 
 /// Reads the sidecar of a segment that the manifest does not speak of. `None` if it does not hold, or
 /// was made for other data, and so has to be made anew.
-pub(super) fn adopt_sidecar(dir: &Dir, data: &Data, mode: ReadMode) -> Result<Option<Adopted>> {
-    let Ok(index) = Index::parse(open_sidecar(dir, data.id(), mode)?) else {
+pub(super) fn adopt_sidecar(dir: &Dir, data: &Data, reading: Reading) -> Result<Option<Adopted>> {
+    let Ok(index) = Index::parse(open_sidecar(dir, data.id(), reading)?) else {
         return Ok(None);
     };
     let data_bytes = index.entries().filter_map(|entry| entry.end()).max();

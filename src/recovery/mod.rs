@@ -160,15 +160,15 @@ impl<'a> Recovery<'a> {
     fn open_listed(&mut self) -> Result<()> {
         for (id, binding) in self.manifest.sealed.clone() {
             self.listing.data.remove(&id);
-            let (dir, mode) = (self.dir, self.options.read_mode);
-            let open = || Sealed::open(dir, id, mode, binding);
+            let (dir, reading) = (self.dir, self.options.reading());
+            let open = || Sealed::open(dir, id, reading, binding);
             if let Some(sealed) = open_listed_data(dir, self.options, id, &mut self.report, open)? {
                 self.note_short_data(&sealed);
                 let sealed = if sidecar_fits(dir, id, &binding)? {
                     sealed
                 } else {
                     self.rewrite_sidecar(&sealed, &binding)?;
-                    Sealed::open(dir, id, mode, binding)?
+                    Sealed::open(dir, id, reading, binding)?
                 };
                 self.sealed.push(Arc::new(sealed));
             }
@@ -242,7 +242,7 @@ impl<'a> Recovery<'a> {
     /// Opens the runs of the set index. They are derived, so one that does not hold goes.
     fn open_runs(&mut self) -> Result<()> {
         for &number in &self.listing.set_indexes {
-            if let Some(run) = Run::open(self.dir, number, self.options.read_mode)? {
+            if let Some(run) = Run::open(self.dir, number, self.options.reading())? {
                 self.runs.push(Arc::new(run));
             } else {
                 let path = self.dir.set_index_path(number);
@@ -271,15 +271,15 @@ impl<'a> Recovery<'a> {
         if !self.listing.sidecars.contains(&id) {
             return Ok(false);
         }
-        let (dir, mode) = (self.dir, self.options.read_mode);
-        let data = Data::open(dir, id, mode, u64::MAX)?;
-        let Some(Adopted { index, data_bytes }) = adopt_sidecar(dir, &data, mode)? else {
+        let (dir, reading) = (self.dir, self.options.reading());
+        let data = Data::open(dir, id, reading, u64::MAX)?;
+        let Some(Adopted { index, data_bytes }) = adopt_sidecar(dir, &data, reading)? else {
             return Ok(false);
         };
         // Whoever wrote them may not have synced them, and NEDB v3 does not sort.
         dir.open_segment_file(id, FileKind::Data)?.sync()?;
         dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
-        let sealed = Sealed::with_index(dir, id, mode, data_bytes, &index)?;
+        let sealed = Sealed::with_index(dir, id, reading, data_bytes, &index)?;
         let binding = *sealed.binding();
         self.manifest.sealed.insert(id, binding);
         self.report.push(Repair::AdoptedSegment {

@@ -11,7 +11,7 @@ use crate::dir::{Dir, FileKind, Listing, open_regular_file, require_regular_file
 use crate::error::{Error, Result};
 use crate::format::{Entry, Journal, Manifest, Records, journal};
 use crate::mmap::Map;
-use crate::options::{Options, ReadMode};
+use crate::options::{Options, ReadMode, Reading};
 use crate::segment::active::Contents;
 use crate::segment::active_index::ActiveIndexWriter;
 use crate::segment::sealed::{RebuiltIndex, rebuild_index};
@@ -69,7 +69,7 @@ impl Reader {
                 sealed.push(Arc::clone(known));
                 continue;
             }
-            let open = || Sealed::open(dir, id, options.read_mode, binding);
+            let open = || Sealed::open(dir, id, options.reading(), binding);
             let opened = open_listed_data(dir, options, id, &mut report, open)?;
             sealed.extend(opened.map(Arc::new));
         }
@@ -78,7 +78,7 @@ impl Reader {
         }
         let mut unsealed = Vec::new();
         for id in unlisted(&listing, &manifest) {
-            match self.load_unlisted(dir, options.read_mode, previous, &listing, id) {
+            match self.load_unlisted(dir, options.reading(), previous, &listing, id) {
                 Ok(Unlisted::Sealed(segment)) => sealed.push(segment),
                 Ok(Unlisted::Unsealed(segment)) => unsealed.push(segment),
                 // It was sealed and compacted away since the listing was made.
@@ -88,21 +88,21 @@ impl Reader {
         }
         self.followed
             .retain(|id, _| unsealed.iter().any(|active| active.id() == *id));
-        let runs = load_runs(dir, options.read_mode, previous, &listing)?;
+        let runs = load_runs(dir, options.reading(), previous, &listing)?;
         Ok((SegmentSet::new(sealed, unsealed, runs), report))
     }
 
     fn load_unlisted(
         &mut self,
         dir: &Dir,
-        mode: ReadMode,
+        reading: Reading,
         previous: &SegmentSet,
         listing: &Listing,
         id: u32,
     ) -> Result<Unlisted> {
         let known = previous.unsealed().iter().find(|active| active.id() == id);
         if let Some(known) = known
-            && let Some(active) = self.follow(dir, mode, known)?
+            && let Some(active) = self.follow(dir, reading.mode, known)?
         {
             return Ok(Unlisted::Unsealed(active));
         }
@@ -111,9 +111,9 @@ impl Reader {
             if let Some(known) = known {
                 return Ok(Unlisted::Sealed(Arc::clone(known)));
             }
-            return load_sealed(dir, mode, id).map(|sealed| Unlisted::Sealed(Arc::new(sealed)));
+            return load_sealed(dir, reading, id).map(|sealed| Unlisted::Sealed(Arc::new(sealed)));
         }
-        let active = self.load_unsealed(dir, mode, id)?;
+        let active = self.load_unsealed(dir, reading.mode, id)?;
         Ok(Unlisted::Unsealed(active))
     }
 
@@ -123,7 +123,7 @@ impl Reader {
         let journal = unsealed::read_journal(dir, id)?;
         let mut journal = journal.unwrap_or_else(|| Journal::empty(id));
         // Not mapped: a writer whose disk is full takes back what it wrote behind the journal's end.
-        let data = Data::open(dir, id, ReadMode::Pread, u64::MAX)?;
+        let data = Data::open(dir, id, Reading::from(ReadMode::Pread), u64::MAX)?;
         let mut entries = std::mem::take(&mut journal.entries);
         entries.extend(entries_behind(&data, journal.covered_bytes, &entries)?);
         let index = ActiveIndexWriter::new(entries);
@@ -190,7 +190,7 @@ impl Reader {
 /// one that is known already is as good as the file of that name.
 fn load_runs(
     dir: &Dir,
-    mode: ReadMode,
+    reading: Reading,
     previous: &SegmentSet,
     listing: &Listing,
 ) -> Result<Vec<Arc<Run>>> {
@@ -201,7 +201,7 @@ fn load_runs(
             runs.push(Arc::clone(known));
             continue;
         }
-        match Run::open(dir, number, mode) {
+        match Run::open(dir, number, reading) {
             Ok(run) => runs.extend(run.map(Arc::new)),
             // The writer has merged it with others since the listing was made.
             Err(error) if error.is_not_found() => {}
@@ -293,9 +293,9 @@ fn open_active(dir: &Dir, mode: ReadMode, id: u32, mut contents: Contents) -> Re
 
 /// A segment with a sidecar and no manifest, as NEDB v3 leaves it. Its sidecar may be in any order,
 /// or not fit; a sorted one is then made in memory.
-fn load_sealed(dir: &Dir, mode: ReadMode, id: u32) -> Result<Sealed> {
-    let data = Data::open(dir, id, mode, u64::MAX)?;
-    if let Some(Adopted { index, data_bytes }) = adopt_sidecar(dir, &data, mode)? {
+fn load_sealed(dir: &Dir, reading: Reading, id: u32) -> Result<Sealed> {
+    let data = Data::open(dir, id, reading, u64::MAX)?;
+    if let Some(Adopted { index, data_bytes }) = adopt_sidecar(dir, &data, reading)? {
         return Ok(Sealed::in_memory(data, data_bytes, index, None));
     }
     let RebuiltIndex { index, doubt } = rebuild_index(&data, None, hash_records_single_threaded)?;

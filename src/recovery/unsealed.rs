@@ -12,7 +12,7 @@ use crate::dir::{Dir, FileKind, WritableFile, open_regular_file, require_regular
 use crate::error::{Error, Result};
 use crate::format::{Entry, Index, Journal, journal};
 use crate::mmap::Map;
-use crate::options::{Options, ReadMode};
+use crate::options::{Options, ReadMode, Reading};
 use crate::segment::Appender;
 use crate::segment::Sealed;
 use crate::segment::appender::Resumed;
@@ -82,7 +82,7 @@ pub(super) fn recover(
     let is_noted = noted.is_some();
     let mut noted = noted.unwrap_or_else(|| Journal::empty(id));
     if data_bytes < noted.synced_bytes {
-        let sealed = seal_as_it_is(dir, options.read_mode, id, &mut noted)?;
+        let sealed = seal_as_it_is(dir, options.reading(), id, &mut noted)?;
         report.push(Repair::ShortData {
             segment: id,
             missing_bytes: noted.synced_bytes - data_bytes,
@@ -228,11 +228,11 @@ fn encode_journal(id: u32, entries: &[Entry], end: u64, synced_bytes: u64) -> Ve
 
 /// Seals a segment that is shorter than its sync mark. The sidecar says what was there, so a lost
 /// object is known to be lost.
-fn seal_as_it_is(dir: &Dir, mode: ReadMode, id: u32, noted: &mut Journal) -> Result<Sealed> {
+fn seal_as_it_is(dir: &Dir, reading: Reading, id: u32, noted: &mut Journal) -> Result<Sealed> {
     let covered = tail::count_covered(&noted.entries, noted.synced_bytes);
     let index = Index::build(&mut noted.entries[..covered]);
     dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
-    Sealed::with_index(dir, id, mode, noted.synced_bytes, &index)
+    Sealed::with_index(dir, id, reading, noted.synced_bytes, &index)
 }
 
 /// Saves bytes that are to be cut off, unless they are all zero. An earlier file of another content

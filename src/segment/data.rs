@@ -9,7 +9,7 @@ use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::record;
 use crate::mmap::Map;
-use crate::options::ReadMode;
+use crate::options::{ReadMode, Reading};
 
 /// Shared by the segment sets that hold it and by every object that was read from it. Once it is
 /// retired, the last of them to go removes the files.
@@ -34,13 +34,20 @@ enum Source {
 impl Data {
     /// Opens what the file holds now, at most `len_max` bytes of it. Falls back to positional reads
     /// where the system refuses another mapping.
-    pub(crate) fn open(dir: &Dir, id: u32, mode: ReadMode, len_max: u64) -> Result<Self> {
+    pub(crate) fn open(dir: &Dir, id: u32, reading: Reading, len_max: u64) -> Result<Self> {
         let path = dir.segment_path(id, FileKind::Data);
         let (file, file_bytes) = open_regular_file(&path)?;
         let len = file_bytes.min(len_max);
-        let source = match mode {
-            ReadMode::Mmap => Map::of_file(&file, len).map_or(Source::File(file), Source::Map),
-            ReadMode::Pread => Source::File(file),
+        let map = match reading.mode {
+            ReadMode::Mmap => Map::of_file(&file, len).ok(),
+            ReadMode::Pread => None,
+        };
+        let source = match map {
+            Some(map) => {
+                reading.advice.advise_data(&map);
+                Source::Map(map)
+            }
+            None => Source::File(file),
         };
         Ok(Self {
             id,

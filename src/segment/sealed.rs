@@ -12,7 +12,7 @@ use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::{Entry, FormatError, Index, Record, Records, SealedSegment, record};
 use crate::mmap::{Map, prefetch};
-use crate::options::ReadMode;
+use crate::options::{ReadMode, Reading};
 
 /// The bytes of a sidecar, or of another file that is derived from the data.
 #[derive(Debug)]
@@ -84,9 +84,14 @@ impl CheckedIndex {
 impl Sealed {
     /// A segment that the manifest binds to a sidecar. That is opened now, so that it is there also
     /// when the segment is compacted away, and checked when it is first used.
-    pub(crate) fn open(dir: &Dir, id: u32, mode: ReadMode, binding: SealedSegment) -> Result<Self> {
-        let data = Data::open(dir, id, mode, binding.data_bytes)?;
-        let unchecked = match open_sidecar_file(dir, id, mode) {
+    pub(crate) fn open(
+        dir: &Dir,
+        id: u32,
+        reading: Reading,
+        binding: SealedSegment,
+    ) -> Result<Self> {
+        let data = Data::open(dir, id, reading, binding.data_bytes)?;
+        let unchecked = match open_sidecar_file(dir, id, reading) {
             Err(error) if error.is_not_found() => Unchecked::Missing,
             opened => opened?,
         };
@@ -105,12 +110,12 @@ impl Sealed {
     pub(crate) fn with_index(
         dir: &Dir,
         id: u32,
-        mode: ReadMode,
+        reading: Reading,
         data_bytes: u64,
         index: &Index<Vec<u8>>,
     ) -> Result<Self> {
-        let sealed = Self::open(dir, id, mode, binding_of(index, data_bytes))?;
-        let checked = match open_sidecar(dir, id, mode).map(Index::parse_unchecked) {
+        let sealed = Self::open(dir, id, reading, binding_of(index, data_bytes))?;
+        let checked = match open_sidecar(dir, id, reading).map(Index::parse_unchecked) {
             Ok(Ok(mapped)) => CheckedIndex::new(mapped),
             _ => CheckedIndex::new(index.clone().map_bytes(SidecarBytes::Heap)),
         };
@@ -346,18 +351,18 @@ pub(crate) fn sidecar_fits(dir: &Dir, id: u32, binding: &SealedSegment) -> Resul
 }
 
 /// Opens the bytes of a sidecar, mapped where they may be.
-pub(crate) fn open_sidecar(dir: &Dir, id: u32, mode: ReadMode) -> Result<SidecarBytes> {
-    match open_sidecar_file(dir, id, mode)? {
+pub(crate) fn open_sidecar(dir: &Dir, id: u32, reading: Reading) -> Result<SidecarBytes> {
+    match open_sidecar_file(dir, id, reading)? {
         Unchecked::Map(map) => Ok(SidecarBytes::Map(map)),
         Unchecked::File(file, path) => read_file(&file, &path).map(SidecarBytes::Heap),
         Unchecked::Missing => Ok(SidecarBytes::Heap(Vec::new())),
     }
 }
 
-fn open_sidecar_file(dir: &Dir, id: u32, mode: ReadMode) -> Result<Unchecked> {
+fn open_sidecar_file(dir: &Dir, id: u32, reading: Reading) -> Result<Unchecked> {
     let path = dir.segment_path(id, FileKind::Sidecar);
     let (file, len) = open_regular_file(&path)?;
-    let map = map_file(&file, len, mode);
+    let map = map_file(&file, len, reading);
     Ok(map.map_or_else(|| Unchecked::File(file, path.into()), Unchecked::Map))
 }
 
@@ -366,19 +371,21 @@ pub(crate) fn file_bytes(
     file: &File,
     path: &Path,
     len: u64,
-    mode: ReadMode,
+    reading: Reading,
 ) -> Result<SidecarBytes> {
-    match map_file(file, len, mode) {
+    match map_file(file, len, reading) {
         Some(map) => Ok(SidecarBytes::Map(map)),
         None => read_file(file, path).map(SidecarBytes::Heap),
     }
 }
 
-fn map_file(file: &File, len: u64, mode: ReadMode) -> Option<Map> {
-    match mode {
-        ReadMode::Mmap => Map::of_file(file, len).ok(),
-        ReadMode::Pread => None,
-    }
+fn map_file(file: &File, len: u64, reading: Reading) -> Option<Map> {
+    let map = match reading.mode {
+        ReadMode::Mmap => Map::of_file(file, len).ok()?,
+        ReadMode::Pread => return None,
+    };
+    reading.advice.advise_index(&map);
+    Some(map)
 }
 
 fn read_file(file: &File, path: &Path) -> Result<Vec<u8>> {

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::format::SetIndex;
 use crate::format::set_index::{DamagedPage, Location, Probe};
 use crate::mmap::prefetch_value;
-use crate::options::ReadMode;
+use crate::options::Reading;
 use crate::segment::bits::AtomicBits;
 use crate::segment::sealed::{SidecarBytes, file_bytes};
 
@@ -32,10 +32,10 @@ pub(crate) struct Run {
 
 impl Run {
     /// Opens a run. `None` if what is there is none.
-    pub(crate) fn open(dir: &Dir, number: u32, mode: ReadMode) -> Result<Option<Self>> {
+    pub(crate) fn open(dir: &Dir, number: u32, reading: Reading) -> Result<Option<Self>> {
         let path = dir.set_index_path(number);
         let (file, len) = open_regular_file(&path)?;
-        let bytes = file_bytes(&file, &path, len, mode)?;
+        let bytes = file_bytes(&file, &path, len, reading)?;
         Ok(SetIndex::parse(bytes).ok().map(|index| Self {
             number,
             checked_pages: AtomicBits::new(usize::try_from(index.pages()).unwrap_or(usize::MAX)),

@@ -284,12 +284,12 @@ impl Inner {
             output.rename_into_place(dir)?;
         }
         dir.sync()?;
-        let mode = self.options.read_mode;
+        let reading = self.options.reading();
         let opened: Vec<Arc<Sealed>> = outputs
             .iter()
             .map(|output| {
                 let data_bytes = output.binding.data_bytes;
-                Sealed::with_index(dir, output.id, mode, data_bytes, &output.index)
+                Sealed::with_index(dir, output.id, reading, data_bytes, &output.index)
             })
             .map(|sealed| sealed.map(Arc::new))
             .collect::<Result<_>>()?;

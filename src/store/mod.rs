@@ -337,8 +337,8 @@ impl Store {
     ) -> Result<VerifyReport> {
         let inner = self.inner();
         let set = inner.set.load_full();
-        let mode = inner.options.read_mode;
-        let verify = || verify::verify(&set, &inner.dir, mode, &inner.report, &progress);
+        let reading = inner.options.reading();
+        let verify = || verify::verify(&set, &inner.dir, reading, &inner.report, &progress);
         let (mut report, damaged_sidecars) = in_own_threads(verify)??;
         inner.look_after(&set);
         if let Access::Writer(writer) = &inner.access {

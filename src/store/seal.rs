@@ -144,7 +144,7 @@ impl Inner {
         active.make_durable(dir, data_bytes)?;
         let index = Index::build(&mut active.entries());
         dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
-        let sealed = Sealed::with_index(dir, id, self.options.read_mode, data_bytes, &index)?;
+        let sealed = Sealed::with_index(dir, id, self.options.reading(), data_bytes, &index)?;
         let mut ledger = writer.lock_ledger();
         ledger.commit(self, writer, |manifest| {
             manifest.sealed.insert(id, *sealed.binding());

@@ -110,7 +110,7 @@ impl Inner {
         if set_index::build(&self.dir, number, &segments, is_cancelled)?.is_none() {
             return Ok(false);
         }
-        let run = Run::open(&self.dir, number, self.options.read_mode)?.map(Arc::new);
+        let run = Run::open(&self.dir, number, self.options.reading())?.map(Arc::new);
         let is_whole = run.is_some();
         let replaced: Vec<u32> = replaced.iter().map(|bound| bound.run().number()).collect();
         self.publish(writer, |set| set.with_run(&replaced, run.clone()));
