@@ -347,6 +347,7 @@ fn sorted_order(entries: &[Entry]) -> impl Iterator<Item = u32> {
 }
 
 /// The first eight bytes of a digest as a number that sorts as the digest does.
+#[inline]
 fn leading_bits(digest: &[u8]) -> u64 {
     digest.first_chunk().copied().map_or(0, u64::from_be_bytes)
 }

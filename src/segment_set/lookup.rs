@@ -31,6 +31,9 @@ impl SegmentSet {
     /// Where that fails, the sidecars say what is damaged and what was never there.
     #[inline]
     pub(crate) fn lookup(&self, digest: &Digest, verify: Verify) -> Result<Option<Found<'_>>> {
+        if verify == Verify::FirstRead {
+            self.prefetch_sidecars(digest);
+        }
         match self.by_runs(digest, |segment, offset| {
             verified(segment, offset, digest, verify)
         }) {
@@ -87,6 +90,21 @@ impl SegmentSet {
         for bound in &self.runs {
             let run = bound.run();
             run.prefetch(&run.probe(digest));
+        }
+    }
+
+    /// Asks for what the sidecars will be asked, where there are so few segments that this is less
+    /// than to wait until the set index has said which it is.
+    #[inline]
+    fn prefetch_sidecars(&self, digest: &Digest) {
+        if self.sealed.len() <= PREFETCHED_SEGMENTS {
+            self.prefetch_buckets(digest);
+            self.sealed
+                .iter()
+                .for_each(|segment| segment.prefetch_bucket(digest));
+            self.sealed
+                .iter()
+                .for_each(|segment| segment.prefetch_entry(digest));
         }
     }
 
