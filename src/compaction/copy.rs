@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
 
 use rayon::prelude::*;
 
@@ -51,7 +52,7 @@ impl Prepared {
         set: &SegmentSet,
     ) -> Result<Output> {
         let data = dir.create_segment_temporary(id, FileKind::Data)?;
-        let written = self.write_output(&data, parts, set).and_then(|copied| {
+        let written = self.write_behind(&data, parts, set).and_then(|copied| {
             data.sync()?;
             let sidecar = dir.create_segment_temporary(id, FileKind::Sidecar)?;
             let written = sidecar.write_all_at(copied.index.as_bytes(), 0);
@@ -78,13 +79,34 @@ impl Prepared {
         }
     }
 
-    fn write_output(
+    /// Writes an output, while what has been written is already on its way to the disk: synced only
+    /// at the end, the disk would wait for the copying and then the copying for the disk.
+    fn write_behind(
         &self,
         file: &WritableFile,
         parts: &[(usize, Range<usize>)],
         set: &SegmentSet,
     ) -> Result<Copied> {
-        let mut writer = RecordWriter::new(file);
+        std::thread::scope(|scope| {
+            let (ask, asked) = mpsc::channel();
+            let syncing = scope.spawn(move || asked.iter().try_for_each(|()| file.sync()));
+            let copied = self.write_output(file, parts, set, ask);
+            // After a failed sync the writes are refused, which is not the cause.
+            match syncing.join() {
+                Ok(synced) => synced.and(copied),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    fn write_output(
+        &self,
+        file: &WritableFile,
+        parts: &[(usize, Range<usize>)],
+        set: &SegmentSet,
+        ask_for_sync: Sender<()>,
+    ) -> Result<Copied> {
+        let mut writer = RecordWriter::new(file, ask_for_sync);
         for (number, range) in parts {
             let input = &self.inputs[*number];
             let index = input.index()?;
@@ -147,13 +169,20 @@ struct RecordWriter<'a> {
     chunk: Vec<u8>,
     written_bytes: u64,
     entries: Vec<Entry>,
+    ask_for_sync: Sender<()>,
+    /// How much has been written when a sync is asked for next.
+    sync_at_bytes: u64,
 }
 
 const CHUNK_BYTES: usize = 1 << 20;
+/// A sync is asked for each time so much was written.
+const SYNC_STEP_BYTES: u64 = 64 << 20;
 
 impl<'a> RecordWriter<'a> {
-    fn new(file: &'a WritableFile) -> Self {
+    fn new(file: &'a WritableFile, ask_for_sync: Sender<()>) -> Self {
         Self {
+            ask_for_sync,
+            sync_at_bytes: SYNC_STEP_BYTES,
             file,
             chunk: Vec::with_capacity(CHUNK_BYTES),
             written_bytes: 0,
@@ -171,8 +200,7 @@ impl<'a> RecordWriter<'a> {
             self.flush()?;
         }
         if content.len() > CHUNK_BYTES {
-            self.file.write_all_at(content, self.written_bytes)?;
-            self.written_bytes += content.len() as u64;
+            self.write(content)?;
         } else {
             self.chunk.extend_from_slice(content);
         }
@@ -180,14 +208,33 @@ impl<'a> RecordWriter<'a> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.file.write_all_at(&self.chunk, self.written_bytes)?;
-        self.written_bytes += self.chunk.len() as u64;
-        self.chunk.clear();
+        let mut chunk = std::mem::take(&mut self.chunk);
+        self.write(&chunk)?;
+        chunk.clear();
+        self.chunk = chunk;
         Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all_at(bytes, self.written_bytes)?;
+        self.written_bytes += bytes.len() as u64;
+        if self.written_bytes >= self.sync_at_bytes {
+            self.begin_sync();
+        }
+        Ok(())
+    }
+
+    fn begin_sync(&mut self) {
+        self.sync_at_bytes = self.written_bytes + SYNC_STEP_BYTES;
+        // If the other end is gone a sync has failed, and so does the next write.
+        let _ = self.ask_for_sync.send(());
     }
 
     fn finish(mut self) -> Result<Copied> {
         self.flush()?;
+        if self.written_bytes >= SYNC_STEP_BYTES {
+            self.begin_sync();
+        }
         Ok(Copied {
             index: Index::build(&mut self.entries),
             data_bytes: self.written_bytes,
