@@ -198,7 +198,8 @@ impl SegmentSet {
             None
         });
         let is_sure = matches!(named, ByRuns::Absent) || (by_runs == copy && !several);
-        if is_sure && self.uncovered.is_empty() {
+        // A damaged run may have kept a copy to itself.
+        if is_sure && self.uncovered.is_empty() && !self.has_damaged_run() {
             return by_runs == copy;
         }
         self.newest_sealed_copy(digest) == copy
