@@ -8,13 +8,17 @@
 //! Choosing a bucket by the high half of a product, which takes any number of buckets and keeps the
 //! order, is from D. Lemire, "Fast random integer generation in an interval" (2019).
 
-use super::manifest::SealedSegment;
-use super::{FormatError, bytes_at};
-use crate::digest::{DIGEST_BYTES, Digest};
-
 mod build;
+mod geometry;
+mod header;
 
 pub use build::{Builder, Piece, Written, page_sums};
+pub use geometry::{Geometry, Location, Probe};
+pub use header::Header;
+
+use super::{FormatError, bytes_at};
+use crate::digest::Digest;
+use header::Layout;
 
 /// First bytes of a run.
 pub const MAGIC: [u8; 4] = *b"SSX1";
@@ -31,286 +35,12 @@ pub const PROBED_BUCKETS_MAX: u64 = 4;
 /// one in 8,000 meets one that is not its own; from the usual 24 bits on it is one in two million.
 pub const TAG_BITS_MIN: u32 = 16;
 
-/// Length of what stands before the segments.
-const FIXED_BYTES: usize = 4 + 4 + 8 + 8 + 8 + 4 + 4;
-/// Length of what the header says of one segment.
-const SEGMENT_BYTES: usize = 4 + 8 + 4 + DIGEST_BYTES;
 /// Length of an entry of the overflow.
 const OVERFLOW_BYTES: usize = 8 + 8;
 /// Length of the checksum of a page.
 const PAGE_SUM_BYTES: usize = 8;
 
-const _: () =
-    assert!(FIXED_BYTES == 40 && SEGMENT_BYTES == 48 && PAGE_BYTES.is_multiple_of(BUCKET_BYTES));
-
-/// Where a record may lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Location {
-    /// Position of the segment in [`Header::segments`].
-    pub ordinal: u32,
-    /// Where its content begins in the data file, in bytes.
-    pub offset: u64,
-}
-
-/// How a slot is divided, and how many buckets there are.
-///
-/// A slot is, from the high bits to the low: a tag, the ordinal of a segment, an offset. An offset is
-/// at least 4, since a record has a header, so a slot of zero is vacant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
-    buckets: u64,
-    ordinal_bits: u32,
-    offset_bits: u32,
-}
-
-/// Where a digest is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Probe {
-    /// The first bucket in which it can be.
-    pub bucket: u64,
-    /// The tag, in the high bits as it is in a slot, the others zero.
-    tag: u64,
-    leading: u64,
-}
-
-impl Geometry {
-    /// The geometry for the objects of these segments, about two thirds full. `None` if a slot would
-    /// leave less than [`TAG_BITS_MIN`] bits for the tag: that takes more than 2^48 bytes of data,
-    /// or segments of very different sizes.
-    #[must_use]
-    pub fn of(segments: &[(u32, SealedSegment)]) -> Option<Self> {
-        let objects = segments
-            .iter()
-            .map(|(_, segment)| u64::from(segment.objects));
-        let objects = objects.sum::<u64>();
-        let offset_max = segments.iter().map(|(_, segment)| {
-            // One that is alone begins its segment, however long it is.
-            let is_alone = segment.objects <= 1;
-            if is_alone { 4 } else { segment.data_bytes }
-        });
-        let ordinal_max = segments.len().saturating_sub(1) as u64;
-        let geometry = Self {
-            // Three slots for two objects.
-            buckets: (objects * 3).div_ceil(2 * BUCKET_SLOTS as u64).max(1),
-            ordinal_bits: bits_of(ordinal_max),
-            offset_bits: bits_of(offset_max.max().unwrap_or(0).max(4)),
-        };
-        geometry.is_possible().then_some(geometry)
-    }
-
-    fn is_possible(&self) -> bool {
-        self.buckets > 0
-            && (3..=u64::BITS).contains(&self.offset_bits)
-            && self.ordinal_bits <= u32::BITS
-            && self.position_bits() <= u64::BITS - TAG_BITS_MIN
-    }
-
-    /// Number of buckets.
-    #[must_use]
-    pub const fn buckets(&self) -> u64 {
-        self.buckets
-    }
-
-    /// Number of bits of a tag.
-    #[must_use]
-    pub const fn tag_bits(&self) -> u32 {
-        u64::BITS - self.position_bits()
-    }
-
-    const fn position_bits(&self) -> u32 {
-        self.ordinal_bits + self.offset_bits
-    }
-
-    /// Where `digest` is looked for.
-    ///
-    /// Its first 8 bytes, as a fraction of 2^64, times the number of buckets: the whole part is the
-    /// bucket, and the first bits behind the point, which say where in the bucket's share it lies,
-    /// are the tag.
-    #[inline]
-    #[must_use]
-    pub fn probe(&self, digest: &Digest) -> Probe {
-        self.probe_leading(leading_bits(digest))
-    }
-
-    #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the two halves of a product"
-    )]
-    fn probe_leading(&self, leading: u64) -> Probe {
-        let product = u128::from(leading) * u128::from(self.buckets);
-        let position_bits = self.position_bits();
-        Probe {
-            bucket: (product >> u64::BITS) as u64,
-            tag: (product as u64) >> position_bits << position_bits,
-            leading,
-        }
-    }
-
-    /// The least leading bits of the digests that belong in `bucket` or a later one, or `None` if
-    /// there are none.
-    fn least_leading(&self, bucket: u64) -> Option<u64> {
-        let least = (u128::from(bucket) << u64::BITS).div_ceil(u128::from(self.buckets));
-        u64::try_from(least).ok()
-    }
-
-    #[inline]
-    fn slot(&self, probe: &Probe, location: Location) -> u64 {
-        probe.tag | (u64::from(location.ordinal) << self.offset_bits) | location.offset
-    }
-
-    /// The location in a slot, if the slot has this tag.
-    #[inline]
-    fn location(&self, slot: u64, probe: &Probe) -> Option<Location> {
-        if (slot ^ probe.tag) >> self.position_bits() != 0 {
-            return None;
-        }
-        let position = slot ^ probe.tag;
-        Some(Location {
-            // Not more than 32 bits are left of what lies above the offset.
-            ordinal: u32::try_from(position >> self.offset_bits).unwrap_or(u32::MAX),
-            offset: position & low_bits(self.offset_bits),
-        })
-    }
-}
-
-/// How many bits it takes to write `value`.
-const fn bits_of(value: u64) -> u32 {
-    u64::BITS - value.leading_zeros()
-}
-
-const fn low_bits(bits: u32) -> u64 {
-    match 1_u64.checked_shl(bits) {
-        Some(bit) => bit - 1,
-        None => u64::MAX,
-    }
-}
-
-/// The first eight bytes of a digest as a number that sorts as the digest does.
-#[inline]
-fn leading_bits(digest: &Digest) -> u64 {
-    let leading = digest.as_bytes().first_chunk().copied();
-    leading.map_or(0, u64::from_be_bytes)
-}
-
-/// What the beginning of a run says: which segments it covers, and how to read the rest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// The segments with what the manifest says of them. A run is of use for those of which the
-    /// manifest still says the same: then they hold what they held when it was built.
-    pub segments: Vec<(u32, SealedSegment)>,
-    /// Number of objects in the table and the overflow.
-    pub objects: u64,
-    /// Number of entries in the overflow.
-    pub overflow: u64,
-    /// How the table is to be read.
-    pub geometry: Geometry,
-}
-
-impl Header {
-    /// The bytes of the header, padded to whole pages.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let count = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
-        let mut bytes = Vec::with_capacity(padded(FIXED_BYTES + self.segments.len() * 48 + 32));
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&count.to_le_bytes());
-        bytes.extend_from_slice(&self.objects.to_le_bytes());
-        bytes.extend_from_slice(&self.geometry.buckets.to_le_bytes());
-        bytes.extend_from_slice(&self.overflow.to_le_bytes());
-        bytes.extend_from_slice(&self.geometry.ordinal_bits.to_le_bytes());
-        bytes.extend_from_slice(&self.geometry.offset_bits.to_le_bytes());
-        for (id, segment) in &self.segments {
-            bytes.extend_from_slice(&id.to_le_bytes());
-            bytes.extend_from_slice(&segment.data_bytes.to_le_bytes());
-            bytes.extend_from_slice(&segment.objects.to_le_bytes());
-            bytes.extend_from_slice(segment.sidecar_checksum.as_bytes());
-        }
-        let checksum = Digest::of(&bytes);
-        bytes.extend_from_slice(checksum.as_bytes());
-        bytes.resize(padded(bytes.len()), 0);
-        bytes
-    }
-
-    /// Reads a header. Linear in the number of segments.
-    fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
-        if bytes_at::<4>(bytes, 0) != Some(MAGIC) {
-            return Err(FormatError::Magic);
-        }
-        let number = |at| bytes_at(bytes, at).map(u64::from_le_bytes);
-        let short = |at| bytes_at(bytes, at).map(u32::from_le_bytes);
-        let count = short(4).ok_or(FormatError::Length)?;
-        let count = usize::try_from(count).map_err(|_| FormatError::Count)?;
-        let segments_bytes = count.checked_mul(SEGMENT_BYTES).ok_or(FormatError::Count)?;
-        let end = FIXED_BYTES
-            .checked_add(segments_bytes)
-            .ok_or(FormatError::Count)?;
-        let covered = bytes.get(..end).ok_or(FormatError::Length)?;
-        let checksum = bytes_at(bytes, end).ok_or(FormatError::Length)?;
-        if Digest::of(covered) != Digest::from(checksum) {
-            return Err(FormatError::Checksum);
-        }
-        let fields = (|| Some((number(8)?, number(16)?, number(24)?, short(32)?, short(36)?)))();
-        let (objects, buckets, overflow, ordinal_bits, offset_bits) =
-            fields.ok_or(FormatError::Length)?;
-        let geometry = Geometry {
-            buckets,
-            ordinal_bits: ordinal_bits.min(u32::BITS + 1),
-            offset_bits: offset_bits.min(u64::BITS + 1),
-        };
-        let (segments, _) = covered[FIXED_BYTES..].as_chunks::<SEGMENT_BYTES>();
-        let segments = segments.iter().filter_map(|bytes| {
-            let segment = SealedSegment {
-                data_bytes: u64::from_le_bytes(bytes_at(bytes, 4)?),
-                objects: u32::from_le_bytes(bytes_at(bytes, 12)?),
-                sidecar_checksum: Digest::from(bytes_at(bytes, 16)?),
-            };
-            Some((u32::from_le_bytes(bytes_at(bytes, 0)?), segment))
-        });
-        if !geometry.is_possible() {
-            return Err(FormatError::Count);
-        }
-        Ok(Self {
-            segments: segments.collect(),
-            objects,
-            overflow,
-            geometry,
-        })
-    }
-
-    /// Where table and overflow begin and end, and where the file does.
-    fn layout(&self) -> Option<Layout> {
-        let table = padded(FIXED_BYTES + self.segments.len() * SEGMENT_BYTES + DIGEST_BYTES) as u64;
-        let table_bytes = self.geometry.buckets.checked_mul(BUCKET_BYTES as u64)?;
-        let overflow = table.checked_add(table_bytes)?;
-        let overflow_bytes = self.overflow.checked_mul(OVERFLOW_BYTES as u64)?;
-        let end = overflow.checked_add(overflow_bytes)?;
-        let sums = end.checked_next_multiple_of(PAGE_BYTES as u64)?;
-        let pages = (sums - table) / PAGE_BYTES as u64;
-        Some(Layout {
-            table,
-            overflow,
-            sums,
-            pages,
-            file_bytes: sums.checked_add(pages.checked_mul(PAGE_SUM_BYTES as u64)?)?,
-        })
-    }
-}
-
-fn padded(len: usize) -> usize {
-    len.next_multiple_of(PAGE_BYTES)
-}
-
-/// Positions in the file, in bytes.
-#[derive(Clone, Copy, Debug)]
-struct Layout {
-    table: u64,
-    overflow: u64,
-    sums: u64,
-    /// Number of pages from `table` to `sums`.
-    pages: u64,
-    file_bytes: u64,
-}
+const _: () = assert!(PAGE_BYTES.is_multiple_of(BUCKET_BYTES));
 
 /// The checksum of a page of table and overflow with this digest: its first 8 bytes as a number, plus
 /// the number of the page, so that it holds only in its place.

@@ -1,5 +1,7 @@
+use super::header::{FIXED_BYTES, SEGMENT_BYTES};
 use super::*;
-use crate::format::{Entry, Index};
+use crate::digest::DIGEST_BYTES;
+use crate::format::{Entry, Index, SealedSegment};
 
 type Segments = Vec<(u32, SealedSegment)>;
 type Indexes = Vec<Index<Vec<u8>>>;
