@@ -48,6 +48,9 @@
 //!   the same segments do not count in the same memory.
 //! - [`Verify::FirstRead`] checks each record at its first read only.
 //!
+//! [`Advice`] tells the operating system more about the mappings than it assumes; none is the default,
+//! and its page says what was measured.
+//!
 //! The set index is derived and kept up to date in the background; [`StoreStats`] has how much it does
 //! not cover yet. Nothing but speed depends on it.
 //!
@@ -86,7 +89,7 @@
 //!
 //! - An object has at most `u32::MAX` bytes. It is read and hashed as a whole.
 //! - There are at most 2^32 segments in the life of a store, and as many at a time as the system
-//!   allows mappings (two each; `vm.max_map_count` is 65,530 by default on Linux). Beyond that, reads
+//!   allows mappings (two each, and one for each run of the set index; `vm.max_map_count` is 65,530 by default on Linux). Beyond that, reads
 //!   fall back to system calls.
 //! - Objects are verified at each read, or at the first read with [`Verify::FirstRead`].
 //! - The sidecar of a segment is checked as a whole, about a gigabyte a second, when it is first asked
