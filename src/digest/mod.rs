@@ -40,9 +40,7 @@ impl Digest {
     /// default feature `simd`.
     #[must_use]
     pub fn of(content: &[u8]) -> Self {
-        let mut hasher = Hasher::new();
-        hasher.update(content);
-        hasher.finish()
+        whole(content)
     }
 
     /// Computes the digests of many contents, in their order. With the default feature `simd` and a
@@ -252,6 +250,17 @@ pub(crate) struct Hasher(Implementation);
 type Implementation = blake2b_simd::State;
 #[cfg(not(feature = "simd"))]
 type Implementation = blake2::Blake2b512;
+
+/// In one go, which saves the hasher's buffer.
+#[cfg(feature = "simd")]
+fn whole(content: &[u8]) -> Digest {
+    truncate(blake2b_simd::blake2b(content).as_bytes())
+}
+
+#[cfg(not(feature = "simd"))]
+fn whole(content: &[u8]) -> Digest {
+    truncate(&<blake2::Blake2b512 as blake2::Digest>::digest(content))
+}
 
 #[cfg(feature = "simd")]
 impl Hasher {
