@@ -16,10 +16,10 @@ pub(crate) struct Step {
     pub(crate) replaced: Vec<usize>,
 }
 
-/// A run is replaced when those that are smaller hold at least so large a part of what it holds. With
-/// a half, each run is more than twice as large as all below it together, so there are few, and an
-/// object is written again about as often as the number of objects doubles.
-const MERGE_RATIO: u64 = 2;
+/// A run is replaced when it is at most so many times as large as all that are smaller together. So
+/// there are few, each of which is a probe for every lookup, and an object is written again a few
+/// times for each doubling of the number of objects.
+const MERGE_RATIO: u64 = 4;
 
 /// What is to be done next, if anything. `uncovered_objects`: those in sealed segments that no run
 /// covers, `wants_cover` if they are enough for a run of their own.
@@ -73,9 +73,9 @@ mod tests {
     fn small_runs_are_merged_and_large_ones_left() {
         assert_eq!(replaced(&[], 10, true), Some(vec![]));
         assert_eq!(replaced(&[run(1000), run(10)], 10, true), Some(vec![1]));
-        assert_eq!(replaced(&[run(60), run(20)], 10, true), Some(vec![0, 1]));
-        assert_eq!(replaced(&[run(61), run(20)], 10, true), Some(vec![1]));
-        assert_eq!(replaced(&[run(21)], 10, true), Some(vec![]));
+        assert_eq!(replaced(&[run(120), run(20)], 10, true), Some(vec![0, 1]));
+        assert_eq!(replaced(&[run(121), run(20)], 10, true), Some(vec![1]));
+        assert_eq!(replaced(&[run(41)], 10, true), Some(vec![]));
     }
 
     #[test]

@@ -450,7 +450,7 @@ impl Inner {
             [active] if active.objects() > UNSEALED_OBJECTS_MAX => self.seal(writer, active)?,
             _ => {}
         }
-        in_own_threads(|| self.index(writer, Effort::Uncovered)).flatten()
+        in_own_threads(|| self.index(writer, Effort::Closing)).flatten()
     }
 
     /// Asks for a damaged run of the set index to be built anew.

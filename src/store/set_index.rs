@@ -17,9 +17,14 @@ use crate::set_index::{self, Run, RunSize, Step};
 pub(super) enum Effort {
     /// Merges runs and builds damaged ones anew.
     All,
-    /// Only covers what is not covered, which takes less time and so is done at closing.
-    Uncovered,
+    /// Whoever closes the store waits, so large runs are not merged, and nothing is done but to cover
+    /// what is not covered.
+    Closing,
 }
+
+/// At closing runs are merged if the result has no more objects than this, which takes about as long
+/// as sealing a segment.
+const MERGED_AT_CLOSING_MAX: u64 = 4 << 20;
 
 impl Inner {
     /// The thread that indexes. Each message asks it to look whether there is something to do.
@@ -76,15 +81,16 @@ impl Inner {
         });
         let wants_cover =
             segments > 0 && (segments >= minimum.segments || objects >= minimum.objects);
-        match effort {
-            Effort::All => {
-                let sizes: Vec<RunSize> = set.runs().iter().map(Bound::size).collect();
-                set_index::plan(&sizes, objects, wants_cover)
-            }
-            Effort::Uncovered => wants_cover.then(|| Step {
-                replaced: Vec::new(),
-            }),
+        if effort == Effort::Closing && !wants_cover {
+            return None;
         }
+        let sizes: Vec<RunSize> = set.runs().iter().map(Bound::size).collect();
+        let mut step = set_index::plan(&sizes, objects, wants_cover)?;
+        let merged = step.replaced.iter().map(|&at| sizes[at].live_objects);
+        if effort == Effort::Closing && objects + merged.sum::<u64>() > MERGED_AT_CLOSING_MAX {
+            step.replaced.clear();
+        }
+        Some(step)
     }
 
     /// Builds one run. False if that was given up and so is not to be tried again now.
