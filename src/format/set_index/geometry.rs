@@ -7,7 +7,7 @@ use crate::format::SealedSegment;
 /// Where a record may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
-    /// Position of the segment in [`Header::segments`].
+    /// Position of the segment in [`Header::segments`](super::Header::segments).
     pub ordinal: u32,
     /// Where its content begins in the data file, in bytes.
     pub offset: u64,
