@@ -72,11 +72,7 @@ impl Inner {
     fn next_step(&self, set: &SegmentSet, effort: Effort) -> Option<Step> {
         let minimum = self.options.set_index_minimum;
         let objects = |sealed: &Arc<Sealed>| u64::from(sealed.binding().objects);
-        let uncovered = set
-            .uncovered()
-            .iter()
-            .filter(|sealed| can_be_covered(sealed));
-        let (segments, objects) = uncovered.fold((0, 0), |(segments, sum), sealed| {
+        let (segments, objects) = uncovered(set).fold((0, 0), |(segments, sum), sealed| {
             (segments + 1, sum + objects(sealed))
         });
         let wants_cover =
@@ -111,6 +107,10 @@ impl Inner {
         }
         let mut segments: Vec<Arc<Sealed>> = uncovered(set).cloned().collect();
         segments.extend(replaced.iter().flat_map(|bound| bound.segments().cloned()));
+        if segments.is_empty() {
+            // Nothing would come of it, now or at the next look.
+            return Ok(false);
+        }
         segments.sort_by_key(|sealed| sealed.id());
         let number = writer.take_run_number();
         if set_index::build(&self.dir, number, &segments, is_cancelled)?.is_none() {
