@@ -216,6 +216,41 @@ fn h11_a_seal_syncs_the_data_before_the_sidecar_before_the_manifest() {
     assert!(order.is_sorted(), "{}", list(&steps));
 }
 
+/// A cut that is not synced may be undone by the power, beside a manifest that says how long the
+/// file is.
+#[test]
+fn h11_a_seal_syncs_a_tail_that_was_cut_off_before() {
+    for is_cut in [true, false] {
+        let folder = TempDir::new().unwrap();
+        let store = options().open(folder.path()).unwrap();
+        put_all(&store, &contents(0, 3, 300));
+        store.close().unwrap();
+        if is_cut {
+            let path = folder.path().join("segments/seg-000000.dat");
+            let mut data = fs::read(&path).unwrap();
+            data.extend([7; 100]);
+            fs::write(path, data).unwrap();
+        }
+        // Without it: a writer before this one may have cut it and been killed.
+        let record = Record::default();
+        let store = options()
+            .operations(record.operations())
+            .open(folder.path())
+            .unwrap();
+        drop(store.begin_compaction().unwrap());
+        let steps = record.take();
+        let cuts = steps.iter().filter(|s| s.is(Kind::Cut, ".dat")).count();
+        assert_eq!(cuts, usize::from(is_cut), "{}", list(&steps));
+        let synced = position(&steps, Kind::SyncFile, "seg-000000.dat");
+        let sealed = position(&steps, Kind::Create, "seg-000000.idx.tmp");
+        assert!(synced < sealed, "{}", list(&steps));
+        if is_cut {
+            let cut = position(&steps, Kind::Cut, "seg-000000.dat");
+            assert!(cut < synced, "{}", list(&steps));
+        }
+    }
+}
+
 #[test]
 fn h12_names_are_durable_when_the_first_sync_returns() {
     let folder = TempDir::new().unwrap();

@@ -33,6 +33,9 @@ pub(crate) struct Active {
     /// Length up to which the data file is durable. The lock is held while it is made so, which also
     /// keeps a failing fsync from being hidden by one that succeeds beside it.
     durable_bytes: Mutex<u64>,
+    /// Whether the file can become no longer than that in a crash: a cut has to be synced as well,
+    /// also one of a writer that was killed.
+    length_is_durable: AtomicBool,
     name_is_durable: AtomicBool,
 }
 
@@ -112,6 +115,7 @@ impl Active {
             }),
             flushed_bytes: AtomicU64::new(contents.bytes),
             durable_bytes: Mutex::new(contents.durable_bytes),
+            length_is_durable: AtomicBool::new(false),
             name_is_durable: AtomicBool::new(false),
         }
     }
@@ -210,9 +214,11 @@ impl Active {
     pub(crate) fn make_durable(&self, dir: &Dir, bytes: u64) -> Result<()> {
         let file = self.writable()?;
         let mut durable = self.lock_durable();
-        if *durable < bytes {
+        // Set before the sync, so that a cut that comes meanwhile is synced the next time.
+        let length_is_durable = self.length_is_durable.swap(true, Ordering::AcqRel);
+        if *durable < bytes || !length_is_durable {
             file.sync()?;
-            *durable = bytes;
+            *durable = bytes.max(*durable);
         }
         if !self.name_is_durable.load(Ordering::Acquire) {
             dir.sync()?;
@@ -233,6 +239,13 @@ impl Active {
             ActiveFile::Writer(file) => (file.file(), file.path()),
             ActiveFile::Reader(file, path) => (file, path),
         }
+    }
+
+    /// For the appender: cuts off what is behind the flushed records.
+    pub(super) fn cut_unflushed(&self) -> Result<()> {
+        let cut = self.writable()?.cut(self.flushed_bytes());
+        self.length_is_durable.store(false, Ordering::Release);
+        cut
     }
 
     /// For the appender: the file now holds all records up to `bytes`.

@@ -238,7 +238,7 @@ impl Appender {
     /// Cuts off what a failed write may have left behind the last good record.
     fn roll_back(&self, error: Error) -> Result<()> {
         // A cut that fails makes the directory refuse all further writes.
-        let _ = self.active.writable()?.cut(self.active.flushed_bytes());
+        let _ = self.active.cut_unflushed();
         Err(error)
     }
 
