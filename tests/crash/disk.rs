@@ -1,0 +1,415 @@
+//! What may be left on a disk when the power fails: an adversary that respects fsync and no more.
+//!
+//! Of each file, what was there at its last fsync is left, and any part of what was written since,
+//! sector by sector, with any length in between. Of each folder, what it was at its last fsync, and
+//! any of the changes since; a rename is one change.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::log::Event;
+
+const SECTOR_BYTES: usize = 512;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Folder,
+    File(usize),
+}
+
+#[derive(Clone, Debug)]
+enum NameChange {
+    Add(PathBuf, Node),
+    Remove(PathBuf),
+    Move(PathBuf, PathBuf, Node),
+}
+
+#[derive(Clone, Debug)]
+enum FileChange {
+    Write(usize, Arc<[u8]>),
+    Cut(usize),
+}
+
+/// A file, whatever its name.
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    durable: Arc<Vec<u8>>,
+    changes: Vec<FileChange>,
+}
+
+/// A disk below a folder, whose own path is the empty one.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    files: Vec<Contents>,
+    names: BTreeMap<PathBuf, Node>,
+    durable_names: BTreeMap<PathBuf, Node>,
+    name_changes: Vec<NameChange>,
+}
+
+/// Which of the changes that were not synced are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    Everything,
+    Nothing,
+    NamesOnly,
+    ContentsOnly,
+    /// Of the changes of names, the manifest's alone; and no contents.
+    ManifestFirst,
+    /// All but the manifest's.
+    ManifestLast,
+    /// The newest change of a name is left alone of all.
+    NewestName,
+    Random(u64),
+}
+
+impl Policy {
+    pub const EXTREMES: [Self; 7] = [
+        Self::Everything,
+        Self::Nothing,
+        Self::NamesOnly,
+        Self::ContentsOnly,
+        Self::ManifestFirst,
+        Self::ManifestLast,
+        Self::NewestName,
+    ];
+
+    pub const fn is_random(self) -> bool {
+        matches!(self, Self::Random(_))
+    }
+}
+
+/// Files with their contents, and folders with `None`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Image(pub BTreeMap<PathBuf, Option<Arc<Vec<u8>>>>);
+
+impl Image {
+    pub fn hash_with(&self, known: &impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        known.hash(&mut hasher);
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Makes `target` hold exactly this.
+    pub fn write(&self, target: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(target) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir(target)?,
+        }
+        // A folder comes before what is in it.
+        for (path, bytes) in &self.0 {
+            match bytes {
+                Some(bytes) => fs::write(target.join(path), &***bytes)?,
+                None => fs::create_dir(target.join(path))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Disk {
+    /// All of it is durable.
+    pub fn of(image: &Image) -> Self {
+        let mut disk = Self::default();
+        for (path, bytes) in &image.0 {
+            let node = match bytes {
+                None => Node::Folder,
+                Some(bytes) => disk.new_file(Arc::clone(bytes)),
+            };
+            disk.names.insert(path.clone(), node);
+        }
+        disk.durable_names.clone_from(&disk.names);
+        disk
+    }
+
+    fn new_file(&mut self, durable: Arc<Vec<u8>>) -> Node {
+        self.files.push(Contents {
+            durable,
+            changes: Vec::new(),
+        });
+        Node::File(self.files.len() - 1)
+    }
+
+    /// A sync whose site is `unsynced` does nothing.
+    pub fn apply(&mut self, event: &Event, unsynced: Option<&str>) {
+        match event {
+            Event::CreateDir(path) => self.add(path, Node::Folder),
+            Event::Create(path) => {
+                let file = self.new_file(Arc::default());
+                self.add(path, file);
+            }
+            Event::Write(path, offset, bytes) => {
+                let offset = usize::try_from(*offset).unwrap();
+                self.change_file(path, FileChange::Write(offset, Arc::clone(bytes)));
+            }
+            Event::Cut(path, len) => {
+                self.change_file(path, FileChange::Cut(usize::try_from(*len).unwrap()));
+            }
+            Event::SyncFile(_, site) | Event::SyncDir(_, site)
+                if site.is_some() && site.as_deref() == unsynced => {}
+            Event::SyncFile(path, _) => {
+                if let Some(Node::File(file)) = self.names.get(path) {
+                    self.files[*file].sync();
+                }
+            }
+            Event::SyncDir(path, _) => self.sync_names(path),
+            Event::Rename(from, to) => {
+                let node = self.names.remove(from).expect("a rename of nothing");
+                self.names.insert(to.clone(), node);
+                let change = NameChange::Move(from.clone(), to.clone(), node);
+                self.name_changes.push(change);
+            }
+            Event::Link(from, to) => self.add(to, self.names[from]),
+            Event::Remove(path) => {
+                self.names.remove(path);
+                self.name_changes.push(NameChange::Remove(path.clone()));
+            }
+            Event::Mark(_) => {}
+        }
+    }
+
+    fn add(&mut self, path: &Path, node: Node) {
+        self.names.insert(path.to_owned(), node);
+        self.name_changes
+            .push(NameChange::Add(path.to_owned(), node));
+    }
+
+    fn change_file(&mut self, path: &Path, change: FileChange) {
+        let Some(Node::File(file)) = self.names.get(path) else {
+            panic!("{} is written to and has no name", path.display());
+        };
+        self.files[*file].changes.push(change);
+    }
+
+    fn sync_names(&mut self, folder: &Path) {
+        let is_in = |change: &NameChange| change.path().parent() == Some(folder);
+        let (synced, left) = std::mem::take(&mut self.name_changes)
+            .into_iter()
+            .partition(is_in);
+        self.name_changes = left;
+        for change in synced as Vec<NameChange> {
+            change.apply(&mut self.durable_names);
+        }
+    }
+
+    pub fn image(&self, policy: Policy) -> Image {
+        let seed = match policy {
+            Policy::Random(seed) => seed,
+            _ => 0,
+        };
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let names = self.names_left(policy, &mut rng);
+        let mut image: BTreeMap<PathBuf, Option<Arc<Vec<u8>>>> = BTreeMap::new();
+        let contents = contents_left(policy, &mut rng);
+        for (path, node) in names {
+            let parent = path.parent().unwrap_or(Path::new(""));
+            // What is in a folder goes with its name.
+            if parent != Path::new("") && !image.contains_key(parent) {
+                continue;
+            }
+            let bytes = match node {
+                Node::Folder => None,
+                Node::File(file) => {
+                    // The same whatever the name.
+                    let seed = seed ^ (file as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    Some(self.files[file].left(contents, seed))
+                }
+            };
+            image.insert(path, bytes);
+        }
+        Image(image)
+    }
+
+    fn names_left(&self, policy: Policy, rng: &mut SmallRng) -> BTreeMap<PathBuf, Node> {
+        let is_manifest = |change: &NameChange| change.path().ends_with("MANIFEST");
+        let newest = self.name_changes.len().saturating_sub(1);
+        let share = [0.1, 0.5, 0.9][rng.random_range(0..3)];
+        let until = rng.random_range(0..=self.name_changes.len());
+        let in_order = rng.random_ratio(1, 4);
+        let mut names = self.durable_names.clone();
+        for (number, change) in self.name_changes.iter().enumerate() {
+            let is_left = match policy {
+                Policy::Everything | Policy::NamesOnly => true,
+                Policy::Nothing | Policy::ContentsOnly => false,
+                Policy::ManifestFirst => is_manifest(change),
+                Policy::ManifestLast => !is_manifest(change),
+                Policy::NewestName => number == newest,
+                Policy::Random(_) if in_order => number < until,
+                Policy::Random(_) => rng.random_bool(share),
+            };
+            if is_left {
+                change.apply(&mut names);
+            }
+        }
+        names
+    }
+}
+
+impl NameChange {
+    /// The name that is there or not there because of it.
+    fn path(&self) -> &Path {
+        match self {
+            Self::Add(path, _) | Self::Remove(path) | Self::Move(_, path, _) => path,
+        }
+    }
+
+    fn apply(&self, names: &mut BTreeMap<PathBuf, Node>) {
+        match self {
+            Self::Add(path, node) => _ = names.insert(path.clone(), *node),
+            Self::Remove(path) => _ = names.remove(path),
+            Self::Move(from, to, node) => {
+                // Another file may have got the name since, and may be left by itself.
+                if names.get(from) == Some(node) {
+                    names.remove(from);
+                }
+                names.insert(to.clone(), *node);
+            }
+        }
+    }
+}
+
+/// What is left of the contents of all files.
+#[derive(Clone, Copy)]
+enum ContentsLeft {
+    Durable,
+    All,
+    Mixed,
+}
+
+fn contents_left(policy: Policy, rng: &mut SmallRng) -> ContentsLeft {
+    match policy {
+        Policy::Everything | Policy::ContentsOnly => ContentsLeft::All,
+        Policy::Random(_) => match rng.random_range(0..8) {
+            0 => ContentsLeft::All,
+            1 => ContentsLeft::Durable,
+            _ => ContentsLeft::Mixed,
+        },
+        _ => ContentsLeft::Durable,
+    }
+}
+
+impl Contents {
+    fn sync(&mut self) {
+        if !self.changes.is_empty() {
+            self.durable = self.all();
+            self.changes.clear();
+        }
+    }
+
+    fn all(&self) -> Arc<Vec<u8>> {
+        let mut bytes = (*self.durable).clone();
+        for change in &self.changes {
+            change.apply(&mut bytes);
+        }
+        Arc::new(bytes)
+    }
+
+    fn left(&self, contents: ContentsLeft, seed: u64) -> Arc<Vec<u8>> {
+        match contents {
+            _ if self.changes.is_empty() => Arc::clone(&self.durable),
+            ContentsLeft::Durable => Arc::clone(&self.durable),
+            ContentsLeft::All => self.all(),
+            ContentsLeft::Mixed => self.mixed(&mut SmallRng::seed_from_u64(seed)),
+        }
+    }
+
+    fn mixed(&self, rng: &mut SmallRng) -> Arc<Vec<u8>> {
+        let count = self.changes.len();
+        // The first of them as they are, the next torn, and of the others some or none.
+        let (until, share) = match rng.random_range(0..6) {
+            0 => return self.all(),
+            1 => return Arc::clone(&self.durable),
+            2 => (rng.random_range(0..count), 0.0),
+            3 => (0, 0.5),
+            4 => (rng.random_range(0..count), 0.5),
+            _ => (0, 0.9),
+        };
+        let mut bytes = (*self.durable).clone();
+        let mut lens = vec![bytes.len()];
+        let mut len = bytes.len();
+        for (number, change) in self.changes.iter().enumerate() {
+            len = change.len_after(len);
+            lens.push(len);
+            if number < until || rng.random_bool(share) && rng.random() {
+                change.apply(&mut bytes);
+            } else if number == until || rng.random_bool(share) {
+                change.tear(&mut bytes, rng);
+            }
+        }
+        self.set_len_left(&mut bytes, &lens, rng);
+        Arc::new(bytes)
+    }
+
+    /// The length reached the disk without the bytes, or not with them; but what was durable and
+    /// was not cut off is left.
+    fn set_len_left(&self, bytes: &mut Vec<u8>, lens: &[usize], rng: &mut SmallRng) {
+        let was_cut = self
+            .changes
+            .iter()
+            .any(|change| matches!(change, FileChange::Cut(_)));
+        let len = match rng.random_range(0..6) {
+            0 | 1 => lens[lens.len() - 1],
+            2 => lens[rng.random_range(0..lens.len())],
+            3 => bytes.len() / SECTOR_BYTES * SECTOR_BYTES,
+            4 if bytes.len() > self.durable.len() => {
+                rng.random_range(self.durable.len()..=bytes.len())
+            }
+            _ => bytes.len(),
+        };
+        if was_cut {
+            // Only a length that it had at some time.
+            if lens.contains(&len) {
+                bytes.resize(len, 0);
+            }
+        } else {
+            bytes.resize(len.max(self.durable.len()), 0);
+        }
+    }
+}
+
+impl FileChange {
+    fn len_after(&self, len: usize) -> usize {
+        match self {
+            Self::Write(offset, bytes) => len.max(offset + bytes.len()),
+            Self::Cut(len) => *len,
+        }
+    }
+
+    fn apply(&self, file: &mut Vec<u8>) {
+        match self {
+            Self::Write(offset, bytes) => {
+                let end = offset + bytes.len();
+                file.resize(file.len().max(end), 0);
+                file[*offset..end].copy_from_slice(bytes);
+            }
+            Self::Cut(len) => file.resize(*len, 0),
+        }
+    }
+
+    /// Some sectors of a write; a cut happens or not.
+    fn tear(&self, file: &mut Vec<u8>, rng: &mut SmallRng) {
+        let Self::Write(offset, bytes) = self else {
+            if rng.random() {
+                self.apply(file);
+            }
+            return;
+        };
+        let end = offset + bytes.len();
+        let mut begin = *offset;
+        while begin < end {
+            let sector_end = ((begin / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
+            if rng.random() {
+                file.resize(file.len().max(sector_end), 0);
+                file[begin..sector_end]
+                    .copy_from_slice(&bytes[begin - offset..sector_end - offset]);
+            }
+            begin = sector_end;
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Crash states: what a power failure may leave of a store at any point of its life, and what the
+//! engine makes of it (H11, H12, H13, H18).
+//!
+//! A life is recorded through the seam below the store ([`log`]). For each point of it a disk that
+//! respects fsync and no more ([`disk`]) leaves images, each of which is opened and compared with
+//! what the application knows ([`known`], [`check`]). Some are lived on with and crashed again.
+//!
+//! `SEALSTONE_CRASH_IMAGES=1000000 cargo test --release --test crash` is the long run;
+//! `SEALSTONE_CRASH_SEED` chooses where the lives begin.
+
+mod check;
+#[path = "../common/workload.rs"]
+mod common;
+mod disk;
+mod explore;
+mod known;
+mod log;
+mod workload;
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use explore::{Exploration, Plan};
+
+fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().expect("a number"))
+}
+
+#[test]
+fn h13_h18_no_crash_loses_what_was_synced_or_brings_back_what_was_dropped() {
+    let begin = Instant::now();
+    let explored = Exploration::run(Plan {
+        first_seed: number_from("SEALSTONE_CRASH_SEED").unwrap_or(1),
+        images: number_from("SEALSTONE_CRASH_IMAGES").unwrap_or(20_000),
+        unsynced: None,
+        with_sites: false,
+        random_images: 8,
+        nested_every: 100,
+    });
+    let counts = &explored.counts;
+    let nested = counts.nested.load(Relaxed);
+    eprintln!(
+        "{counts:?} in {:.1} s, {} violations",
+        begin.elapsed().as_secs_f32(),
+        u8::from(explored.violation.lock().unwrap().is_some()),
+    );
+    if let Some(what) = &*explored.violation.lock().unwrap() {
+        panic!("{what}");
+    }
+    assert!(
+        nested * 20 > counts.checked.load(Relaxed),
+        "{nested} nested"
+    );
+}

@@ -1,0 +1,252 @@
+//! Random lives of a store, the same for the same seed but for what is done in the background.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::rngs::SmallRng;
+use rand::seq::{IndexedRandom, IteratorRandom};
+use rand::{Rng, SeedableRng};
+use sealstone::dir::Operations;
+use sealstone::{Digest, Options, Store};
+
+use crate::common::content;
+use crate::log::{Event, Mark, Recorder};
+
+/// Folder of the store, below the one in which everything happens. Its parent is missing as well.
+pub const STORE: &str = "above/store";
+
+/// What was ever put, by digest.
+pub type Contents = BTreeMap<Digest, Vec<u8>>;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub segment_bytes_max: u64,
+    /// Segments from which on a run of the set index is built.
+    pub set_index_minimum: usize,
+}
+
+impl Shape {
+    pub fn of(seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        Self {
+            segment_bytes_max: rng.random_range(900..3000),
+            set_index_minimum: rng.random_range(1..4),
+        }
+    }
+
+    pub fn options(self, operations: Arc<dyn Operations>) -> Options {
+        Options::new()
+            .segment_bytes_max(self.segment_bytes_max)
+            .set_index_minimum(self.set_index_minimum, u64::MAX)
+            .operations(operations)
+    }
+}
+
+/// A store that tells the log what it acknowledged.
+pub struct Life<'a> {
+    root: &'a Path,
+    shape: Shape,
+    recorder: Arc<Recorder>,
+    store: Option<Store>,
+    rng: SmallRng,
+    contents: Contents,
+    /// What is in the store.
+    held: BTreeSet<Digest>,
+    next_number: u64,
+    checkpoints: u32,
+}
+
+impl<'a> Life<'a> {
+    fn new(root: &'a Path, shape: Shape, recorder: Arc<Recorder>, seed: u64) -> Self {
+        Self {
+            root,
+            shape,
+            recorder,
+            store: None,
+            rng: SmallRng::seed_from_u64(seed),
+            contents: Contents::new(),
+            held: BTreeSet::new(),
+            // No two lives put the same, but for the shortest.
+            next_number: seed << 16,
+            checkpoints: 0,
+        }
+    }
+
+    fn store(&mut self) -> &Store {
+        let options = self.shape.options(Arc::clone(&self.recorder) as _);
+        self.store
+            .get_or_insert_with(|| options.open(self.root.join(STORE)).unwrap())
+    }
+
+    fn new_content(&mut self) -> Vec<u8> {
+        self.next_number += 1;
+        let len = match self.rng.random_range(0..20) {
+            0 => 0,
+            1 => self.rng.random_range(1..9),
+            2 => self.rng.random_range(1000..4000),
+            3..8 => self.rng.random_range(9..60),
+            _ => self.rng.random_range(60..700),
+        };
+        content(self.next_number, len)
+    }
+
+    fn put(&mut self, content: Vec<u8>) {
+        let digest = Digest::of(&content);
+        self.recorder.mark(Mark::Putting(digest));
+        self.store().put(&content).unwrap();
+        self.recorder.mark(Mark::Put(digest));
+        self.held.insert(digest);
+        self.contents.insert(digest, content);
+    }
+
+    fn put_many(&mut self) {
+        let count = self.rng.random_range(2..8);
+        let contents: Vec<Vec<u8>> = (0..count).map(|_| self.new_content()).collect();
+        let digests: Vec<Digest> = contents.iter().map(|content| Digest::of(content)).collect();
+        for digest in &digests {
+            self.recorder.mark(Mark::Putting(*digest));
+        }
+        self.store().put_many(&contents).unwrap();
+        for digest in &digests {
+            self.recorder.mark(Mark::Put(*digest));
+        }
+        self.held.extend(&digests);
+        self.contents.extend(digests.into_iter().zip(contents));
+    }
+
+    fn put_again(&mut self) {
+        // What was dropped as well as what is there.
+        let old = self.contents.values().choose(&mut self.rng).cloned();
+        if let Some(content) = old {
+            self.put(content);
+        }
+    }
+
+    fn sync(&mut self) {
+        self.store().sync().unwrap();
+        self.recorder.mark(Mark::Synced);
+    }
+
+    fn compact(&mut self) {
+        let share = *[0.1, 0.5, 0.9].choose(&mut self.rng).unwrap();
+        let rng = &mut self.rng;
+        let mut dead: BTreeSet<Digest> = self.held.iter().copied().collect();
+        dead.retain(|_| rng.random_bool(share));
+        let is_dead = dead.clone();
+        let compaction = self.store().begin_compaction().unwrap();
+        for _ in 0..self.rng.random_range(0..4) {
+            let again = dead.iter().choose(&mut self.rng).copied();
+            match again {
+                Some(digest) if self.rng.random() => {
+                    dead.remove(&digest);
+                    self.put(self.contents[&digest].clone());
+                }
+                _ => {
+                    let content = self.new_content();
+                    dead.remove(&Digest::of(&content));
+                    self.put(content);
+                }
+            }
+        }
+        if self.rng.random_ratio(1, 8) {
+            // Given up: nothing changes.
+            return;
+        }
+        self.held.retain(|digest| !dead.contains(digest));
+        self.recorder.mark(Mark::Dropping(dead));
+        compaction
+            .finish(|digest| !is_dead.contains(digest))
+            .unwrap();
+        self.recorder.mark(Mark::Dropped);
+    }
+
+    fn reopen(&mut self) {
+        if let Some(store) = self.store.take() {
+            if self.rng.random() {
+                store.close().unwrap();
+                self.recorder.mark(Mark::Synced);
+            } else {
+                drop(store);
+            }
+        }
+        self.store();
+    }
+
+    fn checkpoint(&mut self) {
+        self.checkpoints += 1;
+        let name = format!("copy-{}", self.checkpoints);
+        let target = self.root.join(&name);
+        self.store().checkpoint(target).unwrap();
+        self.recorder.mark(Mark::Checkpoint(name.into()));
+    }
+
+    fn step(&mut self) {
+        match self.rng.random_range(0..40) {
+            0..14 => {
+                let content = self.new_content();
+                self.put(content);
+            }
+            14..18 => self.put_many(),
+            18..23 => self.put_again(),
+            23..32 => self.sync(),
+            32..36 => self.compact(),
+            36..39 => self.reopen(),
+            _ if self.checkpoints < 2 => self.checkpoint(),
+            _ => {}
+        }
+    }
+}
+
+/// What a life left in the log, and what it ever put.
+pub struct Lived {
+    pub shape: Shape,
+    pub events: Vec<Event>,
+    pub contents: Contents,
+}
+
+pub fn live(root: &Path, seed: u64, with_sites: bool) -> Lived {
+    let shape = Shape::of(seed);
+    let recorder = Recorder::new(root, with_sites);
+    let mut life = Life::new(root, shape, Arc::clone(&recorder), seed);
+    life.store();
+    for _ in 0..life.rng.random_range(10..40) {
+        life.step();
+    }
+    life.reopen();
+    life.sync();
+    drop(life.store.take());
+    Lived {
+        shape,
+        events: recorder.take(),
+        contents: life.contents,
+    }
+}
+
+/// What is done after a crash: some of what may be lost is put again, and acknowledged.
+pub fn live_on(
+    root: &Path,
+    shape: Shape,
+    with_sites: bool,
+    seed: u64,
+    contents: &Contents,
+) -> Vec<Event> {
+    let recorder = Recorder::new(root, with_sites);
+    let mut life = Life::new(root, shape, Arc::clone(&recorder), seed);
+    // Numbers that the first life does not reach.
+    life.next_number += 1 << 15;
+    life.store();
+    for _ in 0..life.rng.random_range(0..4) {
+        let again = contents.values().choose(&mut life.rng).cloned();
+        life.put(again.unwrap_or_default());
+    }
+    if life.rng.random() {
+        let content = life.new_content();
+        life.put(content);
+    }
+    if life.rng.random() {
+        life.sync();
+    }
+    drop(life.store.take());
+    recorder.take()
+}
