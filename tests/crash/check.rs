@@ -48,6 +48,7 @@ pub fn message(panic: &(dyn Any + Send)) -> String {
     format!("panic: {}", text.unwrap_or("?"))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn text(error: Error) -> String {
     error.to_string()
 }
@@ -69,19 +70,7 @@ impl Checking<'_> {
             Err(Error::NoStore { .. }) if self.known.synced.is_empty() => return Ok(()),
             opened => opened.map_err(|error| format!("read-only: {error}"))?,
         };
-        self.holds_synced(&store, &self.known.synced)
-            .map_err(|what| format!("read-only: {what}"))
-    }
-
-    fn holds_synced(&self, store: &Store, synced: &BTreeSet<Digest>) -> Result<(), String> {
-        for digest in synced {
-            let object = store.get(digest).map_err(text)?;
-            let object = object.ok_or_else(|| format!("{digest} was synced and is lost"))?;
-            require(Digest::of(&object) == *digest, || {
-                format!("{digest} has wrong bytes")
-            })?;
-        }
-        Ok(())
+        holds_synced(&store, &self.known.synced).map_err(|what| format!("read-only: {what}"))
     }
 
     fn checkpoints(&self, root: &Path) -> Result<(), String> {
@@ -89,7 +78,7 @@ impl Checking<'_> {
             let options = self.shape.options(Arc::new(Unsynced));
             let store = options.open(root.join(folder));
             let store = store.map_err(|error| format!("{}: {error}", folder.display()))?;
-            let checked = self.holds_synced(&store, held);
+            let checked = holds_synced(&store, held);
             let checked = checked.and_then(|()| is_undamaged(&store));
             checked.map_err(|what| format!("{}: {what}", folder.display()))?;
         }
@@ -102,7 +91,7 @@ impl Checking<'_> {
         is_undamaged(&store)?;
         let left = walk(&store)?;
         let strangers = self.judge(&left)?;
-        self.holds_synced(&store, &self.known.synced)?;
+        holds_synced(&store, &self.known.synced)?;
         for digest in self.known.dropped.difference(&left) {
             require(!store.contains(digest).map_err(text)?, || {
                 format!("{digest} was dropped and is contained")
@@ -179,6 +168,17 @@ impl Checking<'_> {
             format!("{temporaries:?} are left")
         })
     }
+}
+
+fn holds_synced(store: &Store, synced: &BTreeSet<Digest>) -> Result<(), String> {
+    for digest in synced {
+        let object = store.get(digest).map_err(text)?;
+        let object = object.ok_or_else(|| format!("{digest} was synced and is lost"))?;
+        require(Digest::of(&object) == *digest, || {
+            format!("{digest} has wrong bytes")
+        })?;
+    }
+    Ok(())
 }
 
 /// A crash is no damage, and costs no index that was synced.

@@ -1,6 +1,6 @@
 //! From lives to images to verdicts.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -103,7 +103,7 @@ impl Exploration {
 
     fn explore_life(&self, folder: &Path, seed: u64) {
         let root = folder.join("life");
-        Image(Default::default()).write(&root).unwrap();
+        Image(BTreeMap::new()).write(&root).unwrap();
         let lived = workload::live(&root, seed, self.plan.with_sites);
         self.counts.lives.fetch_add(1, Relaxed);
         self.counts
@@ -259,6 +259,29 @@ impl Exploration {
     }
 }
 
+/// The events of a life, and of lives that go on with images of it.
+pub fn sample(folder: &Path, seed: u64, note: &mut impl FnMut(&[Event])) {
+    let root = folder.join("sample");
+    Image(BTreeMap::new()).write(&root).unwrap();
+    let lived = workload::live(&root, seed, true);
+    note(&lived.events);
+    let mut disk = Disk::default();
+    for (at, event) in lived.events.iter().enumerate() {
+        disk.apply(event, None);
+        if at % 8 == 0 {
+            disk.image(Policy::Random(at as u64)).write(&root).unwrap();
+            let seed = seed + at as u64;
+            note(&workload::live_on(
+                &root,
+                lived.shape,
+                true,
+                seed,
+                &lived.contents,
+            ));
+        }
+    }
+}
+
 fn list(events: &[Event]) -> String {
     let mut text = String::new();
     for (number, event) in events.iter().enumerate() {
@@ -277,7 +300,7 @@ fn list_image(image: &Image) -> String {
 }
 
 /// A folder in memory where the system has such a place.
-fn scratch() -> TempDir {
+pub fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     let folder = match std::env::var_os("SEALSTONE_CRASH_FOLDER") {
         Some(folder) => tempfile::tempdir_in(folder),

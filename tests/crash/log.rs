@@ -123,7 +123,7 @@ fn site_of(backtrace: &str) -> String {
         let Some(at) = lines.next_if(|line| line.trim().starts_with("at ")) else {
             continue;
         };
-        let Some(name) = name.strip_prefix("sealstone::") else {
+        let Some(name) = name.trim_start_matches('<').strip_prefix("sealstone::") else {
             continue;
         };
         let Some((_, at)) = at.rsplit_once("src/") else {
