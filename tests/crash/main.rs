@@ -79,8 +79,9 @@ fn notices(site: &str, images: u64) -> Option<u64> {
         images,
         unsynced: Some(site.to_owned()),
         with_sites: true,
-        random_images: 8,
-        nested_every: 100,
+        // Rather many lives than all of a few.
+        random_images: 2,
+        nested_every: 60,
     });
     let was_noticed = explored.violation.lock().unwrap().is_some();
     was_noticed.then(|| explored.counts.checked.load(Relaxed))
