@@ -104,4 +104,5 @@ fn the_absence_of_each_sync_is_noticed() {
         }
     }
     eprintln!("{} of {} are not noticed", unnoticed.len(), sites.len());
+    assert!(unnoticed.len() < sites.len() / 2, "{unnoticed:#?}");
 }
