@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Dir;
-use super::operations::positional;
+use super::operations::{positional, uninterrupted};
 use crate::error::{Error, Result};
 
 /// A file of ours that is open for writing.
@@ -36,13 +36,13 @@ impl WritableFile {
         self.dir.check_writable()?;
         while !bytes.is_empty() {
             let operations = &self.dir.0.operations;
-            match operations.write_at(&self.file, &self.path, bytes, offset) {
+            let write = || operations.write_at(&self.file, &self.path, bytes, offset);
+            match uninterrupted(write) {
                 Ok(0) => return Err(Error::io(&self.path)(io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
                     bytes = bytes.get(written..).unwrap_or_default();
                     offset += written as u64;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::io(&self.path)(error)),
             }
         }
@@ -54,7 +54,7 @@ impl WritableFile {
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut offset = 0;
         loop {
-            let read = positional::read_at(source, &mut chunk, offset);
+            let read = uninterrupted(|| positional::read_at(source, &mut chunk, offset));
             let read = read.map_err(Error::io(source_path))?;
             if read == 0 {
                 return Ok(());
@@ -112,13 +112,12 @@ pub(crate) fn open_regular_file(path: &Path) -> Result<(File, u64)> {
 /// Reads exactly `buffer.len()` bytes at `offset`.
 pub(crate) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buffer.is_empty() {
-        match positional::read_at(file, buffer, offset) {
+        match uninterrupted(|| positional::read_at(file, buffer, offset)) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => {
                 buffer = &mut buffer[read..];
                 offset += read as u64;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }

@@ -27,6 +27,7 @@ use names::{
     LOCK, MANIFEST, SEGMENTS, TEMPORARY, is_temporary, parse_segment_file_name,
     parse_set_index_file_name, segment_file_name, set_index_file_name,
 };
+use operations::uninterrupted;
 
 /// The folder with the segment files, shared by all parts of one open store.
 #[derive(Clone, Debug)]
@@ -92,7 +93,7 @@ impl Dir {
             named.push(path);
         }
         for path in named.into_iter().rev() {
-            let created = match self.0.operations.create_dir(path) {
+            let created = match uninterrupted(|| self.0.operations.create_dir(path)) {
                 Ok(()) => true,
                 Err(_) if path.is_dir() => false,
                 Err(error) => return Err(Error::io(path)(error)),
@@ -184,7 +185,7 @@ impl Dir {
             .and_then(|()| temporary.sync());
         if let Err(error) = written {
             // The name says what it is; if this fails too, the next opening removes it.
-            let _ = self.0.operations.remove(&temporary.path);
+            let _ = uninterrupted(|| self.0.operations.remove(&temporary.path));
             return Err(error);
         }
         self.rename_into_place(&temporary.path)?;
@@ -221,10 +222,8 @@ impl Dir {
     /// it nor the directory is synced: what a crash leaves of it is noticed and built again.
     pub(crate) fn rename_set_index(&self, temporary: &Path) -> Result<()> {
         self.check_writable()?;
-        let renamed = self
-            .0
-            .operations
-            .rename(temporary, &temporary.with_extension(""));
+        let to = temporary.with_extension("");
+        let renamed = uninterrupted(|| self.0.operations.rename(temporary, &to));
         renamed.map_err(Error::io(temporary))
     }
 
@@ -234,7 +233,8 @@ impl Dir {
         self.check_writable()?;
         let from = temporary;
         let to = from.with_extension("");
-        self.0.operations.rename(from, &to).map_err(|error| {
+        let renamed = uninterrupted(|| self.0.operations.rename(from, &to));
+        renamed.map_err(|error| {
             self.poison(from, "rename", &error);
             Error::io(from)(error)
         })
@@ -282,7 +282,7 @@ impl Dir {
     pub(crate) fn link_segment_file(&self, id: u32, kind: FileKind, target: &Self) -> Result<()> {
         let from = self.segment_path(id, kind);
         let to = target.segment_path(id, kind);
-        if self.0.operations.hard_link(&from, &to).is_ok() {
+        if uninterrupted(|| self.0.operations.hard_link(&from, &to)).is_ok() {
             return Ok(());
         }
         let bytes = File::open(&from).map_err(Error::io(&from))?;
@@ -295,7 +295,7 @@ impl Dir {
     /// nothing is lost where it cannot.
     pub(crate) fn link_set_index(&self, number: u32, target: &Self) {
         let (from, to) = (self.set_index_path(number), target.set_index_path(number));
-        let _ = self.0.operations.hard_link(&from, &to);
+        let _ = uninterrupted(|| self.0.operations.hard_link(&from, &to));
     }
 
     /// Removes all files of a retired segment.
@@ -321,7 +321,7 @@ impl Dir {
 
     pub(crate) fn remove_if_present(&self, path: &Path) -> Result<()> {
         self.check_writable()?;
-        match self.0.operations.remove(path) {
+        match uninterrupted(|| self.0.operations.remove(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path)(error)),
             _ => Ok(()),
         }

@@ -62,6 +62,18 @@ pub struct System;
 
 impl Operations for System {}
 
+/// Tries again where a signal came before anything was done, which file systems in user space and
+/// over a network say of any operation. The standard library does this itself where it opens, cuts,
+/// syncs and reads whole files.
+pub(super) fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// What differs from system to system.
 pub(super) mod positional {
     use std::fs::File;
