@@ -118,6 +118,17 @@ pub enum Error {
     #[error("the last segment id, 4294967295, is used; copy the live objects into a new store")]
     SegmentIdsExhausted,
 
+    /// There is less room in the file system than a compaction is going to need, so it was not begun.
+    #[error("{}: this needs {needed_bytes} bytes of free space and there are {available_bytes}, so nothing was changed; free {} bytes there and try again", path.display(), needed_bytes.saturating_sub(*available_bytes))]
+    NoSpace {
+        /// The folder of the segments.
+        path: PathBuf,
+        /// How much it needs until it can remove what it replaces.
+        needed_bytes: u64,
+        /// How much the file system has.
+        available_bytes: u64,
+    },
+
     /// The folder is not empty.
     #[error("{}: the folder is not empty; give one that is, or that does not exist yet", path.display())]
     NotEmpty {

@@ -63,6 +63,8 @@ pub(crate) struct Prepared {
     pub(crate) plan: Plan,
     /// For each input that is replaced, the positions of its live records in file order.
     live: Vec<Vec<u32>>,
+    /// Data and sidecars of the new segments, in bytes.
+    copied_bytes: u64,
     stats: CompactionStats,
 }
 
@@ -86,11 +88,13 @@ pub(crate) fn prepare(
         })
         .unzip();
     let plan = plan(&lengths, segment_bytes_max);
-    let stats = planned_stats(&inputs, &plan, &lengths, &marks);
+    let copied_bytes = copied_bytes(&plan, &lengths);
+    let stats = planned_stats(&inputs, &plan, copied_bytes, &marks);
     Ok(Prepared {
         inputs,
         plan,
         live,
+        copied_bytes,
         stats,
     })
 }
@@ -119,29 +123,27 @@ fn file_bytes(sealed: &Sealed) -> u64 {
     sealed.binding().data_bytes + sealed.index_bytes()
 }
 
+/// Data and sidecars of the new segments.
+fn copied_bytes(plan: &Plan, lengths: &[Option<Vec<u32>>]) -> u64 {
+    let per_record = record::HEADER_BYTES + crate::format::index::ENTRY_BYTES as u64;
+    let per_segment = Index::<&[u8]>::encoded_bytes(0).unwrap_or_default();
+    let records = lengths.iter().flatten().flatten();
+    let records = records.map(|&len| u64::from(len) + per_record);
+    records.sum::<u64>() + plan.outputs.len() as u64 * per_segment
+}
+
 fn planned_stats(
     inputs: &[Arc<Sealed>],
     plan: &Plan,
-    lengths: &[Option<Vec<u32>>],
+    copied_bytes: u64,
     marks: &Marks,
 ) -> CompactionStats {
-    let copied: Vec<u64> = lengths
-        .iter()
-        .flatten()
-        .flatten()
-        .map(|&len| u64::from(len))
-        .collect();
-    let per_record = record::HEADER_BYTES + crate::format::index::ENTRY_BYTES as u64;
-    let per_segment = Index::<&[u8]>::encoded_bytes(0).unwrap_or_default();
     let kept: u64 = plan
         .kept
         .iter()
         .map(|&input| file_bytes(&inputs[input]))
         .sum();
-    let bytes_after = kept
-        + copied.iter().sum::<u64>()
-        + copied.len() as u64 * per_record
-        + plan.outputs.len() as u64 * per_segment;
+    let bytes_after = kept + copied_bytes;
     let bytes_before = inputs.iter().map(|input| file_bytes(input)).sum();
     CompactionStats {
         live_objects: marks.live_objects,
@@ -159,5 +161,11 @@ impl Prepared {
     /// What carrying it out will do.
     pub(crate) fn stats(&self) -> CompactionStats {
         self.stats.clone()
+    }
+
+    /// An upper bound of what the new files take, as one length and one block more for each.
+    pub(crate) fn file_bytes(&self) -> impl Iterator<Item = u64> {
+        let files = 2 * self.plan.outputs.len();
+        std::iter::once(self.copied_bytes).chain(std::iter::repeat_n(1, files))
     }
 }

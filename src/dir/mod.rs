@@ -29,6 +29,9 @@ use names::{
 };
 use operations::uninterrupted;
 
+/// What a file takes at least, and in multiples of what, on most file systems.
+const BLOCK_BYTES: u64 = 4096;
+
 /// The folder with the segment files, shared by all parts of one open store.
 #[derive(Clone, Debug)]
 pub(crate) struct Dir(Arc<Inner>);
@@ -254,6 +257,23 @@ impl Dir {
         require_regular_file(&path)?;
         let file = File::options().read(true).write(true).open(&path);
         Ok(self.writable(file.map_err(Error::io(&path))?, path))
+    }
+
+    /// Fails if the file system says that it has no room for files of these lengths, before the first
+    /// of them is begun. Others may take the room afterwards, and not every file system says.
+    pub(crate) fn require_space(&self, file_bytes: impl IntoIterator<Item = u64>) -> Result<()> {
+        let blocks = file_bytes
+            .into_iter()
+            .map(|bytes| bytes.div_ceil(BLOCK_BYTES));
+        let needed_bytes = blocks.sum::<u64>().saturating_mul(BLOCK_BYTES);
+        match self.0.operations.available_bytes(self.path()) {
+            Some(available_bytes) if available_bytes < needed_bytes => Err(Error::NoSpace {
+                path: self.path().to_owned(),
+                needed_bytes,
+                available_bytes,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn writable(&self, file: File, path: PathBuf) -> WritableFile {

@@ -53,6 +53,12 @@ pub trait Operations: fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
+
+    /// How many bytes can still be written to the file system of a folder. Changes nothing; here
+    /// because a test has to be able to say that the disk is full.
+    fn available_bytes(&self, path: &Path) -> Option<u64> {
+        positional::available_bytes(path)
+    }
 }
 
 /// The operations as the system carries them out.
@@ -120,6 +126,25 @@ pub(super) mod positional {
     #[cfg(not(target_vendor = "apple"))]
     pub(in crate::dir) fn sync_file(file: &File, _fast: bool) -> io::Result<()> {
         file.sync_all()
+    }
+
+    /// `None` where the system or the file system does not say: some in user space report no blocks
+    /// at all.
+    #[cfg(unix)]
+    pub(in crate::dir) fn available_bytes(path: &Path) -> Option<u64> {
+        let statistics = rustix::fs::statvfs(path).ok()?;
+        // What is set aside for the superuser is there for nobody else.
+        let blocks = if rustix::process::geteuid().is_root() {
+            statistics.f_bfree
+        } else {
+            statistics.f_bavail
+        };
+        (statistics.f_blocks > 0).then(|| blocks.saturating_mul(statistics.f_frsize))
+    }
+
+    #[cfg(not(unix))]
+    pub(in crate::dir) fn available_bytes(_path: &Path) -> Option<u64> {
+        None
     }
 
     #[cfg(unix)]

@@ -8,6 +8,7 @@ use super::active_index::ActiveIndexWriter;
 use crate::digest::Hashed;
 use crate::dir::{Dir, FileKind, WritableFile};
 use crate::error::{Error, Result};
+use crate::format::index::ENTRY_BYTES;
 use crate::format::{Entry, Journal, journal, record};
 use crate::mmap::{AppendBuffer, AppendBufferWriter, Map};
 use crate::options::ReadMode;
@@ -167,6 +168,13 @@ impl Appender {
     /// End of the last record that was acknowledged, flushed or not.
     pub(crate) const fn end(&self) -> u64 {
         self.end
+    }
+
+    /// How much the next sync adds to the data file and to the journal.
+    pub(crate) fn unwritten_bytes(&self) -> [u64; 2] {
+        let entries = self.journal.pending.len() * ENTRY_BYTES;
+        let journal = entries + 2 * journal::FRAME_BYTES;
+        [self.end - self.active.flushed_bytes(), journal as u64]
     }
 
     /// Whether a record of this content length belongs into this segment. The first always does.

@@ -10,8 +10,12 @@ use super::{Inner, Store, in_own_threads};
 use crate::compaction::{self, CompactionStats, Output, Prepared};
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, Result};
+use crate::format::Index;
 use crate::segment::Sealed;
 use crate::segment_set::SegmentSet;
+
+/// What a new segment takes by being there: its journal's header, and the folder that grows.
+const NEW_FILES: [u64; 2] = [1, 1];
 
 impl Store {
     /// Begins a compaction: everything that is put from here on stays, also what was put before and
@@ -38,11 +42,13 @@ impl Store {
     ///
     /// # Errors
     ///
+    /// [`Error::NoSpace`] if there is no room to seal the segment that is appended to;
     /// [`Error::CompactionRunning`], [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Io`].
     pub fn begin_compaction(&self) -> Result<Compaction> {
         let inner = self.inner();
         let writer = inner.writer()?;
         inner.dir.check_writable()?;
+        inner.require_space_to_begin(writer)?;
         let pins = inner.begin_pinning(writer)?;
         // From here on dropping it ends the phase.
         let mut compaction = Compaction {
@@ -108,9 +114,15 @@ impl Compaction {
     ///
     /// # Errors
     ///
+    /// [`Error::NoSpace`] says how much room is needed if the file system has less; that is known
+    /// before anything is written. What stays is copied before what is replaced can go, so it is about
+    /// as much as the live objects of the segments that hold a dead one: a compaction that drops whole
+    /// segments and copies nothing needs a few KiB. Where the system does not say how much room there
+    /// is, as on Windows, or others take it meanwhile, it is [`Error::Io`].
+    ///
     /// [`Error::Corrupt`] names a live object that does not verify in any copy; the store is then as
-    /// it was. So it is after [`Error::CorruptIndex`], [`Error::SegmentIdsExhausted`] and
-    /// [`Error::Io`], for instance when the disk has no room for the copies. After a failure in the
+    /// it was. So it is after [`Error::NoSpace`], [`Error::CorruptIndex`],
+    /// [`Error::SegmentIdsExhausted`] and [`Error::Io`]. After a failure in the
     /// commit itself every further write is [`Error::Poisoned`], and the next opening finds the old
     /// set or the new one.
     pub fn finish(self, keep: impl Fn(&Digest) -> bool + Sync) -> Result<CompactionStats> {
@@ -147,6 +159,7 @@ impl Compaction {
     fn replace(&self, prepared: &Prepared, stats: &mut CompactionStats) -> Result<()> {
         let inner = self.store.inner();
         let writer = inner.writer()?;
+        inner.require_space_to_finish(writer, prepared)?;
         let ids: Result<Vec<u32>> = prepared
             .plan
             .outputs
@@ -263,6 +276,36 @@ impl Inner {
         let pins = Arc::new(Pins::new(inputs));
         *phase = Phase::Pinning(Arc::clone(&pins));
         Ok(pins)
+    }
+
+    /// Fails if there is no room to seal what is not sealed yet.
+    fn require_space_to_begin(&self, writer: &Writer) -> Result<()> {
+        let ledger = writer.lock_ledger();
+        let appender = writer.lock_appender();
+        let (set, unwritten) = (self.set.load(), appender.unwritten_bytes());
+        let is_all_sealed = appender.end() == 0 && set.unsealed().len() == 1;
+        drop(appender);
+        if is_all_sealed {
+            return Ok(());
+        }
+        let sidecars = set.unsealed().iter();
+        let sidecars = sidecars.filter_map(|a| Index::<&[u8]>::encoded_bytes(a.records()));
+        let manifest = ledger.bytes_with(set.unsealed().len());
+        drop(ledger);
+        let files = unwritten.into_iter().chain(sidecars).chain([manifest]);
+        self.dir.require_space(files.chain(NEW_FILES))
+    }
+
+    /// Fails if there is no room for the new segments beside those that they are to replace.
+    fn require_space_to_finish(&self, writer: &Writer, prepared: &Prepared) -> Result<()> {
+        let segments = prepared.plan.outputs.len();
+        let manifest = writer.lock_ledger().bytes_with(segments);
+        // Syncing comes before the commit.
+        let unwritten = writer.lock_appender().unwritten_bytes();
+        let files = unwritten.into_iter().chain([manifest]);
+        let new_names = NEW_FILES.into_iter().take(segments);
+        let files = files.chain(new_names).chain(prepared.file_bytes());
+        self.dir.require_space(files)
     }
 
     /// The commit. The manifest first lists the new segments as retired, so that a crash before the

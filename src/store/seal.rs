@@ -39,6 +39,13 @@ impl Ledger {
         self.manifest.next_id
     }
 
+    /// Length of the manifest if so many segments are added to it.
+    pub(super) fn bytes_with(&self, segments: usize) -> u64 {
+        const SEGMENT_LINE_BYTES_MAX: usize = 160;
+        let lines = segments.saturating_mul(SEGMENT_LINE_BYTES_MAX);
+        (self.manifest.encode().len() + lines) as u64
+    }
+
     /// Replaces the manifest by a changed one. Its rename is the commit.
     pub(super) fn commit(
         &mut self,

@@ -1,0 +1,203 @@
+//! Limits that a process is under.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sealstone::Error;
+use tempfile::TempDir;
+
+use crate::life::{Life, options};
+use crate::workload::{EMFILE, assert_holds, assert_undamaged, assert_verifies, contents, put_all};
+use crate::{child, stride};
+
+const EFBIG: i32 = 27;
+const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
+const SIGABRT: i32 = 6;
+
+/// While it lives, the process is under a limit.
+struct Limited(Resource, Rlimit);
+
+impl Limited {
+    fn new(resource: Resource, current: u64) -> Self {
+        let before = getrlimit(resource);
+        let limit = Rlimit {
+            current: Some(current),
+            maximum: before.maximum,
+        };
+        setrlimit(resource, limit).unwrap();
+        Self(resource, before)
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        setrlimit(self.0, self.1).unwrap();
+    }
+}
+
+fn reports(error: &Error, codes: &[i32]) -> bool {
+    match error {
+        Error::Io { source, .. } => source.raw_os_error().is_some_and(|at| codes.contains(&at)),
+        Error::Poisoned { .. } => true,
+        _ => false,
+    }
+}
+
+/// Under every limit of a range, a life in a folder of its own.
+fn live_under(resource: Resource, limits: impl Iterator<Item = u64>, code: i32) {
+    let (mut lives, mut refused, mut done) = (0, 0, 0);
+    for limit in limits {
+        let folder = TempDir::new().unwrap();
+        let mut life = Life::default();
+        let limited = Limited::new(resource, limit);
+        life.live(folder.path(), &|error| reports(error, &[code]));
+        drop(limited);
+        lives += 1;
+        refused += life.refused;
+        done += life.done;
+        life.assert_ends_well(folder.path());
+    }
+    println!("\nfound: {resource:?}: {lives} limits, {refused} calls refused, {done} done");
+    assert!(refused > 20 && done > lives, "{lives} {refused} {done}");
+}
+
+/// The child of the next test. In an ordinary test run it does nothing.
+#[test]
+fn lives_with_short_files() {
+    if child::folder_of_child().is_some() {
+        // Beyond the largest file, the last ones are about lives that no limit touches.
+        live_under(Resource::Fsize, (0..5200).step_by(stride(53)), EFBIG);
+    }
+}
+
+#[test]
+fn h1_a_limit_on_the_length_of_files_is_an_error_at_every_byte_and_loses_nothing() {
+    let folder = TempDir::new().unwrap();
+    // Without the trap the signal would end the process, as the system's default is.
+    let setup = "trap '' XFSZ && exec \"$0\" \"$@\"";
+    let test = "resources::lives_with_short_files";
+    child::assert_success(&child::run(&[], setup, test, folder.path()));
+}
+
+/// The child of the next test. In an ordinary test run it does nothing.
+#[test]
+fn lives_with_few_descriptors() {
+    if child::folder_of_child().is_some() {
+        live_under(Resource::Nofile, 3..50, EMFILE);
+    }
+}
+
+#[test]
+fn h32_any_number_of_file_descriptors_is_enough_or_an_error() {
+    let folder = TempDir::new().unwrap();
+    let test = "resources::lives_with_few_descriptors";
+    let setup = "exec \"$0\" \"$@\"";
+    child::assert_success(&child::run(&[], setup, test, folder.path()));
+}
+
+/// The child of the next test: opens a store, reads it, puts, syncs and compacts with so much address
+/// space left. In an ordinary test run it does nothing.
+#[test]
+fn lives_with_little_memory() {
+    let Some(folder) = child::folder_of_child() else {
+        return;
+    };
+    let left: u64 = fs::read_to_string(folder.join("left"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+    let held = contents(0, 60, 100_000);
+    let new = contents(1000, 20, 100_000);
+    let limited = Limited::new(Resource::As, pages * 4096 + left);
+    let is_expected = |error: &Error| reports(error, &[ENOMEM, EAGAIN]) || is_out_of_threads(error);
+    let say = |what: &str| {
+        let mut out = std::io::stdout().lock();
+        out.write_all(format!("\nfound: {what}\n").as_bytes())
+            .unwrap();
+    };
+    let refused = |error: Error| {
+        assert!(is_expected(&error), "{error:?}");
+        say("refused");
+    };
+    match options()
+        .segment_bytes_max(1 << 20)
+        .open(folder.join("store"))
+    {
+        Ok(store) => {
+            say("opened");
+            for (digest, content) in &held {
+                match store.get(digest) {
+                    Ok(object) => assert!(object.as_deref() == Some(&content[..])),
+                    Err(error) => refused(error),
+                }
+            }
+            for content in new.values() {
+                let _ = store.put(content).map_err(refused);
+            }
+            let _ = store.sync().map(|()| say("synced")).map_err(refused);
+            let is_live = |digest: &_| held.contains_key(digest);
+            let compacted = store.compact(is_live);
+            let _ = compacted.map(|_| say("compacted")).map_err(refused);
+        }
+        Err(error) => refused(error),
+    }
+    drop(limited);
+}
+
+/// The pool of threads that copies says so in its own words.
+fn is_out_of_threads(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.to_string().contains("temporarily"))
+}
+
+/// Rust ends a process that cannot have the memory it asks for, which is as kill -9 to the store.
+#[test]
+#[cfg(target_os = "linux")]
+fn h32_little_address_space_is_an_error_or_slower_and_loses_nothing() {
+    let held = contents(0, 60, 100_000);
+    let (mut ended, mut complete, mut refused, mut unbegun) = (0, 0, 0, 0);
+    let lefts = (0..400_u64).map(|left| left * (128 << 10));
+    let lefts: Vec<u64> = lefts.step_by(stride(13)).collect();
+    for &left in &lefts {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path().join("store");
+        let store = options().segment_bytes_max(1 << 20).open(&root).unwrap();
+        put_all(&store, &held);
+        store.close().unwrap();
+        fs::write(folder.path().join("left"), left.to_string()).unwrap();
+        let test = "resources::lives_with_little_memory";
+        let output = child::run(&[], "exec \"$0\" \"$@\"", test, folder.path());
+        let out = String::from_utf8_lossy(&output.stdout);
+        let err = String::from_utf8_lossy(&output.stderr);
+        // The standard library itself panics in a thread that it has begun and has no stack for
+        // signals for.
+        let panics = err.matches("panicked at").count();
+        let beginnings = err
+            .matches("failed to allocate an alternative stack")
+            .count();
+        assert!(panics == beginnings, "{left}: {out}\n{err}");
+        unbegun += beginnings;
+        if output.status.success() {
+            complete += usize::from(out.contains("found: compacted"));
+            refused += usize::from(out.contains("found: refused"));
+        } else {
+            let is_abort = output.status.signal() == Some(SIGABRT);
+            assert!(is_abort, "{left}: {}\n{out}\n{err}", output.status);
+            ended += 1;
+        }
+        let store = options().open(&root).unwrap();
+        assert_undamaged(&store);
+        assert_holds(&store, &held);
+        assert_verifies(&store);
+    }
+    let limits = lefts.len();
+    eprintln!(
+        "found: As: {limits} limits, {complete} without an error, {refused} with errors, \
+         {ended} out of memory, {unbegun} threads that could not begin"
+    );
+    assert!(complete > 0 && refused > 0, "{complete} {refused}");
+}
