@@ -80,6 +80,20 @@ impl Dir {
         }
     }
 
+    /// Fails if the system takes the paths of some of our files and not of the longest: a store would
+    /// be created, and accept what it can then not seal.
+    pub(crate) fn require_names_fit(&self) -> Result<()> {
+        let mut name = segment_file_name(u32::MAX, FileKind::Torn);
+        name.push_str(TEMPORARY);
+        let path = self.0.path.join(name);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidFilename => {
+                Err(Error::io(&path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Creates the folder and those above it that are missing, and makes their names durable; those
     /// of the root and of the folder itself also where they exist already, since whoever created
     /// them may have been cut off before it could.

@@ -131,6 +131,7 @@ impl Store {
     }
 
     fn open_writer(root: &Path, dir: Dir, options: Options) -> Result<Self> {
+        dir.require_names_fit()?;
         if !dir.exists()? || dir.read_manifest()?.is_none() {
             dir.create_all()?;
         }

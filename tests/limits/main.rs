@@ -1,5 +1,5 @@
 //! What a store cannot have more of: room on the disk, bytes in a file, file descriptors, address
-//! space, maps, segments.
+//! space, maps, segments, letters in a path.
 //!
 //! The limits are real ones, set in processes of their own: the test program starts itself again. By
 //! default samples are tried; everything, in a few minutes: `SEALSTONE_LIMITS=all cargo test --release
@@ -13,6 +13,7 @@ mod workload;
 mod child;
 mod full_disk;
 mod life;
+mod path;
 mod resources;
 mod segments;
 
