@@ -2,7 +2,8 @@
 //!
 //! The test program starts itself again as the writer, which says on its standard output what it has
 //! done. The parent kills it, checks the store against what was said, and starts the next one on the
-//! same store. `SEALSTONE_KILL_ROUNDS` sets how often.
+//! same store. `SEALSTONE_KILL_ROUNDS` sets how often, and `SEALSTONE_KILL_FIRST_SEED` with which seed
+//! the first round begins, so that a long run can be cut into pieces that differ.
 
 #[path = "common/workload.rs"]
 mod workload;
@@ -200,12 +201,14 @@ fn check(folder: &Path, said: &mut Said, digests: &mut Vec<Digest>) {
 
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
-    let rounds = env::var("SEALSTONE_KILL_ROUNDS").ok();
-    let rounds = rounds.map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    let number =
+        |name, default| env::var(name).map_or(default, |number| number.parse::<u64>().unwrap());
+    let rounds = number("SEALSTONE_KILL_ROUNDS", ROUNDS);
+    let first_seed = number("SEALSTONE_KILL_FIRST_SEED", 0);
     let folder = TempDir::new().unwrap();
     let (mut said, mut digests) = (Said::default(), Vec::new());
-    for round in 0..rounds {
-        write_and_kill(folder.path(), round, &mut said);
+    for seed in first_seed..first_seed + rounds {
+        write_and_kill(folder.path(), seed, &mut said);
         check(folder.path(), &mut said, &mut digests);
     }
     eprintln!("{rounds} rounds: {said:?}");
