@@ -129,6 +129,7 @@ mod segment;
 mod segment_set;
 mod set_index;
 mod store;
+mod sync;
 mod verify;
 
 pub use compaction::CompactionStats;

@@ -7,10 +7,12 @@
 use std::cell::UnsafeCell;
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::ops::Range;
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
+
+use crate::sync::CountedArc;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A read-only map of a file from its beginning. It may reach beyond the end of the file; only what
 /// is [readable](Self::readable_bytes) is ever handed out.
@@ -19,6 +21,7 @@ pub(crate) struct Map {
     /// `None` for a map of no bytes, which the system calls do not know.
     raw: Option<MmapRaw>,
     readable: AtomicUsize,
+    watched: Watched,
 }
 
 impl Map {
@@ -33,6 +36,7 @@ impl Map {
         Ok(Self {
             raw,
             readable: AtomicUsize::new(0),
+            watched: Watched::new(reserved),
         })
     }
 
@@ -47,6 +51,8 @@ impl Map {
     pub(crate) fn make_readable(&self, len: u64) {
         let reserved = self.raw.as_ref().map_or(0, MmapRaw::len);
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(reserved);
+        self.watched
+            .write(self.readable.load(Ordering::Relaxed)..len);
         self.readable.fetch_max(len, Ordering::Release);
     }
 
@@ -92,6 +98,7 @@ impl Map {
         let Some(raw) = &self.raw else {
             return Some(&[]);
         };
+        self.watched.read(offset..offset + len);
         // SAFETY: `offset + len` is within `readable`, which `make_readable` keeps within the
         // mapping, and the mapping lives as long as `self`. The bytes do not change while the slice
         // lives: sealed files are never written to, and the active file is only appended to beyond
@@ -106,6 +113,7 @@ impl Map {
 pub(crate) struct AppendBuffer {
     bytes: Box<[UnsafeCell<u8>]>,
     len: AtomicUsize,
+    watched: Watched,
 }
 
 // SAFETY: bytes below `len` are not written again while anybody but the writer has the buffer (see
@@ -119,9 +127,10 @@ impl AppendBuffer {
         let zeros = Box::into_raw(vec![0_u8; capacity].into_boxed_slice());
         // SAFETY: the box was just given up, and `UnsafeCell<u8>` has the layout of `u8`.
         let bytes = unsafe { Box::from_raw(zeros as *mut [UnsafeCell<u8>]) };
-        AppendBufferWriter(Arc::new(Self {
+        AppendBufferWriter(CountedArc::new(Self {
             bytes,
             len: AtomicUsize::new(0),
+            watched: Watched::new(capacity),
         }))
     }
 
@@ -132,6 +141,7 @@ impl AppendBuffer {
             return None;
         }
         let cells = self.bytes.get(offset..offset + len)?;
+        self.watched.read(offset..offset + len);
         // SAFETY: the cells lie below `len`, so nobody writes to them any more (see `Sync` above),
         // and `UnsafeCell<u8>` has the layout of `u8`.
         Some(unsafe { std::slice::from_raw_parts(cells.as_ptr().cast::<u8>(), len) })
@@ -140,11 +150,14 @@ impl AppendBuffer {
 
 /// The only handle that can append to an [`AppendBuffer`]; it cannot be cloned.
 #[derive(Debug)]
-pub(crate) struct AppendBufferWriter(Arc<AppendBuffer>);
+pub(crate) struct AppendBufferWriter(SharedAppendBuffer);
+
+/// Counted where a checker sees it: whether it is the last decides if the buffer is used again.
+pub(crate) type SharedAppendBuffer = CountedArc<AppendBuffer>;
 
 impl AppendBufferWriter {
     /// For readers.
-    pub(crate) fn shared(&self) -> &Arc<AppendBuffer> {
+    pub(crate) fn shared(&self) -> &SharedAppendBuffer {
         &self.0
     }
 
@@ -159,8 +172,9 @@ impl AppendBufferWriter {
     /// Empties the buffer to be filled anew, unless somebody else has it.
     pub(crate) fn clear(&mut self) -> bool {
         // Whoever had it has given it up before this says so, and nobody can get it meanwhile.
-        let buffer = Arc::get_mut(&mut self.0);
-        buffer.map(|buffer| *buffer.len.get_mut() = 0).is_some()
+        let buffer = CountedArc::get_mut(&mut self.0);
+        let cleared = buffer.map(|buffer| buffer.len.store(0, Ordering::Relaxed));
+        cleared.is_some()
     }
 
     /// Appends both parts, or nothing if they do not fit.
@@ -170,6 +184,7 @@ impl AppendBufferWriter {
         let Some(cells) = self.0.bytes.get(len..new_len) else {
             return false;
         };
+        self.0.watched.write(len..new_len);
         let target = UnsafeCell::raw_get(cells.as_ptr()).cast::<u8>();
         // SAFETY: the cells lie within the buffer and from `len` on, where only this handle writes
         // (`&mut self`, not cloneable) and no reader looks before the store below. The pointer comes
@@ -188,13 +203,72 @@ impl AppendBufferWriter {
     }
 }
 
+/// Tells loom which bytes are written and which are read, since it does not see that by itself: it
+/// then finds the order of events in which both happen at once. Otherwise nothing.
+#[cfg(not(all(test, loom)))]
+#[derive(Debug)]
+struct Watched;
+
+#[cfg(not(all(test, loom)))]
+impl Watched {
+    #[inline]
+    fn new(_bytes: usize) -> Self {
+        Self
+    }
+
+    #[inline]
+    #[expect(clippy::unused_self)]
+    fn write(&self, _range: Range<usize>) {}
+
+    #[inline]
+    #[expect(clippy::unused_self)]
+    fn read(&self, _range: Range<usize>) {}
+}
+
+#[cfg(all(test, loom))]
+#[derive(Debug)]
+struct Watched(Vec<loom::cell::UnsafeCell<()>>);
+
+// SAFETY: the cells are empty, and loom stops at an access that would be a race.
+#[cfg(all(test, loom))]
+unsafe impl Sync for Watched {}
+
+#[cfg(all(test, loom))]
+impl Watched {
+    fn new(bytes: usize) -> Self {
+        Self(
+            (0..bytes)
+                .map(|_| loom::cell::UnsafeCell::new(()))
+                .collect(),
+        )
+    }
+
+    fn write(&self, range: Range<usize>) {
+        for cell in self.0.get(range).unwrap_or_default() {
+            cell.with_mut(|_| ());
+        }
+    }
+
+    fn read(&self, range: Range<usize>) {
+        for cell in self.0.get(range).unwrap_or_default() {
+            cell.with(|_| ());
+        }
+    }
+}
+
 /// The words of one cache line.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Line(pub(crate) [AtomicU64; LINE_WORDS]);
 
-pub(crate) const LINE_WORDS: usize = CACHE_LINE_BYTES / 8;
+/// For loom, which makes each atomic a large thing, as few as show what there is to see.
+pub(crate) const LINE_WORDS: usize = if cfg!(all(test, loom)) {
+    2
+} else {
+    CACHE_LINE_BYTES / 8
+};
 
+#[cfg(not(all(test, loom)))]
 const _: () = assert!(size_of::<Line>() == CACHE_LINE_BYTES);
 
 /// Memory that begins as zeros, for tables that are accessed at random. Large ones lie in huge pages
@@ -292,7 +366,7 @@ mod tests {
     #[test]
     fn a_buffer_takes_what_fits_and_hands_out_what_it_took() {
         let mut writer = AppendBuffer::with_capacity(4);
-        let reader = Arc::clone(writer.shared());
+        let reader = CountedArc::clone(writer.shared());
         assert_eq!(reader.slice(0, 1), None);
         assert!(writer.append([b"a", b"bc"]));
         assert!(!writer.append([b"d", b"e"]));
@@ -306,7 +380,7 @@ mod tests {
     fn a_buffer_is_used_again_only_when_nobody_else_has_it() {
         let mut writer = AppendBuffer::with_capacity(4);
         assert!(writer.append([b"abcd", b""]));
-        let reader = Arc::clone(writer.shared());
+        let reader = CountedArc::clone(writer.shared());
         assert!(!writer.clear());
         assert_eq!(reader.slice(0, 4), Some(&b"abcd"[..]));
         drop(reader);
@@ -320,7 +394,7 @@ mod tests {
     #[test]
     fn a_buffer_can_be_read_while_it_grows() {
         let mut writer = AppendBuffer::with_capacity(256);
-        let reader = Arc::clone(writer.shared());
+        let reader = CountedArc::clone(writer.shared());
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 for byte in 0..=255 {

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::mmap::{AppendBuffer, Map};
+use crate::mmap::{Map, SharedAppendBuffer};
 use crate::segment::Data;
 
 /// The content of one object, checked against its digest when it was read.
@@ -36,7 +36,7 @@ pub struct Object {
 pub(crate) enum Backing {
     Sealed(Arc<Data>),
     Map(Arc<Map>),
-    Buffer(Arc<AppendBuffer>),
+    Buffer(SharedAppendBuffer),
     Heap(Arc<[u8]>),
 }
 

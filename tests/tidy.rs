@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the top down. Each may use those below it, and none above.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "store",
     "compaction",
     "verify",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 16] = [
     "format",
     "error",
     "digest",
+    "sync",
     "lib",
 ];
 

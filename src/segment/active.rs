@@ -2,10 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use arc_swap::ArcSwap;
+use std::sync::{Arc, PoisonError};
 
 use super::Extent;
 use super::active_index::ActiveIndex;
@@ -13,7 +10,9 @@ use crate::digest::Digest;
 use crate::dir::{Dir, WritableFile, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::Entry;
-use crate::mmap::{AppendBuffer, Map};
+use crate::mmap::{AppendBuffer, Map, SharedAppendBuffer};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{ArcSwap, CountedArc, Mutex, MutexGuard};
 
 /// The segment that is appended to, or one that waits to be sealed.
 ///
@@ -43,7 +42,7 @@ pub(crate) struct Active {
 #[derive(Debug)]
 pub(super) struct Buffer {
     pub(super) base: u64,
-    pub(super) bytes: Arc<AppendBuffer>,
+    pub(super) bytes: SharedAppendBuffer,
 }
 
 #[derive(Debug)]
@@ -55,7 +54,7 @@ enum ActiveFile {
 /// Content of an unsealed segment.
 pub(crate) enum Content<'a> {
     Mapped(&'a Arc<Map>, &'a [u8]),
-    Buffered(Arc<AppendBuffer>, usize),
+    Buffered(SharedAppendBuffer, usize),
     Copied(Vec<u8>),
 }
 
@@ -111,7 +110,7 @@ impl Active {
             index: contents.index,
             buffer: ArcSwap::from_pointee(Buffer {
                 base: contents.bytes,
-                bytes: Arc::clone(AppendBuffer::with_capacity(0).shared()),
+                bytes: CountedArc::clone(AppendBuffer::with_capacity(0).shared()),
             }),
             flushed_bytes: AtomicU64::new(contents.bytes),
             durable_bytes: Mutex::new(contents.durable_bytes),
@@ -180,7 +179,10 @@ impl Active {
         if let Some(at) = extent.offset.checked_sub(buffer.base) {
             let at = usize::try_from(at).unwrap_or(usize::MAX);
             if buffer.bytes.slice(at, len).is_some() {
-                return Ok(Some(Content::Buffered(Arc::clone(&buffer.bytes), at)));
+                return Ok(Some(Content::Buffered(
+                    CountedArc::clone(&buffer.bytes),
+                    at,
+                )));
             }
         }
         // It was flushed since the first look, or there is no map.
@@ -257,11 +259,11 @@ impl Active {
     }
 
     /// For the appender: unflushed records are in this buffer now. All before it are flushed.
-    pub(super) fn set_buffer(&self, base: u64, bytes: Arc<AppendBuffer>) {
+    pub(super) fn set_buffer(&self, base: u64, bytes: SharedAppendBuffer) {
         self.buffer.store(Arc::new(Buffer { base, bytes }));
     }
 
-    fn lock_durable(&self) -> std::sync::MutexGuard<'_, u64> {
+    fn lock_durable(&self) -> MutexGuard<'_, u64> {
         // It is changed last, after what it says has become true.
         self.durable_bytes
             .lock()

@@ -1,13 +1,14 @@
 //! The records of an unsealed segment by digest.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::Extent;
 use super::records::Records;
 use super::slots::{KeyedHash, Slots};
 use crate::digest::Digest;
 use crate::format::Entry;
+use crate::sync::OnceLock;
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Records in the order in which they were appended, and slots that say where a digest is among them.
 ///
@@ -35,7 +36,7 @@ pub(crate) struct ActiveIndexWriter(Arc<ActiveIndex>);
 /// the way at the same time.
 const PREFETCHED_RECORDS: usize = 32;
 /// Below this the few records of a small store would have it grow again and again.
-const CAPACITY_MIN: usize = 64;
+const CAPACITY_MIN: usize = if cfg!(all(test, loom)) { 1 } else { 64 };
 
 impl ActiveIndexWriter {
     /// An index of `entries`, which are in file order: of two copies the later is found.
@@ -46,7 +47,7 @@ impl ActiveIndexWriter {
         let superseded = fill(&slots, &hash, &entries);
         let index = ActiveIndex {
             records: Records::new(entries),
-            slots: [const { OnceLock::new() }; Slots::SIZES],
+            slots: std::array::from_fn(|_| OnceLock::new()),
             current_size: AtomicUsize::new(size),
             hash,
             superseded: AtomicU32::new(superseded),

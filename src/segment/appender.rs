@@ -12,9 +12,10 @@ use crate::format::index::ENTRY_BYTES;
 use crate::format::{Entry, Journal, journal, record};
 use crate::mmap::{AppendBuffer, AppendBufferWriter, Map};
 use crate::options::ReadMode;
+use crate::sync::CountedArc;
 
 /// Records are collected up to this size before they are written; larger ones are written directly.
-const BUFFER_BYTES: usize = 256 << 10;
+const BUFFER_BYTES: usize = if cfg!(all(test, loom)) { 24 } else { 256 << 10 };
 
 /// Appends records to one segment. There is one, behind the store's append lock.
 #[derive(Debug)]
@@ -258,7 +259,7 @@ impl Appender {
         std::mem::swap(&mut self.buffer, &mut self.spare);
         self.buffer_base = base;
         self.active
-            .set_buffer(base, Arc::clone(self.buffer.shared()));
+            .set_buffer(base, CountedArc::clone(self.buffer.shared()));
     }
 
     /// Notes in the journal that the data file is durable up to `bytes`.

@@ -8,6 +8,8 @@ pub(crate) mod batches;
 pub(crate) mod bits;
 pub(crate) mod data;
 pub(crate) mod fanout;
+#[cfg(all(test, loom))]
+mod interleavings;
 mod records;
 pub(crate) mod sealed;
 mod slots;

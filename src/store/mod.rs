@@ -12,10 +12,7 @@ mod write;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-
-use arc_swap::ArcSwap;
+use std::sync::{Arc, PoisonError};
 
 pub use compact::Compaction;
 pub use pinned::{PinnedObject, PinnedReader};
@@ -30,6 +27,8 @@ use crate::recovery::reader::Reader;
 use crate::recovery::{self, RecoveryReport, UNSEALED_OBJECTS_MAX};
 use crate::scan::{Digests, Objects};
 use crate::segment_set::SegmentSet;
+use crate::sync::thread::{Builder, JoinHandle};
+use crate::sync::{ArcSwap, IS_ONE_THREAD, Mutex, mpsc};
 use crate::verify::{self, Problem, VerifyProgress, VerifyReport};
 use seal::{Job, Ledger};
 use set_index::Effort;
@@ -138,8 +137,8 @@ impl Store {
         let lock = dir.lock()?;
         let opened = recovery::open_writer(&dir, &options)?;
         let ledger = Ledger::new(opened.manifest);
-        let (sealing, jobs) = std::sync::mpsc::channel();
-        let (indexing, asked) = std::sync::mpsc::channel();
+        let (sealing, jobs) = mpsc::channel();
+        let (indexing, asked) = mpsc::channel();
         let background = Background { sealing, indexing };
         let next_run_number = opened
             .run_numbers
@@ -167,7 +166,7 @@ impl Store {
         let seal = move || working.seal_in_background_until_closed(&jobs);
         let index = move || inner.index_in_background(&asked);
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            let thread = std::thread::Builder::new().name(name.to_owned());
+            let thread = Builder::new().name(name.to_owned());
             thread.spawn(work).map_err(Error::io(root))
         };
         handle
@@ -432,6 +431,9 @@ impl fmt::Debug for Store {
 /// Runs work on whole segments in threads of its own, so that what the application has for `rayon`
 /// to do, and `put_many`, does not have to wait until it is done.
 fn in_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    if IS_ONE_THREAD {
+        return Ok(work());
+    }
     let threads = rayon::ThreadPoolBuilder::new()
         .thread_name(|number| format!("sealstone-{number}"))
         .build()

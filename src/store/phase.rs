@@ -1,10 +1,11 @@
 //! What a put has to know of a running compaction.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::digest::Digest;
 use crate::format::Index;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Every put holds the phase for as long as it takes, so that after a change of phase none is under
 /// way that has seen the one before.
@@ -61,7 +62,7 @@ impl Pins {
     pub(super) fn new(inputs: BTreeSet<u32>) -> Self {
         Self {
             inputs,
-            digests: Mutex::default(),
+            digests: Mutex::new(HashSet::new()),
         }
     }
 
@@ -77,7 +78,7 @@ impl Pins {
         self.lock().iter().copied().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
+    fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
         // An insertion that a panic cut off has either happened or not.
         self.digests.lock().unwrap_or_else(PoisonError::into_inner)
     }

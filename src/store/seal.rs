@@ -1,8 +1,8 @@
 //! Sealing: from the segment that was appended to, to one that is mapped.
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::Inner;
@@ -13,6 +13,8 @@ use crate::format::{Index, Manifest};
 use crate::segment::sealed::rebuild_index;
 use crate::segment::{Active, Sealed, hash_records};
 use crate::segment_set::SegmentSet;
+use crate::sync::MutexGuard;
+use crate::sync::mpsc::Receiver;
 
 /// What the background thread is told.
 pub(super) enum Job {

@@ -1,7 +1,6 @@
 //! Keeping the set index up to date.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use super::write::Writer;
 use super::{Inner, in_own_threads};
@@ -11,6 +10,7 @@ use crate::format::set_index::Geometry;
 use crate::segment::Sealed;
 use crate::segment_set::{Bound, SegmentSet};
 use crate::set_index::{self, Run, RunSize, Step};
+use crate::sync::mpsc::Receiver;
 
 /// How far a call of [`Inner::index`] goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,7 @@
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError};
 
 use super::phase::Phase;
 use super::seal::{Job, Ledger};
@@ -13,11 +12,13 @@ use crate::error::{Error, Result};
 use crate::format::record;
 use crate::segment::Appender;
 use crate::segment_set::SegmentSet;
+use crate::sync::mpsc::Sender;
+use crate::sync::{ArcSwapGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 /// How many full segments may wait to be sealed before a put helps. Each holds its index in memory.
 const SEALING_SEGMENTS_MAX: usize = 16;
 
-pub(super) type SetGuard = arc_swap::Guard<Arc<SegmentSet>>;
+pub(super) type SetGuard = ArcSwapGuard<SegmentSet>;
 
 /// What only a writer has.
 ///
@@ -52,8 +53,8 @@ impl Writer {
         next_run_number: u32,
     ) -> Self {
         Self {
-            phase: RwLock::default(),
-            sealing: Mutex::default(),
+            phase: RwLock::new(Phase::default()),
+            sealing: Mutex::new(()),
             appender: Mutex::new(appender),
             next_id: AtomicU64::new(ledger.next_id()),
             ledger: Mutex::new(ledger),
