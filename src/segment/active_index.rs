@@ -76,17 +76,18 @@ impl ActiveIndexWriter {
             return;
         }
         let position = index.records.write_next(entry);
-        if found.is_some() {
-            index.superseded.fetch_add(1, Ordering::Relaxed);
-            Slots::set(slot, hash, position);
-        } else if index.are_slots_full() {
+        if found.is_none() && index.are_slots_full() {
             let (slot, _) = index.grow().find(hash, |_| None::<()>);
             Slots::set(slot, hash, position);
         } else {
             Slots::set(slot, hash, position);
         }
-        // Last, so that who sees it counted also finds it.
+        // After that, so that who sees it counted also finds it.
         index.records.count_next();
+        if found.is_some() {
+            // Last, so that who sees the copy before it discounted also sees this one counted.
+            index.superseded.fetch_add(1, Ordering::Release);
+        }
     }
 }
 
@@ -169,7 +170,8 @@ impl ActiveIndex {
 
     /// Number of objects that can be found.
     pub(crate) fn objects(&self) -> u64 {
-        let superseded = self.superseded.load(Ordering::Relaxed);
+        // One that was put again may be counted twice for a moment, but not left out.
+        let superseded = self.superseded.load(Ordering::Acquire);
         u64::from(self.len().saturating_sub(superseded))
     }
 }

@@ -119,6 +119,7 @@ fn loom_a_record_that_is_put_again_is_found_all_the_time() {
                 assert!(found.offset >= seen && found.len == 8);
                 seen = found.offset;
             }
+            assert!(index.objects() >= 1);
         });
         writer.insert(&entry(7, 20));
         writer.insert(&entry(8, 30));
