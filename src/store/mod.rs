@@ -4,6 +4,8 @@ mod compact;
 mod phase;
 mod pinned;
 mod put_many;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod seal;
 mod set_index;
 mod stats;
