@@ -8,23 +8,25 @@
 //! [LWN]: https://lwn.net/Articles/752063/
 
 mod file;
+mod lock;
 mod names;
 mod operations;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub(crate) use file::{WritableFile, open_regular_file, read_exact_at, require_regular_file};
+pub(crate) use lock::WriterLock;
 pub(crate) use names::{FileKind, Listing};
 #[doc(hidden)]
 pub use operations::{Operations, System};
 
 use crate::error::{Error, Result};
 use names::{
-    LOCK, MANIFEST, SEGMENTS, TEMPORARY, is_temporary, parse_segment_file_name,
+    MANIFEST, SEGMENTS, TEMPORARY, is_temporary, parse_segment_file_name,
     parse_set_index_file_name, segment_file_name, set_index_file_name,
 };
 use operations::uninterrupted;
@@ -125,23 +127,6 @@ impl Dir {
             }
         }
         Ok(())
-    }
-
-    /// Takes the lock that makes this the one writer. It is held until the file is closed.
-    pub(crate) fn lock(&self) -> Result<File> {
-        let path = self.0.path.join(LOCK);
-        let opened = match self.0.operations.create(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                File::options().read(true).write(true).open(&path)
-            }
-            result => result,
-        };
-        let file = opened.map_err(Error::io(&path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked { path }),
-            Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
-        }
     }
 
     pub(crate) fn list(&self) -> Result<Listing> {

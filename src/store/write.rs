@@ -1,6 +1,5 @@
 //! Putting and syncing.
 
-use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
@@ -8,6 +7,7 @@ use super::phase::Phase;
 use super::seal::{Job, Ledger};
 use super::{Inner, Store};
 use crate::digest::{Digest, Hashed};
+use crate::dir::WriterLock;
 use crate::error::{Error, Result};
 use crate::format::record;
 use crate::segment::Appender;
@@ -35,7 +35,7 @@ pub(super) struct Writer {
     is_closing: AtomicBool,
     index_is_asked_for: AtomicBool,
     next_run_number: AtomicU32,
-    lock: File,
+    lock: WriterLock,
 }
 
 /// What the threads in the background are told by. They end when these are dropped.
@@ -49,7 +49,7 @@ impl Writer {
         appender: Appender,
         ledger: Ledger,
         background: Background,
-        lock: File,
+        lock: WriterLock,
         next_run_number: u32,
     ) -> Self {
         Self {
@@ -132,10 +132,9 @@ impl Writer {
         self.is_closing.load(Ordering::Relaxed)
     }
 
-    /// Gives up the lock. Closing the file would do that as well, but not while a process that is just
-    /// being started from this one has a copy of it.
+    /// Gives up the lock.
     pub(super) fn unlock(&self) {
-        let _ = self.lock.unlock();
+        self.lock.unlock();
     }
 
     /// Lets the threads in the background end: one seals what it was left, the other gives up.

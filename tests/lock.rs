@@ -1,0 +1,146 @@
+//! One writer, whatever becomes of the lock file and of the processes.
+#![cfg(unix)]
+
+#[path = "common/workload.rs"]
+mod workload;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sealstone::dir::{Operations, System};
+use sealstone::{Error, Options};
+use tempfile::TempDir;
+use workload::{assert_holds, assert_unchanged, contents, put_all, snapshot};
+
+const OBJECT_BYTES: usize = 300;
+
+fn options() -> Options {
+    Options::new().segment_bytes_max(8 << 10)
+}
+
+/// A process that is being started has the lock files of this one for a moment.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock_file(folder: &Path) -> PathBuf {
+    folder.join("segments/LOCK")
+}
+
+#[track_caller]
+fn assert_locked(folder: &Path) {
+    match options().open(folder) {
+        Err(Error::Locked { path }) => assert_eq!(path, lock_file(folder)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Somebody takes the lock file for one that a crash has left behind.
+#[test]
+fn h2_a_lock_file_that_is_removed_or_replaced_lets_no_second_writer_in() {
+    let _alone = alone();
+    let folder = TempDir::new().unwrap();
+    let path = lock_file(folder.path());
+    let store = options().open(folder.path()).unwrap();
+    let held = contents(0, 100, OBJECT_BYTES);
+    put_all(&store, &held);
+    store.sync().unwrap();
+
+    let replacements: [&dyn Fn(); 3] = [
+        &|| fs::remove_file(&path).unwrap(),
+        &|| {
+            fs::remove_file(&path).unwrap();
+            File::create(&path).unwrap();
+        },
+        &|| {
+            let other = path.with_extension("other");
+            File::create(&other).unwrap();
+            fs::rename(&other, &path).unwrap();
+        },
+    ];
+    for replace in replacements {
+        replace();
+        assert_locked(folder.path());
+        // It has made a lock file where there was none, and changed nothing else.
+        let before = snapshot(folder.path());
+        assert_locked(folder.path());
+        assert_unchanged(folder.path(), &before);
+    }
+
+    put_all(&store, &contents(1000, 100, OBJECT_BYTES));
+    store.close().unwrap();
+    let store = options().open(folder.path()).unwrap();
+    assert!(store.recovery().is_clean(), "{:?}", store.recovery());
+    assert_holds(&store, &held);
+    assert_eq!(store.len(), 200);
+}
+
+/// Replaces the lock file as soon as it has been created, so many times.
+#[derive(Debug)]
+struct Replacing(AtomicUsize);
+
+impl Operations for Replacing {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let created = System.create(path)?;
+        let left = |left: usize| left.checked_sub(1);
+        let is_lock = path.ends_with("LOCK");
+        if is_lock
+            && self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
+                .is_ok()
+        {
+            fs::remove_file(path)?;
+        }
+        Ok(created)
+    }
+}
+
+#[test]
+fn h2_the_lock_file_that_is_held_is_the_one_that_has_the_name() {
+    let _alone = alone();
+    for replaced in 0..4 {
+        let folder = TempDir::new().unwrap();
+        let operations = Arc::new(Replacing(AtomicUsize::new(replaced)));
+        let options = options().operations(operations);
+        let store = options.open(folder.path()).unwrap();
+        let named = File::open(lock_file(folder.path())).unwrap();
+        assert!(matches!(named.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(store);
+        named.try_lock().unwrap();
+    }
+}
+
+#[test]
+fn h2_a_lock_file_that_is_replaced_without_end_is_an_error() {
+    let _alone = alone();
+    let folder = TempDir::new().unwrap();
+    let operations = Arc::new(Replacing(AtomicUsize::new(usize::MAX)));
+    let opened = options().operations(operations).open(folder.path());
+    assert!(matches!(opened, Err(Error::Locked { .. })), "{opened:?}");
+    drop(options().open(folder.path()).unwrap());
+}
+
+/// A program that is started gets no file of the store, so it cannot keep it locked.
+#[test]
+#[cfg(target_os = "linux")]
+fn h2_a_started_program_inherits_no_file_of_the_store() {
+    let _alone = alone();
+    let folder = TempDir::new().unwrap();
+    let store = options().open(folder.path()).unwrap();
+    put_all(&store, &contents(0, 100, OBJECT_BYTES));
+    let files = |process: &str| {
+        let listed = Command::new("ls").args(["-l", process]).output().unwrap();
+        String::from_utf8(listed.stdout).unwrap()
+    };
+    let folder_name = folder.path().file_name().unwrap().to_str().unwrap();
+    let own = format!("/proc/{}/fd", std::process::id());
+    assert!(files(&own).contains(folder_name));
+    assert!(!files("/proc/self/fd").contains(folder_name));
+    store.close().unwrap();
+}
