@@ -101,6 +101,8 @@
 //!   anybody overwrite a mapped file: what was verified when it was read would change.
 //! - One writer. The lock is advisory, and as good as the file system's locks are: not all network
 //!   file systems have good ones, and their mappings are not coherent either. Use a local one.
+//! - A process that is forked from the one that opened a store, and starts no other program, can read
+//!   with what it inherits. Whatever would change a file is [`Error::Poisoned`] there.
 //! - Linux is what it is measured on. It is written for macOS and Windows as well.
 //!
 //! # Features

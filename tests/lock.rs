@@ -6,15 +6,16 @@ mod workload;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sealstone::dir::{Operations, System};
-use sealstone::{Error, Options};
+use sealstone::{Error, Options, Store};
 use tempfile::TempDir;
-use workload::{assert_holds, assert_unchanged, contents, put_all, snapshot};
+use workload::{assert_holds, assert_same, assert_unchanged, contents, put_all, snapshot, walk};
 
 const OBJECT_BYTES: usize = 300;
 
@@ -124,6 +125,81 @@ fn h2_a_lock_file_that_is_replaced_without_end_is_an_error() {
     let opened = options().operations(operations).open(folder.path());
     assert!(matches!(opened, Err(Error::Locked { .. })), "{opened:?}");
     drop(options().open(folder.path()).unwrap());
+}
+
+/// Whether `result` says that writes are refused.
+fn is_refused<T>(result: &Result<T, Error>) -> bool {
+    matches!(result, Err(Error::Poisoned { .. }))
+}
+
+/// What a forked process does with the store of its parent, as the number of what went wrong.
+fn use_inherited(store: &Mutex<Option<Store>>) -> i32 {
+    let Some(store) = store.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        return 1;
+    };
+    let held = contents(0, 100, OBJECT_BYTES);
+    for (digest, content) in &held {
+        match store.get(digest) {
+            Ok(Some(object)) if object[..] == content[..] => {}
+            _ => return 2,
+        }
+    }
+    // Small ones stay in memory that is the child's own, so nothing is said of those.
+    let _ = store.put(b"small");
+    if !is_refused(&store.put(&vec![1; 1 << 20])) {
+        return 3;
+    }
+    if !is_refused(&store.sync()) {
+        return 4;
+    }
+    if !is_refused(&store.compact(|_| false)) {
+        return 5;
+    }
+    // The last handle, as far as this process knows. It must not wait for threads that it does not
+    // have, nor unlock what it shares.
+    drop(store);
+    0
+}
+
+/// A process that is forked and does not start another program has the files and the memory of its
+/// parent, but not its threads.
+#[test]
+#[allow(unsafe_code)]
+fn h2_a_forked_process_changes_nothing_and_does_not_unlock() {
+    let _alone = alone();
+    let folder = TempDir::new().unwrap();
+    let store = options().open(folder.path()).unwrap();
+    let held = contents(0, 100, OBJECT_BYTES);
+    put_all(&store, &held);
+    store.sync().unwrap();
+    workload::settle(folder.path());
+    let before = snapshot(folder.path());
+
+    let store = Arc::new(Mutex::new(Some(store)));
+    let inherited = Arc::clone(&store);
+    let mut command = Command::new("true");
+    // SAFETY: no other thread of this process holds a lock when it forks: the tests of this file run
+    // one after the other, the store's own threads have nothing to do, and the allocator can be used
+    // after a fork.
+    unsafe {
+        command.pre_exec(move || match use_inherited(&inherited) {
+            0 => Ok(()),
+            wrong => Err(io::Error::from_raw_os_error(wrong)),
+        });
+    }
+    assert!(command.status().unwrap().success());
+
+    assert_unchanged(folder.path(), &before);
+    assert_locked(folder.path());
+    let store = store.lock().unwrap().take().unwrap();
+    let new = contents(1000, 100, OBJECT_BYTES);
+    put_all(&store, &new);
+    store.close().unwrap();
+    let store = options().open(folder.path()).unwrap();
+    assert!(store.recovery().is_clean(), "{:?}", store.recovery());
+    let mut all = held;
+    all.extend(new);
+    assert_same(&walk(&store), &all);
 }
 
 /// A program that is started gets no file of the store, so it cannot keep it locked.

@@ -33,7 +33,7 @@ impl WritableFile {
 
     /// Writes all of `bytes`. After an error any part of them may have been written.
     pub(crate) fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> Result<()> {
-        self.dir.check_writable()?;
+        self.dir.check_own()?;
         while !bytes.is_empty() {
             let operations = &self.dir.0.operations;
             let write = || operations.write_at(&self.file, &self.path, bytes, offset);
@@ -67,7 +67,7 @@ impl WritableFile {
     /// Cuts the file. If that fails, nothing is changed any more: the file may end in bytes that
     /// belong to no record.
     pub(crate) fn cut(&self, len: u64) -> Result<()> {
-        self.dir.check_writable()?;
+        self.dir.check_own()?;
         let operations = &self.dir.0.operations;
         let result = operations.set_len(&self.file, &self.path, len);
         result.map_err(|error| {
@@ -78,7 +78,7 @@ impl WritableFile {
 
     /// Makes content and length durable. Never tried again after an error.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.dir.check_writable()?;
+        self.dir.check_own()?;
         let fast = self.dir.0.fast_fsync;
         let operations = &self.dir.0.operations;
         let result = operations.sync_file(&self.file, &self.path, fast);

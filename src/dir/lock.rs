@@ -20,6 +20,8 @@ const ATTEMPTS_MAX: usize = 100;
 pub(crate) struct WriterLock {
     file: File,
     folder: Option<File>,
+    /// That took it. One that was forked from it has copies of the files, and must not unlock them.
+    process: u32,
 }
 
 impl Dir {
@@ -30,6 +32,7 @@ impl Dir {
             let lock = WriterLock {
                 file: self.open_lock_file(&path)?,
                 folder: None,
+                process: std::process::id(),
             };
             match lock.file.try_lock() {
                 Ok(()) => {}
@@ -75,11 +78,13 @@ impl WriterLock {
     /// Gives up the lock. Closing the files would do that as well, but not while a process that is
     /// just being started from this one has copies of them.
     pub(crate) fn unlock(&self) {
-        // The other way round than they were taken, so that who gets the first gets the second.
-        if let Some(folder) = &self.folder {
-            let _ = folder.unlock();
+        if self.process == std::process::id() {
+            // The other way round than they were taken, so that who gets the first gets the second.
+            if let Some(folder) = &self.folder {
+                let _ = folder.unlock();
+            }
+            let _ = self.file.unlock();
         }
-        let _ = self.file.unlock();
     }
 }
 

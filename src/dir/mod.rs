@@ -47,6 +47,8 @@ struct Inner {
     poison: OnceLock<String>,
     /// The lock is no longer held: the folder may be another writer's.
     closed: AtomicBool,
+    /// The process that opened it.
+    process: u32,
 }
 
 impl Dir {
@@ -57,6 +59,7 @@ impl Dir {
             fast_fsync,
             poison: OnceLock::new(),
             closed: AtomicBool::new(false),
+            process: std::process::id(),
         }))
     }
 
@@ -196,7 +199,7 @@ impl Dir {
 
     /// Creates the temporary that is to become `path`.
     fn create_temporary(&self, path: &Path) -> Result<WritableFile> {
-        self.check_writable()?;
+        self.check_own()?;
         let mut name = path.as_os_str().to_owned();
         name.push(TEMPORARY);
         let temporary = PathBuf::from(name);
@@ -223,7 +226,7 @@ impl Dir {
     /// Gives a run of the set index its name. It is derived and its pages carry checksums, so neither
     /// it nor the directory is synced: what a crash leaves of it is noticed and built again.
     pub(crate) fn rename_set_index(&self, temporary: &Path) -> Result<()> {
-        self.check_writable()?;
+        self.check_own()?;
         let to = temporary.with_extension("");
         let renamed = uninterrupted(|| self.0.operations.rename(temporary, &to));
         renamed.map_err(Error::io(temporary))
@@ -232,7 +235,7 @@ impl Dir {
     /// Gives a temporary its name. The directory is not synced yet. After a failed rename it is
     /// unknown which of the two files a crash would leave, so nothing is changed any more.
     pub(crate) fn rename_into_place(&self, temporary: &Path) -> Result<()> {
-        self.check_writable()?;
+        self.check_own()?;
         let from = temporary;
         let to = from.with_extension("");
         let renamed = uninterrupted(|| self.0.operations.rename(from, &to));
@@ -244,7 +247,7 @@ impl Dir {
 
     /// Creates an empty file of a segment. Its name is durable after the next [`sync`](Self::sync).
     pub(crate) fn create_segment_file(&self, id: u32, kind: FileKind) -> Result<WritableFile> {
-        self.check_writable()?;
+        self.check_own()?;
         let path = self.segment_path(id, kind);
         let file = self.0.operations.create(&path).map_err(Error::io(&path))?;
         Ok(self.writable(file, path))
@@ -289,7 +292,7 @@ impl Dir {
     }
 
     fn sync_dir_at(&self, path: &Path) -> Result<()> {
-        self.check_writable()?;
+        self.check_own()?;
         self.0.operations.sync_dir(path).map_err(|error| {
             self.poison(path, "fsync", &error);
             Error::io(path)(error)
@@ -339,7 +342,7 @@ impl Dir {
     }
 
     pub(crate) fn remove_if_present(&self, path: &Path) -> Result<()> {
-        self.check_writable()?;
+        self.check_own()?;
         match uninterrupted(|| self.0.operations.remove(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path)(error)),
             _ => Ok(()),
@@ -349,6 +352,24 @@ impl Dir {
     /// From here on nothing is changed any more.
     pub(crate) fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether this process is one that was forked from the one that opened the folder.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.0.process != std::process::id()
+    }
+
+    /// Fails where nothing may be changed: as [`check_writable`](Self::check_writable), and in a
+    /// process that was forked, which has the files of its parent and would write over what that
+    /// writes.
+    fn check_own(&self) -> Result<()> {
+        self.check_writable()?;
+        if self.is_inherited() {
+            return Err(Error::Poisoned {
+                reason: "the store was opened before this process was forked".to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// Fails once something happened after which writes are refused.

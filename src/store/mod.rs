@@ -488,6 +488,10 @@ impl Drop for Handle {
         let Access::Writer(writer) = &self.inner.access else {
             return;
         };
+        if self.inner.dir.is_inherited() {
+            // Nothing here is this process's own: neither the threads nor the lock.
+            return;
+        }
         writer.close_background();
         for thread in self.background.drain(..) {
             // It can only have panicked, and what it left is done below.
