@@ -384,14 +384,24 @@ fn h3_a_reader_process_follows_a_writer_process_through_its_compactions() {
     }
 }
 
+/// `SEALSTONE_READER_COMPACTIONS` sets beside how many compactions; the writer syncs in each.
 #[test]
 fn h26_a_reader_that_refreshes_all_the_time_finds_every_live_object() {
+    let compactions = env::var("SEALSTONE_READER_COMPACTIONS").ok();
+    let compactions: u64 = compactions.map_or(15, |compactions| compactions.parse().unwrap());
     let _alone = alone();
     let folder = TempDir::new().unwrap();
     let mut writer = Writer::open(folder.path());
     writer.tell("put 0 60");
     writer.tell("sync");
     let live = contents(0, 60, OBJECT_BYTES);
+    writer.tell("put 500 60");
+    writer.tell("sync");
+    // Sees until the end what is dropped by the first compaction.
+    let unmoved = reader(folder.path(), ReadMode::Mmap);
+    let mut seen = live.clone();
+    seen.extend(contents(500, 60, OBJECT_BYTES));
+    writer.tell("drop 500 60");
     let path = folder.path().to_owned();
     let done = AtomicBool::new(false);
     let is_done = || done.load(Ordering::Acquire);
@@ -400,7 +410,9 @@ fn h26_a_reader_that_refreshes_all_the_time_finds_every_live_object() {
             let (live, path) = (&live, &path);
             scope.spawn(move || {
                 let kept = reader(path, mode);
+                let mut rounds = 0;
                 while !is_done() {
+                    rounds += 1;
                     kept.refresh().unwrap();
                     assert_holds(&kept, live);
                     // And one that was not there before.
@@ -408,19 +420,25 @@ fn h26_a_reader_that_refreshes_all_the_time_finds_every_live_object() {
                     assert_holds(&new, live);
                     assert_undamaged(&new);
                 }
+                rounds
             })
         });
-        for round in 1..=15 {
+        for round in 1..=compactions {
             let first = round * 1000;
             writer.tell(&format!("put {first} 60"));
             writer.tell(&format!("drop {first} 60"));
         }
         done.store(true, Ordering::Release);
-        for reader in readers {
-            reader.join().unwrap();
-        }
+        let rounds = readers.map(|reader| reader.join().unwrap());
+        eprintln!("{compactions} compactions, and all live objects read {rounds:?} times");
     });
+    assert_same(&walk(&unmoved), &seen);
+    assert_holds(&unmoved, &seen);
     writer.close();
+    let reader = reader(folder.path(), ReadMode::Mmap);
+    assert_same(&walk(&reader), &live);
+    // The files of all that was replaced are gone.
+    assert!(names(folder.path(), &[".dat"]).len() < 10);
 }
 
 #[test]
