@@ -83,7 +83,9 @@ fn counted_records_are_found(name: &str, records: u32, preemption_bound: Option<
 #[test]
 fn loom_a_list_of_the_records_has_all_that_are_counted() {
     explore("a list of the records", Some(3), || {
-        let mut writer = ActiveIndexWriter::new(vec![entry(0, 0)]);
+        // There is room for one more before the slots become more.
+        let found = (0..3).map(|number| entry(number, number.into()));
+        let mut writer = ActiveIndexWriter::new(found.collect());
         let index = Arc::clone(writer.shared());
         let reader = thread::spawn(move || {
             let counted = index.len() as usize;
@@ -97,7 +99,7 @@ fn loom_a_list_of_the_records_has_all_that_are_counted() {
                 assert_eq!(*found, entry(found.len - 1, found.offset));
             }
         });
-        for number in 1..3 {
+        for number in 3..5 {
             writer.insert(&entry(number, u64::from(number)));
         }
         reader.join().unwrap();
