@@ -4,7 +4,7 @@
 //! By default a sample of the data's bits is flipped, and every bit of the other files. All of them:
 //! `cargo test --release --test corruption -- --ignored`.
 
-#[path = "common/layout.rs"]
+#[path = "../common/layout.rs"]
 mod layout;
 
 use std::collections::BTreeSet;
