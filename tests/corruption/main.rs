@@ -6,6 +6,8 @@
 
 #[path = "../common/layout.rs"]
 mod layout;
+mod set_index;
+mod swapped;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
