@@ -1,0 +1,77 @@
+//! Writes a seed corpus for each target below a folder: `cargo run --example seeds -- FOLDER`.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use sealstone::Digest;
+use sealstone::format::journal;
+use sealstone_fuzz::{Files, content, sample};
+
+fn write(root: &Path, target: &str, seeds: &[Vec<u8>]) -> io::Result<()> {
+    let folder = root.join(target);
+    fs::create_dir_all(&folder)?;
+    for seed in seeds {
+        let name = &Digest::of(seed).to_string()[..16];
+        fs::write(folder.join(name), seed)?;
+    }
+    println!("{target}: {} seeds", seeds.len());
+    Ok(())
+}
+
+fn of_kind(files: &Files, ending: &str) -> Vec<Vec<u8>> {
+    let named = files.iter().filter(|(name, _)| name.ends_with(ending));
+    named.map(|(_, bytes)| bytes.clone()).collect()
+}
+
+/// The target's segment has the number 7; the frames are chained to that.
+fn journals(files: &Files) -> Vec<Vec<u8>> {
+    let mut all = of_kind(files, ".jnl");
+    for bytes in &mut all {
+        let (header, _) = journal::encode_header(7);
+        bytes.splice(..header.len(), header);
+        sealstone_fuzz::forge::recompute("seg-000007.jnl", bytes);
+    }
+    all
+}
+
+/// Whole, and the lines between the first and the last, which the target adds itself.
+fn manifests(files: &Files) -> Vec<Vec<u8>> {
+    let mut all = of_kind(files, "MANIFEST");
+    for whole in all.clone() {
+        let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+        all.push(lines[1..lines.len() - 1].concat());
+    }
+    all
+}
+
+/// What is derived from any bytes needs no more than bytes.
+fn numbers() -> Vec<Vec<u8>> {
+    let lengths = [0, 1, 8, 40, 100, 300, 1000];
+    (1..)
+        .zip(lengths)
+        .map(|(n, len)| content(n * 37, len))
+        .collect()
+}
+
+fn main() -> io::Result<()> {
+    let Some(root) = env::args_os().nth(1).map(PathBuf::from) else {
+        return Err(io::Error::other("name the folder to write to"));
+    };
+    let files = sample();
+    let sidecars = of_kind(&files, ".idx");
+    let forged = sidecars.iter().flat_map(|sidecar| {
+        let covered = &sidecar[..sidecar.len() - 32];
+        let sound = [&[1], &covered[12..]].concat();
+        [sound, [&[0], covered].concat()]
+    });
+    write(&root, "sidecar_forged", &forged.collect::<Vec<_>>())?;
+    write(&root, "sidecar", &sidecars)?;
+    write(&root, "records", &of_kind(&files, ".dat"))?;
+    write(&root, "journal", &journals(&files))?;
+    write(&root, "manifest", &manifests(&files))?;
+    let mut runs = of_kind(&files, ".run");
+    runs.extend(numbers());
+    write(&root, "set_index", &runs)?;
+    write(&root, "directory", &numbers())?;
+    write(&root, "operations", &numbers())
+}

@@ -1,0 +1,257 @@
+//! A store whose files somebody has changed: any damage to any of them, with checksums recomputed or
+//! not, opened read-only and for writing and used in every way. Nothing panics, and whatever is read
+//! has the digest that was asked for.
+#![no_main]
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::fuzz_target;
+use sealstone::{Digest, Options, ReadMode, Store, Verify};
+use sealstone_fuzz::{
+    Files, content, forge, options, sample, sample_contents, scratch, write_files,
+};
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    uses_pread: bool,
+    verifies_once: bool,
+    allows_missing_segments: bool,
+    keeps_bit: u8,
+    changes: Vec<(u8, Change)>,
+}
+
+/// What happens to one file. Places are taken modulo its length.
+#[derive(Arbitrary, Debug)]
+enum Change {
+    Flip { place: u16, bit: u8 },
+    Write { place: u16, bytes: [u8; 4] },
+    WriteLong { place: u16, number: u64 },
+    Cut { len: u16 },
+    Insert { place: u16, bytes: Vec<u8> },
+    Extend { bytes: Vec<u8> },
+    ExtendWithZeros { len: u16 },
+    Replace { bytes: Vec<u8> },
+    Remove,
+    CopyTo { other: u8 },
+    CopyToName { name: u8 },
+    Swap { other: u8 },
+    MoveEntry { entry: u8, offset: u16, len: u16 },
+    CopyEntry { from: u8, to: u8 },
+    Recompute,
+    Bind,
+}
+
+/// Names that a store gives, and some that it does not.
+const NAMES: [&str; 16] = [
+    "MANIFEST",
+    "MANIFEST.tmp",
+    "LOCK",
+    "seg-000000.dat",
+    "seg-000000.idx",
+    "seg-000000.jnl",
+    "seg-000001.idx.tmp",
+    "seg-000004.torn",
+    "seg-000009.dat",
+    "seg-000009.idx",
+    "seg-000009.jnl",
+    "seg-7.dat",
+    "seg-4294967295.dat",
+    "set-000000.run",
+    "set-000009.run",
+    "set.idx",
+];
+
+static SAMPLE: LazyLock<Files> = LazyLock::new(sample);
+static CONTENTS: LazyLock<Vec<(Digest, Vec<u8>)>> = LazyLock::new(|| {
+    let contents = sample_contents().into_iter();
+    contents
+        .map(|content| (Digest::of(&content), content))
+        .collect()
+});
+
+fn place(place: u16, bytes: &[u8]) -> usize {
+    usize::from(place) % bytes.len().max(1)
+}
+
+fn write(bytes: &mut [u8], begin: usize, new: &[u8]) {
+    for (byte, new) in bytes.iter_mut().skip(begin).zip(new) {
+        *byte = *new;
+    }
+}
+
+fn name_of(files: &Files, number: u8) -> String {
+    let position = usize::from(number) % files.len().max(1);
+    files.keys().nth(position).cloned().unwrap_or_default()
+}
+
+/// Where an entry of a sidecar begins.
+fn entry_at(bytes: &[u8], number: u8) -> usize {
+    let count = bytes.len().saturating_sub(44) / 44;
+    12 + usize::from(number) % count.max(1) * 44
+}
+
+fn change(files: &mut Files, number: u8, change: &Change) {
+    let name = name_of(files, number);
+    let Some(mut bytes) = files.remove(&name) else {
+        return;
+    };
+    match change {
+        Change::Flip { place: at, bit } => {
+            let at = place(*at, &bytes);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
+        Change::Write {
+            place: at,
+            bytes: new,
+        } => {
+            let at = place(*at, &bytes);
+            write(&mut bytes, at, new);
+        }
+        Change::WriteLong { place: at, number } => {
+            let at = place(*at, &bytes);
+            write(&mut bytes, at, &number.to_le_bytes());
+        }
+        Change::Cut { len } => bytes.truncate(place(*len, &bytes)),
+        Change::Insert {
+            place: at,
+            bytes: new,
+        } => {
+            let at = place(*at, &bytes);
+            bytes.splice(at..at, new.iter().copied());
+        }
+        Change::Extend { bytes: new } => bytes.extend_from_slice(new),
+        Change::ExtendWithZeros { len } => bytes.resize(bytes.len() + usize::from(len % 8192), 0),
+        Change::Replace { bytes: new } => bytes.clone_from(new),
+        Change::Remove => return,
+        Change::CopyTo { other } if !files.is_empty() => {
+            files.insert(name_of(files, *other), bytes.clone());
+        }
+        Change::CopyToName { name } => {
+            let name = NAMES[usize::from(*name) % NAMES.len()];
+            files.insert(name.to_owned(), bytes.clone());
+        }
+        Change::Swap { other } if !files.is_empty() => {
+            let other = files.entry(name_of(files, *other)).or_default();
+            std::mem::swap(other, &mut bytes);
+        }
+        Change::CopyTo { .. } | Change::Swap { .. } => {}
+        Change::MoveEntry { entry, offset, len } => {
+            let at = entry_at(&bytes, *entry) + 32;
+            write(&mut bytes, at, &u64::from(*offset).to_le_bytes());
+            write(&mut bytes, at + 8, &u32::from(*len).to_le_bytes());
+        }
+        Change::CopyEntry { from, to } => {
+            let (from, to) = (entry_at(&bytes, *from), entry_at(&bytes, *to));
+            let entry = bytes.get(from..from + 44).unwrap_or_default().to_vec();
+            write(&mut bytes, to, &entry);
+        }
+        Change::Recompute => forge::recompute(&name, &mut bytes),
+        Change::Bind => {
+            files.insert(name, bytes);
+            return forge::bind(files);
+        }
+    }
+    files.insert(name, bytes);
+}
+
+/// Reads everything in every way. With `is_whole`, nothing may be missing.
+fn read(store: &Store, is_whole: bool) {
+    let digests: Vec<Digest> = CONTENTS.iter().map(|(digest, _)| *digest).collect();
+    let batch = store.get_many(&digests);
+    let reader = store.reader();
+    for ((digest, content), in_batch) in CONTENTS.iter().zip(batch) {
+        let alone = store.get(digest);
+        for found in [&alone, &in_batch] {
+            if let Ok(Some(found)) = found {
+                assert!(found[..] == content[..], "wrong bytes for {digest}");
+            }
+            assert!(
+                !is_whole || matches!(found, Ok(Some(_))),
+                "{digest} is lost"
+            );
+        }
+        if let Ok(Some(found)) = reader.get(digest) {
+            assert!(found[..] == content[..], "wrong bytes for {digest}");
+        }
+        let _ = store.contains(digest);
+        let _ = store.find(&digest.to_string()[..3]);
+    }
+    for object in store.iter().flatten() {
+        assert_eq!(
+            Digest::of(&object),
+            *object.digest(),
+            "wrong bytes in a walk"
+        );
+    }
+    let _ = (store.stats(), store.len(), store.digests().count());
+    let report = store.verify(|_| ControlFlow::Continue(()));
+    assert!(!is_whole || report.is_ok_and(|report| report.is_clean()));
+}
+
+/// Puts what may be there and what is not, and compacts.
+fn write_and_compact(store: &Store, keeps_bit: u8) {
+    let new = content(200, 100);
+    let contents = CONTENTS.iter().step_by(4).map(|(_, content)| content);
+    let mut kept = Vec::new();
+    for content in contents.chain([&new]) {
+        if let Ok(digest) = store.put(content) {
+            let read = store.get(&digest).expect("it was put just now");
+            assert!(read.is_some_and(|read| read[..] == content[..]));
+            kept.push((digest, content));
+        }
+    }
+    let _ = store.sync();
+    let keeps = |digest: &Digest| {
+        digest.as_bytes()[0] >> (keeps_bit % 8) & 1 == 0 || kept.iter().any(|(k, _)| k == digest)
+    };
+    if let Ok(compaction) = store.begin_compaction() {
+        let _ = compaction.plan(keeps);
+        let _ = compaction.finish(keeps);
+    }
+    for (digest, content) in &kept {
+        let read = store.get(digest).expect("it was put before the compaction");
+        assert!(read.is_some_and(|read| read[..] == content[..]));
+    }
+}
+
+fn open_and_use(root: &Path, options: &Options, input: &Input, is_whole: bool) {
+    if let Ok(store) = options.clone().read_only(true).open(root) {
+        read(&store, is_whole);
+        let _ = store.refresh();
+    } else {
+        assert!(!is_whole);
+    }
+    if let Ok(store) = options.open(root) {
+        read(&store, is_whole);
+        write_and_compact(&store, input.keeps_bit);
+        read(&store, false);
+        let _ = store.close();
+    } else {
+        assert!(!is_whole);
+    }
+    if let Ok(store) = options.clone().read_only(true).open(root) {
+        read(&store, false);
+    }
+}
+
+fuzz_target!(|input: Input| {
+    let mut files = SAMPLE.clone();
+    for (number, what) in input.changes.iter().take(8) {
+        change(&mut files, *number, what);
+    }
+    let mut options = options().allow_missing_segments(input.allows_missing_segments);
+    if input.uses_pread {
+        options = options.read_mode(ReadMode::Pread);
+    }
+    if input.verifies_once {
+        options = options.verify(Verify::FirstRead);
+    }
+    let folder = scratch();
+    write_files(folder.path(), &files);
+    open_and_use(folder.path(), &options, &input, files == *SAMPLE);
+});

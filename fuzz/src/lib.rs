@@ -1,0 +1,107 @@
+//! What the targets that open a store share. The targets of the parsers need none of it: they use
+//! `sealstone::format` alone and can be copied as they are.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use sealstone::Options;
+use sealstone::dir::Operations;
+use tempfile::TempDir;
+
+pub mod forge;
+
+/// The files of one folder by name.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// Everything but the flushing: power does not fail here, and a flush can take milliseconds.
+#[derive(Debug)]
+struct Unflushed;
+
+impl Operations for Unflushed {
+    fn sync_file(&self, _: &File, _: &Path, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Small segments, each covered by the set index as soon as it is sealed.
+#[must_use]
+pub fn options() -> Options {
+    Options::new()
+        .segment_bytes_max(512)
+        .set_index_minimum(1, 0)
+        .operations(Arc::new(Unflushed))
+}
+
+/// A folder in memory where the system has such a place.
+#[must_use]
+pub fn scratch() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
+    folder.expect("a temporary folder can be made")
+}
+
+/// Content that depends on its number and length only.
+#[must_use]
+pub fn content(number: u8, len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|position| number ^ position.to_le_bytes()[0].wrapping_mul(31))
+        .collect()
+}
+
+/// All files of a store.
+#[must_use]
+pub fn read_files(root: &Path) -> Files {
+    let entries = fs::read_dir(root.join("segments")).expect("the store has its folder");
+    entries
+        .map(|entry| {
+            let entry = entry.expect("the folder can be listed");
+            let name = entry.file_name().into_string().expect("names are ASCII");
+            (name, fs::read(entry.path()).expect("it can be read"))
+        })
+        .collect()
+}
+
+/// Makes a fresh folder hold these files.
+pub fn write_files(root: &Path, files: &Files) {
+    let segments = root.join("segments");
+    fs::create_dir_all(&segments).expect("a folder can be made");
+    for (name, bytes) in files {
+        fs::write(segments.join(name), bytes).expect("a file can be written");
+    }
+}
+
+/// The contents of [`sample`].
+#[must_use]
+pub fn sample_contents() -> Vec<Vec<u8>> {
+    let lengths = [0, 1, 3, 40, 200, 150, 90, 300, 7, 120, 260, 33, 180, 64];
+    (0..).zip(lengths).map(|(n, len)| content(n, len)).collect()
+}
+
+/// A store that was closed: a few sealed segments, most of them covered by a run of the set index,
+/// and an active one with a journal. Everything in it was synced.
+#[must_use]
+pub fn sample() -> Files {
+    let folder = scratch();
+    for contents in sample_contents().chunks(5) {
+        let store = options().open(folder.path()).expect("the store is sound");
+        for content in contents {
+            store.put(content).expect("there is room");
+            store.sync().expect("nothing is flushed");
+        }
+        store.close().expect("nothing is flushed");
+    }
+    let mut files = read_files(folder.path());
+    files.retain(|name, _| name != "LOCK");
+    files
+}
