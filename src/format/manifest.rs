@@ -100,7 +100,8 @@ impl Manifest {
     fn accept(&mut self, line: &str) -> Option<()> {
         let words: Vec<&str> = line.split(' ').collect();
         match *words.as_slice() {
-            ["next", next] => self.next_id = number(next)?,
+            // A second one could lower it below ids that are in use, to be given out again.
+            ["next", next] if self.next_id == 0 => self.next_id = number(next)?,
             ["active", id] => {
                 let id = self.fresh_id(id)?;
                 self.active.replace(id).is_none().then_some(())?;
@@ -176,6 +177,16 @@ mod tests {
 
     fn with_checksum(body: &str) -> String {
         format!("{body}checksum {}\n", Digest::of(body.as_bytes()))
+    }
+
+    /// Found by fuzzing: the ids before it were checked against the first, and were free again.
+    #[test]
+    fn h6_a_second_next_id_is_a_contradiction() {
+        for next in ["next 0", "next 1", "next 4", "next 9"] {
+            let forged = with_checksum(&format!("{VERSION_LINE}\nnext 4\nretired 3\n{next}\n"));
+            let parsed = Manifest::parse(forged.as_bytes());
+            assert_eq!(parsed, Err(FormatError::Line(4)), "{next}");
+        }
     }
 
     #[test]
