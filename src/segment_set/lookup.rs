@@ -354,9 +354,12 @@ fn verified<'a>(
     verify: Verify,
 ) -> Option<Found<'a>> {
     segment.prefetch_record(offset);
-    if verify == Verify::FirstRead {
-        // The content is not looked at, so the sidecar has to say that it is this object's.
-        return verified_once(segment, digest);
+    if verify == Verify::FirstRead
+        // The content is not looked at, so the sidecar has to say that it is this object's. Where it
+        // does not, the content may do so all the same.
+        && let Some(found) = verified_once(segment, digest)
+    {
+        return Some(found);
     }
     let content = segment.data().record(offset).ok()??;
     if let Cow::Borrowed(bytes) = content {
