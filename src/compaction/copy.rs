@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::thread;
 
 use rayon::prelude::*;
 
@@ -89,8 +90,11 @@ impl Prepared {
     ) -> Result<Copied> {
         std::thread::scope(|scope| {
             let (ask, asked) = mpsc::channel();
-            let syncing = scope.spawn(move || asked.iter().try_for_each(|()| file.sync()));
+            let sync_when_asked = move || asked.iter().try_for_each(|()| file.sync());
+            let syncing = thread::Builder::new().spawn_scoped(scope, sync_when_asked);
             let copied = self.write_output(file, parts, set, ask);
+            // Where the system has no thread to spare nobody listens, and all is synced at the end.
+            let Ok(syncing) = syncing else { return copied };
             // After a failed sync the writes are refused, which is not the cause.
             match syncing.join() {
                 Ok(synced) => synced.and(copied),
