@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sealstone::dir::{Operations, System};
 use sealstone::{Error, Options, Store};
 use tempfile::TempDir;
-use workload::{assert_holds, assert_same, assert_unchanged, contents, put_all, snapshot, walk};
+use workload::{
+    assert_holds, assert_same, assert_unchanged, contents, put_all, settle, snapshot, walk,
+};
 
 const OBJECT_BYTES: usize = 300;
 
@@ -51,6 +53,7 @@ fn h2_a_lock_file_that_is_removed_or_replaced_lets_no_second_writer_in() {
     let held = contents(0, 100, OBJECT_BYTES);
     put_all(&store, &held);
     store.sync().unwrap();
+    settle(folder.path());
 
     let replacements: [&dyn Fn(); 3] = [
         &|| fs::remove_file(&path).unwrap(),
