@@ -160,8 +160,8 @@ fn hazard_tests() -> Vec<String> {
 #[test]
 fn every_hazard_has_a_test_and_the_table_names_them_all() {
     let table = include_str!("README.md");
-    let names = hazard_tests();
-    for name in &names {
+    let tests = hazard_tests();
+    for name in &tests {
         assert!(table.contains(&format!("`{name}`")), "{name}");
     }
     for number in (1..=18).chain(20..=35).chain(40..=45) {
@@ -172,7 +172,7 @@ fn every_hazard_has_a_test_and_the_table_names_them_all() {
         let named: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
         assert!(!named.is_empty(), "H{number}");
         for name in named {
-            assert!(names.iter().any(|known| known == name), "{name}");
+            assert!(tests.iter().any(|known| known == name), "{name}");
             assert!(name.contains(&format!("h{number}_")), "{name}");
         }
     }
