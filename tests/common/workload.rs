@@ -90,18 +90,22 @@ pub fn walk(store: &Store) -> Contents {
     walked
 }
 
+/// Whether a repair is of something that no crash leaves.
+pub fn is_damage(repair: &Repair) -> bool {
+    matches!(
+        repair,
+        Repair::IgnoredManifest { .. }
+            | Repair::ShortData { .. }
+            | Repair::DamagedSegment { .. }
+            | Repair::MissingSegment { .. }
+    )
+}
+
 /// Fails if opening found damage. What a crash leaves is no damage.
 #[track_caller]
 pub fn assert_undamaged(store: &Store) {
     for repair in &store.recovery().repairs {
-        let is_damage = matches!(
-            repair,
-            Repair::IgnoredManifest { .. }
-                | Repair::ShortData { .. }
-                | Repair::DamagedSegment { .. }
-                | Repair::MissingSegment { .. }
-        );
-        assert!(!is_damage, "{repair}");
+        assert!(!is_damage(repair), "{repair}");
     }
 }
 

@@ -54,6 +54,20 @@ struct Sample {
 
 const ACTIVE: u32 = 2;
 
+/// The objects of all data files, where they lie.
+fn objects_of(files: &Files) -> Vec<Placed> {
+    let mut objects = Vec::new();
+    for (name, data) in files.iter().filter(|(name, _)| is_kind(name, "dat")) {
+        objects.extend(records(data).into_iter().map(|(offset, content)| Placed {
+            digest: Digest::of(content),
+            content: content.to_vec(),
+            segment: segment_of(name).unwrap(),
+            offset: usize::try_from(offset).unwrap(),
+        }));
+    }
+    objects
+}
+
 impl Sample {
     fn new() -> Self {
         let folder = scratch();
@@ -67,15 +81,7 @@ impl Sample {
         }
         store.close().unwrap();
         let files = read_files(folder.path());
-        let mut objects = Vec::new();
-        for (name, data) in files.iter().filter(|(name, _)| is_kind(name, "dat")) {
-            objects.extend(records(data).into_iter().map(|(offset, content)| Placed {
-                digest: Digest::of(content),
-                content: content.to_vec(),
-                segment: segment_of(name).unwrap(),
-                offset: usize::try_from(offset).unwrap(),
-            }));
-        }
+        let objects = objects_of(&files);
         let names: Vec<&str> = files.keys().map(String::as_str).collect();
         assert_eq!(
             names,

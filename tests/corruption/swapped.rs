@@ -6,9 +6,9 @@ use std::fs;
 
 use sealstone::{Digest, Error, Store};
 
-use super::layout::{Files, content, data_name, file, records, scratch, segment_of, sidecar_name};
+use super::layout::{Files, content, data_name, file, scratch, segment_of, sidecar_name};
 use super::layout::{is_kind, read_files, write_files};
-use super::{Placed, Sample, all_options, options, verify};
+use super::{Placed, Sample, all_options, objects_of, options, verify};
 
 /// Four sealed segments, three of one size, and an active one.
 fn sample() -> Sample {
@@ -21,15 +21,7 @@ fn sample() -> Sample {
     }
     store.close().unwrap();
     let files = read_files(folder.path());
-    let mut objects = Vec::new();
-    for (name, data) in files.iter().filter(|(name, _)| is_kind(name, "dat")) {
-        objects.extend(records(data).into_iter().map(|(offset, content)| Placed {
-            digest: Digest::of(content),
-            content: content.to_vec(),
-            segment: segment_of(name).unwrap(),
-            offset: usize::try_from(offset).unwrap(),
-        }));
-    }
+    let objects = objects_of(&files);
     assert_eq!(objects.len(), 24);
     Sample { files, objects }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sealstone::{Digest, Error, Problem, Repair, Store};
 
-use crate::common::names;
+use crate::common::{is_damage, names};
 use crate::known::Known;
 use crate::log::Unsynced;
 use crate::workload::{STORE, Shape};
@@ -184,15 +184,8 @@ fn holds_synced(store: &Store, synced: &BTreeSet<Digest>) -> Result<(), String> 
 /// A crash is no damage, and costs no index that was synced.
 fn is_undamaged(store: &Store) -> Result<(), String> {
     for repair in &store.recovery().repairs {
-        let is_damage = matches!(
-            repair,
-            Repair::IgnoredManifest { .. }
-                | Repair::ShortData { .. }
-                | Repair::DamagedSegment { .. }
-                | Repair::MissingSegment { .. }
-                | Repair::RebuiltSidecar { .. }
-        );
-        require(!is_damage, || repair.to_string())?;
+        let costs_an_index = matches!(repair, Repair::RebuiltSidecar { .. });
+        require(!is_damage(repair) && !costs_an_index, || repair.to_string())?;
     }
     Ok(())
 }

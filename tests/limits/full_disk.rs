@@ -56,8 +56,8 @@ impl Saying {
     }
 }
 
-#[test]
-fn a_compaction_without_room_says_how_much_it_needs_and_changes_nothing() {
+/// A new store where there is room for everything, until the disk says otherwise.
+fn open_on_a_saying_disk() -> (TempDir, Saying, Store) {
     let folder = TempDir::new().unwrap();
     let disk = Saying::default();
     disk.say(u64::MAX);
@@ -65,6 +65,12 @@ fn a_compaction_without_room_says_how_much_it_needs_and_changes_nothing() {
         .operations(Arc::new(disk.clone()))
         .open(folder.path())
         .unwrap();
+    (folder, disk, store)
+}
+
+#[test]
+fn a_compaction_without_room_says_how_much_it_needs_and_changes_nothing() {
+    let (folder, disk, store) = open_on_a_saying_disk();
     let held = contents(0, 200, 1000);
     put_all(&store, &held);
     settle(folder.path());
@@ -103,13 +109,7 @@ fn oldest(store: &Store, segments: usize) -> Contents {
 
 #[test]
 fn a_compaction_that_copies_nothing_needs_next_to_no_room() {
-    let folder = TempDir::new().unwrap();
-    let disk = Saying::default();
-    disk.say(u64::MAX);
-    let store = options()
-        .operations(Arc::new(disk.clone()))
-        .open(folder.path())
-        .unwrap();
+    let (_folder, disk, store) = open_on_a_saying_disk();
     put_all(&store, &contents(0, 200, 1000));
     drop(store.begin_compaction().unwrap());
     let dead = oldest(&store, 3);
