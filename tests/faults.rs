@@ -429,6 +429,81 @@ fn h1_a_full_disk_loses_nothing_and_works_again_when_there_is_space() {
     }
 }
 
+/// Records go to the disk in blocks of 2 MiB, which end in the middle of a record.
+#[test]
+fn h1_a_block_that_the_disk_has_no_room_for_loses_nothing() {
+    const BLOCK_BYTES: u64 = 2 << 20;
+    let sync_never = usize::MAX;
+    for (left, sync_every) in [
+        (0, sync_never),
+        (100_000, sync_never),
+        (BLOCK_BYTES - 1, sync_never),
+        (BLOCK_BYTES, sync_never),
+        (BLOCK_BYTES + 1, sync_never),
+        (2 * BLOCK_BYTES - 100_000, sync_never),
+        (BLOCK_BYTES + 200_000, 25),
+        (3 * BLOCK_BYTES, 7),
+    ] {
+        let what = format!("{left} bytes left, a sync every {sync_every}");
+        let folder = TempDir::new().unwrap();
+        let disk = Disk::new();
+        let options = Options::new().operations(disk.operations());
+        let store = options.open(folder.path()).unwrap();
+        // Away from the beginning of a block.
+        let mut held = contents(1 << 40, 10, 200);
+        put_all(&store, &held);
+        store.sync().unwrap();
+        disk.fill_up_to(left);
+        let mut failures = 0;
+        for number in 0..100 {
+            let content = content(number, 90_000 + 10 * number as usize);
+            match store.put(&content) {
+                Ok(digest) => drop(held.insert(digest, content)),
+                failed => {
+                    failures += 1;
+                    assert_system_error(failed, ENOSPC);
+                    assert_eq!(store.get(&Digest::of(&content)).unwrap(), None, "{what}");
+                    if failures % 4 == 0 {
+                        disk.free();
+                    }
+                }
+            }
+            if (number as usize + 1).is_multiple_of(sync_every)
+                && let failed @ Err(_) = store.sync()
+            {
+                failures += 1;
+                assert_system_error(failed, ENOSPC);
+            }
+            assert_eq!(store.len(), held.len() as u64, "{what}");
+        }
+        assert!(failures > 0, "{what}");
+        disk.free();
+        assert_holds(&store, &held);
+        // As after kill -9: what was written ends in the middle of a record.
+        let copy = TempDir::new().unwrap();
+        workload::copy_store(folder.path(), copy.path());
+        store.sync().unwrap();
+        let synced = TempDir::new().unwrap();
+        workload::copy_store(folder.path(), synced.path());
+        store.close().unwrap();
+        for folder in [&synced, &folder] {
+            let store = options.open(folder.path()).unwrap();
+            assert_undamaged(&store);
+            assert_same(&walk(&store), &held);
+            assert_verifies(&store);
+        }
+        let store = options.open(copy.path()).unwrap();
+        let found = walk(&store);
+        assert!(found.len() > 10, "{what}");
+        assert!(
+            found
+                .iter()
+                .all(|(digest, content)| held.get(digest) == Some(content))
+        );
+        assert_verifies(&store);
+    }
+}
+
 #[test]
 fn h1_a_half_written_append_that_cannot_be_cut_off_ends_writing_not_reading() {
     let folder = TempDir::new().unwrap();

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::Prepared;
 use crate::digest::Digest;
-use crate::dir::{Dir, FileKind, WritableFile};
+use crate::dir::{BlockWriter, Dir, FileKind, WritableFile};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Index, SealedSegment, record};
 use crate::object::Object;
@@ -167,81 +167,55 @@ fn whole_copy(input: &Arc<Sealed>, source: &Entry, set: &SegmentSet) -> Result<O
         })
 }
 
-/// Collects records before they are written; large ones are written directly.
+/// Appends records, and asks for a sync now and then.
 struct RecordWriter<'a> {
-    file: &'a WritableFile,
-    chunk: Vec<u8>,
-    written_bytes: u64,
+    writer: BlockWriter<'a>,
     entries: Vec<Entry>,
     ask_for_sync: Sender<()>,
     /// How much has been written when a sync is asked for next.
     sync_at_bytes: u64,
 }
 
-const CHUNK_BYTES: usize = 1 << 20;
 /// A sync is asked for each time so much was written.
 const SYNC_STEP_BYTES: u64 = 64 << 20;
 
 impl<'a> RecordWriter<'a> {
     fn new(file: &'a WritableFile, ask_for_sync: Sender<()>) -> Self {
         Self {
+            writer: BlockWriter::new(file),
+            entries: Vec::new(),
             ask_for_sync,
             sync_at_bytes: SYNC_STEP_BYTES,
-            file,
-            chunk: Vec::with_capacity(CHUNK_BYTES),
-            written_bytes: 0,
-            entries: Vec::new(),
         }
     }
 
     fn append(&mut self, source: &Entry, content: &[u8]) -> Result<()> {
-        self.chunk.extend_from_slice(&record::header(source.len));
+        self.writer.append(&record::header(source.len))?;
         self.entries.push(Entry {
-            offset: self.written_bytes + self.chunk.len() as u64,
+            offset: self.writer.position(),
             ..*source
         });
-        if self.chunk.len() + content.len() > CHUNK_BYTES {
-            self.flush()?;
-        }
-        if content.len() > CHUNK_BYTES {
-            self.write(content)?;
-        } else {
-            self.chunk.extend_from_slice(content);
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        let mut chunk = std::mem::take(&mut self.chunk);
-        self.write(&chunk)?;
-        chunk.clear();
-        self.chunk = chunk;
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all_at(bytes, self.written_bytes)?;
-        self.written_bytes += bytes.len() as u64;
-        if self.written_bytes >= self.sync_at_bytes {
+        self.writer.append(content)?;
+        if self.writer.written_bytes() >= self.sync_at_bytes {
             self.begin_sync();
         }
         Ok(())
     }
 
     fn begin_sync(&mut self) {
-        self.sync_at_bytes = self.written_bytes + SYNC_STEP_BYTES;
+        self.sync_at_bytes = self.writer.written_bytes() + SYNC_STEP_BYTES;
         // If the other end is gone a sync has failed, and so does the next write.
         let _ = self.ask_for_sync.send(());
     }
 
     fn finish(mut self) -> Result<Copied> {
-        self.flush()?;
-        if self.written_bytes >= SYNC_STEP_BYTES {
-            self.begin_sync();
+        let data_bytes = self.writer.finish()?;
+        if data_bytes >= SYNC_STEP_BYTES {
+            let _ = self.ask_for_sync.send(());
         }
         Ok(Copied {
             index: Index::build(&mut self.entries),
-            data_bytes: self.written_bytes,
+            data_bytes,
         })
     }
 }

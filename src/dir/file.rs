@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Dir;
 use super::operations::{positional, uninterrupted};
+use super::{BlockWriter, Dir};
 use crate::error::{Error, Result};
 
 /// A file of ours that is open for writing.
@@ -52,15 +52,15 @@ impl WritableFile {
     pub(super) fn copy_from(&self, source: &File, source_path: &Path) -> Result<()> {
         const CHUNK_BYTES: usize = 1 << 20;
         let mut chunk = vec![0; CHUNK_BYTES];
-        let mut offset = 0;
+        let mut writer = BlockWriter::new(self);
         loop {
-            let read = uninterrupted(|| positional::read_at(source, &mut chunk, offset));
+            let at = writer.position();
+            let read = uninterrupted(|| positional::read_at(source, &mut chunk, at));
             let read = read.map_err(Error::io(source_path))?;
             if read == 0 {
-                return Ok(());
+                return writer.finish().map(|_| ());
             }
-            self.write_all_at(&chunk[..read], offset)?;
-            offset += read as u64;
+            writer.append(&chunk[..read])?;
         }
     }
 

@@ -7,6 +7,7 @@
 //!
 //! [LWN]: https://lwn.net/Articles/752063/
 
+mod block_writer;
 mod file;
 mod lock;
 mod names;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+pub(crate) use block_writer::{BlockWriter, WRITE_BLOCK_BYTES};
 pub(crate) use file::{WritableFile, open_regular_file, read_exact_at, require_regular_file};
 pub(crate) use lock::WriterLock;
 pub(crate) use names::{FileKind, Listing};

@@ -6,7 +6,7 @@ use super::Active;
 use super::active::Contents;
 use super::active_index::ActiveIndexWriter;
 use crate::digest::Hashed;
-use crate::dir::{Dir, FileKind, WritableFile};
+use crate::dir::{Dir, FileKind, WRITE_BLOCK_BYTES, WritableFile};
 use crate::error::{Error, Result};
 use crate::format::index::ENTRY_BYTES;
 use crate::format::{Entry, Journal, journal, record};
@@ -14,10 +14,20 @@ use crate::mmap::{AppendBuffer, AppendBufferWriter, Map};
 use crate::options::ReadMode;
 use crate::sync::CountedArc;
 
-/// Records are collected up to this size before they are written; larger ones are written directly.
-const BUFFER_BYTES: usize = if cfg!(all(test, loom)) { 24 } else { 256 << 10 };
+/// Larger records are written directly instead of being collected in the buffer.
+const BUFFERED_RECORD_BYTES_MAX: usize = if cfg!(all(test, loom)) { 24 } else { 256 << 10 };
+const BLOCK_BYTES: usize = if cfg!(all(test, loom)) {
+    24
+} else {
+    WRITE_BLOCK_BYTES
+};
+/// A block, and the record that began in the one before.
+const BUFFER_BYTES: usize = BLOCK_BYTES + BUFFERED_RECORD_BYTES_MAX;
 
 /// Appends records to one segment. There is one, behind the store's append lock.
+///
+/// What is not synced in between is written in whole blocks of [`WRITE_BLOCK_BYTES`], at multiples
+/// of their length. So between two syncs the file may end in the middle of a record.
 #[derive(Debug)]
 pub(crate) struct Appender {
     active: Arc<Active>,
@@ -29,6 +39,11 @@ pub(crate) struct Appender {
     spare: AppendBufferWriter,
     /// Position of the buffer's first byte in the data file.
     buffer_base: u64,
+    /// Where the block ends that the buffer is for.
+    block_end: u64,
+    /// How much of the data file has been written. What is flushed ends there too, or with the
+    /// record before if the block ended in the middle of one.
+    written_bytes: u64,
     /// End of the last record that was acknowledged.
     end: u64,
     journal: JournalWriter,
@@ -149,6 +164,8 @@ impl Appender {
             buffer: AppendBuffer::with_capacity(0),
             spare: AppendBuffer::with_capacity(0),
             buffer_base: end,
+            block_end: block_end(end),
+            written_bytes: end,
             end,
             journal: JournalWriter {
                 file: resumed.journal_file,
@@ -175,7 +192,7 @@ impl Appender {
     pub(crate) fn unwritten_bytes(&self) -> [u64; 2] {
         let entries = self.journal.pending.len() * ENTRY_BYTES;
         let journal = entries + 2 * journal::FRAME_BYTES;
-        [self.end - self.active.flushed_bytes(), journal as u64]
+        [self.end - self.written_bytes, journal as u64]
     }
 
     /// Whether a record of this content length belongs into this segment. The first always does.
@@ -193,79 +210,144 @@ impl Appender {
             bytes: content.len() as u64,
         })?;
         let header = record::header(len);
-        if !self.buffer.append([&header, content]) {
-            self.flush()?;
-            if header.len() + content.len() <= BUFFER_BYTES {
-                self.renew_buffer(self.end, BUFFER_BYTES);
-                self.buffer.append([&header, content]);
-            } else {
-                self.write_directly(&header, content)?;
-            }
-        }
         let entry = Entry {
             digest: *hashed.digest(),
             offset: self.end + record::HEADER_BYTES,
             len,
         };
-        self.end = entry.offset + u64::from(len);
+        let end = entry.offset + u64::from(len);
+        if end > self.block_end || !self.buffer.append([&header, content]) {
+            self.append_beyond(&header, content)?;
+        }
+        self.end = end;
         // Its content can be read already.
         self.index.insert(&entry);
         self.journal.pending.push(entry);
         Ok(())
     }
 
-    /// Writes a record that is too large for the buffer, which has been flushed.
+    /// Appends a record that the buffer or its block has no room for.
+    #[cold]
+    fn append_beyond(&mut self, header: &[u8], content: &[u8]) -> Result<()> {
+        let record_bytes = header.len() + content.len();
+        if record_bytes > BUFFERED_RECORD_BYTES_MAX {
+            return self.write_directly(header, content);
+        }
+        if self.buffer.capacity() == 0 {
+            self.flush()?;
+            self.renew_buffer(BUFFER_BYTES);
+        }
+        if self.end + record_bytes as u64 > self.block_end {
+            self.write_block(header, content)?;
+        }
+        self.buffer.append([header, content]);
+        Ok(())
+    }
+
+    /// Writes a record that is too large for the buffer.
     fn write_directly(&mut self, header: &[u8], content: &[u8]) -> Result<()> {
+        self.flush()?;
         let file = self.active.writable()?;
         let content_begin = self.end + header.len() as u64;
-        file.write_all_at(header, self.end)
-            .and_then(|()| file.write_all_at(content, content_begin))
-            .or_else(|error| self.roll_back(error))?;
-        let end = content_begin + content.len() as u64;
-        self.active.set_flushed(end);
-        self.renew_buffer(end, 0);
+        let written = file
+            .write_all_at(header, self.end)
+            .and_then(|()| file.write_all_at(content, content_begin));
+        written.or_else(|error| self.roll_back(error))?;
+        self.end = content_begin + content.len() as u64;
+        self.written_bytes = self.end;
+        self.active.set_flushed(self.end);
+        self.renew_buffer(0);
         Ok(())
+    }
+
+    /// Writes the block that ends in the middle of this record, or before it, and goes on with a
+    /// buffer for the next, in which the record has room.
+    fn write_block(&mut self, header: &[u8], content: &[u8]) -> Result<()> {
+        let rest = usize::try_from(self.block_end - self.end).unwrap_or(usize::MAX);
+        let of_header = rest.min(header.len());
+        let of_content = (rest - of_header).min(content.len());
+        self.buffer
+            .append([&header[..of_header], &content[..of_content]]);
+        if let Err(error) = self.write_up_to(self.block_end) {
+            self.forget_unacknowledged();
+            return Err(error);
+        }
+        self.journal.write_pending(self.end);
+        self.renew_buffer(BUFFER_BYTES);
+        Ok(())
+    }
+
+    /// Goes on with a buffer that holds what is not flushed of the records that were acknowledged,
+    /// and nothing else.
+    fn forget_unacknowledged(&mut self) {
+        let flushed = self.active.flushed_bytes();
+        let full = CountedArc::clone(self.buffer.shared());
+        let begin = usize::try_from(flushed - self.buffer_base).unwrap_or(usize::MAX);
+        let unflushed = usize::try_from(self.end - flushed).unwrap_or(usize::MAX);
+        let acknowledged = full.slice(begin, unflushed).unwrap_or_default();
+        self.buffer = AppendBuffer::with_capacity(BUFFER_BYTES);
+        self.buffer.append([acknowledged, &[]]);
+        self.buffer_base = flushed;
+        self.publish_buffer();
     }
 
     /// Writes what is buffered, and then the journal.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        let flushed = self.active.flushed_bytes();
-        let begin = usize::try_from(flushed.saturating_sub(self.buffer_base)).unwrap_or(usize::MAX);
-        let unflushed = self.buffer.len().saturating_sub(begin);
-        if unflushed > 0 {
-            let shared = self.buffer.shared();
-            let bytes = shared.slice(begin, unflushed).unwrap_or_default();
-            let file = self.active.writable()?;
-            file.write_all_at(bytes, flushed)
-                .or_else(|error| self.roll_back(error))?;
-            self.active.set_flushed(self.end);
-        }
+        self.write_up_to(self.end)?;
         self.journal.write_pending(self.end);
         Ok(())
     }
 
+    /// Writes the buffer up to this position in the file. All records that were acknowledged are
+    /// flushed then. On an error the file is as long as what was flushed before.
+    fn write_up_to(&mut self, position: u64) -> Result<()> {
+        let unwritten = usize::try_from(position - self.written_bytes).unwrap_or(usize::MAX);
+        if unwritten > 0 {
+            let begin = self.written_bytes.saturating_sub(self.buffer_base);
+            let shared = self.buffer.shared();
+            let bytes = shared.slice(usize::try_from(begin).unwrap_or(usize::MAX), unwritten);
+            let file = self.active.writable()?;
+            let written = file.write_all_at(bytes.unwrap_or_default(), self.written_bytes);
+            written.or_else(|error| self.roll_back(error))?;
+            self.written_bytes = position;
+        }
+        self.active.set_flushed(self.end);
+        Ok(())
+    }
+
     /// Cuts off what a failed write may have left behind the last good record.
-    fn roll_back(&self, error: Error) -> Result<()> {
+    fn roll_back(&mut self, error: Error) -> Result<()> {
         // A cut that fails makes the directory refuse all further writes.
         let _ = self.active.cut_unflushed();
+        self.written_bytes = self.active.flushed_bytes();
         Err(error)
     }
 
-    /// Goes on with an empty buffer of at least this capacity.
-    fn renew_buffer(&mut self, base: u64, capacity: usize) {
+    /// Goes on with an empty buffer of at least this capacity for what comes next.
+    fn renew_buffer(&mut self, capacity: usize) {
         if self.spare.capacity() < capacity || !self.spare.clear() {
             self.spare = AppendBuffer::with_capacity(capacity);
         }
         std::mem::swap(&mut self.buffer, &mut self.spare);
-        self.buffer_base = base;
-        self.active
-            .set_buffer(base, CountedArc::clone(self.buffer.shared()));
+        self.buffer_base = self.end;
+        self.block_end = block_end(self.written_bytes);
+        self.publish_buffer();
+    }
+
+    fn publish_buffer(&self) {
+        let buffer = CountedArc::clone(self.buffer.shared());
+        self.active.set_buffer(self.buffer_base, buffer);
     }
 
     /// Notes in the journal that the data file is durable up to `bytes`.
     pub(crate) fn mark_synced(&mut self, bytes: u64) {
         self.journal.write_sync_mark(bytes);
     }
+}
+
+/// Where the block ends that a position lies in.
+const fn block_end(position: u64) -> u64 {
+    (position / BLOCK_BYTES as u64 + 1) * BLOCK_BYTES as u64
 }
 
 /// What recovery hands over for a segment that is to be appended to.

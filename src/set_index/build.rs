@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::dir::{Dir, WritableFile};
+use crate::dir::{BlockWriter, Dir, WritableFile};
 use crate::error::Result;
 use crate::format::Index;
 use crate::format::SealedSegment;
-use crate::format::set_index::{Builder, page_sums};
+use crate::format::set_index::{Builder, Written, page_sums};
 use crate::segment::Sealed;
 
 /// Builds run `number` over these segments, in parallel on the threads of the current pool.
@@ -54,6 +54,8 @@ fn write<D: AsRef<[u8]> + Sync>(
     indexes: &[&Index<D>],
     is_cancelled: impl Fn() -> bool,
 ) -> Result<Option<()>> {
+    let mut run = BlockWriter::new(file);
+    run.append(&vec![0; builder.header_bytes()])?;
     let mut sums = Vec::new();
     for pieces in builder.pieces().chunks(2 * rayon::current_num_threads()) {
         if is_cancelled() {
@@ -67,18 +69,20 @@ fn write<D: AsRef<[u8]> + Sync>(
             .into_iter()
             .map(|piece| builder.place(piece))
             .collect();
-        let of_pieces: Vec<Vec<u64>> = placed
-            .par_iter()
-            .map(|(at, bytes)| {
-                file.write_all_at(bytes, *at)?;
-                Ok(page_sums(bytes, builder.page_at(*at)))
-            })
-            .collect::<Result<_>>()?;
+        let sum = || -> Vec<Vec<u64>> {
+            let of_piece = |(at, bytes): &Written| page_sums(bytes, builder.page_at(*at));
+            placed.par_iter().map(of_piece).collect()
+        };
+        let write = || placed.iter().try_for_each(|(_, bytes)| run.append(bytes));
+        let (written, of_pieces) = rayon::join(write, sum);
+        written?;
         sums.extend(of_pieces.into_iter().flatten());
     }
+    let [(_, end), (_, sums), (at, header)] = builder.finish(sums);
+    run.append(&end)?;
+    run.append(&sums)?;
+    run.finish()?;
     // The header comes last: until then it is no run.
-    for (at, bytes) in builder.finish(sums) {
-        file.write_all_at(&bytes, at)?;
-    }
+    file.write_all_at(&header, at)?;
     Ok(Some(()))
 }

@@ -24,7 +24,7 @@ pub struct Builder {
     segments: Vec<(u32, SealedSegment)>,
     pub(super) geometry: Geometry,
     /// Length of the header in bytes: where the table begins.
-    header_bytes: u64,
+    header_bytes: usize,
     objects: u64,
     /// What found no room in the pieces before and may find some in the next.
     carried: Vec<Spilled>,
@@ -68,7 +68,7 @@ impl Builder {
             geometry,
         };
         Some(Self {
-            header_bytes: header.encode().len() as u64,
+            header_bytes: header.encode().len(),
             segments: header.segments,
             geometry,
             objects: 0,
@@ -182,15 +182,21 @@ impl Builder {
     }
 
     fn give_pages(&mut self, bytes: Vec<u8>) -> Written {
-        let at = self.header_bytes + self.pages * PAGE_BYTES as u64;
+        let at = self.header_bytes as u64 + self.pages * PAGE_BYTES as u64;
         self.pages += (bytes.len() / PAGE_BYTES) as u64;
         (at, bytes)
+    }
+
+    /// Length of the header: where in the file the table begins.
+    #[must_use]
+    pub const fn header_bytes(&self) -> usize {
+        self.header_bytes
     }
 
     /// Number of the page that lies at a position in the file.
     #[must_use]
     pub const fn page_at(&self, at: u64) -> u64 {
-        (at - self.header_bytes) / PAGE_BYTES as u64
+        (at - self.header_bytes as u64) / PAGE_BYTES as u64
     }
 
     /// The end of table and overflow, the checksums, and last the header. `sums` has the

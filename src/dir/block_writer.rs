@@ -1,0 +1,81 @@
+//! Writing a file from its beginning to its end, in blocks.
+
+use super::WritableFile;
+use crate::error::Result;
+
+/// Files that are mapped are written in blocks of this length, at multiples of it.
+///
+/// Linux keeps what one write covers in one piece of memory where it can (large folios, of ext4
+/// since 6.16, of xfs before). A piece of 2 MiB is mapped with one entry of the page table, and a
+/// read at random then waits for the memory only, and not for a walk through the page table as well:
+/// about a sixth of the time of a checked read of 256 bytes.
+pub(crate) const WRITE_BLOCK_BYTES: usize = 2 << 20;
+
+/// Appends to a file in [blocks](WRITE_BLOCK_BYTES).
+#[derive(Debug)]
+pub(crate) struct BlockWriter<'a> {
+    file: &'a WritableFile,
+    /// The beginning of the block that is not written yet.
+    block: Vec<u8>,
+    written_bytes: u64,
+}
+
+impl<'a> BlockWriter<'a> {
+    /// For a file that is empty.
+    pub(crate) fn new(file: &'a WritableFile) -> Self {
+        Self {
+            file,
+            block: Vec::with_capacity(WRITE_BLOCK_BYTES),
+            written_bytes: 0,
+        }
+    }
+
+    /// Where what is appended next will lie.
+    pub(crate) fn position(&self) -> u64 {
+        self.written_bytes + self.block.len() as u64
+    }
+
+    /// How much is in the file.
+    pub(crate) const fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Appends. After an error any part of what was appended may be in the file.
+    pub(crate) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
+        loop {
+            if self.block.is_empty() {
+                let (whole, rest) = bytes.split_at(bytes.len() - bytes.len() % WRITE_BLOCK_BYTES);
+                self.write(whole)?;
+                bytes = rest;
+            }
+            let room = WRITE_BLOCK_BYTES - self.block.len();
+            let (fits, rest) = bytes.split_at(room.min(bytes.len()));
+            self.block.extend_from_slice(fits);
+            if self.block.len() < WRITE_BLOCK_BYTES {
+                return Ok(());
+            }
+            self.write_block()?;
+            bytes = rest;
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all_at(bytes, self.written_bytes)?;
+        self.written_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn write_block(&mut self) -> Result<()> {
+        let mut block = std::mem::take(&mut self.block);
+        self.write(&block)?;
+        block.clear();
+        self.block = block;
+        Ok(())
+    }
+
+    /// Writes what is left, and gives the length of the file.
+    pub(crate) fn finish(mut self) -> Result<u64> {
+        self.write_block()?;
+        Ok(self.written_bytes)
+    }
+}
