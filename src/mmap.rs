@@ -83,6 +83,7 @@ impl Map {
     }
 
     /// All readable bytes.
+    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.slice(0, self.readable.load(Ordering::Acquire))
             .unwrap_or_default()

@@ -433,7 +433,7 @@ fn h1_a_full_disk_loses_nothing_and_works_again_when_there_is_space() {
 #[test]
 fn h1_a_block_that_the_disk_has_no_room_for_loses_nothing() {
     const BLOCK_BYTES: u64 = 2 << 20;
-    let sync_never = usize::MAX;
+    let sync_never = u64::MAX;
     for (left, sync_every) in [
         (0, sync_never),
         (100_000, sync_never),
@@ -455,8 +455,8 @@ fn h1_a_block_that_the_disk_has_no_room_for_loses_nothing() {
         store.sync().unwrap();
         disk.fill_up_to(left);
         let mut failures = 0;
-        for number in 0..100 {
-            let content = content(number, 90_000 + 10 * number as usize);
+        for (number, len) in (0..100).zip((90_000..).step_by(10)) {
+            let content = content(number, len);
             match store.put(&content) {
                 Ok(digest) => drop(held.insert(digest, content)),
                 failed => {
@@ -468,7 +468,7 @@ fn h1_a_block_that_the_disk_has_no_room_for_loses_nothing() {
                     }
                 }
             }
-            if (number as usize + 1).is_multiple_of(sync_every)
+            if (number + 1).is_multiple_of(sync_every)
                 && let failed @ Err(_) = store.sync()
             {
                 failures += 1;

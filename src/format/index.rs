@@ -37,6 +37,7 @@ impl Entry {
     }
 
     /// Reads the 44 bytes of an entry.
+    #[inline]
     #[must_use]
     pub fn from_bytes(bytes: &[u8; ENTRY_BYTES]) -> Self {
         let (digest, rest) = bytes.split_at(32);
@@ -167,6 +168,7 @@ impl<D: AsRef<[u8]>> Index<D> {
     }
 
     /// Number of entries.
+    #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
         self.count as usize
@@ -179,6 +181,7 @@ impl<D: AsRef<[u8]>> Index<D> {
     }
 
     /// The bytes that were parsed.
+    #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.as_ref()
@@ -200,6 +203,7 @@ impl<D: AsRef<[u8]>> Index<D> {
     }
 
     /// The entry at `position`, or `None` beyond the last.
+    #[inline]
     #[must_use]
     pub fn entry(&self, position: usize) -> Option<Entry> {
         self.entry_bytes(position).map(Entry::from_bytes)
@@ -297,6 +301,7 @@ impl<D: AsRef<[u8]>> Index<D> {
     }
 
     /// The bytes of the entry at `position`.
+    #[inline]
     #[must_use]
     pub fn entry_bytes(&self, position: usize) -> Option<&[u8; ENTRY_BYTES]> {
         if position >= self.len() {

@@ -1,4 +1,4 @@
-//! One run of the set index: where the objects of many sealed segments lie, format `SSX1`.
+//! One run of the set index: where the objects of many sealed segments lie, format `SSX2`.
 //!
 //! A table of buckets of one cache line each, ordered as digests are. A lookup reads the bucket that
 //! the digest's leading bits choose, and finds the segment and the offset of the record there,
@@ -21,7 +21,7 @@ use crate::digest::Digest;
 use header::Layout;
 
 /// First bytes of a run.
-pub const MAGIC: [u8; 4] = *b"SSX1";
+pub const MAGIC: [u8; 4] = *b"SSX2";
 /// Length of a bucket in bytes: one cache line.
 pub const BUCKET_BYTES: usize = 64;
 /// Number of slots in a bucket.
@@ -32,8 +32,10 @@ pub const PAGE_BYTES: usize = 4096;
 /// overflow, which is searched.
 pub const PROBED_BUCKETS_MAX: u64 = 4;
 /// At least so many bits of a slot are a tag. A lookup reads eight tags or a few more, so less than
-/// one in 8,000 meets one that is not its own; from the usual 24 bits on it is one in two million.
+/// one in 8,000 meets one that is not its own; with the usual 22 bits it is one in 500,000.
 pub const TAG_BITS_MIN: u32 = 16;
+/// At most so many bits of a slot are the low bits of the entry's position in the sidecar.
+pub const ENTRY_BITS_MAX: u32 = 4;
 
 /// Length of an entry of the overflow.
 const OVERFLOW_BYTES: usize = 8 + 8;
@@ -64,7 +66,7 @@ fn sum_of(digest: &Digest, number: u64) -> u64 {
 /// let run = SetIndex::parse(bytes)?;
 /// assert_eq!(run.header().segments, [(5, segment)]);
 /// let found: Vec<_> = run.find(&entry.digest).collect();
-/// assert_eq!(found, [Location { ordinal: 0, offset: 4 }]);
+/// assert_eq!(found, [Location { ordinal: 0, offset: 4, entry: 0 }]);
 /// # Ok::<(), sealstone::format::FormatError>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -158,6 +160,21 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         }
         let at = self.layout.table + bucket * BUCKET_BYTES as u64;
         self.slice(at, BUCKET_BYTES)?.first_chunk()
+    }
+
+    /// The first location in the own bucket with the tag. The page is not checked.
+    ///
+    /// Where there are several, or the object is elsewhere, this is not the one that is looked for:
+    /// it is for those who compare the digest with the sidecar's. Without a branch that depends on
+    /// what is in the bucket, so that a processor goes on with the next lookup before it knows.
+    #[inline]
+    #[must_use]
+    pub fn first_in_own_bucket(&self, probe: &Probe) -> Option<Location> {
+        let (slots, _) = self.bucket(probe.bucket)?.as_chunks();
+        let slots: &[[u8; 8]; BUCKET_SLOTS] = slots.first_chunk()?;
+        let slot = slots.get(Geometry::first_like(slots, probe))?;
+        let geometry = &self.header.geometry;
+        geometry.location(u64::from_le_bytes(*slot), probe)
     }
 
     /// Where `digest` may be, without looking at checksums. See

@@ -53,6 +53,7 @@ impl Fanout {
     }
 }
 
+#[inline]
 fn bucket(digest: &Digest, bits: u32) -> usize {
     let leading = digest.as_bytes().first_chunk().copied();
     let leading = leading.map_or(0, u64::from_be_bytes);

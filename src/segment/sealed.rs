@@ -10,6 +10,7 @@ use super::{Data, hash_records_single_threaded};
 use crate::digest::{DIGEST_BYTES, Digest};
 use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
+use crate::format::set_index::{Geometry, Location};
 use crate::format::{Entry, FormatError, Index, Record, Records, SealedSegment, record};
 use crate::mmap::{Map, prefetch};
 use crate::options::{ReadMode, Reading};
@@ -22,6 +23,7 @@ pub(crate) enum SidecarBytes {
 }
 
 impl AsRef<[u8]> for SidecarBytes {
+    #[inline]
     fn as_ref(&self) -> &[u8] {
         match self {
             Self::Map(map) => map.bytes(),
@@ -215,6 +217,23 @@ impl Sealed {
         {
             prefetch(checked.index.entries_bytes(fanout.range(digest)));
         }
+    }
+
+    /// The entry of a digest that is in the sidecar at a position with the low bits that `location`
+    /// has, if the sidecar has been searched before and this record was verified in this process.
+    #[inline]
+    pub(crate) fn verified_entry(
+        &self,
+        digest: &Digest,
+        geometry: &Geometry,
+        location: &Location,
+    ) -> Option<Entry> {
+        let checked = self.checked.get()?;
+        let part = checked.fanout.get()?.range(digest);
+        let position = geometry.position_in(&part, location)?;
+        let entry = checked.index.entry(position)?;
+        let is_known = entry.digest == *digest && self.verified.get()?.get(position);
+        is_known.then_some(entry)
     }
 
     /// Which records were verified in this process, by their position in the sidecar. Costs one bit

@@ -48,10 +48,8 @@ impl Bound {
                 let Some(entry) = index.entry(position) else {
                     return false;
                 };
-                let location = Location {
-                    ordinal,
-                    offset: entry.offset,
-                };
+                let geometry = &run.header().geometry;
+                let location = geometry.location_of(ordinal, position, entry.offset);
                 run.find(&entry.digest).any(|found| found == location)
             };
             if !(0..index.len()).into_par_iter().all(is_found) {

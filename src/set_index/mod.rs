@@ -91,6 +91,14 @@ impl Run {
         self.index.find_checked(probe, |page| self.page_holds(page))
     }
 
+    /// As [`SetIndex::first_in_own_bucket`], if the page is known to hold.
+    #[inline]
+    pub(crate) fn first_in_own_bucket(&self, probe: &Probe) -> Option<Location> {
+        let page = SetIndex::<SidecarBytes>::page_of_bucket(probe.bucket);
+        let is_checked = self.checked_pages.get(usize::try_from(page).ok()?);
+        is_checked.then(|| self.index.first_in_own_bucket(probe))?
+    }
+
     #[inline]
     fn page_holds(&self, page: u64) -> bool {
         let bit = usize::try_from(page).unwrap_or(usize::MAX);

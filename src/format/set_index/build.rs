@@ -142,11 +142,8 @@ impl Builder {
                 lower_bound(index, buckets.start),
                 lower_bound(index, buckets.end),
             );
-            for entry in index.entries_in(begin..end) {
-                let location = Location {
-                    ordinal,
-                    offset: entry.offset,
-                };
+            for (position, entry) in (begin..end).zip(index.entries_in(begin..end)) {
+                let location = geometry.location_of(ordinal, position, entry.offset);
                 piece.insert(geometry, &entry.digest, location);
             }
         }

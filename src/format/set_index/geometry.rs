@@ -1,6 +1,8 @@
 //! How the table of a run is divided into buckets, and a slot into fields.
 
-use super::{BUCKET_SLOTS, TAG_BITS_MIN};
+use std::ops::Range;
+
+use super::{BUCKET_SLOTS, ENTRY_BITS_MAX, TAG_BITS_MIN};
 use crate::digest::Digest;
 use crate::format::SealedSegment;
 
@@ -11,6 +13,8 @@ pub struct Location {
     pub ordinal: u32,
     /// Where its content begins in the data file, in bytes.
     pub offset: u64,
+    /// The low bits of its entry's position in the sidecar of the segment.
+    pub entry: u32,
 }
 
 /// How a slot is divided, and how many buckets there are.
@@ -22,6 +26,7 @@ pub struct Geometry {
     pub(super) buckets: u64,
     pub(super) ordinal_bits: u32,
     pub(super) offset_bits: u32,
+    pub(super) entry_bits: u32,
 }
 
 /// Where a digest is looked for.
@@ -51,12 +56,14 @@ impl Geometry {
             if is_alone { 4 } else { segment.data_bytes }
         });
         let ordinal_max = segments.len().saturating_sub(1) as u64;
-        let geometry = Self {
+        let mut geometry = Self {
             // Three slots for two objects.
             buckets: (objects * 3).div_ceil(2 * BUCKET_SLOTS as u64).max(1),
             ordinal_bits: bits_of(ordinal_max),
             offset_bits: bits_of(offset_max.max().unwrap_or(0).max(4)),
+            entry_bits: 0,
         };
+        geometry.entry_bits = geometry.tag_bits_beyond_least().min(ENTRY_BITS_MAX);
         geometry.is_possible().then_some(geometry)
     }
 
@@ -64,6 +71,7 @@ impl Geometry {
         self.buckets > 0
             && (3..=u64::BITS).contains(&self.offset_bits)
             && self.ordinal_bits <= u32::BITS
+            && self.entry_bits <= ENTRY_BITS_MAX
             && self.position_bits() <= u64::BITS - TAG_BITS_MIN
     }
 
@@ -80,7 +88,34 @@ impl Geometry {
     }
 
     const fn position_bits(&self) -> u32 {
-        self.ordinal_bits + self.offset_bits
+        self.entry_bits + self.ordinal_bits + self.offset_bits
+    }
+
+    const fn tag_bits_beyond_least(&self) -> u32 {
+        (u64::BITS - TAG_BITS_MIN).saturating_sub(self.position_bits())
+    }
+
+    /// Where the record lies that an entry of a sidecar speaks of.
+    #[must_use]
+    pub fn location_of(&self, ordinal: u32, position: usize, offset: u64) -> Location {
+        let entry = position as u64 & low_bits(self.entry_bits);
+        Location {
+            ordinal,
+            offset,
+            // Not more than `ENTRY_BITS_MAX` bits are left.
+            entry: u32::try_from(entry).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The position of an entry that lies in this part of a sidecar, if the part is so short that
+    /// the bits in `location` say which it is.
+    #[inline]
+    #[must_use]
+    pub fn position_in(&self, part: &Range<usize>, location: &Location) -> Option<usize> {
+        let distinct = 1_usize << self.entry_bits;
+        let behind_start = (location.entry as usize).wrapping_sub(part.start) % distinct;
+        let is_one = part.len() <= distinct && behind_start < part.len();
+        is_one.then_some(part.start + behind_start)
     }
 
     /// Where `digest` is looked for.
@@ -118,20 +153,39 @@ impl Geometry {
 
     #[inline]
     pub(super) fn slot(&self, probe: &Probe, location: Location) -> u64 {
-        probe.tag | (u64::from(location.ordinal) << self.offset_bits) | location.offset
+        let ordinal_and_entry =
+            (u64::from(location.entry) << self.ordinal_bits) | u64::from(location.ordinal);
+        probe.tag | (ordinal_and_entry << self.offset_bits) | location.offset
+    }
+
+    /// The first of these slots with the leading bits of this tag.
+    #[inline]
+    pub(super) fn first_like(slots: &[[u8; 8]; BUCKET_SLOTS], probe: &Probe) -> usize {
+        const _: () = assert!(TAG_BITS_MIN == u16::BITS);
+        let leading = |bytes: &[u8; 8]| u16::from_le_bytes([bytes[6], bytes[7]]);
+        let wanted = leading(&probe.tag.to_le_bytes());
+        let alike = |(number, slot)| u32::from(leading(slot) == wanted) << number;
+        let alike = slots.iter().enumerate().map(alike);
+        alike.fold(0, |all, one| all | one).trailing_zeros() as usize
     }
 
     /// The location in a slot, if the slot has this tag.
     #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "neither field has more than 32 bits"
+    )]
     pub(super) fn location(&self, slot: u64, probe: &Probe) -> Option<Location> {
         if (slot ^ probe.tag) >> self.position_bits() != 0 {
             return None;
         }
         let position = slot ^ probe.tag;
+        let ordinal_and_entry = position >> self.offset_bits;
+        let low_32 = |number: u64| number as u32;
         Some(Location {
-            // Not more than 32 bits are left of what lies above the offset.
-            ordinal: u32::try_from(position >> self.offset_bits).unwrap_or(u32::MAX),
+            ordinal: low_32(ordinal_and_entry & low_bits(self.ordinal_bits)),
             offset: position & low_bits(self.offset_bits),
+            entry: low_32(ordinal_and_entry >> self.ordinal_bits),
         })
     }
 }
@@ -141,11 +195,9 @@ const fn bits_of(value: u64) -> u32 {
     u64::BITS - value.leading_zeros()
 }
 
+/// For the width of a field, which is less than that of a slot.
 const fn low_bits(bits: u32) -> u64 {
-    match 1_u64.checked_shl(bits) {
-        Some(bit) => bit - 1,
-        None => u64::MAX,
-    }
+    1_u64.wrapping_shl(bits) - 1
 }
 
 /// The first eight bytes of a digest as a number that sorts as the digest does.

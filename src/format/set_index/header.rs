@@ -1,14 +1,16 @@
 //! The beginning of a run, and where in the file the rest lies.
 
-use super::{BUCKET_BYTES, Geometry, MAGIC, OVERFLOW_BYTES, PAGE_BYTES, PAGE_SUM_BYTES};
+use super::{
+    BUCKET_BYTES, ENTRY_BITS_MAX, Geometry, MAGIC, OVERFLOW_BYTES, PAGE_BYTES, PAGE_SUM_BYTES,
+};
 use crate::digest::{DIGEST_BYTES, Digest};
 use crate::format::{FormatError, SealedSegment, bytes_at};
 
 /// Length of what stands before the segments.
-pub(super) const FIXED_BYTES: usize = 4 + 4 + 8 + 8 + 8 + 4 + 4;
+pub(super) const FIXED_BYTES: usize = 4 + 4 + 8 + 8 + 8 + 4 + 4 + 4;
 /// Length of what the header says of one segment.
 pub(super) const SEGMENT_BYTES: usize = 4 + 8 + 4 + DIGEST_BYTES;
-const _: () = assert!(FIXED_BYTES == 40 && SEGMENT_BYTES == 48);
+const _: () = assert!(FIXED_BYTES == 44 && SEGMENT_BYTES == 48);
 
 /// What the beginning of a run says: which segments it covers, and how to read the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,7 @@ impl Header {
         bytes.extend_from_slice(&self.overflow.to_le_bytes());
         bytes.extend_from_slice(&self.geometry.ordinal_bits.to_le_bytes());
         bytes.extend_from_slice(&self.geometry.offset_bits.to_le_bytes());
+        bytes.extend_from_slice(&self.geometry.entry_bits.to_le_bytes());
         for (id, segment) in &self.segments {
             bytes.extend_from_slice(&id.to_le_bytes());
             bytes.extend_from_slice(&segment.data_bytes.to_le_bytes());
@@ -67,13 +70,15 @@ impl Header {
         if Digest::of(covered) != Digest::from(checksum) {
             return Err(FormatError::Checksum);
         }
-        let fields = (|| Some((number(8)?, number(16)?, number(24)?, short(32)?, short(36)?)))();
-        let (objects, buckets, overflow, ordinal_bits, offset_bits) =
-            fields.ok_or(FormatError::Length)?;
+        let numbers = (|| Some((number(8)?, number(16)?, number(24)?)))();
+        let (objects, buckets, overflow) = numbers.ok_or(FormatError::Length)?;
+        let widths = (|| Some((short(32)?, short(36)?, short(40)?)))();
+        let (ordinal_bits, offset_bits, entry_bits) = widths.ok_or(FormatError::Length)?;
         let geometry = Geometry {
             buckets,
             ordinal_bits: ordinal_bits.min(u32::BITS + 1),
             offset_bits: offset_bits.min(u64::BITS + 1),
+            entry_bits: entry_bits.min(ENTRY_BITS_MAX + 1),
         };
         let (segments, _) = covered[FIXED_BYTES..].as_chunks::<SEGMENT_BYTES>();
         let segments = segments.iter().filter_map(|bytes| {

@@ -55,13 +55,14 @@ fn ground(number: u32) -> Digest {
 #[track_caller]
 fn assert_finds_all(run: &SetIndex<Vec<u8>>, indexes: &[Index<Vec<u8>>]) {
     for (ordinal, index) in (0..).zip(indexes) {
-        for entry in index.entries() {
-            let location = Location {
-                ordinal,
-                offset: entry.offset,
-            };
-            let mut found = run.find(&entry.digest);
-            assert!(found.any(|found| found == location), "{entry:?}");
+        for (position, entry) in index.entries().enumerate() {
+            let geometry = &run.header().geometry;
+            let location = geometry.location_of(ordinal, position, entry.offset);
+            let found: Vec<Location> = run.find(&entry.digest).collect();
+            assert!(found.contains(&location), "{entry:?}");
+            if let Some(first) = run.first_in_own_bucket(&run.probe(&entry.digest)) {
+                assert_eq!(first, found[0], "{entry:?}");
+            }
         }
     }
 }
@@ -82,6 +83,18 @@ fn every_object_is_found_in_its_segment_whatever_the_number() {
         let absent = (1 << 30..(1 << 30) + 1000).filter(|&i| run.find(&digest(i)).next().is_some());
         assert_eq!(absent.count(), 0);
     }
+}
+
+#[test]
+fn nearly_every_object_is_the_first_with_its_tag_in_its_own_bucket() {
+    let digests = vec![(0..100_000).map(digest).collect()];
+    let (run, indexes) = run_of(&digests);
+    let is_first = |entry: &Entry| {
+        let first = run.first_in_own_bucket(&run.probe(&entry.digest));
+        first.is_some_and(|first| first.offset == entry.offset)
+    };
+    let first = indexes[0].entries().filter(is_first).count();
+    assert!(first > 90_000, "{first}");
 }
 
 #[test]
@@ -184,6 +197,7 @@ fn h22_absurd_numbers_are_rejected_by_arithmetic() {
         buckets: 1,
         ordinal_bits: 0,
         offset_bits: 3,
+        entry_bits: 0,
     };
     let header = |change: fn(&mut Header)| {
         let mut header = Header {
@@ -217,6 +231,17 @@ fn h22_absurd_numbers_are_rejected_by_arithmetic() {
         header(|h| h.geometry.ordinal_bits = u32::MAX),
         Some(FormatError::Count)
     );
+    for entry_bits in [ENTRY_BITS_MAX + 1, u32::MAX] {
+        let mut header = Header {
+            segments: Vec::new(),
+            objects: 0,
+            overflow: 0,
+            geometry,
+        };
+        header.geometry.entry_bits = entry_bits;
+        let parsed = SetIndex::parse(header.encode());
+        assert_eq!(parsed.err(), Some(FormatError::Count));
+    }
     let mut many = MAGIC.to_vec();
     many.extend_from_slice(&u32::MAX.to_le_bytes());
     many.resize(200, 0);
@@ -240,25 +265,18 @@ fn slots_hold_what_the_limits_allow() {
     let geometry = Geometry::of(&segments).unwrap();
     // An object of 4 GiB begins its own segment, so it takes no bits from the tags.
     assert_eq!((geometry.ordinal_bits, geometry.offset_bits), (16, 29));
-    assert_eq!(geometry.tag_bits(), 19);
-    for location in [
-        Location {
-            ordinal: 0,
-            offset: 4,
-        },
-        Location {
-            ordinal: 65_535,
-            offset: 4,
-        },
-        Location {
-            ordinal: 65_535,
-            offset: 256 << 20,
-        },
-        Location {
-            ordinal: 0,
-            offset: 256 << 20,
-        },
+    assert_eq!(
+        (geometry.entry_bits, geometry.tag_bits()),
+        (3, TAG_BITS_MIN)
+    );
+    for (ordinal, position, offset) in [
+        (0, 0, 4),
+        (65_535, 7, 4),
+        (65_535, 1_000_001, 256 << 20),
+        (0, usize::MAX, 256 << 20),
     ] {
+        let location = geometry.location_of(ordinal, position, offset);
+        assert_eq!(location.entry as usize, position % 8);
         for leading in [0, 1, u64::MAX / 3, u64::MAX - 1, u64::MAX] {
             let probe = geometry.probe_leading(leading);
             assert!(probe.bucket < geometry.buckets());
@@ -277,12 +295,37 @@ fn slots_hold_what_the_limits_allow() {
 }
 
 #[test]
+fn a_short_part_of_a_sidecar_and_a_few_bits_give_the_position() {
+    let geometry = Geometry::of(&[(0, segment(256 << 20, 1_000_000))]).unwrap();
+    assert_eq!(geometry.entry_bits, ENTRY_BITS_MAX);
+    for begin in [0, 1, 15, 16, 1000, 999_990] {
+        for len in 1..=16 {
+            let part = begin..begin + len;
+            for position in part.clone() {
+                let location = geometry.location_of(0, position, 4);
+                assert_eq!(geometry.position_in(&part, &location), Some(position));
+            }
+            // What lies elsewhere is nothing, or something else that the digest shows not to be it.
+            for position in [begin.wrapping_sub(1), begin + len] {
+                let location = geometry.location_of(0, position, 4);
+                let found = geometry.position_in(&part, &location);
+                assert!(found.is_none_or(|found| part.contains(&found) && len == 16));
+            }
+        }
+        let location = geometry.location_of(0, begin, 4);
+        assert_eq!(geometry.position_in(&(begin..begin + 17), &location), None);
+        assert_eq!(geometry.position_in(&(begin..begin), &location), None);
+    }
+}
+
+#[test]
 fn a_bucket_begins_where_the_one_before_ends() {
     for buckets in [1, 2, 3, 7, 1000, (1 << 32) + 1, u64::MAX] {
         let geometry = Geometry {
             buckets,
             ordinal_bits: 0,
             offset_bits: 3,
+            entry_bits: 0,
         };
         assert_eq!(geometry.least_leading(buckets), None);
         for bucket in [0, 1, buckets / 2, buckets - 1] {
@@ -308,21 +351,21 @@ fn golden_bytes_of_a_small_run() {
     let hex = |begin: usize, len: usize| hex::encode(&run.bytes[begin..begin + len]);
 
     assert_eq!(
-        hex(0, 40),
+        hex(0, 44),
         concat!(
-            "53535831020000003e000000000000000c000000000000000d00000000000000",
-            "010000000a000000",
+            "53535832020000003e000000000000000c000000000000000d00000000000000",
+            "010000000a00000004000000",
         )
     );
     assert_eq!(
-        hex(40, 48),
+        hex(44, 48),
         concat!(
             "07000000c0030000000000003c00000023f7070e59587070ec43bcf438dbc1ff",
             "abcb3a479bf8c0d9dc9cecc741a1f7f2",
         )
     );
     assert_eq!(
-        hex(88, 48),
+        hex(92, 48),
         concat!(
             "08000000200000000000000002000000ff9b9bee8a58661dc3a3c55892cbfdb4",
             "14bbb3627a1d861975047961ab08f4bc",
@@ -335,8 +378,8 @@ fn golden_bytes_of_a_small_run() {
     assert_eq!(
         hex(at, BUCKET_BYTES),
         concat!(
-            "04141acc721dc44d14dcf8ebc4ba6fce0439371b2102f11ac4683da11364c1c8",
-            "34d8f8ebc4ba6fce54484975d25582d800000000000000000000000000000000",
+            "04041acc721dc44d148cf8ebc4ba6fce0439371b2102f11ac4403da11364c1c8",
+            "34c8f8ebc4ba6fce54504975d25582d800000000000000000000000000000000",
         )
     );
     // What found no room: leading bits and slot.
@@ -344,12 +387,12 @@ fn golden_bytes_of_a_small_run() {
     let overflow = usize::try_from(run.layout.overflow).unwrap();
     assert_eq!(
         hex(overflow, OVERFLOW_BYTES),
-        "7777777777777777249b999999999999"
+        "777777777777777764da999999999999"
     );
-    assert_eq!(hex(2 * PAGE_BYTES, PAGE_SUM_BYTES), "afd96e93bf15e79c");
+    assert_eq!(hex(2 * PAGE_BYTES, PAGE_SUM_BYTES), "43e39179a018ed6d");
     assert_eq!(run.bytes.len(), 2 * PAGE_BYTES + PAGE_SUM_BYTES);
     assert_eq!(
         Digest::of(&run.bytes).to_string(),
-        "87fdafa76040fab3be1d7fc020d902d3bb620d86d9cd6b746c79c91c996c4c5c"
+        "1e5e8317addb0ed41f1c2d6d223dea0bac0617ca17457f596b0872e18fcee49b"
     );
 }
