@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::Store;
-use crate::dir::{Operations, System};
+use crate::dir::{HUGE_PAGE_BYTES, Operations, SMALL_BLOCK_BYTES, System};
 use crate::error::Result;
 use crate::mmap::Map;
 
@@ -216,6 +216,7 @@ pub struct Options {
     pub(crate) verify: Verify,
     pub(crate) set_index_minimum: SetIndexMinimum,
     pub(crate) fast_fsync: bool,
+    pub(crate) huge_page_writes: bool,
     pub(crate) allow_missing_segments: bool,
     pub(crate) operations: Arc<dyn Operations>,
 }
@@ -256,6 +257,7 @@ impl Options {
             verify: Verify::EveryRead,
             set_index_minimum: SetIndexMinimum::default(),
             fast_fsync: false,
+            huge_page_writes: true,
             allow_missing_segments: false,
             operations: Arc::new(System),
         }
@@ -332,6 +334,25 @@ impl Options {
         self
     }
 
+    /// Whether data is written in blocks of 2 MiB at multiples of 2 MiB, instead of 256 KiB. Default:
+    /// true. A sync writes what there is, whatever its length.
+    ///
+    /// Linux keeps what one such write covers in one huge page of the page cache where it can (ext4
+    /// since 6.16, xfs), until it is dropped from there. Reads at random then walk no page table:
+    /// measured, 13 % less for a checked get of 256 bytes, 18 % less for an unchecked one. The set index
+    /// and the sidecars are always written in this way.
+    ///
+    /// Where puts have to be fast and memory is taken back by the host of a virtual machine (free page
+    /// reporting), false can be better: memory that is free in pieces of 2 MiB is what the host takes,
+    /// and having it back took 2.4 us a KiB, as long as two puts of that size.
+    ///
+    /// A process that dies loses no more than one block and 256 KiB of what was not synced.
+    #[must_use]
+    pub fn huge_page_writes(mut self, huge_page_writes: bool) -> Self {
+        self.huge_page_writes = huge_page_writes;
+        self
+    }
+
     /// On Apple systems, `fsync` instead of `F_FULLFSYNC`: the data is handed to the drive, but the
     /// drive is not told to empty its cache, so [`Store::sync`] no longer covers power loss. No
     /// difference elsewhere. Default: false.
@@ -339,6 +360,15 @@ impl Options {
     pub fn fast_fsync(mut self, fast_fsync: bool) -> Self {
         self.fast_fsync = fast_fsync;
         self
+    }
+
+    /// The length of the blocks that data is written in.
+    pub(crate) fn write_block_bytes(&self) -> usize {
+        if self.huge_page_writes {
+            HUGE_PAGE_BYTES
+        } else {
+            SMALL_BLOCK_BYTES
+        }
     }
 
     /// Opens although the data file of a sealed segment is missing. Its objects are then not found;

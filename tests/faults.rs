@@ -429,25 +429,30 @@ fn h1_a_full_disk_loses_nothing_and_works_again_when_there_is_space() {
     }
 }
 
-/// Records go to the disk in blocks of 2 MiB, which end in the middle of a record.
+/// Records go to the disk in blocks, which end in the middle of a record.
 #[test]
 fn h1_a_block_that_the_disk_has_no_room_for_loses_nothing() {
-    const BLOCK_BYTES: u64 = 2 << 20;
+    blocks_that_the_disk_has_no_room_for(true, 2 << 20);
+    blocks_that_the_disk_has_no_room_for(false, 256 << 10);
+}
+
+fn blocks_that_the_disk_has_no_room_for(huge_page_writes: bool, block_bytes: u64) {
     let sync_never = u64::MAX;
     for (left, sync_every) in [
         (0, sync_never),
-        (100_000, sync_never),
-        (BLOCK_BYTES - 1, sync_never),
-        (BLOCK_BYTES, sync_never),
-        (BLOCK_BYTES + 1, sync_never),
-        (2 * BLOCK_BYTES - 100_000, sync_never),
-        (BLOCK_BYTES + 200_000, 25),
-        (3 * BLOCK_BYTES, 7),
+        (10_000, sync_never),
+        (block_bytes - 1, sync_never),
+        (block_bytes, sync_never),
+        (block_bytes + 1, sync_never),
+        (2 * block_bytes - 10_000, sync_never),
+        (block_bytes + 20_000, 25),
+        (3 * block_bytes, 7),
     ] {
         let what = format!("{left} bytes left, a sync every {sync_every}");
         let folder = TempDir::new().unwrap();
         let disk = Disk::new();
-        let options = Options::new().operations(disk.operations());
+        let options = Options::new().huge_page_writes(huge_page_writes);
+        let options = options.operations(disk.operations());
         let store = options.open(folder.path()).unwrap();
         // Away from the beginning of a block.
         let mut held = contents(1 << 40, 10, 200);

@@ -182,7 +182,7 @@ const SYNC_STEP_BYTES: u64 = 64 << 20;
 impl<'a> RecordWriter<'a> {
     fn new(file: &'a WritableFile, ask_for_sync: Sender<()>) -> Self {
         Self {
-            writer: BlockWriter::new(file),
+            writer: BlockWriter::new(file, file.write_block_bytes()),
             entries: Vec::new(),
             ask_for_sync,
             sync_at_bytes: SYNC_STEP_BYTES,

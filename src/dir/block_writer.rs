@@ -3,18 +3,20 @@
 use super::WritableFile;
 use crate::error::Result;
 
-/// Files that are mapped are written in blocks of this length, at multiples of it.
+/// Length of a block that the page cache keeps in one huge page.
+pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// Length of a block where that is not wanted: few system calls, and little to wait for.
+pub(crate) const SMALL_BLOCK_BYTES: usize = 256 << 10;
+
+/// Appends to a file in blocks, at multiples of their length.
 ///
 /// Linux keeps what one write covers in one piece of memory where it can (large folios, of ext4
 /// since 6.16, of xfs before). A piece of 2 MiB is mapped with one entry of the page table, and a
-/// read at random then waits for the memory only, and not for a walk through the page table as well:
-/// about a sixth of the time of a checked read of 256 bytes.
-pub(crate) const WRITE_BLOCK_BYTES: usize = 2 << 20;
-
-/// Appends to a file in [blocks](WRITE_BLOCK_BYTES).
+/// read at random then waits for the memory only, and not for a walk through the page table as well.
 #[derive(Debug)]
 pub(crate) struct BlockWriter<'a> {
     file: &'a WritableFile,
+    block_bytes: usize,
     /// The beginning of the block that is not written yet.
     block: Vec<u8>,
     written_bytes: u64,
@@ -22,10 +24,11 @@ pub(crate) struct BlockWriter<'a> {
 
 impl<'a> BlockWriter<'a> {
     /// For a file that is empty.
-    pub(crate) fn new(file: &'a WritableFile) -> Self {
+    pub(crate) fn new(file: &'a WritableFile, block_bytes: usize) -> Self {
         Self {
             file,
-            block: Vec::with_capacity(WRITE_BLOCK_BYTES),
+            block_bytes,
+            block: Vec::with_capacity(block_bytes),
             written_bytes: 0,
         }
     }
@@ -44,14 +47,14 @@ impl<'a> BlockWriter<'a> {
     pub(crate) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
         loop {
             if self.block.is_empty() {
-                let (whole, rest) = bytes.split_at(bytes.len() - bytes.len() % WRITE_BLOCK_BYTES);
+                let (whole, rest) = bytes.split_at(bytes.len() - bytes.len() % self.block_bytes);
                 self.write(whole)?;
                 bytes = rest;
             }
-            let room = WRITE_BLOCK_BYTES - self.block.len();
+            let room = self.block_bytes - self.block.len();
             let (fits, rest) = bytes.split_at(room.min(bytes.len()));
             self.block.extend_from_slice(fits);
-            if self.block.len() < WRITE_BLOCK_BYTES {
+            if self.block.len() < self.block_bytes {
                 return Ok(());
             }
             self.write_block()?;

@@ -26,6 +26,11 @@ impl WritableFile {
         &self.path
     }
 
+    /// See [`BlockWriter`].
+    pub(crate) fn write_block_bytes(&self) -> usize {
+        self.dir.0.write_block_bytes
+    }
+
     pub(crate) fn len(&self) -> Result<u64> {
         let metadata = self.file.metadata().map_err(Error::io(&self.path))?;
         Ok(metadata.len())
@@ -52,7 +57,7 @@ impl WritableFile {
     pub(super) fn copy_from(&self, source: &File, source_path: &Path) -> Result<()> {
         const CHUNK_BYTES: usize = 1 << 20;
         let mut chunk = vec![0; CHUNK_BYTES];
-        let mut writer = BlockWriter::new(self);
+        let mut writer = BlockWriter::new(self, self.write_block_bytes());
         loop {
             let at = writer.position();
             let read = uninterrupted(|| positional::read_at(source, &mut chunk, at));

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-pub(crate) use block_writer::{BlockWriter, WRITE_BLOCK_BYTES};
+pub(crate) use block_writer::{BlockWriter, HUGE_PAGE_BYTES, SMALL_BLOCK_BYTES};
 pub(crate) use file::{WritableFile, open_regular_file, read_exact_at, require_regular_file};
 pub(crate) use lock::WriterLock;
 pub(crate) use names::{FileKind, Listing};
@@ -45,6 +45,7 @@ struct Inner {
     path: PathBuf,
     operations: Arc<dyn Operations>,
     fast_fsync: bool,
+    write_block_bytes: usize,
     /// The failure after which nothing is changed any more.
     poison: OnceLock<String>,
     /// The lock is no longer held: the folder may be another writer's.
@@ -54,11 +55,18 @@ struct Inner {
 }
 
 impl Dir {
-    pub(crate) fn new(root: &Path, operations: Arc<dyn Operations>, fast_fsync: bool) -> Self {
+    /// `write_block_bytes`: see [`BlockWriter`].
+    pub(crate) fn new(
+        root: &Path,
+        operations: Arc<dyn Operations>,
+        fast_fsync: bool,
+        write_block_bytes: usize,
+    ) -> Self {
         Self(Arc::new(Inner {
             path: root.join(SEGMENTS),
             operations,
             fast_fsync,
+            write_block_bytes,
             poison: OnceLock::new(),
             closed: AtomicBool::new(false),
             process: std::process::id(),

@@ -6,7 +6,7 @@ use super::Active;
 use super::active::Contents;
 use super::active_index::ActiveIndexWriter;
 use crate::digest::Hashed;
-use crate::dir::{Dir, FileKind, WRITE_BLOCK_BYTES, WritableFile};
+use crate::dir::{Dir, FileKind, WritableFile};
 use crate::error::{Error, Result};
 use crate::format::index::ENTRY_BYTES;
 use crate::format::{Entry, Journal, journal, record};
@@ -16,18 +16,12 @@ use crate::sync::CountedArc;
 
 /// Larger records are written directly instead of being collected in the buffer.
 const BUFFERED_RECORD_BYTES_MAX: usize = if cfg!(all(test, loom)) { 24 } else { 256 << 10 };
-const BLOCK_BYTES: usize = if cfg!(all(test, loom)) {
-    24
-} else {
-    WRITE_BLOCK_BYTES
-};
-/// A block, and the record that began in the one before.
-const BUFFER_BYTES: usize = BLOCK_BYTES + BUFFERED_RECORD_BYTES_MAX;
 
 /// Appends records to one segment. There is one, behind the store's append lock.
 ///
-/// What is not synced in between is written in whole blocks of [`WRITE_BLOCK_BYTES`], at multiples
-/// of their length. So between two syncs the file may end in the middle of a record.
+/// What is not synced in between is written in whole blocks, as by a
+/// [`BlockWriter`](crate::dir::BlockWriter). So between two syncs the file may end in the middle of a
+/// record.
 #[derive(Debug)]
 pub(crate) struct Appender {
     active: Arc<Active>,
@@ -39,6 +33,7 @@ pub(crate) struct Appender {
     spare: AppendBufferWriter,
     /// Position of the buffer's first byte in the data file.
     buffer_base: u64,
+    block_bytes: usize,
     /// Where the block ends that the buffer is for.
     block_end: u64,
     /// How much of the data file has been written. What is flushed ends there too, or with the
@@ -156,6 +151,7 @@ impl Appender {
             bytes: end,
             durable_bytes: journal.synced_bytes,
         };
+        let block_bytes = resumed.data.write_block_bytes();
         let active = Active::for_writer(resumed.id, resumed.data, map, contents);
         Self {
             active: Arc::new(active),
@@ -164,7 +160,8 @@ impl Appender {
             buffer: AppendBuffer::with_capacity(0),
             spare: AppendBuffer::with_capacity(0),
             buffer_base: end,
-            block_end: block_end(end),
+            block_bytes,
+            block_end: block_end(end, block_bytes),
             written_bytes: end,
             end,
             journal: JournalWriter {
@@ -177,6 +174,11 @@ impl Appender {
                 frame: Vec::new(),
             },
         }
+    }
+
+    /// Room for a block, and for the record that began in the one before.
+    const fn buffer_bytes(&self) -> usize {
+        self.block_bytes + BUFFERED_RECORD_BYTES_MAX
     }
 
     pub(crate) const fn active(&self) -> &Arc<Active> {
@@ -235,7 +237,7 @@ impl Appender {
         }
         if self.buffer.capacity() == 0 {
             self.flush()?;
-            self.renew_buffer(BUFFER_BYTES);
+            self.renew_buffer(self.buffer_bytes());
         }
         if self.end + record_bytes as u64 > self.block_end {
             self.write_block(header, content)?;
@@ -273,7 +275,7 @@ impl Appender {
             return Err(error);
         }
         self.journal.write_pending(self.end);
-        self.renew_buffer(BUFFER_BYTES);
+        self.renew_buffer(self.buffer_bytes());
         Ok(())
     }
 
@@ -285,7 +287,7 @@ impl Appender {
         let begin = usize::try_from(flushed - self.buffer_base).unwrap_or(usize::MAX);
         let unflushed = usize::try_from(self.end - flushed).unwrap_or(usize::MAX);
         let acknowledged = full.slice(begin, unflushed).unwrap_or_default();
-        self.buffer = AppendBuffer::with_capacity(BUFFER_BYTES);
+        self.buffer = AppendBuffer::with_capacity(self.buffer_bytes());
         self.buffer.append([acknowledged, &[]]);
         self.buffer_base = flushed;
         self.publish_buffer();
@@ -330,7 +332,7 @@ impl Appender {
         }
         std::mem::swap(&mut self.buffer, &mut self.spare);
         self.buffer_base = self.end;
-        self.block_end = block_end(self.written_bytes);
+        self.block_end = block_end(self.written_bytes, self.block_bytes);
         self.publish_buffer();
     }
 
@@ -346,8 +348,8 @@ impl Appender {
 }
 
 /// Where the block ends that a position lies in.
-const fn block_end(position: u64) -> u64 {
-    (position / BLOCK_BYTES as u64 + 1) * BLOCK_BYTES as u64
+const fn block_end(position: u64, block_bytes: usize) -> u64 {
+    (position / block_bytes as u64 + 1) * block_bytes as u64
 }
 
 /// What recovery hands over for a segment that is to be appended to.

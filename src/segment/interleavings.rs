@@ -202,8 +202,11 @@ fn loom_bytes_of_a_buffer_are_read_after_they_were_written() {
     });
 }
 
+/// Each of the contents below crosses the end of a block, and none crosses two.
+const BLOCK_BYTES: usize = 24;
+
 fn appender(folder: &tempfile::TempDir, mode: ReadMode) -> Appender {
-    let dir = Dir::new(folder.path(), Arc::new(System), false);
+    let dir = Dir::new(folder.path(), Arc::new(System), false, BLOCK_BYTES);
     dir.create_all().unwrap();
     Appender::create(&dir, 1, mode, 64, 0).unwrap()
 }

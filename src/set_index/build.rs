@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::dir::{BlockWriter, Dir, WritableFile};
+use crate::dir::{BlockWriter, Dir, HUGE_PAGE_BYTES, WritableFile};
 use crate::error::Result;
 use crate::format::Index;
 use crate::format::SealedSegment;
@@ -54,7 +54,7 @@ fn write<D: AsRef<[u8]> + Sync>(
     indexes: &[&Index<D>],
     is_cancelled: impl Fn() -> bool,
 ) -> Result<Option<()>> {
-    let mut run = BlockWriter::new(file);
+    let mut run = BlockWriter::new(file, HUGE_PAGE_BYTES);
     run.append(&vec![0; builder.header_bytes()])?;
     let mut sums = Vec::new();
     for pieces in builder.pieces().chunks(2 * rayon::current_num_threads()) {

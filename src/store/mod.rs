@@ -98,7 +98,12 @@ impl Store {
 
     pub(crate) fn open_with(root: &Path, options: &Options) -> Result<Self> {
         let operations = Arc::clone(&options.operations);
-        let dir = Dir::new(root, operations, options.fast_fsync);
+        let dir = Dir::new(
+            root,
+            operations,
+            options.fast_fsync,
+            options.write_block_bytes(),
+        );
         let exists = dir.exists()?;
         if !exists && (options.read_only || !options.create) {
             return Err(Error::NoStore {
