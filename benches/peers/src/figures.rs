@@ -21,6 +21,7 @@ pub const SEALSTONE: &str = "Sealstone";
 pub const HASH: &str = "hash of a hot buffer";
 pub const LONGEST_PUT: &str = "longest single put while segments roll over";
 pub const PUT: &str = "put, one by one, one sync";
+pub const PUT_FOR_HUGE_PAGES: &str = "bulk put, one sync, written for huge pages, 1 KiB";
 pub const GET_IN_FEW: &str = "get, checked, 8 segments";
 pub const GET_IN_MANY: &str = "get, checked, 512 segments";
 pub const OPEN_SMALL: &str = "open after a clean close, 1 M objects";
@@ -68,6 +69,7 @@ pub fn run(scale: Scale, rounds: usize, folder: &Path, results: &mut Results) {
     hashes(rounds, results);
     let contents = Contents::generate(SIZE, 0, objects);
     longest_put(&contents, rounds, folder, results);
+    put_for_huge_pages(&contents, rounds, folder, results);
     few_and_many_segments(&contents, rounds, folder, results);
     compaction(&contents, rounds, folder, results);
     drop(contents);
@@ -129,6 +131,28 @@ fn longest_put(contents: &Contents, rounds: usize, folder: &Path, results: &mut 
         store.sync().expect("Sealstone syncs");
         add(results, PUT, "us", microseconds_each(start, objects));
         add(results, LONGEST_PUT, "ms", longest);
+    }
+}
+
+/// As it is by default, which the puts of the comparison are not.
+fn put_for_huge_pages(contents: &Contents, rounds: usize, folder: &Path, results: &mut Results) {
+    eprintln!("figures: bulk puts");
+    let batches = contents.batches();
+    for _ in 0..rounds.min(LONG_ROUNDS) {
+        new_folder(folder);
+        let store = Store::open(folder).expect("Sealstone opens");
+        let start = Instant::now();
+        for batch in &batches {
+            store.put_many(batch).expect("Sealstone puts");
+        }
+        store.sync().expect("Sealstone syncs");
+        let objects = contents.iter().count();
+        add(
+            results,
+            PUT_FOR_HUGE_PAGES,
+            "us",
+            microseconds_each(start, objects),
+        );
     }
 }
 

@@ -26,6 +26,9 @@ pub trait Kind {
     /// Whether it is only read through.
     fn is_view(&self) -> bool;
 
+    /// Puts all in a new folder that is to be read.
+    fn build(&self, folder: &Path, contents: &Contents);
+
     /// Puts all in a new folder, each batch as it comes, and syncs at the end.
     fn bulk_put(&self, folder: &Path, contents: &Contents) -> Written;
 
@@ -94,9 +97,14 @@ impl<P: Peer> Kind for Of<P> {
         P::IS_VIEW
     }
 
+    fn build(&self, folder: &Path, contents: &Contents) {
+        let peer = P::open(folder);
+        peer.bulk_put(&contents.batches(), &mut Laps::default());
+    }
+
     fn bulk_put(&self, folder: &Path, contents: &Contents) -> Written {
         let batches = contents.batches();
-        let peer = P::open(folder);
+        let peer = P::open_to_put(folder);
         let mut laps = Laps::default();
         let start = Instant::now();
         peer.bulk_put(&batches, &mut laps);

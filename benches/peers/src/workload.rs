@@ -59,7 +59,7 @@ fn build(workload: &Workload, folder: &Path, results: &mut Results) -> Vec<Diges
         eprintln!("  build {}", kind.name());
         let path = folder.join(kind.folder());
         new_folder(&path);
-        kind.bulk_put(&path, &contents);
+        kind.build(&path, &contents);
         kind.settle(&path);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let ratio = disk_bytes(&path) as f64 / contents.bytes() as f64;

@@ -8,7 +8,10 @@ use sealstone::{Digest, Options, Store, Verify};
 use crate::operations::Operation;
 use crate::peer::{Laps, Peer, Reader};
 
-/// Sealstone as it is by default: every read is checked by the store itself.
+/// Sealstone as it is by default: every read is checked by the store itself. For the time of puts it
+/// does not write for huge pages: "Where puts have to be fast and memory is taken back by the host of a
+/// virtual machine ... false can be better" (`sealstone::Options::huge_page_writes`). What it takes
+/// otherwise is among its own figures.
 pub struct Sealstone(pub Store);
 
 const FOLDER: &str = "sealstone";
@@ -44,6 +47,11 @@ impl Peer for Sealstone {
 
     fn open(folder: &Path) -> Self {
         Self(Store::open(folder).expect("Sealstone opens"))
+    }
+
+    fn open_to_put(folder: &Path) -> Self {
+        let options = Options::new().huge_page_writes(false);
+        Self(options.open(folder).expect("Sealstone opens"))
     }
 
     fn bulk_put(&self, batches: &[Vec<&[u8]>], laps: &mut Laps) {
