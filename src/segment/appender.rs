@@ -1,5 +1,6 @@
 //! The writing end of the active segment.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::Active;
@@ -242,8 +243,11 @@ impl Appender {
         if self.end + record_bytes as u64 > self.block_end {
             self.write_block(header, content)?;
         }
-        self.buffer.append([header, content]);
-        Ok(())
+        if self.buffer.append([header, content]) {
+            Ok(())
+        } else {
+            self.write_directly(header, content)
+        }
     }
 
     /// Writes a record that is too large for the buffer.
@@ -309,7 +313,9 @@ impl Appender {
             let shared = self.buffer.shared();
             let bytes = shared.slice(usize::try_from(begin).unwrap_or(usize::MAX), unwritten);
             let file = self.active.writable()?;
-            let written = file.write_all_at(bytes.unwrap_or_default(), self.written_bytes);
+            let bytes =
+                bytes.ok_or_else(|| Error::io(file.path())(ErrorKind::UnexpectedEof.into()))?;
+            let written = file.write_all_at(bytes, self.written_bytes);
             written.or_else(|error| self.roll_back(error))?;
             self.written_bytes = position;
         }
