@@ -73,8 +73,11 @@ pub struct CorruptObject {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Problem {
-    /// The segment, unless it concerns the store as a whole.
+    /// The segment, unless it concerns the store as a whole or a run.
     pub segment: Option<u32>,
+    /// The run of the set index, if the damage is to one. Runs are derived and not synced: a crash can
+    /// leave one damaged, and nothing is lost by that.
+    pub run: Option<u32>,
     /// What was found, and what to do about it.
     pub what: String,
 }
@@ -246,7 +249,11 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
                 "run {} of the set index is damaged; nothing is lost, a handle that can write builds it again",
                 run.number()
             );
-            self.note_problem(None, what);
+            lock(&self.problems).push(Problem {
+                segment: None,
+                run: Some(run.number()),
+                what,
+            });
         }
         Ok(())
     }
@@ -335,7 +342,11 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
     }
 
     fn note_problem(&self, segment: Option<u32>, what: String) {
-        lock(&self.problems).push(Problem { segment, what });
+        lock(&self.problems).push(Problem {
+            segment,
+            run: None,
+            what,
+        });
     }
 
     fn finish(self) -> VerifyReport {

@@ -353,6 +353,7 @@ impl Store {
                 if let Err(error) = inner.rewrite_sidecar(writer, &sealed) {
                     report.problems.push(Problem {
                         segment: Some(sealed.id()),
+                        run: None,
                         what: format!("the sidecar could not be written again: {error}"),
                     });
                 }
@@ -460,7 +461,7 @@ impl Inner {
             [active] if active.objects() > UNSEALED_OBJECTS_MAX => self.seal(writer, active)?,
             _ => {}
         }
-        in_own_threads(|| self.index(writer, Effort::Closing)).flatten()
+        self.index_if_needed(writer, Effort::Closing)
     }
 
     /// Asks for a damaged run of the set index to be built anew.

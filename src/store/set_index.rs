@@ -33,7 +33,7 @@ impl Inner {
             let Ok(writer) = self.writer() else { return };
             writer.begin_indexing();
             // The set index is derived: what fails here costs time at lookups and no more.
-            let indexed = in_own_threads(|| self.index(writer, Effort::All)).flatten();
+            let indexed = self.index_if_needed(writer, Effort::All);
             #[cfg(feature = "tracing")]
             if let Err(error) = &indexed {
                 tracing::warn!(%error, "building the set index");
@@ -42,8 +42,20 @@ impl Inner {
         }
     }
 
-    /// Brings the set index up to date, on the threads of the current pool.
-    pub(super) fn index(&self, writer: &Writer, effort: Effort) -> Result<()> {
+    /// Brings the set index up to date, in threads of its own. Most openings and closings find nothing
+    /// to do, and to find that takes less time than to start a thread.
+    pub(super) fn index_if_needed(&self, writer: &Writer, effort: Effort) -> Result<()> {
+        let set = self.set.load_full();
+        if set.has_damaged_run() || self.next_step(&set, effort).is_some() {
+            drop(set);
+            in_own_threads(|| self.index(writer, effort)).flatten()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// As [`index_if_needed`](Self::index_if_needed), on the threads of the current pool.
+    fn index(&self, writer: &Writer, effort: Effort) -> Result<()> {
         self.drop_damaged_runs(writer);
         loop {
             let set = self.set.load_full();

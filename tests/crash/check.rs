@@ -7,40 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use sealstone::{Digest, Error, Problem, Repair, Store};
+use sealstone::dir::Operations;
+use sealstone::{Digest, Error, Options, Problem, Repair, Store};
 
 use crate::common::{is_damage, names};
+use crate::image::Image;
 use crate::known::Known;
-use crate::log::Unsynced;
 use crate::workload::{STORE, Shape};
-
-/// Checks an image that was written to `root`, and what the engine can do with it afterwards.
-/// Gives how many objects are there that nobody put.
-///
-/// `variant` chooses what costs time and is done to a part of the images only.
-pub fn check(
-    root: &Path,
-    shape: Shape,
-    known: &Known,
-    is_random: bool,
-    variant: u64,
-) -> Result<usize, String> {
-    let checking = || {
-        let checking = Checking {
-            shape,
-            known,
-            is_random,
-        };
-        if variant.is_multiple_of(16) {
-            checking.read_only(&root.join(STORE))?;
-        }
-        if variant % 4 == 1 {
-            checking.checkpoints(root)?;
-        }
-        checking.writer(&root.join(STORE), variant / 16)
-    };
-    catch_unwind(AssertUnwindSafe(checking)).unwrap_or_else(|panic| Err(message(&*panic)))
-}
 
 pub fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -57,57 +30,120 @@ fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what()) }
 }
 
-struct Checking<'a> {
-    shape: Shape,
-    known: &'a Known,
-    is_random: bool,
+/// An image that is in the folder `root`, and what is known of it.
+pub struct Checking<'a> {
+    pub root: &'a Path,
+    pub operations: Arc<dyn Operations>,
+    pub shape: Shape,
+    pub known: &'a Known,
+    pub image: &'a Image,
+    /// Whether data files may hold something else than what was written to them, beyond what was
+    /// synced. Where a journal has not noted what was written, that can be a record as well: of zeros
+    /// the empty object, which may have been dropped before, or an object that nobody ever put. Each
+    /// has the digest of what it is, and nobody asks for it. It is the one reason for either.
+    pub may_hold_garbage: bool,
 }
 
 impl Checking<'_> {
-    fn read_only(&self, root: &Path) -> Result<(), String> {
-        let options = self.shape.options(Arc::new(Unsynced)).read_only(true);
-        let store = match options.open(root) {
-            Err(Error::NoStore { .. }) if self.known.synced.is_empty() => return Ok(()),
-            opened => opened.map_err(|error| format!("read-only: {error}"))?,
+    /// Checks the image, and what the engine can do with it afterwards. Gives how many objects are
+    /// there that nobody put.
+    ///
+    /// `variant` chooses what costs time and is done to a part of the images only.
+    pub fn check(&self, variant: u64) -> Result<usize, String> {
+        let checking = || {
+            let root = self.root.join(STORE);
+            self.keeps_what_was_cut()?;
+            if variant.is_multiple_of(16) {
+                self.read_only(&root)?;
+            }
+            if variant % 8 == 1 {
+                self.checkpoints()?;
+            }
+            self.writer(&root, variant / 16)
         };
-        holds_synced(&store, &self.known.synced).map_err(|what| format!("read-only: {what}"))
+        catch_unwind(AssertUnwindSafe(checking)).unwrap_or_else(|panic| Err(message(&*panic)))
     }
 
-    fn checkpoints(&self, root: &Path) -> Result<(), String> {
-        for (folder, held) in &self.known.checkpoints {
-            let options = self.shape.options(Arc::new(Unsynced));
-            let store = options.open(root.join(folder));
-            let store = store.map_err(|error| format!("{}: {error}", folder.display()))?;
-            let checked = holds_synced(&store, held);
-            let checked = checked.and_then(|()| is_undamaged(&store));
-            checked.map_err(|what| format!("{}: {what}", folder.display()))?;
+    fn options(&self) -> Options {
+        self.shape.options(Arc::clone(&self.operations))
+    }
+
+    /// What recovery cut off was saved before, and stays saved.
+    fn keeps_what_was_cut(&self) -> Result<(), String> {
+        for (path, cut) in &self.known.cut {
+            let saved = self.image.bytes_of(path).unwrap_or_default();
+            require(
+                saved.windows(cut.len()).any(|bytes| *bytes == **cut),
+                || {
+                    let (len, path) = (cut.len(), path.display());
+                    format!("{len} bytes were cut off and are not in {path}")
+                },
+            )?;
         }
         Ok(())
     }
 
+    fn read_only(&self, root: &Path) -> Result<(), String> {
+        let store = match self.options().read_only(true).open(root) {
+            Err(Error::NoStore { .. }) if self.known.synced.is_empty() => return Ok(()),
+            opened => opened.map_err(|error| format!("read-only: {error}"))?,
+        };
+        holds_all(&store, &self.known.synced).map_err(|what| format!("read-only: {what}"))
+    }
+
+    fn checkpoints(&self) -> Result<(), String> {
+        for (folder, held) in &self.known.checkpoints {
+            let store = self.options().open(self.root.join(folder)).map_err(text);
+            let checked = store.and_then(|store| {
+                holds_all(&store, held)?;
+                is_undamaged(&store)
+            });
+            checked.map_err(|what| format!("{}: {what}", folder.display()))?;
+        }
+        if let Some((folder, held)) = &self.known.checkpointing {
+            let checked = self.is_whole_or_says_so(folder, held);
+            checked.map_err(|what| format!("unfinished {}: {what}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// An unfinished checkpoint, as soon as it holds anything, is not taken for a whole one.
+    fn is_whole_or_says_so(&self, folder: &Path, held: &BTreeSet<Digest>) -> Result<(), String> {
+        let is_data =
+            |path: &Path| path.starts_with(folder) && path.extension() == Some("dat".as_ref());
+        if !self.image.files.keys().any(|path| is_data(path)) {
+            return Ok(());
+        }
+        match self.options().open(self.root.join(folder)) {
+            Err(Error::MissingSegment { .. }) => Ok(()),
+            Err(error) => Err(text(error)),
+            Ok(store) => holds_all(&store, held),
+        }
+    }
+
     fn writer(&self, root: &Path, variant: u64) -> Result<usize, String> {
-        let options = self.shape.options(Arc::new(Unsynced));
-        let store = options.open(root).map_err(text)?;
+        let store = self.options().open(root).map_err(text)?;
         is_undamaged(&store)?;
         let left = walk(&store)?;
         let strangers = self.judge(&left)?;
-        holds_synced(&store, &self.known.synced)?;
+        self.has_no_second_copies(&store, left.len())?;
+        holds_all(&store, &self.known.synced)?;
         for digest in self.known.dropped.difference(&left) {
             require(!store.contains(digest).map_err(text)?, || {
                 format!("{digest} was dropped and is contained")
             })?;
         }
-        if variant % 4 == 1 {
+        if variant % 8 == 1 {
             let report = store.verify(|_| ControlFlow::Continue(()));
             let report = report.map_err(text)?;
             // The runs of the set index are not synced: their pages carry checksums.
-            let is_derived = |problem: &Problem| problem.what.contains("of the set index");
+            let is_derived = |problem: &Problem| problem.run.is_some();
             let is_clean = report.corrupt.is_empty() && report.problems.iter().all(is_derived);
             require(is_clean, || format!("{report:?}"))?;
         }
         let new = store.put(b"put after the crash").map_err(text)?;
         store.sync().map_err(text)?;
-        if variant.is_multiple_of(2) {
+        if variant.is_multiple_of(4) {
             store.close().map_err(text)?;
             self.reopened(root, &left, new)?;
         }
@@ -117,10 +153,8 @@ impl Checking<'_> {
     /// What is left, against what is known. Gives how many objects nobody put.
     fn judge(&self, left: &BTreeSet<Digest>) -> Result<usize, String> {
         let known = self.known;
-        // Four zeros behind the last record may be the empty object, put and not synced, or bytes
-        // that did not reach the disk.
         let empty = Digest::of(b"");
-        let is_certain = |digest: &Digest| !self.is_random || *digest != empty;
+        let is_certain = |digest: &Digest| !self.may_hold_garbage || *digest != empty;
         for digest in &known.synced {
             require(left.contains(digest), || {
                 format!("{digest} was synced and is not walked over")
@@ -137,41 +171,62 @@ impl Checking<'_> {
         require(there.is_empty() || gone.is_empty(), || {
             format!("half a compaction: {there:?} there, {gone:?} gone")
         })?;
-        // Where the disk holds zeros instead of what was written last and was not synced, that may
-        // be taken for an object: it has the digest of what it is, and nobody asks for it.
         let strangers = left.difference(&known.tried).count();
-        require(strangers == 0 || self.is_random, || {
+        require(strangers == 0 || self.may_hold_garbage, || {
             format!("{strangers} were never put")
         })?;
         Ok(strangers)
     }
 
+    /// Only what was put while a compaction was running may be there twice, or what garbage happens to
+    /// repeat, as zeros do the empty object.
+    fn has_no_second_copies(&self, store: &Store, distinct: usize) -> Result<(), String> {
+        let copies = store.len() - distinct as u64;
+        let may_be = self.known.twice.len() as u64;
+        require(copies <= may_be || self.may_hold_garbage, || {
+            format!("{copies} objects are there twice, and {may_be} may be")
+        })
+    }
+
     fn reopened(&self, root: &Path, left: &BTreeSet<Digest>, new: Digest) -> Result<(), String> {
-        let options = self.shape.options(Arc::new(Unsynced));
-        let store = options.open(root).map_err(text)?;
-        // Garbage without a journal may be a foreign file as well; it is left alone every time.
-        let is_ignored = |repair: &&Repair| matches!(repair, Repair::IgnoredFile { .. });
-        let repairs = &store.recovery().repairs;
-        let ignored = repairs.iter().filter(is_ignored).count();
-        let is_clean = repairs.len() == ignored && (ignored == 0 || self.is_random);
-        require(is_clean, || {
-            format!("after recovery and close: {repairs:?}")
-        })?;
+        let store = self.options().open(root).map_err(text)?;
+        let mut ignored = 0;
+        for repair in &store.recovery().repairs {
+            require(self.may_be_ignored(repair), || {
+                format!("after recovery and close: {repair}")
+            })?;
+            ignored += 1;
+        }
         let mut expected = left.clone();
         expected.insert(new);
         require(walk(&store)? == expected, || {
             "changed by reopening".to_owned()
         })?;
+        let segments = store.stats().segments.len();
         drop(store);
-        let temporaries = names(root, &[".tmp"]);
+        let (temporaries, data) = (names(root, &[".tmp"]), names(root, &[".dat"]));
         require(temporaries.is_empty(), || {
             format!("{temporaries:?} are left")
+        })?;
+        require(data.len() == segments + ignored, || {
+            format!("{data:?} are left of {segments} segments")
         })
+    }
+
+    /// A data file that holds no whole record, and whose journal's name was lost, may be a foreign file
+    /// as well; it is left alone every time.
+    fn may_be_ignored(&self, repair: &Repair) -> bool {
+        let Repair::IgnoredFile { path } = repair else {
+            return false;
+        };
+        let path = path.strip_prefix(self.root).unwrap();
+        self.image.files.contains_key(path)
+            && !self.image.files.contains_key(&path.with_extension("jnl"))
     }
 }
 
-fn holds_synced(store: &Store, synced: &BTreeSet<Digest>) -> Result<(), String> {
-    for digest in synced {
+fn holds_all(store: &Store, digests: &BTreeSet<Digest>) -> Result<(), String> {
+    for digest in digests {
         let object = store.get(digest).map_err(text)?;
         let object = object.ok_or_else(|| format!("{digest} was synced and is lost"))?;
         require(Digest::of(&object) == *digest, || {

@@ -5,14 +5,13 @@
 //! any of the changes since; a rename is one change.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use crate::image::Image;
 use crate::log::Event;
 
 const SECTOR_BYTES: usize = 512;
@@ -69,7 +68,7 @@ pub enum Policy {
 }
 
 impl Policy {
-    pub const EXTREMES: [Self; 7] = [
+    const EXTREMES: [Self; 7] = [
         Self::Everything,
         Self::Nothing,
         Self::NamesOnly,
@@ -78,46 +77,13 @@ impl Policy {
         Self::ManifestLast,
         Self::NewestName,
     ];
-
-    pub const fn is_random(self) -> bool {
-        matches!(self, Self::Random(_))
-    }
-}
-
-/// Files with their contents, and folders with `None`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Image(pub BTreeMap<PathBuf, Option<Arc<Vec<u8>>>>);
-
-impl Image {
-    pub fn hash_with(&self, known: &impl Hash) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        known.hash(&mut hasher);
-        self.hash(&mut hasher);
-        hasher.finish()
-    }
-
-    /// Makes `target` hold exactly this.
-    pub fn write(&self, target: &Path) -> io::Result<()> {
-        match fs::remove_dir_all(target) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir(target)?,
-        }
-        // A folder comes before what is in it.
-        for (path, bytes) in &self.0 {
-            match bytes {
-                Some(bytes) => fs::write(target.join(path), &***bytes)?,
-                None => fs::create_dir(target.join(path))?,
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Disk {
     /// All of it is durable.
     pub fn of(image: &Image) -> Self {
         let mut disk = Self::default();
-        for (path, bytes) in &image.0 {
+        for (path, bytes) in &image.files {
             let node = match bytes {
                 None => Node::Folder,
                 Some(bytes) => disk.new_file(Arc::clone(bytes)),
@@ -205,12 +171,12 @@ impl Disk {
         };
         let mut rng = SmallRng::seed_from_u64(seed);
         let names = self.names_left(policy, &mut rng);
-        let mut image: BTreeMap<PathBuf, Option<Arc<Vec<u8>>>> = BTreeMap::new();
+        let mut image = Image::default();
         let contents = contents_left(policy, &mut rng);
         for (path, node) in names {
             let parent = path.parent().unwrap_or(Path::new(""));
             // What is in a folder goes with its name.
-            if parent != Path::new("") && !image.contains_key(parent) {
+            if parent != Path::new("") && !image.files.contains_key(parent) {
                 continue;
             }
             let bytes = match node {
@@ -218,12 +184,45 @@ impl Disk {
                 Node::File(file) => {
                     // The same whatever the name.
                     let seed = seed ^ (file as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    Some(self.files[file].left(contents, seed))
+                    let bytes = self.files[file].left(contents, seed);
+                    let is_data = path.extension().is_some_and(|ending| ending == "dat");
+                    image.has_garbage |= is_data && self.files[file].is_garbage(&bytes);
+                    Some(bytes)
                 }
             };
-            image.insert(path, bytes);
+            image.files.insert(path, bytes);
         }
-        Image(image)
+        image
+    }
+
+    /// The policies that leave different images now.
+    pub fn policies(&self, random: impl Iterator<Item = u64>) -> Vec<Policy> {
+        let has_names = !self.name_changes.is_empty();
+        let has_contents = self.files.iter().any(|file| !file.changes.is_empty());
+        let differs = |policy: &Policy| match policy {
+            Policy::Everything => true,
+            Policy::Nothing | Policy::Random(_) => has_names || has_contents,
+            Policy::NamesOnly | Policy::ContentsOnly => has_names && has_contents,
+            Policy::ManifestFirst | Policy::ManifestLast | Policy::NewestName => has_names,
+        };
+        let all = Policy::EXTREMES
+            .into_iter()
+            .chain(random.map(Policy::Random));
+        all.filter(differs).collect()
+    }
+
+    /// What a file holds now, as whoever reads it sees it.
+    pub fn read(&self, path: &Path) -> Option<Arc<Vec<u8>>> {
+        match self.names.get(path)? {
+            Node::File(file) => Some(self.files[*file].all()),
+            Node::Folder => None,
+        }
+    }
+
+    /// Whether a manifest was renamed and its folder was not synced since.
+    pub fn has_unsynced_manifest(&self) -> bool {
+        let mut changes = self.name_changes.iter();
+        changes.any(|change| change.path().ends_with("MANIFEST"))
     }
 
     fn names_left(&self, policy: Policy, rng: &mut SmallRng) -> BTreeMap<PathBuf, Node> {
@@ -302,7 +301,15 @@ impl Contents {
         }
     }
 
+    /// Whether it is neither a beginning of what was written nor what was there at the last sync.
+    fn is_garbage(&self, left: &Arc<Vec<u8>>) -> bool {
+        *left != self.durable && !self.all().starts_with(left)
+    }
+
     fn all(&self) -> Arc<Vec<u8>> {
+        if self.changes.is_empty() {
+            return Arc::clone(&self.durable);
+        }
         let mut bytes = (*self.durable).clone();
         for change in &self.changes {
             change.apply(&mut bytes);

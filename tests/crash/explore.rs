@@ -1,7 +1,8 @@
 //! From lives to images to verdicts.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,10 +13,11 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 
-use crate::check::{check, message};
-use crate::disk::{Disk, Image, Policy};
+use crate::check::{Checking, message};
+use crate::disk::{Disk, Policy};
+use crate::image::{Image, Shown};
 use crate::known::Known;
-use crate::log::Event;
+use crate::log::{Event, Mark};
 use crate::workload::{self, Lived};
 
 #[derive(Debug)]
@@ -31,8 +33,13 @@ pub struct Plan {
     /// Random images for each point of a log.
     pub random_images: u64,
     /// Of so many images one is used as the beginning of another life, and crashed again.
-    pub nested_every: u64,
+    pub nested_every: u32,
 }
+
+/// Of the images whose recovery has something to remove, and of the moments when a process can be
+/// killed between the renaming of a manifest and the sync of its folder, so many times as many as of
+/// others are lived on with.
+const FAVOURED: u32 = 16;
 
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -44,6 +51,8 @@ pub struct Counts {
     pub nested: AtomicU64,
     pub lives: AtomicU64,
     pub events: AtomicU64,
+    /// Images with garbage in a data file.
+    pub with_garbage: AtomicU64,
     /// Objects that nobody put, of unsynced bytes that did not reach the disk.
     pub strangers: AtomicU64,
 }
@@ -57,11 +66,29 @@ pub struct Exploration {
     next_seed: AtomicU64,
 }
 
-/// What one crash is made of.
-struct Crash<'a> {
+/// One moment at which the power may fail.
+struct Moment<'a> {
     lived: &'a Lived,
     known: &'a Known,
+    known_hash: u64,
+    /// An earlier crash left some.
+    had_garbage: bool,
+    is_nested: bool,
     history: &'a dyn Fn() -> String,
+}
+
+impl Moment<'_> {
+    fn hash(known: &Known) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        known.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// Where one thread works.
+struct Place {
+    folder: TempDir,
+    shown: Shown,
 }
 
 impl Exploration {
@@ -85,6 +112,8 @@ impl Exploration {
 
     fn explore_lives(&self) {
         let folder = scratch();
+        let shown = Shown::new(&folder.path().join("image")).unwrap();
+        let mut place = Place { folder, shown };
         // A pool of its own, so that what is done in parallel stays in this thread.
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(1)
@@ -93,7 +122,7 @@ impl Exploration {
         pool.install(|| {
             while !self.is_over.load(Relaxed) {
                 let seed = self.next_seed.fetch_add(1, Relaxed);
-                let exploring = || self.explore_life(folder.path(), seed);
+                let exploring = || self.explore_life(&mut place, seed);
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(exploring)) {
                     self.violated(format!("life {seed}: {}", message(&*panic)));
                 }
@@ -101,114 +130,125 @@ impl Exploration {
         });
     }
 
-    fn explore_life(&self, folder: &Path, seed: u64) {
-        let root = folder.join("life");
-        Image(BTreeMap::new()).write(&root).unwrap();
+    fn explore_life(&self, place: &mut Place, seed: u64) {
+        let root = place.folder.path().join("life");
+        Image::default().write(&root).unwrap();
         let lived = workload::live(&root, seed, self.plan.with_sites);
         self.counts.lives.fetch_add(1, Relaxed);
-        self.counts
-            .events
-            .fetch_add(lived.events.len() as u64, Relaxed);
+        let events = lived.events.len() as u64;
+        self.counts.events.fetch_add(events, Relaxed);
         let mut disk = Disk::default();
         let mut known = Known::default();
         let mut rng = SmallRng::seed_from_u64(seed);
+        let is_opened = |event: &Event| matches!(event, Event::Mark(Mark::Opened));
+        // What NEDB left nobody has synced before the first opening did.
+        let opened_at = lived.events.iter().position(is_opened);
+        let first = opened_at.filter(|_| lived.shape.begins_with_nedb);
         for at in 0..=lived.events.len() {
             if self.is_over.load(Relaxed) {
                 return;
             }
-            let history = || {
-                let shape = lived.shape;
-                let events = list(&lived.events[..at]);
-                format!("life {seed}, {shape:?}, after event {at}:\n{events}")
-            };
-            let crash = Crash {
-                lived: &lived,
-                known: &known,
-                history: &history,
-            };
-            self.explore_point(folder, &crash, &disk, &mut rng);
+            if first.is_none_or(|first| at > first) {
+                let history = || {
+                    let shape = lived.shape;
+                    let events = list(&lived.events[..at]);
+                    format!("life {seed}, {shape:?}, after event {at}:\n{events}")
+                };
+                let moment = Moment {
+                    lived: &lived,
+                    known: &known,
+                    known_hash: Moment::hash(&known),
+                    had_garbage: false,
+                    is_nested: false,
+                    history: &history,
+                };
+                self.explore_moment(place, &moment, &disk, &mut rng);
+            }
             if let Some(event) = lived.events.get(at) {
+                known.apply(event, &disk);
                 disk.apply(event, self.plan.unsynced.as_deref());
-                known.apply(event);
             }
         }
     }
 
-    fn explore_point(&self, folder: &Path, crash: &Crash<'_>, disk: &Disk, rng: &mut SmallRng) {
-        let random = (0..self.plan.random_images).map(|_| Policy::Random(rng.random()));
-        let policies: Vec<Policy> = Policy::EXTREMES.into_iter().chain(random).collect();
+    fn explore_moment(
+        &self,
+        place: &mut Place,
+        moment: &Moment<'_>,
+        disk: &Disk,
+        rng: &mut SmallRng,
+    ) {
+        let policies = disk.policies((0..self.plan.random_images).map(|_| rng.random()));
+        let every = self.plan.nested_every;
         for policy in policies {
             let image = disk.image(policy);
-            if !self.check_image(folder, crash, policy, &image, false) {
+            if !self.check_image(place, moment, policy, &image) {
                 continue;
             }
-            if rng.random_ratio(1, u32::try_from(self.plan.nested_every).unwrap()) {
-                // The power fails, or the process is killed and the system goes on.
-                self.explore_nested(folder, crash, policy, &image, &Disk::of(&image), rng);
-                let everything = disk.image(Policy::Everything);
-                self.explore_nested(folder, crash, Policy::Everything, &everything, disk, rng);
+            // The power fails, and again while what it left is recovered.
+            let favour = if image.has_retired() { FAVOURED } else { 1 };
+            if rng.random_ratio(favour, every) {
+                self.explore_nested(place, moment, policy, &image, &Disk::of(&image), rng);
             }
+        }
+        // The process is killed and the system goes on, until the power fails.
+        let favour = if disk.has_unsynced_manifest() {
+            2 * FAVOURED
+        } else {
+            2
+        };
+        if rng.random_ratio(favour, every) {
+            let image = disk.image(Policy::Everything);
+            self.explore_nested(place, moment, Policy::Everything, &image, disk, rng);
         }
     }
 
     /// Lives on with an image, and crashes that.
     fn explore_nested(
         &self,
-        folder: &Path,
-        crash: &Crash<'_>,
+        place: &mut Place,
+        moment: &Moment<'_>,
         first: Policy,
         image: &Image,
         disk: &Disk,
         rng: &mut SmallRng,
     ) {
-        let root = folder.join("nested");
+        let root = place.folder.path().join("nested");
         image.write(&root).unwrap();
         let seed = rng.random_range(0..1 << 40);
-        let lived = crash.lived;
-        let going_on = || {
-            workload::live_on(
-                &root,
-                lived.shape,
-                self.plan.with_sites,
-                seed,
-                &lived.contents,
-            )
-        };
+        let lived = moment.lived;
+        let with_sites = self.plan.with_sites;
+        let going_on = || workload::live_on(&root, lived.shape, with_sites, seed, &lived.contents);
         let events = match catch_unwind(AssertUnwindSafe(going_on)) {
             Ok(events) => events,
             Err(panic) => {
-                let history = (crash.history)();
+                let history = (moment.history)();
                 self.violated(format!("{}: {first:?} of {history}", message(&*panic)));
                 return;
             }
         };
         let mut disk = disk.clone();
-        let mut known = crash.known.after_crash();
+        let mut known = moment.known.after_crash();
         for at in 0..=events.len() {
             let history = || {
-                let before = (crash.history)();
+                let before = (moment.history)();
                 let events = list(&events[..at]);
                 format!("nested life {seed} of {first:?} of {before}then:\n{events}")
             };
-            let nested = Crash {
+            let nested = Moment {
                 lived,
                 known: &known,
+                known_hash: Moment::hash(&known),
+                had_garbage: image.has_garbage,
+                is_nested: true,
                 history: &history,
             };
-            for _ in 0..3 {
-                let policy = if rng.random_ratio(1, 3) {
-                    Policy::EXTREMES[rng.random_range(0..Policy::EXTREMES.len())]
-                } else {
-                    Policy::Random(rng.random())
-                };
-                let image = disk.image(policy);
-                // What is random in the first crash is in the second as well.
-                let policy = if first.is_random() { first } else { policy };
-                self.check_image(folder, &nested, policy, &image, true);
+            for policy in disk.policies((0..2).map(|_| rng.random())) {
+                self.check_image(place, &nested, policy, &disk.image(policy));
             }
             if let Some(event) = events.get(at) {
+                known.apply(event, &disk);
                 disk.apply(event, self.plan.unsynced.as_deref());
-                known.apply(event);
             }
         }
     }
@@ -216,40 +256,54 @@ impl Exploration {
     /// False if there is nothing more to find here.
     fn check_image(
         &self,
-        folder: &Path,
-        crash: &Crash<'_>,
+        place: &mut Place,
+        moment: &Moment<'_>,
         policy: Policy,
         image: &Image,
-        is_nested: bool,
     ) -> bool {
         if self.is_over.load(Relaxed) {
             return false;
         }
         self.counts.made.fetch_add(1, Relaxed);
-        let hash = image.hash_with(crash.known);
+        let hash = image.hash_with(moment.known_hash);
         if !self.seen.lock().unwrap().insert(hash) {
             return false;
         }
-        let root = folder.join("image");
-        image.write(&root).unwrap();
-        let shape = crash.lived.shape;
-        let checked = check(&root, shape, crash.known, policy.is_random(), hash);
-        let count = self.counts.checked.fetch_add(1, Relaxed) + 1;
-        self.counts.nested.fetch_add(u64::from(is_nested), Relaxed);
-        if count >= self.plan.images {
-            self.is_over.store(true, Relaxed);
-        }
+        place.shown.show(image).unwrap();
+        let may_hold_garbage = moment.had_garbage || image.has_garbage;
+        let checking = Checking {
+            root: place.shown.root(),
+            operations: place.shown.operations(),
+            shape: moment.lived.shape,
+            known: moment.known,
+            image,
+            may_hold_garbage,
+        };
+        let checked = checking.check(hash);
+        self.count(moment.is_nested, may_hold_garbage);
         match checked {
             Ok(strangers) => {
                 self.counts.strangers.fetch_add(strangers as u64, Relaxed);
                 true
             }
             Err(what) => {
-                let history = (crash.history)();
+                let history = (moment.history)();
                 let image = list_image(image);
                 self.violated(format!("{what}\n{policy:?} of {history}\n{image}"));
                 false
             }
+        }
+    }
+
+    fn count(&self, is_nested: bool, has_garbage: bool) {
+        let counts = &self.counts;
+        let count = counts.checked.fetch_add(1, Relaxed) + 1;
+        counts.nested.fetch_add(u64::from(is_nested), Relaxed);
+        counts
+            .with_garbage
+            .fetch_add(u64::from(has_garbage), Relaxed);
+        if count >= self.plan.images {
+            self.is_over.store(true, Relaxed);
         }
     }
 
@@ -262,7 +316,7 @@ impl Exploration {
 /// The events of a life, and of lives that go on with images of it.
 pub fn sample(folder: &Path, seed: u64, note: &mut impl FnMut(&[Event])) {
     let root = folder.join("sample");
-    Image(BTreeMap::new()).write(&root).unwrap();
+    Image::default().write(&root).unwrap();
     let lived = workload::live(&root, seed, true);
     note(&lived.events);
     let mut disk = Disk::default();
@@ -292,7 +346,7 @@ fn list(events: &[Event]) -> String {
 
 fn list_image(image: &Image) -> String {
     let mut text = String::from("left on the disk:\n");
-    for (path, bytes) in &image.0 {
+    for (path, bytes) in &image.files {
         let bytes = bytes.as_ref().map_or(0, |bytes| bytes.len());
         writeln!(text, "      {} {bytes}", path.display()).unwrap();
     }

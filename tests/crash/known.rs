@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sealstone::Digest;
 
+use crate::disk::Disk;
 use crate::log::{Event, Mark};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -19,29 +21,60 @@ pub struct Known {
     pub dropping: BTreeSet<Digest>,
     /// Dropped by one that has, and not put again.
     pub dropped: BTreeSet<Digest>,
+    /// Put while a compaction was running: if they were there before, there may be two copies.
+    pub twice: BTreeSet<Digest>,
+    pub is_compacting: bool,
     pub checkpoints: BTreeMap<PathBuf, BTreeSet<Digest>>,
+    /// One that was begun and has not ended, and what it has to hold if it seems to be whole.
+    pub checkpointing: Option<(PathBuf, BTreeSet<Digest>)>,
+    /// What was cut off a data file and was not all zero: the file of torn bytes beside it holds it.
+    pub cut: BTreeSet<(PathBuf, Arc<[u8]>)>,
 }
 
 impl Known {
-    pub fn apply(&mut self, event: &Event) {
-        let Event::Mark(mark) = event else { return };
+    /// `disk`: as it was before the event.
+    pub fn apply(&mut self, event: &Event, disk: &Disk) {
+        match event {
+            Event::Mark(mark) => self.apply_mark(mark),
+            Event::Cut(path, len) => {
+                let held = disk.read(path).unwrap_or_default();
+                let kept = usize::try_from(*len).unwrap().min(held.len());
+                let torn = &held[kept..];
+                if torn.iter().any(|byte| *byte != 0) {
+                    self.cut.insert((path.with_extension("torn"), torn.into()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_mark(&mut self, mark: &Mark) {
         match mark {
             Mark::Putting(digest) => {
+                if self.is_compacting && self.tried.contains(digest) {
+                    self.twice.insert(*digest);
+                }
                 self.tried.insert(*digest);
                 self.dropping.remove(digest);
                 self.dropped.remove(digest);
             }
             Mark::Put(digest) => _ = self.put.insert(*digest),
             Mark::Synced => self.synced.clone_from(&self.put),
+            Mark::Compacting => self.is_compacting = true,
             Mark::Dropping(digests) => {
                 self.put.retain(|digest| !digests.contains(digest));
                 self.synced.retain(|digest| !digests.contains(digest));
                 self.dropping.clone_from(digests);
             }
-            Mark::Dropped => self.dropped.append(&mut self.dropping),
-            Mark::Checkpoint(folder) => {
-                self.checkpoints.insert(folder.clone(), self.put.clone());
+            Mark::Dropped => {
+                self.dropped.append(&mut self.dropping);
+                self.is_compacting = false;
             }
+            Mark::Checkpointing(folder) => {
+                self.checkpointing = Some((folder.clone(), self.put.clone()));
+            }
+            Mark::Checkpoint => self.checkpoints.extend(self.checkpointing.take()),
+            Mark::Opened => {}
         }
     }
 
@@ -49,6 +82,7 @@ impl Known {
     pub fn after_crash(&self) -> Self {
         Self {
             put: self.synced.clone(),
+            is_compacting: false,
             ..self.clone()
         }
     }

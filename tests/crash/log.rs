@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use sealstone::Digest;
 use sealstone::dir::{Operations, System};
+use sealstone::{Digest, Object};
 
 /// What an application knows of the store.
 #[derive(Clone, Debug)]
@@ -22,10 +22,16 @@ pub enum Mark {
     Synced,
     /// A compaction is about to drop exactly these.
     Dropping(BTreeSet<Digest>),
-    /// It returned `Ok`.
+    /// It returned `Ok`, or was given up before it dropped anything.
     Dropped,
-    /// A checkpoint into this folder returned `Ok`: it holds all that was put.
-    Checkpoint(PathBuf),
+    /// A compaction begins: what is put again from here on may be there twice until the next one.
+    Compacting,
+    /// A checkpoint into this folder is about to be made.
+    Checkpointing(PathBuf),
+    /// It returned `Ok`: it holds all that was put.
+    Checkpoint,
+    /// The first opening returned `Ok`. What was there before may not have been synced by anybody.
+    Opened,
 }
 
 /// Paths are relative to the folder in which everything happens.
@@ -70,20 +76,39 @@ impl fmt::Display for Event {
 pub struct Recorder {
     root: PathBuf,
     with_sites: bool,
+    /// As if everything lay on another file system.
+    refuses_links: bool,
     events: Mutex<Vec<Event>>,
+    /// Objects that are let go of at a bad moment: the last names are durable, and the manifest that
+    /// is about to be written may forget the segment that goes with its last object.
+    kept: Mutex<Vec<Object>>,
 }
 
 impl Recorder {
-    pub fn new(root: &Path, with_sites: bool) -> Arc<Self> {
+    pub fn new(root: &Path, with_sites: bool, refuses_links: bool) -> Arc<Self> {
         Arc::new(Self {
             root: root.to_owned(),
             with_sites,
+            refuses_links,
             events: Mutex::default(),
+            kept: Mutex::default(),
         })
     }
 
     pub fn mark(&self, mark: Mark) {
         self.events.lock().unwrap().push(Event::Mark(mark));
+    }
+
+    /// Holds on to an object until a folder is synced in which a sidecar got its name.
+    pub fn keep(&self, object: Object) {
+        self.kept.lock().unwrap().push(object);
+    }
+
+    /// Of all that is kept.
+    pub fn let_go(&self) {
+        // Dropping an object may remove files, which is recorded, and so comes after the lock.
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap());
+        drop(kept);
     }
 
     pub fn take(&self) -> Vec<Event> {
@@ -104,9 +129,22 @@ impl Recorder {
         Ok(result)
     }
 
-    fn site(&self) -> Site {
-        self.with_sites
-            .then(|| site_of(&Backtrace::force_capture().to_string()).into())
+    fn site(&self, kind: &str) -> Site {
+        self.with_sites.then(|| {
+            let bt = Backtrace::force_capture().to_string();
+            if std::env::var("SHOWBT").is_ok() {
+                eprintln!("{bt}");
+                std::process::exit(1);
+            }
+            let frames = site_of(&bt);
+            format!("{kind}: {frames}").into()
+        })
+    }
+
+    fn has_just_named_a_sidecar(&self) -> bool {
+        let events = self.events.lock().unwrap();
+        let is_sidecar = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "idx");
+        matches!(events.last(), Some(Event::Rename(_, to)) if is_sidecar(to))
     }
 }
 
@@ -123,19 +161,10 @@ fn site_of(backtrace: &str) -> String {
         let Some(at) = lines.next_if(|line| line.trim().starts_with("at ")) else {
             continue;
         };
-        let Some(name) = name.trim_start_matches('<').strip_prefix("sealstone::") else {
+        let Some((name, at)) = engine_frame(name, at) else {
             continue;
         };
-        let Some((_, at)) = at.rsplit_once("src/") else {
-            continue;
-        };
-        let name: Vec<&str> = name
-            .split("::")
-            .filter(|part| *part != "{{closure}}")
-            .collect();
-        let (place, _column) = at.rsplit_once(':').unwrap_or((at, ""));
-        let name = name[name.len().saturating_sub(2)..].join("::");
-        frames.push(format!("{name} ({place})"));
+        frames.push(format!("{name} ({at})"));
         if !at.starts_with("dir/") {
             outside += 1;
         }
@@ -144,6 +173,19 @@ fn site_of(backtrace: &str) -> String {
         }
     }
     frames.join(" < ")
+}
+
+/// A frame of the engine: the function's name, and where in its source it is. How much of the names
+/// there is depends on how it was compiled, so the last part is all that is taken.
+fn engine_frame(name: &str, at: &str) -> Option<(String, String)> {
+    let at = at.trim().strip_prefix("at ")?;
+    let at = at.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(at);
+    let at = at.trim_start_matches("./").trim_start_matches('/');
+    let (place, _column) = at.strip_prefix("src/")?.rsplit_once(':')?;
+    let name = name.split('<').find(|part| !part.is_empty())?;
+    let parts = name.split("::").filter(|part| !part.starts_with('{'));
+    let name = parts.last().unwrap_or("closure");
+    Some((name.to_owned(), place.to_owned()))
 }
 
 impl Operations for Recorder {
@@ -172,13 +214,18 @@ impl Operations for Recorder {
     }
 
     fn sync_file(&self, _file: &File, path: &Path, _fast: bool) -> io::Result<()> {
-        let event = Event::SyncFile(self.relative(path), self.site());
+        let event = Event::SyncFile(self.relative(path), self.site("file"));
         self.record(event, || Ok(()))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let event = Event::SyncDir(self.relative(path), self.site());
-        self.record(event, || Ok(()))
+        let event = Event::SyncDir(self.relative(path), self.site("folder"));
+        let is_bad_moment = self.has_just_named_a_sidecar();
+        self.record(event, || Ok(()))?;
+        if is_bad_moment {
+            self.let_go();
+        }
+        Ok(())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -187,6 +234,9 @@ impl Operations for Recorder {
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.refuses_links {
+            return Err(io::ErrorKind::CrossesDevices.into());
+        }
         let event = Event::Link(self.relative(from), self.relative(to));
         self.record(event, || System.hard_link(from, to))
     }
@@ -197,16 +247,76 @@ impl Operations for Recorder {
     }
 }
 
-/// Carries out everything but syncing and records nothing.
+/// Carries out everything but syncing, and notes what is changed below `root`.
 #[derive(Debug)]
-pub struct Unsynced;
+pub struct Unsynced {
+    root: PathBuf,
+    changed: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Unsynced {
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            changed: Mutex::default(),
+        }
+    }
+
+    pub fn take_changed(&self) -> BTreeSet<PathBuf> {
+        std::mem::take(&mut self.changed.lock().unwrap())
+    }
+
+    fn note(&self, path: &Path) {
+        let below = path.strip_prefix(&self.root);
+        let below = below.expect("the engine changes nothing outside of its folder");
+        self.changed.lock().unwrap().insert(below.to_owned());
+    }
+}
 
 impl Operations for Unsynced {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        System.create_dir(path)?;
+        self.note(path);
+        Ok(())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let file = System.create(path)?;
+        self.note(path);
+        Ok(file)
+    }
+
+    fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.note(path);
+        System.write_at(file, path, bytes, offset)
+    }
+
+    fn set_len(&self, file: &File, path: &Path, len: u64) -> io::Result<()> {
+        self.note(path);
+        System.set_len(file, path, len)
+    }
+
     fn sync_file(&self, _file: &File, _path: &Path, _fast: bool) -> io::Result<()> {
         Ok(())
     }
 
     fn sync_dir(&self, _path: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note(from);
+        self.note(to);
+        System.rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note(to);
+        System.hard_link(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.note(path);
+        System.remove(path)
     }
 }

@@ -13,8 +13,10 @@ mod check;
 mod common;
 mod disk;
 mod explore;
+mod image;
 mod known;
 mod log;
+mod nedb;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -38,7 +40,7 @@ fn h13_h18_no_crash_loses_what_was_synced_or_brings_back_what_was_dropped() {
         unsynced: None,
         with_sites: false,
         random_images: 8,
-        nested_every: 100,
+        nested_every: 200,
     });
     let counts = &explored.counts;
     let nested = counts.nested.load(Relaxed);
@@ -81,7 +83,7 @@ fn notices(site: &str, images: u64) -> Option<u64> {
         with_sites: true,
         // Rather many lives than all of a few.
         random_images: 2,
-        nested_every: 60,
+        nested_every: 100,
     });
     let was_noticed = explored.violation.lock().unwrap().is_some();
     was_noticed.then(|| explored.counts.checked.load(Relaxed))

@@ -12,6 +12,7 @@ use sealstone::{Digest, Options, Store};
 
 use crate::common::content;
 use crate::log::{Event, Mark, Recorder};
+use crate::nedb;
 
 /// Folder of the store, below the one in which everything happens. Its parent is missing as well.
 pub const STORE: &str = "above/store";
@@ -24,7 +25,16 @@ pub struct Shape {
     pub segment_bytes_max: u64,
     /// Segments from which on a run of the set index is built.
     pub set_index_minimum: usize,
+    /// A checkpoint has to copy.
+    pub refuses_links: bool,
+    /// It begins with what NEDB v3 left.
+    pub begins_with_nedb: bool,
+    /// One record is larger than what is buffered, which is written by itself.
+    pub has_large_record: bool,
 }
+
+/// More than the appender collects before it writes.
+const LARGE_RECORD_BYTES: usize = 270_000;
 
 impl Shape {
     pub fn of(seed: u64) -> Self {
@@ -32,6 +42,10 @@ impl Shape {
         Self {
             segment_bytes_max: rng.random_range(900..3000),
             set_index_minimum: rng.random_range(1..4),
+            refuses_links: rng.random_ratio(1, 4),
+            begins_with_nedb: rng.random_ratio(1, 8),
+            // Seldom, since each of its images takes as long as ten others.
+            has_large_record: rng.random_ratio(1, 24),
         }
     }
 
@@ -128,14 +142,33 @@ impl<'a> Life<'a> {
         self.recorder.mark(Mark::Synced);
     }
 
-    fn compact(&mut self) {
+    /// Keeps an object, so that the files of its segment outlive the segment for a while.
+    fn keep(&mut self) {
+        let Some(digest) = self.held.iter().choose(&mut self.rng).copied() else {
+            return;
+        };
+        let object = self.store().get(&digest).unwrap();
+        self.recorder.keep(object.expect("it is held"));
+    }
+
+    /// `is_quiet`: nothing is put meanwhile.
+    fn compact(&mut self, is_quiet: bool) {
+        if self.rng.random_ratio(1, 3) {
+            self.keep();
+        }
         let share = *[0.1, 0.5, 0.9].choose(&mut self.rng).unwrap();
         let rng = &mut self.rng;
         let mut dead: BTreeSet<Digest> = self.held.iter().copied().collect();
         dead.retain(|_| rng.random_bool(share));
         let is_dead = dead.clone();
         let compaction = self.store().begin_compaction().unwrap();
-        for _ in 0..self.rng.random_range(0..4) {
+        self.recorder.mark(Mark::Compacting);
+        let puts = if is_quiet {
+            0
+        } else {
+            self.rng.random_range(0..4)
+        };
+        for _ in 0..puts {
             let again = dead.iter().choose(&mut self.rng).copied();
             match again {
                 Some(digest) if self.rng.random() => {
@@ -151,6 +184,7 @@ impl<'a> Life<'a> {
         }
         if self.rng.random_ratio(1, 8) {
             // Given up: nothing changes.
+            self.recorder.mark(Mark::Dropped);
             return;
         }
         self.held.retain(|digest| !dead.contains(digest));
@@ -177,8 +211,28 @@ impl<'a> Life<'a> {
         self.checkpoints += 1;
         let name = format!("copy-{}", self.checkpoints);
         let target = self.root.join(&name);
+        self.recorder.mark(Mark::Checkpointing(name.into()));
         self.store().checkpoint(target).unwrap();
-        self.recorder.mark(Mark::Checkpoint(name.into()));
+        self.recorder.mark(Mark::Checkpoint);
+    }
+
+    fn begin_with_nedb(&mut self) {
+        let count = self.rng.random_range(2..12);
+        let contents = (0..count).map(|_| self.new_content());
+        let contents = contents.map(|content| (Digest::of(&content), content));
+        let contents: Contents = contents.collect();
+        for digest in contents.keys() {
+            self.recorder.mark(Mark::Putting(*digest));
+        }
+        nedb::write(&self.recorder, self.root, &contents);
+        self.held.extend(contents.keys());
+        self.contents.extend(contents);
+    }
+
+    /// The objects that are kept go first: an object that outlives its store removes nothing.
+    fn end(&mut self) {
+        self.recorder.let_go();
+        drop(self.store.take());
     }
 
     fn step(&mut self) {
@@ -190,7 +244,12 @@ impl<'a> Life<'a> {
             14..18 => self.put_many(),
             18..23 => self.put_again(),
             23..32 => self.sync(),
-            32..36 => self.compact(),
+            32..35 => self.compact(false),
+            35 => {
+                // The second finds what the first retired gone, and nothing synced since.
+                self.compact(true);
+                self.compact(true);
+            }
             36..39 => self.reopen(),
             _ if self.checkpoints < 2 => self.checkpoint(),
             _ => {}
@@ -207,15 +266,26 @@ pub struct Lived {
 
 pub fn live(root: &Path, seed: u64, with_sites: bool) -> Lived {
     let shape = Shape::of(seed);
-    let recorder = Recorder::new(root, with_sites);
+    let recorder = Recorder::new(root, with_sites, shape.refuses_links);
     let mut life = Life::new(root, shape, Arc::clone(&recorder), seed);
+    if shape.begins_with_nedb {
+        life.begin_with_nedb();
+    }
     life.store();
-    for _ in 0..life.rng.random_range(10..40) {
+    recorder.mark(Mark::Opened);
+    let steps = life.rng.random_range(10..40);
+    let large_at = life.rng.random_range(0..steps);
+    for step in 0..steps {
+        if shape.has_large_record && step == large_at {
+            life.next_number += 1;
+            let content = content(life.next_number, LARGE_RECORD_BYTES);
+            life.put(content);
+        }
         life.step();
     }
     life.reopen();
     life.sync();
-    drop(life.store.take());
+    life.end();
     Lived {
         shape,
         events: recorder.take(),
@@ -231,7 +301,7 @@ pub fn live_on(
     seed: u64,
     contents: &Contents,
 ) -> Vec<Event> {
-    let recorder = Recorder::new(root, with_sites);
+    let recorder = Recorder::new(root, with_sites, shape.refuses_links);
     let mut life = Life::new(root, shape, Arc::clone(&recorder), seed);
     // Numbers that the first life does not reach.
     life.next_number += 1 << 15;
@@ -247,6 +317,6 @@ pub fn live_on(
     if life.rng.random() {
         life.sync();
     }
-    drop(life.store.take());
+    life.end();
     recorder.take()
 }
