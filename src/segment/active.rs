@@ -212,8 +212,19 @@ impl Active {
         Some(Content::Mapped(map, map.slice(offset, len)?))
     }
 
-    /// Makes the data file durable up to `bytes`, which have been flushed, and its name too.
+    /// Makes the data file durable up to `bytes`, which have been flushed, and its name too: with it
+    /// those of all segments that are older.
     pub(crate) fn make_durable(&self, dir: &Dir, bytes: u64) -> Result<()> {
+        self.make_data_durable(bytes)?;
+        if !self.name_is_durable.load(Ordering::Acquire) {
+            dir.sync()?;
+            self.name_is_durable.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// As [`make_durable`](Self::make_durable), for whoever sees to the name in another way.
+    pub(crate) fn make_data_durable(&self, bytes: u64) -> Result<()> {
         let file = self.writable()?;
         let mut durable = self.lock_durable();
         // Set before the sync, so that a cut that comes meanwhile is synced the next time.
@@ -221,10 +232,6 @@ impl Active {
         if *durable < bytes || !length_is_durable {
             file.sync()?;
             *durable = bytes.max(*durable);
-        }
-        if !self.name_is_durable.load(Ordering::Acquire) {
-            dir.sync()?;
-            self.name_is_durable.store(true, Ordering::Release);
         }
         Ok(())
     }

@@ -57,16 +57,7 @@ impl Ledger {
     ) -> Result<()> {
         let dir = &inner.dir;
         let mut manifest = self.manifest.clone();
-        let removed = manifest
-            .retired
-            .iter()
-            .filter(|id| !dir.holds_segment(**id));
-        let removed: Vec<u32> = removed.copied().collect();
-        if !removed.is_empty() {
-            // Before the manifest forgets them, they have to be gone for good.
-            dir.sync()?;
-            manifest.retired.retain(|id| !removed.contains(id));
-        }
+        forget_removed(dir, &mut manifest)?;
         manifest.active = inner.newest_unsealed();
         change(&mut manifest);
         // An id is taken before its segment is published, so this is beyond all that are named.
@@ -75,6 +66,19 @@ impl Ledger {
         self.manifest = manifest;
         Ok(())
     }
+}
+
+/// Takes retired segments whose files are gone out of the manifest.
+fn forget_removed(dir: &Dir, manifest: &mut Manifest) -> Result<()> {
+    let retired = manifest.retired.iter();
+    let removed = retired.filter(|id| !dir.holds_segment(**id));
+    let removed: Vec<u32> = removed.copied().collect();
+    if !removed.is_empty() {
+        // A file that came back in a crash would be taken for data, so they are gone for good first.
+        dir.sync()?;
+        manifest.retired.retain(|id| !removed.contains(id));
+    }
+    Ok(())
 }
 
 impl Writer {
@@ -150,7 +154,8 @@ impl Inner {
     pub(super) fn seal(&self, writer: &Writer, active: &Active) -> Result<()> {
         let (dir, id) = (&self.dir, active.id());
         let data_bytes = active.flushed_bytes();
-        active.make_durable(dir, data_bytes)?;
+        // Its name is made durable with that of the sidecar.
+        active.make_data_durable(data_bytes)?;
         let index = Index::build(&mut active.entries());
         dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
         let sealed = Sealed::with_index(dir, id, self.options.reading(), data_bytes, &index)?;

@@ -307,7 +307,9 @@ impl Inner {
         let set = self.set.load_full();
         for unsealed in set.unsealed() {
             if unsealed.id() < active.id() {
-                unsealed.make_durable(&self.dir, unsealed.flushed_bytes())?;
+                // Its name was there when the active segment was created, whose name is durable now
+                // or is made so below, with all that are in the folder.
+                unsealed.make_data_durable(unsealed.flushed_bytes())?;
             }
         }
         active.make_durable(&self.dir, end)?;

@@ -30,15 +30,17 @@ pub struct Plan {
     pub unsynced: Option<String>,
     /// Whether each sync is recorded with its site, which costs time.
     pub with_sites: bool,
-    /// Random images for each point of a log.
+    /// Of so many moments of a life one is looked at: rather many lives than all of a few.
+    pub moments_every: u32,
+    /// Random images for each moment.
     pub random_images: u64,
     /// Of so many images one is used as the beginning of another life, and crashed again.
     pub nested_every: u32,
 }
 
-/// Of the images whose recovery has something to remove, and of the moments when a process can be
-/// killed between the renaming of a manifest and the sync of its folder, so many times as many as of
-/// others are lived on with.
+/// Of the images whose recovery has something to remove or to cut off, and of the moments when a
+/// process can be killed between the renaming of a manifest and the sync of its folder, so many times
+/// as many as of others are lived on with.
 const FAVOURED: u32 = 16;
 
 #[derive(Debug, Default)]
@@ -148,7 +150,9 @@ impl Exploration {
             if self.is_over.load(Relaxed) {
                 return;
             }
-            if first.is_none_or(|first| at > first) {
+            let is_looked_at =
+                rng.random_ratio(1, self.plan.moments_every) || disk.has_unsynced_manifest();
+            if is_looked_at && first.is_none_or(|first| at > first) {
                 let history = || {
                     let shape = lived.shape;
                     let events = list(&lived.events[..at]);
@@ -186,7 +190,11 @@ impl Exploration {
                 continue;
             }
             // The power fails, and again while what it left is recovered.
-            let favour = if image.has_retired() { FAVOURED } else { 1 };
+            let favour = if image.has_retired() || image.has_garbage {
+                FAVOURED
+            } else {
+                1
+            };
             if rng.random_ratio(favour, every) {
                 self.explore_nested(place, moment, policy, &image, &Disk::of(&image), rng);
             }

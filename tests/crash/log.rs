@@ -130,15 +130,9 @@ impl Recorder {
     }
 
     fn site(&self, kind: &str) -> Site {
-        self.with_sites.then(|| {
-            let bt = Backtrace::force_capture().to_string();
-            if std::env::var("SHOWBT").is_ok() {
-                eprintln!("{bt}");
-                std::process::exit(1);
-            }
-            let frames = site_of(&bt);
-            format!("{kind}: {frames}").into()
-        })
+        let backtrace = self.with_sites.then(Backtrace::force_capture)?;
+        let frames = site_of(&backtrace.to_string())?;
+        Some(format!("{kind}{frames}").into())
     }
 
     fn has_just_named_a_sidecar(&self) -> bool {
@@ -148,31 +142,28 @@ impl Recorder {
     }
 }
 
-/// From the first function of the engine to the second one outside of `dir`, with lines. Only the
-/// lines say which of two syncs in one function it is.
-fn site_of(backtrace: &str) -> String {
+/// The two innermost functions of the engine outside of `dir`, with lines. Only the lines say which of
+/// two syncs in one function it is. `None` if the engine has not asked for it.
+fn site_of(backtrace: &str) -> Option<String> {
     let mut frames = Vec::new();
-    let mut outside = 0;
+    let mut replaces = "";
     let mut lines = backtrace.lines().peekable();
-    while let Some(line) = lines.next() {
+    while frames.len() < 2
+        && let Some(line) = lines.next()
+    {
         let Some((_, name)) = line.trim().split_once(": ") else {
             continue;
         };
         let Some(at) = lines.next_if(|line| line.trim().starts_with("at ")) else {
             continue;
         };
-        let Some((name, at)) = engine_frame(name, at) else {
-            continue;
-        };
-        frames.push(format!("{name} ({at})"));
-        if !at.starts_with("dir/") {
-            outside += 1;
-        }
-        if outside == 2 {
-            break;
+        match engine_frame(name, at) {
+            Some((name, at)) if !at.starts_with("dir/") => frames.push(format!("{name} ({at})")),
+            Some((name, _)) if name == "replace" => replaces = " in replace",
+            _ => {}
         }
     }
-    frames.join(" < ")
+    (!frames.is_empty()).then(|| format!("{replaces}: {}", frames.join(" < ")))
 }
 
 /// A frame of the engine: the function's name, and where in its source it is. How much of the names

@@ -17,14 +17,13 @@ mod image;
 mod known;
 mod log;
 mod nedb;
+mod sites;
 mod workload;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use explore::{Exploration, Plan, scratch};
-use log::Event;
+use explore::{Exploration, Plan};
 
 fn number_from(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -39,6 +38,7 @@ fn h13_h18_no_crash_loses_what_was_synced_or_brings_back_what_was_dropped() {
         images: number_from("SEALSTONE_CRASH_IMAGES").unwrap_or(20_000),
         unsynced: None,
         with_sites: false,
+        moments_every: 4,
         random_images: 8,
         nested_every: 200,
     });
@@ -56,55 +56,4 @@ fn h13_h18_no_crash_loses_what_was_synced_or_brings_back_what_was_dropped() {
         nested * 20 > counts.checked.load(Relaxed),
         "{nested} nested"
     );
-}
-
-/// The sites of all syncs that some lives and what follows their crashes come by, with how often.
-fn sites() -> BTreeMap<String, u64> {
-    let folder = scratch();
-    let mut sites = BTreeMap::new();
-    let mut note = |events: &[Event]| {
-        for event in events {
-            if let Event::SyncFile(_, Some(site)) | Event::SyncDir(_, Some(site)) = event {
-                *sites.entry(site.to_string()).or_default() += 1;
-            }
-        }
-    };
-    for seed in 1..=8 {
-        explore::sample(folder.path(), seed, &mut note);
-    }
-    sites
-}
-
-fn notices(site: &str, images: u64) -> Option<u64> {
-    let explored = Exploration::run(Plan {
-        first_seed: 1,
-        images,
-        unsynced: Some(site.to_owned()),
-        with_sites: true,
-        // Rather many lives than all of a few.
-        random_images: 2,
-        nested_every: 100,
-    });
-    let was_noticed = explored.violation.lock().unwrap().is_some();
-    was_noticed.then(|| explored.counts.checked.load(Relaxed))
-}
-
-/// C2: without any one sync of the engine, a violation is found.
-#[test]
-#[ignore = "takes minutes; prints the table"]
-fn the_absence_of_each_sync_is_noticed() {
-    let images = number_from("SEALSTONE_CRASH_IMAGES").unwrap_or(20_000);
-    let sites = sites();
-    assert!(sites.len() > 10, "{sites:?}");
-    let mut unnoticed = Vec::new();
-    for (site, count) in &sites {
-        if let Some(images) = notices(site, images) {
-            eprintln!("{images:8} images: {site} ({count} times)");
-        } else {
-            eprintln!("      no: {site} ({count} times)");
-            unnoticed.push(site);
-        }
-    }
-    eprintln!("{} of {} are not noticed", unnoticed.len(), sites.len());
-    assert!(unnoticed.len() < sites.len() / 2, "{unnoticed:#?}");
 }

@@ -19,6 +19,8 @@ pub fn write(recorder: &Recorder, root: &Path, contents: &Contents) {
     for folder in folders {
         recorder.create_dir(folder).unwrap();
     }
+    // A folder above that of a store is not ours to look after, once it is there.
+    recorder.sync_dir(root).unwrap();
     let contents: Vec<(&Digest, &Vec<u8>)> = contents.iter().collect();
     let (sealed, unsealed) = contents.split_at(contents.len() / 2);
     let create = |name: &str, bytes: &[u8]| {

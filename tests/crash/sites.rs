@@ -1,0 +1,120 @@
+//! Which syncs of the engine are needed: without any one of them a violation is found, or it is known
+//! why there is none (C2).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::explore::{self, Exploration, Plan, scratch};
+use crate::log::Event;
+use crate::number_from;
+
+/// Syncs whose absence alone no crash shows, and why. They are told by what is synced and by the
+/// functions that led there.
+const EXPLAINED: [(&str, &str); 5] = [
+    (
+        "file in replace: resume_journal < recover",
+        "a journal is never needed, and each of its frames carries a checksum of all before it: what is \
+         left of one is right as far as it goes",
+    ),
+    (
+        "folder in replace: resume_journal < recover",
+        "the old journal may note what was cut off; but nothing is acknowledged before the first sync \
+         after opening, which makes the name of the active segment durable and this one with it, or \
+         before the segment is sealed, which takes no journal",
+    ),
+    (
+        "folder in replace: adopt_sealed < open_unlisted",
+        "the folder is synced again before the manifest that lists the segment",
+    ),
+    (
+        "folder in replace: finish < open_writer",
+        "the next opening does again what this one did; what the manifest no longer lists as retired \
+         was gone for good before",
+    ),
+    (
+        "folder in replace: commit < seal",
+        "data and sidecar are durable, and are taken over by the next opening if the manifest does not \
+         list them; but that has to look into them, and misses what the manifest binds together",
+    ),
+];
+
+/// The sites of all syncs that some lives and what follows their crashes come by, with how often.
+fn sites() -> BTreeMap<String, u64> {
+    let folder = scratch();
+    let mut sites = BTreeMap::new();
+    let mut note = |events: &[Event]| {
+        for event in events {
+            if let Event::SyncFile(_, Some(site)) | Event::SyncDir(_, Some(site)) = event {
+                *sites.entry(site.to_string()).or_default() += 1;
+            }
+        }
+    };
+    for seed in 1..=24 {
+        explore::sample(folder.path(), seed, &mut note);
+    }
+    sites
+}
+
+/// After how many images the absence of a sync is noticed, and by what.
+fn notices(site: &str, images: u64) -> Option<(u64, String)> {
+    let explored = Exploration::run(Plan {
+        first_seed: 1,
+        images,
+        unsynced: Some(site.to_owned()),
+        with_sites: true,
+        moments_every: 8,
+        random_images: 2,
+        nested_every: 100,
+    });
+    let violation = explored.violation.lock().unwrap().take()?;
+    if std::env::var("SHOWALL").is_ok() {
+        eprintln!("{violation}");
+    }
+    let first_line = violation.lines().next().unwrap_or_default().to_owned();
+    Some((explored.counts.checked.load(Relaxed), first_line))
+}
+
+/// The name of a site without the lines, which change.
+fn without_lines(site: &str) -> String {
+    let frames = site.split(" < ").map(|frame| match frame.split_once(" (") {
+        Some((function, _line)) => function,
+        None => frame,
+    });
+    frames.collect::<Vec<_>>().join(" < ")
+}
+
+/// `SEALSTONE_CRASH_SITES` chooses sites whose names hold this.
+#[test]
+#[ignore = "takes minutes; prints the table"]
+fn the_absence_of_each_sync_is_noticed_or_explained() {
+    let images = number_from("SEALSTONE_CRASH_IMAGES").unwrap_or(20_000);
+    let chosen = std::env::var("SEALSTONE_CRASH_SITES").unwrap_or_default();
+    let sites = sites();
+    assert!(sites.len() > 30, "{sites:?}");
+    let mut wrong = Vec::new();
+    let (mut noticed, mut explained) = (0, 0);
+    for (site, count) in sites.iter().filter(|(site, _)| site.contains(&chosen)) {
+        let name = without_lines(site);
+        let why = EXPLAINED.iter().find(|(explained, _)| *explained == name);
+        let before = wrong.len();
+        match (notices(site, images), why) {
+            (Some((images, what)), None) => {
+                noticed += 1;
+                eprintln!("{images:8} images: {site} ({count} times): {what}");
+            }
+            (None, Some((_, why))) => {
+                explained += 1;
+                eprintln!("      explained: {site} ({count} times): {why}");
+            }
+            (Some((images, what)), Some(_)) => {
+                wrong.push(format!("{site} is needed: after {images} images {what}"));
+            }
+            (None, None) => wrong.push(format!("{site} ({name}, {count} times) is not noticed")),
+        }
+        for wrong in &wrong[before..] {
+            eprintln!("          WRONG: {wrong}");
+        }
+    }
+    eprintln!("{noticed} are noticed, {explained} are explained");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
