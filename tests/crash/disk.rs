@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::image::Image;
+use crate::image::{Contents, Image};
 use crate::log::Event;
 
 const SECTOR_BYTES: usize = 512;
@@ -36,16 +36,19 @@ enum FileChange {
 }
 
 /// A file, whatever its name.
-#[derive(Clone, Debug, Default)]
-struct Contents {
-    durable: Arc<Vec<u8>>,
+#[derive(Clone, Debug)]
+struct Inode {
+    durable: Contents,
+    /// Since then.
     changes: Vec<FileChange>,
+    /// With all of them.
+    now: Contents,
 }
 
 /// A disk below a folder, whose own path is the empty one.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
-    files: Vec<Contents>,
+    files: Vec<Inode>,
     names: BTreeMap<PathBuf, Node>,
     durable_names: BTreeMap<PathBuf, Node>,
     name_changes: Vec<NameChange>,
@@ -86,7 +89,7 @@ impl Disk {
         for (path, bytes) in &image.files {
             let node = match bytes {
                 None => Node::Folder,
-                Some(bytes) => disk.new_file(Arc::clone(bytes)),
+                Some(bytes) => disk.new_file(bytes.clone()),
             };
             disk.names.insert(path.clone(), node);
         }
@@ -94,9 +97,10 @@ impl Disk {
         disk
     }
 
-    fn new_file(&mut self, durable: Arc<Vec<u8>>) -> Node {
-        self.files.push(Contents {
-            durable,
+    fn new_file(&mut self, contents: Contents) -> Node {
+        self.files.push(Inode {
+            durable: contents.clone(),
+            now: contents,
             changes: Vec::new(),
         });
         Node::File(self.files.len() - 1)
@@ -107,7 +111,7 @@ impl Disk {
         match event {
             Event::CreateDir(path) => self.add(path, Node::Folder),
             Event::Create(path) => {
-                let file = self.new_file(Arc::default());
+                let file = self.new_file(Contents::default());
                 self.add(path, file);
             }
             Event::Write(path, offset, bytes) => {
@@ -150,7 +154,7 @@ impl Disk {
         let Some(Node::File(file)) = self.names.get(path) else {
             panic!("{} is written to and has no name", path.display());
         };
-        self.files[*file].changes.push(change);
+        self.files[*file].change(change);
     }
 
     fn sync_names(&mut self, folder: &Path) {
@@ -212,9 +216,9 @@ impl Disk {
     }
 
     /// What a file holds now, as whoever reads it sees it.
-    pub fn read(&self, path: &Path) -> Option<Arc<Vec<u8>>> {
+    pub fn read(&self, path: &Path) -> Option<Contents> {
         match self.names.get(path)? {
-            Node::File(file) => Some(self.files[*file].all()),
+            Node::File(file) => Some(self.files[*file].now.clone()),
             Node::Folder => None,
         }
     }
@@ -293,45 +297,39 @@ fn contents_left(policy: Policy, rng: &mut SmallRng) -> ContentsLeft {
     }
 }
 
-impl Contents {
+impl Inode {
+    fn change(&mut self, change: FileChange) {
+        let mut bytes = (*self.now).clone();
+        change.apply(&mut bytes);
+        self.now = Contents::new(bytes);
+        self.changes.push(change);
+    }
+
     fn sync(&mut self) {
-        if !self.changes.is_empty() {
-            self.durable = self.all();
-            self.changes.clear();
-        }
+        self.durable = self.now.clone();
+        self.changes.clear();
     }
 
     /// Whether it is neither a beginning of what was written nor what was there at the last sync.
-    fn is_garbage(&self, left: &Arc<Vec<u8>>) -> bool {
-        *left != self.durable && !self.all().starts_with(left)
+    fn is_garbage(&self, left: &Contents) -> bool {
+        *left != self.durable && !self.now.starts_with(left)
     }
 
-    fn all(&self) -> Arc<Vec<u8>> {
-        if self.changes.is_empty() {
-            return Arc::clone(&self.durable);
-        }
-        let mut bytes = (*self.durable).clone();
-        for change in &self.changes {
-            change.apply(&mut bytes);
-        }
-        Arc::new(bytes)
-    }
-
-    fn left(&self, contents: ContentsLeft, seed: u64) -> Arc<Vec<u8>> {
+    fn left(&self, contents: ContentsLeft, seed: u64) -> Contents {
         match contents {
-            _ if self.changes.is_empty() => Arc::clone(&self.durable),
-            ContentsLeft::Durable => Arc::clone(&self.durable),
-            ContentsLeft::All => self.all(),
+            _ if self.changes.is_empty() => self.durable.clone(),
+            ContentsLeft::Durable => self.durable.clone(),
+            ContentsLeft::All => self.now.clone(),
             ContentsLeft::Mixed => self.mixed(&mut SmallRng::seed_from_u64(seed)),
         }
     }
 
-    fn mixed(&self, rng: &mut SmallRng) -> Arc<Vec<u8>> {
+    fn mixed(&self, rng: &mut SmallRng) -> Contents {
         let count = self.changes.len();
         // The first of them as they are, the next torn, and of the others some or none.
         let (until, share) = match rng.random_range(0..6) {
-            0 => return self.all(),
-            1 => return Arc::clone(&self.durable),
+            0 => return self.now.clone(),
+            1 => return self.durable.clone(),
             2 => (rng.random_range(0..count), 0.0),
             3 => (0, 0.5),
             4 => (rng.random_range(0..count), 0.5),
@@ -350,7 +348,7 @@ impl Contents {
             }
         }
         self.set_len_left(&mut bytes, &lens, rng);
-        Arc::new(bytes)
+        Contents::new(bytes)
     }
 
     /// The length reached the disk without the bytes, or not with them; but what was durable and

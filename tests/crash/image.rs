@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
@@ -12,7 +13,39 @@ use sealstone::format::Manifest;
 use crate::log::Unsynced;
 use crate::workload::STORE;
 
-pub type Files = BTreeMap<PathBuf, Option<Arc<Vec<u8>>>>;
+/// The contents of a file, which many images share, with a hash of them.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    bytes: Arc<Vec<u8>>,
+    hash: u64,
+}
+
+impl Contents {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        Self {
+            bytes: Arc::new(bytes),
+            hash: hasher.finish(),
+        }
+    }
+}
+
+impl Deref for Contents {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl PartialEq for Contents {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.bytes == other.bytes
+    }
+}
+
+pub type Files = BTreeMap<PathBuf, Option<Contents>>;
 
 /// Files with their contents, and folders with `None`.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +61,13 @@ impl Image {
     pub fn hash_with(&self, known: u64) -> u64 {
         let mut hasher = DefaultHasher::new();
         known.hash(&mut hasher);
-        self.files.hash(&mut hasher);
+        for (path, contents) in &self.files {
+            path.as_os_str().hash(&mut hasher);
+            contents
+                .as_ref()
+                .map(|contents| contents.hash)
+                .hash(&mut hasher);
+        }
         hasher.finish()
     }
 
@@ -59,7 +98,7 @@ impl Image {
     }
 }
 
-fn write(path: &Path, bytes: Option<&Arc<Vec<u8>>>) -> io::Result<()> {
+fn write(path: &Path, bytes: Option<&Contents>) -> io::Result<()> {
     match bytes {
         Some(bytes) => fs::write(path, &**bytes),
         None => fs::create_dir(path),
