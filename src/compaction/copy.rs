@@ -151,20 +151,10 @@ fn copy_batch(
 }
 
 /// For a record that does not verify where it is: another copy may be whole. If there is none, the
-/// error says what is wrong with this one.
+/// error names one that is not.
 fn whole_copy(input: &Arc<Sealed>, source: &Entry, set: &SegmentSet) -> Result<Object> {
-    let own = Place::Sealed(input, *source).object();
-    if let Ok(Some(object)) = own {
-        return Ok(object);
-    }
-    let other = set.get(&source.digest)?;
-    other
-        .map_or_else(|| own, |object| Ok(Some(object)))?
-        .ok_or(Error::Corrupt {
-            digest: source.digest,
-            segment: input.id(),
-            offset: source.offset,
-        })
+    let own = Place::Sealed(input, *source);
+    set.get(&source.digest)?.ok_or_else(|| own.corrupt())
 }
 
 /// Appends records, and asks for a sync now and then.

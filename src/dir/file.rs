@@ -117,14 +117,12 @@ pub(crate) fn open_regular_file(path: &Path) -> Result<(File, u64)> {
 /// Reads exactly `buffer.len()` bytes at `offset`.
 pub(crate) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buffer.is_empty() {
-        match uninterrupted(|| positional::read_at(file, buffer, offset)) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
-                buffer = &mut buffer[read..];
-                offset += read as u64;
-            }
-            Err(error) => return Err(error),
+        let read = uninterrupted(|| positional::read_at(file, buffer, offset))?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        buffer = &mut buffer[read..];
+        offset += read as u64;
     }
     Ok(())
 }

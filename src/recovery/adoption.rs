@@ -64,10 +64,8 @@ fn compare<D: AsRef<[u8]> + Sync>(
     (0..index.len())
         .into_par_iter()
         .step_by(step)
-        .map(|position| {
-            let Some(entry) = index.entry(position) else {
-                return Ok((0, 0));
-            };
+        .filter_map(|position| index.entry(position))
+        .map(|entry| {
             let content = data.read(entry.offset, entry.len as usize)?;
             let verifies = |content: &[u8]| Digest::of(content) == entry.digest;
             Ok(match content {

@@ -177,3 +177,101 @@ impl fmt::Display for Repair {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each repair with what its sentence has to say: which file, how much, and what to do.
+    fn sentences() -> Vec<(Repair, &'static [&'static str])> {
+        let path = PathBuf::from("folder/seg-000007.torn");
+        let segment = 7;
+        vec![
+            (
+                Repair::RemovedTemporary { path: path.clone() },
+                &["folder/seg-000007.torn", "removed"],
+            ),
+            (
+                Repair::RemovedSetIndex { number: 7 },
+                &["run 7", "damaged", "made anew"],
+            ),
+            (
+                Repair::RemovedRetired { segment },
+                &["segment 7", "removed"],
+            ),
+            (
+                Repair::IgnoredManifest {
+                    reason: "line 3".to_owned(),
+                },
+                &["manifest", "line 3"],
+            ),
+            (
+                Repair::AdoptedSegment {
+                    segment,
+                    objects: 12,
+                },
+                &["segment 7", "12 objects"],
+            ),
+            (
+                Repair::RebuiltSidecar { segment },
+                &["segment 7", "rebuilt"],
+            ),
+            (
+                Repair::RehashedTail { segment, bytes: 34 },
+                &["segment 7", "34 bytes", "not marked as synced"],
+            ),
+            (
+                Repair::CutTail {
+                    segment,
+                    bytes: 56,
+                    saved_as: Some(path.clone()),
+                },
+                &[
+                    "segment 7",
+                    "56 half-written bytes",
+                    "folder/seg-000007.torn",
+                ],
+            ),
+            (
+                Repair::CutTail {
+                    segment,
+                    bytes: 56,
+                    saved_as: None,
+                },
+                &["segment 7", "56 zero bytes"],
+            ),
+            (
+                Repair::ShortData {
+                    segment,
+                    missing_bytes: 78,
+                },
+                &["segment 7", "78 bytes", "`verify`", "backup"],
+            ),
+            (
+                Repair::DamagedSegment {
+                    segment,
+                    reason: "a gap".to_owned(),
+                },
+                &["segment 7", "a gap", "backup"],
+            ),
+            (
+                Repair::MissingSegment { segment },
+                &["segment 7", "missing", "not found"],
+            ),
+            (
+                Repair::IgnoredFile { path },
+                &["folder/seg-000007.torn", "left alone"],
+            ),
+        ]
+    }
+
+    #[test]
+    fn each_repair_says_what_was_found_and_where() {
+        for (repair, parts) in sentences() {
+            let sentence = repair.to_string();
+            for part in parts {
+                assert!(sentence.contains(part), "{sentence:?} lacks {part:?}");
+            }
+        }
+    }
+}

@@ -107,7 +107,7 @@ impl<'a> Place<'a> {
     }
 
     #[cold]
-    fn corrupt(&self) -> Error {
+    pub(crate) fn corrupt(&self) -> Error {
         Error::Corrupt {
             digest: self.entry().digest,
             segment: self.segment(),

@@ -1,0 +1,161 @@
+//! What a compaction copies: records of every length, also those whose copy has rotted.
+
+#[path = "common/layout.rs"]
+mod layout;
+#[path = "common/workload.rs"]
+mod workload;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use layout::{data_name, file, records, scratch, sidecar_name};
+use sealstone::dir::Operations;
+use sealstone::format::{Index, Records};
+use sealstone::{Digest, Error, Options, Store};
+use workload::{
+    Contents, EIO, Kind, Verdict, assert_holds, assert_lacks, assert_verifies, content, put_all,
+    seam, system_error, without_syncing,
+};
+
+fn options() -> Options {
+    Options::new().operations(without_syncing())
+}
+
+fn with_lengths(lengths: &[usize]) -> Contents {
+    let contents = (1..).zip(lengths).map(|(n, &len)| content(n, len));
+    contents.map(|c| (Digest::of(&c), c)).collect()
+}
+
+/// The data files of sealed segments hold whole records only, and their sidecars speak of each.
+#[track_caller]
+fn assert_sidecars_tile(root: &Path, store: &Store) {
+    let segments = store.stats().segments;
+    let sealed = segments.iter().filter(|segment| segment.index_bytes > 0);
+    let mut seen = 0;
+    for segment in sealed {
+        let data = fs::read(file(root, &data_name(segment.id))).unwrap();
+        let sidecar = fs::read(file(root, &sidecar_name(segment.id))).unwrap();
+        let index = Index::parse(&sidecar).unwrap();
+        assert!(index.is_sorted() && index.tiles(data.len() as u64));
+        assert_eq!(Records::new(&data).count(), index.len());
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
+
+/// Records are collected before they are written, a mebibyte at a time, and longer ones are not.
+#[test]
+fn records_of_every_length_are_moved_whole() {
+    const CHUNK: usize = 1 << 20;
+    let lengths = [
+        8, // dropped
+        CHUNK - 4,
+        CHUNK - 3,
+        9,
+        CHUNK,
+        CHUNK + 1,
+        10,
+        3 * CHUNK + 7,
+        CHUNK / 2,
+        CHUNK / 2 - 4,
+        11,
+        CHUNK / 2 - 8,
+        CHUNK / 2,
+    ];
+    let folder = scratch();
+    let store = options().open(folder.path()).unwrap();
+    let mut held = with_lengths(&lengths);
+    put_all(&store, &held);
+    let dead = Digest::of(&content(1, lengths[0]));
+    let stats = store.compact(|digest| *digest != dead).unwrap();
+    held.remove(&dead);
+    assert_eq!((stats.live_objects, stats.dropped_objects), (12, 1));
+    assert_holds(&store, &held);
+    assert_lacks(&store, [&dead]);
+    assert_verifies(&store);
+    assert_sidecars_tile(folder.path(), &store);
+    store.close().unwrap();
+    let store = options().open(folder.path()).unwrap();
+    assert!(store.recovery().is_clean(), "{:?}", store.recovery());
+    assert_holds(&store, &held);
+}
+
+/// Puts an object again whose sealed copy rotted after a compaction began, so that the only whole
+/// copy is one that the compaction does not copy.
+#[test]
+fn a_live_record_that_rots_during_a_compaction_is_taken_from_its_other_copy() {
+    let folder = scratch();
+    let root = folder.path();
+    let store = options().open(root).unwrap();
+    let held = with_lengths(&[100, 200, 300]);
+    put_all(&store, &held);
+    let compaction = store.begin_compaction().unwrap();
+    let path = file(root, &data_name(0));
+    let data = fs::read(&path).unwrap();
+    let (offset, rotten) = records(&data)[1];
+    let (rotten, dead) = (rotten.to_vec(), Digest::of(records(&data)[0].1));
+    let mut damaged = data.clone();
+    damaged[usize::try_from(offset).unwrap() + 50] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+    store.put(&rotten).unwrap();
+
+    let stats = compaction.finish(|digest| *digest != dead).unwrap();
+    assert_eq!((stats.live_objects, stats.dropped_objects), (2, 1));
+    assert_lacks(&store, [&dead]);
+    let mut held = held;
+    held.remove(&dead);
+    assert_holds(&store, &held);
+    assert_verifies(&store);
+}
+
+/// Counts what is asked for the data of new segments, and lets the `fails`th sync fail.
+fn syncs_of_outputs(fails: Option<usize>) -> (Arc<dyn Operations>, Arc<AtomicUsize>) {
+    let syncs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&syncs);
+    let operations = seam(move |step| match step.kind {
+        Kind::SyncFile if step.name().ends_with(".dat.tmp") => {
+            if Some(counted.fetch_add(1, Ordering::SeqCst)) == fails {
+                system_error(EIO)
+            } else {
+                Verdict::Pretend
+            }
+        }
+        Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
+        _ => Verdict::Go,
+    });
+    (operations, syncs)
+}
+
+/// H9: what is written is synced while the rest is still copied; such a sync that fails stops the
+/// compaction as the last one would.
+#[test]
+fn h9_a_sync_that_fails_while_a_compaction_copies_leaves_the_old_set() {
+    const LEN: usize = 33 << 20;
+    let held = with_lengths(&[LEN, LEN, 8]);
+    let dead = Digest::of(&content(3, 8));
+    for fails in [None, Some(0)] {
+        let folder = scratch();
+        let (operations, syncs) = syncs_of_outputs(fails);
+        let store = Options::new().operations(operations);
+        let store = store.open(folder.path()).unwrap();
+        put_all(&store, &held);
+        let result = store.compact(|digest| *digest != dead);
+        if fails.is_none() {
+            assert_eq!(result.unwrap().live_objects, 2);
+            // Once when 64 MiB were written, once at their end, and once for good.
+            assert_eq!(syncs.load(Ordering::SeqCst), 3);
+            assert_lacks(&store, [&dead]);
+        } else {
+            match result {
+                Err(Error::Io { source, .. }) => assert_eq!(source.raw_os_error(), Some(EIO)),
+                other => panic!("{other:?}"),
+            }
+            assert_holds(&store, &held);
+            assert!(matches!(store.put(b"more"), Err(Error::Poisoned { .. })));
+            drop(store);
+            assert_holds(&options().open(folder.path()).unwrap(), &held);
+        }
+    }
+}
