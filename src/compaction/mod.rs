@@ -169,3 +169,25 @@ impl Prepared {
         std::iter::once(self.copied_bytes).chain(std::iter::repeat_n(1, files))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_straggler_is_live_and_takes_room() {
+        let mut stats = CompactionStats {
+            live_objects: 5,
+            dropped_objects: 3,
+            bytes_before: 2000,
+            bytes_after: 1000,
+            bytes_reclaimed: 1000,
+            ..CompactionStats::default()
+        };
+        stats.count_straggler(96);
+        stats.count_straggler(996);
+        assert_eq!((stats.live_objects, stats.dropped_objects), (7, 1));
+        assert_eq!((stats.bytes_after, stats.bytes_reclaimed), (2100, -100));
+        assert_eq!((stats.bytes_before, stats.live_missing), (2000, 0));
+    }
+}

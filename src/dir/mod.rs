@@ -405,3 +405,6 @@ impl Dir {
             .set(format!("{operation} of {}: {error}", path.display()));
     }
 }
+
+#[cfg(test)]
+mod tests;

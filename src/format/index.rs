@@ -384,6 +384,41 @@ mod tests {
             assert_eq!(index.find(&entry.digest).collect::<Vec<_>>(), [*entry]);
         }
         assert_eq!(index.find(&Digest::of(b"absent")).next(), None);
+        assert!(!index.is_empty() && Index::build(&mut []).is_empty());
+        assert_eq!((index.len(), index.entry(1000)), (1000, None));
+        assert_eq!(index.entry(999), entries.last().copied());
+    }
+
+    #[test]
+    fn digests_that_begin_alike_are_found_among_each_other() {
+        let alike = |last: u8| {
+            let mut digest = [7; DIGEST_BYTES];
+            digest[31] = last;
+            Entry {
+                digest: digest.into(),
+                offset: 4 + u64::from(last),
+                len: 1,
+            }
+        };
+        let mut entries: Vec<Entry> = (0..100).map(|i| alike(2 * i)).collect();
+        let index = Index::build(&mut entries);
+        for entry in &entries {
+            assert_eq!(index.find(&entry.digest).collect::<Vec<_>>(), [*entry]);
+        }
+        for between in (0..200).step_by(2).map(|i| alike(i + 1).digest) {
+            assert_eq!(index.find(&between).next(), None);
+        }
+    }
+
+    /// NEDB v3 writes them as its hash table gives them out.
+    #[test]
+    fn entries_in_another_order_are_not_sorted() {
+        let mut entries = sample(3).0;
+        let mut bytes = Index::build(&mut entries).into_bytes();
+        let (_, rest) = bytes.split_at_mut(HEADER_BYTES);
+        let (first, second) = rest.split_at_mut(ENTRY_BYTES);
+        first.swap_with_slice(&mut second[..ENTRY_BYTES]);
+        assert!(!Index::parse_unchecked(bytes).unwrap().is_sorted());
     }
 
     #[test]

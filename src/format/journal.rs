@@ -405,6 +405,35 @@ mod tests {
         }
     }
 
+    /// A sync mark that is damaged and leaves out nothing: what follows it fits all the same, and is
+    /// beyond what is looked at together with it.
+    #[test]
+    fn h5_nothing_is_taken_from_behind_a_damaged_sync_mark() {
+        let (header, mut chain) = encode_header(3);
+        let mut bytes = header.to_vec();
+        for _ in 0..3 * WINDOW_FRAMES {
+            chain = encode_sync_mark(&mut bytes, chain, 0);
+        }
+        for damaged in [1, 2, 700, WINDOW_FRAMES, WINDOW_FRAMES + 1] {
+            let mut bytes = bytes.clone();
+            let begin = HEADER_BYTES + damaged * FRAME_BYTES;
+            bytes[begin + 8] = 1;
+            let journal = Journal::parse(&bytes, 3).unwrap();
+            assert_eq!(journal.valid_bytes, begin as u64, "{damaged}");
+            assert_eq!(Journal::parse_in_parallel(&bytes, 3), Some(journal));
+        }
+    }
+
+    #[test]
+    fn only_the_same_journal_is_read_on_in() {
+        let (bytes, frame_ends) = sample();
+        let journal = Journal::parse(&bytes[..frame_ends[3]], 3).unwrap();
+        assert!(journal.is_continued_by(&bytes[..frame_ends[3]]));
+        assert!(!journal.is_continued_by(&bytes[..frame_ends[2]]));
+        assert!(!journal.is_continued_by(&[]));
+        assert!(Journal::empty(3).is_continued_by(&[]));
+    }
+
     #[test]
     fn a_frame_that_holds_and_makes_no_sense_ends_the_journal() {
         let (header, chain) = encode_header(3);

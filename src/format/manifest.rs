@@ -190,6 +190,19 @@ mod tests {
     }
 
     #[test]
+    fn h22_lengths_that_no_file_system_holds_are_refused() {
+        let parsed = |last: u64| {
+            let mut manifest = sample();
+            manifest.sealed.get_mut(&1).unwrap().data_bytes = DATA_BYTES_MAX - 100;
+            manifest.sealed.get_mut(&4).unwrap().data_bytes = last;
+            Manifest::parse(manifest.encode().as_bytes()).map(drop)
+        };
+        assert_eq!(parsed(100), Ok(()));
+        assert_eq!(parsed(101), Err(FormatError::Length));
+        assert_eq!(parsed(u64::MAX), Err(FormatError::Length));
+    }
+
+    #[test]
     fn it_reads_what_it_wrote() {
         assert_eq!(Manifest::parse(sample().encode().as_bytes()), Ok(sample()));
     }

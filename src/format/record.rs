@@ -99,6 +99,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_header_is_four_bytes() {
+        for len in [0, 1, 0x0403_0201, u32::MAX] {
+            assert_eq!(parse_header(&header(len)), Some(len));
+        }
+        assert_eq!(parse_header(b"abc"), None);
+        assert_eq!(parse_header(b"abcde"), None);
+    }
+
+    #[test]
     fn every_cut_ends_at_the_last_whole_record() {
         let bytes = b"\x02\0\0\0ab\0\0\0\0\x01\0\0\0c";
         let ends = [0, 6, 10, 15];

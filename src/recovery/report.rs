@@ -266,6 +266,14 @@ mod tests {
     }
 
     #[test]
+    fn a_report_is_clean_until_something_was_repaired() {
+        let mut report = RecoveryReport::default();
+        assert!(report.is_clean());
+        report.push(Repair::MissingSegment { segment: 7 });
+        assert!(!report.is_clean());
+    }
+
+    #[test]
     fn each_repair_says_what_was_found_and_where() {
         for (repair, parts) in sentences() {
             let sentence = repair.to_string();

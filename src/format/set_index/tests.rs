@@ -35,6 +35,7 @@ fn run_of(digests: &[Vec<Digest>]) -> (SetIndex<Vec<u8>>, Indexes) {
     let bytes = Builder::build(&segments, &references).unwrap();
     let run = SetIndex::parse(bytes).unwrap();
     assert_eq!(run.header().segments, segments);
+    assert!(!run.page_holds(run.pages()) && !run.page_holds(u64::MAX));
     for page in 0..run.pages() {
         assert!(run.page_holds(page), "{page}");
     }
@@ -69,7 +70,17 @@ fn assert_finds_all(run: &SetIndex<Vec<u8>>, indexes: &[Index<Vec<u8>>]) {
 
 #[test]
 fn every_object_is_found_in_its_segment_whatever_the_number() {
-    for (segments, objects) in [(1, 0), (1, 1), (3, 5), (1, 100), (7, 1000), (300, 200)] {
+    for (segments, objects) in [
+        (1, 0),
+        (1, 1),
+        (3, 5),
+        (1, 100),
+        (7, 1000),
+        // Where the header fills its first page, and where it does not any more.
+        (83, 3),
+        (84, 3),
+        (300, 200),
+    ] {
         let digests: Vec<Vec<Digest>> = (0..segments)
             .map(|segment| {
                 (0..objects)
@@ -116,6 +127,59 @@ fn a_run_of_many_pieces_is_as_one_of_one_piece() {
     assert!(in_pieces[begin..end] == table[..]);
     assert!(in_pieces[end..end + rest.len()] == rest[..]);
     assert_finds_all(&SetIndex::parse(in_pieces).unwrap(), &indexes);
+}
+
+/// A digest that begins with these bits.
+fn beginning(leading: u64, number: u32) -> Digest {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&leading.to_be_bytes());
+    bytes[28..].copy_from_slice(&number.to_be_bytes());
+    Digest::from(bytes)
+}
+
+/// What finds no room at the end of a piece is put into the next, as if there were no pieces.
+#[test]
+fn what_spills_over_the_end_of_a_piece_is_found_in_the_next() {
+    const OBJECTS: u32 = 100_000;
+    for (buckets_before, ground) in [(1, 20), (2, 30), (3, 30), (4, 30), (4, 60), (5, 40)] {
+        let mut digests: Vec<Digest> = (0..OBJECTS - ground).map(digest).collect();
+        let count = u64::from(OBJECTS);
+        let geometry = Geometry::of(&[(7, segment(count * 16, OBJECTS))]).unwrap();
+        let boundary = 1 << 14;
+        assert!(geometry.buckets() > boundary + 10);
+        let least = geometry.least_leading(boundary - buckets_before).unwrap();
+        digests.extend((0..ground).map(|number| beginning(least, number)));
+        let (segments, indexes) = segments_of(&[digests]);
+        let references: Vec<_> = indexes.iter().collect();
+        let in_pieces = Builder::build(&segments, &references).unwrap();
+        let mut builder = Builder::new(&segments).unwrap();
+        let whole = builder.fill(0..builder.geometry.buckets(), &references);
+        let (at, table) = builder.place(whole);
+        let begin = usize::try_from(at).unwrap();
+        assert!(in_pieces[begin..begin + table.len()] == table[..]);
+        let run = SetIndex::parse(in_pieces).unwrap();
+        assert_eq!(run.as_bytes().len() as u64, run.layout.file_bytes);
+        for number in 0..ground {
+            assert!(run.find(&beginning(least, number)).count() >= ground as usize);
+        }
+    }
+}
+
+/// As [`a_damaged_page_is_an_error_where_it_is_read_and_only_there`], in the part that is searched.
+#[test]
+fn a_damaged_page_of_the_overflow_is_an_error_and_the_end() {
+    let mut digests: Vec<Digest> = (0..100).map(digest).collect();
+    digests.extend((0..1000).map(ground));
+    let (run, _) = run_of(&[digests]);
+    let overflow_page = (run.layout.overflow - run.layout.table) / PAGE_BYTES as u64 + 1;
+    assert!(overflow_page + 1 < run.pages());
+    let probe = run.probe(&ground(1));
+    for damaged in overflow_page..run.pages() {
+        let mut found = run.find_checked(probe, |page| page != damaged);
+        let failed = found.by_ref().find(Result::is_err);
+        assert_eq!(failed, Some(Err(DamagedPage { page: damaged })));
+        assert!(found.next().is_none());
+    }
 }
 
 #[test]

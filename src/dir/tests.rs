@@ -1,0 +1,299 @@
+use super::*;
+use std::sync::atomic::AtomicU32;
+
+use tempfile::TempDir;
+
+/// Whether an operation fails that was asked for so often before.
+type Fails = fn(u32) -> Option<io::Error>;
+
+/// A system that writes a byte at a time, and some of whose operations fail.
+#[derive(Debug)]
+struct Odd {
+    creates: Fails,
+    links: Fails,
+    syncs: Fails,
+    available_bytes: Option<u64>,
+    /// How often creating, linking and syncing were asked for.
+    asked: [AtomicU32; 3],
+}
+
+fn system_error(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
+}
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+impl Default for Odd {
+    fn default() -> Self {
+        Self {
+            creates: |_| None,
+            links: |_| None,
+            syncs: |_| None,
+            available_bytes: None,
+            asked: Default::default(),
+        }
+    }
+}
+
+impl Odd {
+    fn ask(&self, which: usize, fails: Fails) -> io::Result<()> {
+        let before = self.asked[which].fetch_add(1, Ordering::Relaxed);
+        fails(before).map_or(Ok(()), Err)
+    }
+
+    fn dir(self, root: &Path) -> (Dir, Arc<Self>) {
+        let operations = Arc::new(self);
+        let dir = Dir::new(
+            root,
+            Arc::clone(&operations) as Arc<dyn Operations>,
+            false,
+            SMALL_BLOCK_BYTES,
+        );
+        (dir, operations)
+    }
+
+    /// With the folder.
+    fn created(self) -> (Dir, Arc<Self>, TempDir) {
+        let root = TempDir::new().unwrap();
+        fs::create_dir(root.path().join(SEGMENTS)).unwrap();
+        let (dir, operations) = self.dir(root.path());
+        (dir, operations, root)
+    }
+}
+
+impl Operations for Odd {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        self.ask(0, self.creates)?;
+        System.create(path)
+    }
+
+    fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        // Large ones as a whole, which would take long.
+        let len = if bytes.len() < 100 { 1 } else { bytes.len() };
+        System.write_at(file, path, &bytes[..len], offset)
+    }
+
+    fn sync_file(&self, _: &File, _: &Path, _: bool) -> io::Result<()> {
+        self.ask(2, self.syncs)
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.ask(1, self.links)?;
+        System.hard_link(from, to)
+    }
+
+    fn available_bytes(&self, _: &Path) -> Option<u64> {
+        self.available_bytes
+    }
+}
+
+fn kind<T>(result: Result<T>) -> Option<io::ErrorKind> {
+    match result {
+        Err(Error::Io { source, .. }) => Some(source.kind()),
+        _ => None,
+    }
+}
+
+fn code<T>(result: Result<T>) -> Option<i32> {
+    match result {
+        Err(Error::Io { source, .. }) => source.raw_os_error(),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_the_system_writes_in_parts_is_written_as_a_whole() {
+    let (dir, _, _root) = Odd::default().created();
+    let file = dir.create_segment_file(7, FileKind::Data).unwrap();
+    file.write_all_at(b"some bytes", 0).unwrap();
+    file.write_all_at(b" and more", 10).unwrap();
+    let mut read = [0; 19];
+    read_exact_at(file.file(), &mut read, 0).unwrap();
+    assert_eq!(&read, b"some bytes and more");
+    assert_eq!(file.len().unwrap(), 19);
+    let beyond = read_exact_at(file.file(), &mut read, 1);
+    assert_eq!(beyond.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+}
+
+/// As on another file system.
+#[test]
+fn a_file_that_cannot_be_linked_is_copied_whole() {
+    let no_links = Odd {
+        links: |_| Some(io::ErrorKind::CrossesDevices.into()),
+        ..Odd::default()
+    };
+    let (dir, operations, _root) = no_links.created();
+    let (target, _, _target_root) = Odd::default().created();
+    let bytes: Vec<u8> = (0..=250_u8).cycle().take((5 << 19) + 7).collect();
+    fs::write(dir.segment_path(7, FileKind::Data), &bytes).unwrap();
+    dir.link_segment_file(7, FileKind::Data, &target).unwrap();
+    assert_eq!(operations.asked[1].load(Ordering::Relaxed), 1);
+    assert!(fs::read(target.segment_path(7, FileKind::Data)).unwrap() == bytes);
+}
+
+#[test]
+fn h34_what_is_in_the_place_of_the_folder_is_an_error() {
+    let root = TempDir::new().unwrap();
+    let (dir, _) = Odd::default().dir(root.path());
+    assert!(!dir.exists().unwrap());
+    fs::write(dir.path(), "a file").unwrap();
+    assert_eq!(kind(dir.exists()), Some(io::ErrorKind::NotADirectory));
+    let (below_a_file, _) = Odd::default().dir(dir.path());
+    assert_eq!(
+        kind(below_a_file.exists()),
+        Some(io::ErrorKind::NotADirectory)
+    );
+    assert!(kind(dir.create_all()).is_some());
+    fs::remove_file(dir.path()).unwrap();
+    fs::create_dir(dir.path()).unwrap();
+    assert!(dir.exists().unwrap());
+    dir.create_all().unwrap();
+
+    fs::create_dir(dir.manifest_path()).unwrap();
+    assert_eq!(kind(dir.read_manifest()), Some(io::ErrorKind::InvalidInput));
+    assert!(kind(dir.remove_if_present(&dir.manifest_path())).is_some());
+}
+
+#[test]
+fn names_that_are_too_long_are_an_error_before_anything_is_created() {
+    let root = TempDir::new().unwrap();
+    let (dir, _) = Odd::default().dir(root.path());
+    dir.require_names_fit().unwrap();
+    let (dir, _) = Odd::default().dir(&root.path().join("a".repeat(300)));
+    assert_eq!(
+        kind(dir.require_names_fit()),
+        Some(io::ErrorKind::InvalidFilename)
+    );
+}
+
+#[test]
+fn a_temporary_that_a_crash_left_is_replaced_and_another_error_is_an_error() {
+    let (dir, operations, _root) = Odd::default().created();
+    let path = dir.segment_path(7, FileKind::Sidecar);
+    let temporary = path.with_extension("idx.tmp");
+    fs::write(&temporary, "left by a crash, and longer").unwrap();
+    dir.replace_segment_file(7, FileKind::Sidecar, b"new")
+        .unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+    assert!(!temporary.exists());
+    assert_eq!(operations.asked[0].load(Ordering::Relaxed), 2);
+
+    // Whatever else is wrong is not tried again.
+    let fails_once = Odd {
+        creates: |before| (before == 0).then(|| system_error(EIO)),
+        ..Odd::default()
+    };
+    let (dir, operations, _root) = fails_once.created();
+    let result = dir.replace_segment_file(7, FileKind::Sidecar, b"new");
+    assert_eq!(code(result), Some(EIO));
+    assert_eq!(operations.asked[0].load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_lock_file_that_cannot_be_created_is_an_error_that_says_why() {
+    let full = Odd {
+        creates: |_| Some(system_error(ENOSPC)),
+        ..Odd::default()
+    };
+    let (dir, _, _root) = full.created();
+    assert_eq!(code(dir.lock()), Some(ENOSPC));
+}
+
+/// H1: before a file is begun, its length and a block more are there, or the error says how much is
+/// missing.
+#[test]
+fn h1_room_is_counted_in_whole_blocks() {
+    let nearly_full = Odd {
+        available_bytes: Some(3 * 4096),
+        ..Odd::default()
+    };
+    let (dir, _, _root) = nearly_full.created();
+    dir.require_space([1, 4096, 4096]).unwrap();
+    match dir.require_space([1, 4097, 4096]) {
+        Err(Error::NoSpace {
+            needed_bytes,
+            available_bytes,
+            ..
+        }) => assert_eq!((needed_bytes, available_bytes), (4 * 4096, 3 * 4096)),
+        other => panic!("{other:?}"),
+    }
+    // A file system that does not say is not held to be full.
+    let (dir, _, _root) = Odd::default().created();
+    dir.require_space([u64::MAX]).unwrap();
+}
+
+#[test]
+fn a_segment_is_held_as_long_as_one_of_its_files_is_there() {
+    let (dir, _, _root) = Odd::default().created();
+    assert!(!dir.holds_segment(7));
+    for kind in [FileKind::Data, FileKind::Sidecar, FileKind::Journal] {
+        fs::write(dir.segment_path(7, kind), "x").unwrap();
+        assert!(dir.holds_segment(7) && !dir.holds_segment(8));
+        dir.remove_segment(7).unwrap();
+        assert!(!dir.holds_segment(7));
+    }
+    // What recovery cut off and saved is not the segment's.
+    fs::write(dir.segment_path(7, FileKind::Torn), "x").unwrap();
+    assert!(!dir.holds_segment(7));
+}
+
+/// H10
+#[test]
+fn h10_after_an_fsync_that_failed_nothing_is_changed_any_more() {
+    let fails_once = Odd {
+        syncs: |before| (before == 0).then(|| system_error(EIO)),
+        ..Odd::default()
+    };
+    let (dir, operations, _root) = fails_once.created();
+    let file = dir.create_segment_file(7, FileKind::Data).unwrap();
+    assert_eq!(code(file.sync()), Some(EIO));
+    let reason = match dir.check_writable() {
+        Err(Error::Poisoned { reason }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(reason.contains("seg-000007.dat") && reason.contains("fsync"));
+    assert!(matches!(file.sync(), Err(Error::Poisoned { .. })));
+    assert!(matches!(
+        file.write_all_at(b"x", 0),
+        Err(Error::Poisoned { .. })
+    ));
+    assert_eq!(operations.asked[2].load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn what_a_signal_interrupts_is_tried_again() {
+    let mut left = 3;
+    let result = uninterrupted(|| {
+        if left == 0 {
+            return Ok("done");
+        }
+        left -= 1;
+        Err(io::ErrorKind::Interrupted.into())
+    });
+    assert_eq!(result.unwrap(), "done");
+    let mut asked = 0;
+    let result: io::Result<()> = uninterrupted(|| {
+        asked += 1;
+        Err(system_error(EIO))
+    });
+    assert_eq!((result.unwrap_err().raw_os_error(), asked), (Some(EIO), 1));
+}
+
+/// What the kernel refuses to sync shows that it is asked at all.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_fsync_is_asked_of_the_system() {
+    let null = File::open("/dev/null").unwrap();
+    assert!(System.sync_file(&null, Path::new("null"), false).is_err());
+    assert!(System.sync_dir(Path::new("/dev/null")).is_err());
+    let root = TempDir::new().unwrap();
+    System.sync_dir(root.path()).unwrap();
+    assert!(System.available_bytes(root.path()) > Some(1 << 20));
+    // It has no blocks, so it says nothing about room.
+    assert_eq!(System.available_bytes(Path::new("/proc")), None);
+}
