@@ -970,6 +970,56 @@ fn h42_puts_and_reads_go_on_while_a_segment_is_sealed() {
     }
 }
 
+/// Puts fill another segment each time that one is sealed. Neither a compaction nor a checkpoint waits
+/// until there is nothing left to seal.
+#[test]
+fn h44_a_compaction_and_a_checkpoint_seal_what_was_full_and_no_more() {
+    const FULL: u64 = 3;
+    const SEALS_MAX: u64 = 50;
+    let (folder, copy) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (filling, next) = (Mutex::new(None), AtomicU64::new(0));
+    let shared: Arc<(Mutex<Option<Store>>, AtomicU64)> = Arc::new((filling, next));
+    let fill = |store: &Store, segment: u64| {
+        for record in 0..SEGMENT_BYTES_MAX / 2000 {
+            store.put(&content(segment << 8 | record, 2000)).unwrap();
+        }
+    };
+    let (seals, is_alone) = (Arc::clone(&shared), Arc::new(AtomicBool::new(false)));
+    let (background_died, caller) = (Arc::clone(&is_alone), thread::current().id());
+    let operations = seam(move |step| {
+        if step.is(Kind::SyncFile, ".idx.tmp") {
+            if thread::current().id() != caller {
+                background_died.store(true, Ordering::Release);
+                panic!("the caller is to seal by itself");
+            }
+            let store = seals.0.lock().unwrap().clone();
+            let sealed = seals.1.fetch_add(1, Ordering::Relaxed);
+            if let Some(store) = store.filter(|_| sealed < SEALS_MAX) {
+                fill(&store, 1000 + sealed);
+            }
+        }
+        match step.kind {
+            Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
+            _ => Verdict::Go,
+        }
+    });
+    let store = options()
+        .operations(operations)
+        .open(folder.path())
+        .unwrap();
+    (0..=FULL).for_each(|segment| fill(&store, segment));
+    eventually("nobody else seals", || is_alone.load(Ordering::Acquire));
+    *shared.0.lock().unwrap() = Some(store.clone());
+    drop(store.begin_compaction().unwrap());
+    let of_compaction = shared.1.swap(0, Ordering::Relaxed);
+    store.checkpoint(copy.path().join("copy")).unwrap();
+    let of_checkpoint = shared.1.load(Ordering::Relaxed);
+    // The cycle through the seam ends.
+    shared.0.lock().unwrap().take();
+    assert!(of_compaction <= FULL + 2, "{of_compaction}");
+    assert!(of_checkpoint <= FULL + 4, "{of_checkpoint}");
+}
+
 /// Hashing in parallel uses the threads that copy in parallel.
 #[test]
 fn h44_put_many_does_not_wait_for_the_disk_that_a_compaction_writes_to() {

@@ -56,7 +56,8 @@ impl Store {
             pins,
             inputs: Vec::new(),
         };
-        inner.seal_rolled()?;
+        let inputs = compaction.pins.inputs();
+        inner.seal_those(|id| inputs.contains(&id))?;
         let set = inner.set.load_full();
         let inputs = set.sealed().iter();
         let inputs = inputs.filter(|sealed| compaction.pins.inputs().contains(&sealed.id()));

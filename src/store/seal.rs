@@ -130,9 +130,20 @@ impl Inner {
         }
     }
 
-    /// Seals all full segments.
+    /// Seals all full segments, those too that become full meanwhile.
     pub(super) fn seal_rolled(&self) -> Result<()> {
         while self.seal_oldest()? {}
+        Ok(())
+    }
+
+    /// Seals full segments, the oldest first, as long as they are among those. What puts fill meanwhile
+    /// is left: where they outrun the disk, there would be no end of it.
+    pub(super) fn seal_those(&self, are_among: impl Fn(u32) -> bool) -> Result<()> {
+        let is_left = || {
+            let set = self.set.load();
+            set.unsealed().first().is_some_and(|a| are_among(a.id()))
+        };
+        while is_left() && self.seal_oldest()? {}
         Ok(())
     }
 
@@ -191,7 +202,7 @@ impl Inner {
             }
             appender.active().id()
         };
-        self.seal_rolled()?;
+        self.seal_those(|id| id < active)?;
         Ok(active)
     }
 
