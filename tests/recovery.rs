@@ -262,7 +262,8 @@ fn h43_a_journal_that_was_lost_is_written_anew() {
 }
 
 /// A journal can note records that the power took from the data. What is appended in their place is
-/// noted behind them only if the journal is replaced first.
+/// noted behind them only if the journal is replaced first, and a reader that has seen them has to
+/// notice that.
 #[test]
 fn h5_what_is_put_behind_a_tail_that_was_lost_is_kept() {
     let folder = scratch();
@@ -271,7 +272,7 @@ fn h5_what_is_put_behind_a_tail_that_was_lost_is_kept() {
     let (first, lost, third) = (
         contents(0, 3, 100),
         contents(10, 3, 100),
-        contents(20, 5, 77),
+        contents(20, 3, 100),
     );
     put_all(&store, &first);
     store.sync().unwrap();
@@ -286,11 +287,17 @@ fn h5_what_is_put_behind_a_tail_that_was_lost_is_kept() {
     let mark = sealstone::format::journal::FRAME_BYTES;
     assert!(noted.len() > journal.len() + mark && noted.starts_with(&journal));
     write(root, JOURNAL, &noted[..noted.len() - mark]);
+    let reader = options().read_only(true).open(root).unwrap();
+    assert_holds(&reader, &lost);
     write(root, &data_name(0), &data);
 
     let store = options().open(root).unwrap();
     assert_holds(&store, &first);
     put_all(&store, &third);
+    store.sync().unwrap();
+    reader.refresh().unwrap();
+    assert_holds(&reader, &first);
+    assert_holds(&reader, &third);
     store.close().unwrap();
     let store = options().open(root).unwrap();
     assert!(store.recovery().is_clean(), "{:?}", store.recovery());
@@ -328,5 +335,35 @@ fn h3_a_reader_notices_that_a_journal_was_replaced() {
         reader.refresh().unwrap();
         assert_holds(&reader, &last);
         assert_eq!(reader.len(), syncs + 6);
+    }
+}
+
+/// H30: whatever became shorter, the report says by how much, and what is left is read.
+#[test]
+fn h30_data_that_became_shorter_is_reported_with_what_is_missing() {
+    let held: Vec<Vec<u8>> = (0..5).map(|number| content(number, 100)).collect();
+    let whole = data_of(&held);
+    for is_sealed in [true, false] {
+        let folder = scratch();
+        let root = folder.path();
+        write(root, &data_name(0), &whole);
+        if is_sealed {
+            write(root, &sidecar_name(0), &sidecar_of(&whole));
+        }
+        options().open(root).unwrap().close().unwrap();
+        write(root, &data_name(0), &whole[..whole.len() - 110]);
+        for _ in 0..2 {
+            let store = options().open(root).unwrap();
+            let short = Repair::ShortData {
+                segment: 0,
+                missing_bytes: 110,
+            };
+            assert_eq!(store.recovery().repairs, [short]);
+            assert_holds(&store, &listed(&held[..3]));
+            for lost in &held[3..] {
+                let found = store.get(&Digest::of(lost));
+                assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
+            }
+        }
     }
 }
