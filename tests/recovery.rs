@@ -367,3 +367,41 @@ fn h30_data_that_became_shorter_is_reported_with_what_is_missing() {
         }
     }
 }
+
+/// H34: what cannot be read is an error with its path, and neither missing nor left out.
+#[test]
+fn h34_a_folder_in_the_place_of_any_file_is_an_error_with_its_path() {
+    let sealed: Vec<Vec<u8>> = (0..5).map(|number| content(number, 100)).collect();
+    let torn = [&data_of(&sealed)[..], b"torn"].concat();
+    for name in [
+        "seg-000000.dat",
+        "seg-000000.idx",
+        "seg-000001.dat",
+        "seg-000001.jnl",
+        "seg-000001.torn",
+        "MANIFEST",
+    ] {
+        let folder = scratch();
+        let root = folder.path();
+        write(root, &data_name(0), &data_of(&sealed));
+        write(root, &sidecar_name(0), &sidecar_of(&data_of(&sealed)));
+        options().open(root).unwrap().close().unwrap();
+        if name.ends_with("torn") {
+            write(root, &data_name(1), &torn);
+        }
+        let path = file(root, name);
+        let _ = fs::remove_file(&path);
+        fs::create_dir(&path).unwrap();
+        for read_only in [true, false] {
+            // A reader looks at no bytes that were cut off, and at no sidecar that a manifest binds
+            // before it is needed.
+            if read_only && (name.ends_with("torn") || name.ends_with("idx")) {
+                continue;
+            }
+            match options().read_only(read_only).open(root) {
+                Err(Error::Io { path: named, .. }) => assert_eq!(named, path),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+}
