@@ -159,3 +159,65 @@ fn h9_a_sync_that_fails_while_a_compaction_copies_leaves_the_old_set() {
         }
     }
 }
+
+/// Each task asks for some of the digests, in all segments; together they ask for all, once.
+#[test]
+fn more_objects_than_one_task_asks_for_are_asked_for_once_each() {
+    const COUNT: u64 = 140_000;
+    let folder = scratch();
+    let options = options().segment_bytes_max(1 << 20);
+    let store = options.open(folder.path()).unwrap();
+    let contents: Vec<[u8; 8]> = (0..COUNT).map(u64::to_le_bytes).collect();
+    let digests = store.put_many(&contents).unwrap();
+    let asked = AtomicUsize::new(0);
+    let is_live = |digest: &Digest| digest.as_bytes()[31] % 3 != 0;
+    let stats = store.compact(|digest| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        is_live(digest)
+    });
+    let stats = stats.unwrap();
+    let live = digests.iter().filter(|digest| is_live(digest)).count() as u64;
+    assert_eq!(
+        (stats.live_objects, stats.dropped_objects),
+        (live, COUNT - live)
+    );
+    assert_eq!(asked.load(Ordering::Relaxed) as u64, COUNT);
+    assert_eq!(store.len(), live);
+    for digest in &digests {
+        assert_eq!(store.contains(digest).unwrap(), is_live(digest));
+    }
+}
+
+/// H21: where one new segment cannot be written, the others are not left behind.
+#[test]
+fn h21_a_compaction_that_fails_in_one_segment_leaves_no_file_of_the_others() {
+    let folder = scratch();
+    let root = folder.path();
+    let options = options().segment_bytes_max(1000);
+    let store = options.open(root).unwrap();
+    let held = with_lengths(&[300; 30]);
+    put_all(&store, &held);
+    let compaction = store.begin_compaction().unwrap();
+    workload::settle(root);
+    let before = workload::names(root, &[""]);
+    let path = file(root, &data_name(4));
+    let mut data = fs::read(&path).unwrap();
+    data[100] ^= 1;
+    fs::write(&path, &data).unwrap();
+    let rotten = records(&data)[0].1.len();
+    // Of each segment the last record is dead.
+    let dead: Vec<Digest> = workload::names(root, &[".dat"])
+        .iter()
+        .filter_map(|name| {
+            let data = fs::read(file(root, name)).unwrap();
+            let last = records(&data).last()?.1.to_vec();
+            Some(Digest::of(&last))
+        })
+        .collect();
+    assert!(rotten == 300 && dead.len() > 8);
+    match compaction.finish(|digest| !dead.contains(digest)) {
+        Err(Error::Corrupt { segment, .. }) => assert_eq!(segment, 4),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(workload::names(root, &[""]), before);
+}

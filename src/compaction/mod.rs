@@ -190,4 +190,19 @@ mod tests {
         assert_eq!((stats.bytes_after, stats.bytes_reclaimed), (2100, -100));
         assert_eq!((stats.bytes_before, stats.live_missing), (2000, 0));
     }
+
+    /// H1: both files of a new segment can take a block that is not full.
+    #[test]
+    fn h1_room_is_asked_for_each_new_file() {
+        let prepared = Prepared {
+            inputs: Vec::new(),
+            plan: plan(&[Some(vec![6, 6, 6, 6, 6])], 10),
+            live: Vec::new(),
+            copied_bytes: 777,
+            stats: CompactionStats::default(),
+        };
+        let lengths: Vec<u64> = prepared.file_bytes().collect();
+        assert_eq!((lengths[0], lengths.len()), (777, 1 + 2 * 5));
+        assert!(lengths[1..].iter().all(|&len| len == 1));
+    }
 }

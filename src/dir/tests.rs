@@ -1,4 +1,5 @@
 use super::*;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
 use tempfile::TempDir;
@@ -15,6 +16,8 @@ struct Odd {
     available_bytes: Option<u64>,
     /// How often creating, linking and syncing were asked for.
     asked: [AtomicU32; 3],
+    /// The folders that were synced.
+    synced: Mutex<Vec<PathBuf>>,
 }
 
 fn system_error(code: i32) -> io::Error {
@@ -32,6 +35,7 @@ impl Default for Odd {
             syncs: |_| None,
             available_bytes: None,
             asked: Default::default(),
+            synced: Mutex::default(),
         }
     }
 }
@@ -78,7 +82,8 @@ impl Operations for Odd {
         self.ask(2, self.syncs)
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.synced.lock().unwrap().push(path.to_owned());
         Ok(())
     }
 
@@ -157,6 +162,18 @@ fn h34_what_is_in_the_place_of_the_folder_is_an_error() {
     fs::create_dir(dir.manifest_path()).unwrap();
     assert_eq!(kind(dir.read_manifest()), Some(io::ErrorKind::InvalidInput));
     assert!(kind(dir.remove_if_present(&dir.manifest_path())).is_some());
+}
+
+/// Whoever created the folders may have been cut off before their names were durable.
+#[test]
+fn h12_names_of_folders_that_exist_already_are_synced_too() {
+    let above = TempDir::new().unwrap();
+    let root = above.path().join("store");
+    fs::create_dir_all(root.join(SEGMENTS)).unwrap();
+    let (dir, operations) = Odd::default().dir(&root);
+    dir.create_all().unwrap();
+    let synced = operations.synced.lock().unwrap();
+    assert_eq!(*synced, [above.path().to_owned(), root]);
 }
 
 #[test]
