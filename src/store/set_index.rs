@@ -110,6 +110,12 @@ impl Inner {
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<bool> {
         let mut replaced: Vec<_> = step.replaced.iter().map(|&at| &set.runs()[at]).collect();
+        // From one whose index is in doubt a new run would lack what the old one still leads to.
+        for at in (0..replaced.len()).rev() {
+            if may_be_in_doubt(replaced[at], is_cancelled)? {
+                replaced.swap_remove(at);
+            }
+        }
         if !fits_a_run(set, &replaced) {
             // Then there is one more.
             replaced.clear();
@@ -160,6 +166,17 @@ impl Inner {
 /// A segment whose index is in doubt, or that no manifest binds, is left to its sidecar.
 fn can_be_covered(sealed: &Sealed) -> bool {
     sealed.is_bound() && sealed.known_doubt().is_none()
+}
+
+/// Whether a segment that is found by this run has an index that may lack objects, as far as that
+/// was looked at before it was given up.
+fn may_be_in_doubt(bound: &Bound, is_cancelled: &dyn Fn() -> bool) -> Result<bool> {
+    for sealed in bound.segments() {
+        if is_cancelled() || sealed.doubt()?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn uncovered(set: &SegmentSet) -> impl Iterator<Item = &Arc<Sealed>> {
