@@ -16,11 +16,26 @@ use sealstone_fuzz::{
 
 #[derive(Arbitrary, Debug)]
 struct Input {
+    used_by: UsedBy,
     uses_pread: bool,
     verifies_once: bool,
     allows_missing_segments: bool,
+    /// Checked as it was found, or as a compaction left it.
+    is_checked_first: bool,
+    is_indexed_at_once: bool,
+    /// A plan is made before the compaction, which makes its own.
+    plans: bool,
     keeps_bit: u8,
     changes: Vec<(u8, Change)>,
+}
+
+/// Who opens the store. Of one input it is one, since an opening takes longer than all the rest.
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
+enum UsedBy {
+    Reader,
+    Writer,
+    /// A reader on what a writer left.
+    WriterThenReader,
 }
 
 /// What happens to one file. Places are taken modulo its length.
@@ -189,12 +204,16 @@ fn read(store: &Store, is_whole: bool) {
         );
     }
     let _ = (store.stats(), store.len(), store.digests().count());
+}
+
+/// Checks everything. With `is_whole`, nothing may be damaged.
+fn check(store: &Store, is_whole: bool) {
     let report = store.verify(|_| ControlFlow::Continue(()));
     assert!(!is_whole || report.is_ok_and(|report| report.is_clean()));
 }
 
 /// Puts what may be there and what is not, and compacts.
-fn write_and_compact(store: &Store, keeps_bit: u8) {
+fn write_and_compact(store: &Store, input: &Input) {
     let new = content(200, 100);
     let contents = CONTENTS.iter().step_by(4).map(|(_, content)| content);
     let mut kept = Vec::new();
@@ -207,10 +226,13 @@ fn write_and_compact(store: &Store, keeps_bit: u8) {
     }
     let _ = store.sync();
     let keeps = |digest: &Digest| {
-        digest.as_bytes()[0] >> (keeps_bit % 8) & 1 == 0 || kept.iter().any(|(k, _)| k == digest)
+        digest.as_bytes()[0] >> (input.keeps_bit % 8) & 1 == 0
+            || kept.iter().any(|(k, _)| k == digest)
     };
     if let Ok(compaction) = store.begin_compaction() {
-        let _ = compaction.plan(keeps);
+        if input.plans {
+            let _ = compaction.plan(keeps);
+        }
         let _ = compaction.finish(keeps);
     }
     for (digest, content) in &kept {
@@ -219,23 +241,32 @@ fn write_and_compact(store: &Store, keeps_bit: u8) {
     }
 }
 
-fn open_and_use(root: &Path, options: &Options, input: &Input, is_whole: bool) {
-    if let Ok(store) = options.clone().read_only(true).open(root) {
-        read(&store, is_whole);
-        let _ = store.refresh();
-    } else {
-        assert!(!is_whole);
+fn open_and_read(root: &Path, options: &Options, is_whole: bool) {
+    match options.clone().read_only(true).open(root) {
+        Ok(store) => {
+            read(&store, is_whole);
+            check(&store, is_whole);
+            let _ = store.refresh();
+        }
+        Err(error) => assert!(!is_whole, "{error}"),
     }
-    if let Ok(store) = options.open(root) {
-        read(&store, is_whole);
-        write_and_compact(&store, input.keeps_bit);
-        read(&store, false);
-        let _ = store.close();
-    } else {
-        assert!(!is_whole);
-    }
-    if let Ok(store) = options.clone().read_only(true).open(root) {
-        read(&store, false);
+}
+
+fn open_and_write(root: &Path, options: &Options, input: &Input, is_whole: bool) {
+    match options.open(root) {
+        Ok(store) => {
+            read(&store, is_whole);
+            if input.is_checked_first {
+                check(&store, is_whole);
+            }
+            write_and_compact(&store, input);
+            read(&store, false);
+            if !input.is_checked_first {
+                check(&store, false);
+            }
+            let _ = store.close();
+        }
+        Err(error) => assert!(!is_whole, "{error}"),
     }
 }
 
@@ -244,7 +275,8 @@ fuzz_target!(|input: Input| {
     for (number, what) in input.changes.iter().take(8) {
         change(&mut files, *number, what);
     }
-    let mut options = options().allow_missing_segments(input.allows_missing_segments);
+    let mut options = options(input.is_indexed_at_once);
+    options = options.allow_missing_segments(input.allows_missing_segments);
     if input.uses_pread {
         options = options.read_mode(ReadMode::Pread);
     }
@@ -253,5 +285,13 @@ fuzz_target!(|input: Input| {
     }
     let folder = scratch();
     write_files(folder.path(), &files);
-    open_and_use(folder.path(), &options, &input, files == *SAMPLE);
+    let (root, is_whole) = (folder.path(), files == *SAMPLE);
+    if input.used_by == UsedBy::Reader {
+        open_and_read(root, &options, is_whole);
+        return;
+    }
+    open_and_write(root, &options, &input, is_whole);
+    if input.used_by == UsedBy::WriterThenReader {
+        open_and_read(root, &options, false);
+    }
 });

@@ -62,6 +62,12 @@ enum Operation {
     Checkpoint,
 }
 
+#[derive(Arbitrary, Debug)]
+struct Input {
+    is_indexed_at_once: bool,
+    operations: Vec<Operation>,
+}
+
 type Model = BTreeMap<Digest, Vec<u8>>;
 
 struct Run<'a> {
@@ -245,9 +251,9 @@ impl Run<'_> {
     }
 }
 
-fuzz_target!(|operations: Vec<Operation>| {
+fuzz_target!(|input: Input| {
     let folder = scratch();
-    let options = options();
+    let options = options(input.is_indexed_at_once);
     let store = options.open(folder.path()).expect("the folder is empty");
     let mut run = Run {
         root: folder.path(),
@@ -257,7 +263,7 @@ fuzz_target!(|operations: Vec<Operation>| {
         reader: None,
         checkpoints: 0,
     };
-    for operation in operations.iter().take(OPERATIONS_MAX) {
+    for operation in input.operations.iter().take(OPERATIONS_MAX) {
         run.step(operation);
     }
     run.reopen(true);

@@ -30,12 +30,13 @@ impl Operations for Unflushed {
     }
 }
 
-/// Small segments, each covered by the set index as soon as it is sealed.
+/// Small segments, each covered by the set index as soon as it is sealed, or a few at a time.
 #[must_use]
-pub fn options() -> Options {
+pub fn options(is_indexed_at_once: bool) -> Options {
+    let segments = if is_indexed_at_once { 1 } else { 4 };
     Options::new()
         .segment_bytes_max(512)
-        .set_index_minimum(1, 0)
+        .set_index_minimum(segments, u64::MAX)
         .operations(Arc::new(Unflushed))
 }
 
@@ -94,7 +95,9 @@ pub fn sample_contents() -> Vec<Vec<u8>> {
 pub fn sample() -> Files {
     let folder = scratch();
     for contents in sample_contents().chunks(5) {
-        let store = options().open(folder.path()).expect("the store is sound");
+        let store = options(true)
+            .open(folder.path())
+            .expect("the store is sound");
         for content in contents {
             store.put(content).expect("there is room");
             store.sync().expect("nothing is flushed");
