@@ -8,7 +8,7 @@ use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use tempfile::TempDir;
 use workload::{
     Contents, EIO, ENOSPC, Kind, PATIENCE, Step, Verdict, assert_holds, assert_lacks, assert_same,
     assert_unchanged, assert_undamaged, assert_verifies, completes, content, contents, copy_store,
-    eventually, names, put_all, seam, settle, snapshot, system_error, walk, without_syncing,
+    eventually, names, put_all, seam, seam_with_stillness, settle, snapshot, system_error, walk,
+    without_syncing,
 };
 
 const SEGMENT_BYTES_MAX: u64 = 2000;
@@ -380,7 +381,8 @@ fn the_next_id_is_beyond_the_active_segment_also_when_puts_roll_during_a_commit(
     let (folder, crashed) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let putting: Arc<Mutex<Option<Store>>> = Arc::default();
     let manifests: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
-    // 1 from the rename of the first output on, 2 once the manifest has its name, 3 then.
+    // 1 from the rename of the first output on, 2 once the manifest has its name, 3 then, and 4 when
+    // the files are copied.
     let stage = Arc::new(AtomicUsize::new(0));
     let advances = |stage: &AtomicUsize, from: usize| {
         let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
@@ -388,11 +390,13 @@ fn the_next_id_is_beyond_the_active_segment_also_when_puts_roll_during_a_commit(
         advanced.is_ok()
     };
     let new = contents(1000, 20, 500);
+    let stillness: Arc<RwLock<()>> = Arc::default();
     let operations = {
         let (putting, manifests) = (Arc::clone(&putting), Arc::clone(&manifests));
+        let still = Arc::clone(&stillness);
         let (stage, new) = (Arc::clone(&stage), new.clone());
         let (root, target) = (folder.path().to_owned(), crashed.path().to_owned());
-        seam(move |step| {
+        seam_with_stillness(stillness, move |step| {
             if step.is(Kind::Rename, "MANIFEST.tmp") {
                 manifests
                     .lock()
@@ -409,7 +413,9 @@ fn the_next_id_is_beyond_the_active_segment_also_when_puts_roll_during_a_commit(
                     advances(&stage, 0);
                 }
             } else if step.is(Kind::SyncDir, "segments") && advances(&stage, 2) {
+                let _nothing_else_goes_on = still.write().unwrap();
                 copy_store(&root, &target);
+                advances(&stage, 3);
             }
             Verdict::Go
         })
@@ -425,7 +431,10 @@ fn the_next_id_is_beyond_the_active_segment_also_when_puts_roll_during_a_commit(
     compaction
         .finish(|digest| live.contains_key(digest))
         .unwrap();
-    assert_eq!(stage.load(Ordering::Acquire), 3);
+    // The thread that seals in the background may have come first, and still be copying.
+    eventually("the files are copied", || {
+        stage.load(Ordering::Acquire) == 4
+    });
     assert!(segments > 3);
 
     let manifests = manifests.lock().unwrap().clone();
