@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::Store;
-use crate::dir::{HUGE_PAGE_BYTES, Operations, SMALL_BLOCK_BYTES, System};
+use crate::dir::{Dir, HUGE_PAGE_BYTES, Operations, SMALL_BLOCK_BYTES, System};
 use crate::error::Result;
 use crate::mmap::Map;
 
@@ -215,8 +215,8 @@ pub struct Options {
     pub(crate) advice: Advice,
     pub(crate) verify: Verify,
     pub(crate) set_index_minimum: SetIndexMinimum,
-    pub(crate) fast_fsync: bool,
-    pub(crate) huge_page_writes: bool,
+    fast_fsync: bool,
+    huge_page_writes: bool,
     pub(crate) allow_missing_segments: bool,
     pub(crate) operations: Arc<dyn Operations>,
 }
@@ -362,15 +362,6 @@ impl Options {
         self
     }
 
-    /// The length of the blocks that data is written in.
-    pub(crate) fn write_block_bytes(&self) -> usize {
-        if self.huge_page_writes {
-            HUGE_PAGE_BYTES
-        } else {
-            SMALL_BLOCK_BYTES
-        }
-    }
-
     /// Opens although the data file of a sealed segment is missing. Its objects are then not found;
     /// the manifest goes on to list the segment, so that the file can be brought back. Default:
     /// false, which makes that [`Error::MissingSegment`](crate::Error::MissingSegment).
@@ -387,6 +378,17 @@ impl Options {
     pub fn operations(mut self, operations: Arc<dyn Operations>) -> Self {
         self.operations = operations;
         self
+    }
+
+    /// The folder of a store in `root`, changed in the way that these options say.
+    pub(crate) fn dir(&self, root: &Path) -> Dir {
+        let write_block_bytes = if self.huge_page_writes {
+            HUGE_PAGE_BYTES
+        } else {
+            SMALL_BLOCK_BYTES
+        };
+        let operations = Arc::clone(&self.operations);
+        Dir::new(root, operations, self.fast_fsync, write_block_bytes)
     }
 
     /// Opens the store in the folder `root`; its files are in `root/segments`. Takes time in

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 
+use super::own_threads::in_own_threads;
 use super::phase::{Closing, Phase, Pins};
 use super::write::Writer;
-use super::{Inner, Store, in_own_threads};
+use super::{Inner, Store};
 use crate::compaction::{self, CompactionStats, Output, Prepared};
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, Result};

@@ -1,6 +1,7 @@
 //! The facade: opening, reading, and what does not belong to writing, sealing or compacting.
 
 mod compact;
+mod own_threads;
 mod phase;
 mod pinned;
 mod put_many;
@@ -30,8 +31,9 @@ use crate::recovery::{self, RecoveryReport, UNSEALED_OBJECTS_MAX};
 use crate::scan::{Digests, Objects};
 use crate::segment_set::SegmentSet;
 use crate::sync::thread::{Builder, JoinHandle};
-use crate::sync::{ArcSwap, IS_ONE_THREAD, Mutex, mpsc};
+use crate::sync::{ArcSwap, Mutex, mpsc};
 use crate::verify::{self, Problem, VerifyProgress, VerifyReport};
+use own_threads::in_own_threads;
 use seal::{Job, Ledger};
 use set_index::Effort;
 use write::{Background, Writer};
@@ -97,13 +99,7 @@ impl Store {
     }
 
     pub(crate) fn open_with(root: &Path, options: &Options) -> Result<Self> {
-        let operations = Arc::clone(&options.operations);
-        let dir = Dir::new(
-            root,
-            operations,
-            options.fast_fsync,
-            options.write_block_bytes(),
-        );
+        let dir = options.dir(root);
         let exists = dir.exists()?;
         if !exists && (options.read_only || !options.create) {
             return Err(Error::NoStore {
@@ -434,22 +430,6 @@ impl fmt::Debug for Store {
             .field("objects", &self.len())
             .finish_non_exhaustive()
     }
-}
-
-/// Runs work on whole segments in threads of its own, so that what the application has for `rayon`
-/// to do, and `put_many`, does not have to wait until it is done.
-fn in_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
-    if IS_ONE_THREAD {
-        return Ok(work());
-    }
-    let threads = rayon::ThreadPoolBuilder::new()
-        .thread_name(|number| format!("sealstone-{number}"))
-        .build()
-        .map_err(|error| Error::Io {
-            path: PathBuf::new(),
-            source: std::io::Error::other(error),
-        })?;
-    Ok(threads.install(work))
 }
 
 impl Inner {

@@ -237,13 +237,7 @@ impl Inner {
         let active = self.seal_all()?;
         // As long as this set is held, no file of it is removed.
         let set = self.set.load_full();
-        let operations = Arc::clone(&self.options.operations);
-        let copy = Dir::new(
-            target,
-            operations,
-            self.options.fast_fsync,
-            self.options.write_block_bytes(),
-        );
+        let copy = self.options.dir(target);
         copy.create_all()?;
         let ids = set.sealed().iter().map(|sealed| sealed.id());
         let highest = ids.chain([active]).max().unwrap_or(active);

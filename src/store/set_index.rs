@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::Inner;
+use super::own_threads::in_own_threads;
 use super::write::Writer;
-use super::{Inner, in_own_threads};
 use crate::error::Result;
 use crate::format::SealedSegment;
 use crate::format::set_index::Geometry;
