@@ -363,6 +363,15 @@ impl Disk {
     }
 }
 
+/// A store that is opened anew holds just this, undamaged.
+#[track_caller]
+fn assert_reopens_with(options: &Options, root: &Path, held: &Contents) {
+    let store = options.open(root).unwrap();
+    assert_undamaged(&store);
+    assert_same(&walk(&store), held);
+    assert_verifies(&store);
+}
+
 #[test]
 fn h1_a_full_disk_loses_nothing_and_works_again_when_there_is_space() {
     let lens = [300, 40, 0, 700, 300_000, 5, 1900, 64];
@@ -419,10 +428,7 @@ fn h1_a_full_disk_loses_nothing_and_works_again_when_there_is_space() {
         workload::copy_store(folder.path(), copy.path());
         store.close().unwrap();
         for folder in [&copy, &folder] {
-            let store = options.open(folder.path()).unwrap();
-            assert_undamaged(&store);
-            assert_same(&walk(&store), &held);
-            assert_verifies(&store);
+            assert_reopens_with(&options, folder.path(), &held);
         }
     }
 }
@@ -490,10 +496,7 @@ fn blocks_that_the_disk_has_no_room_for(huge_page_writes: bool, block_bytes: u64
         workload::copy_store(folder.path(), synced.path());
         store.close().unwrap();
         for folder in [&synced, &folder] {
-            let store = options.open(folder.path()).unwrap();
-            assert_undamaged(&store);
-            assert_same(&walk(&store), &held);
-            assert_verifies(&store);
+            assert_reopens_with(&options, folder.path(), &held);
         }
         let store = options.open(copy.path()).unwrap();
         let found = walk(&store);
