@@ -69,6 +69,8 @@ impl SegmentSet {
                     let bytes = segment.data().mapped(entry.offset, entry.len as usize)?;
                     Some(found(segment, entry.offset, Cow::Borrowed(bytes), digest))
                 }
+                // As `verified`, but only of what is mapped. To call that here made unchecked gets take
+                // half as long again, as measured; nothing else of the function was changed.
                 Verify::EveryRead => {
                     let bytes = segment.data().mapped_record(location.offset)?;
                     prefetch(bytes);
