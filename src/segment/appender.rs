@@ -177,9 +177,11 @@ impl Appender {
         }
     }
 
-    /// Room for a block, and for the record that began in the one before.
-    const fn buffer_bytes(&self) -> usize {
-        self.block_bytes + BUFFERED_RECORD_BYTES_MAX
+    /// Room for a block, and for the record that began in the one before; no more than a segment takes,
+    /// since the memory is cleared before it is used.
+    fn buffer_bytes(&self) -> usize {
+        let segment_bytes_max = usize::try_from(self.segment_bytes_max).unwrap_or(usize::MAX);
+        segment_bytes_max.min(self.block_bytes + BUFFERED_RECORD_BYTES_MAX)
     }
 
     pub(crate) const fn active(&self) -> &Arc<Active> {
