@@ -216,7 +216,7 @@ pub struct Options {
     pub(crate) verify: Verify,
     pub(crate) set_index_minimum: SetIndexMinimum,
     fast_fsync: bool,
-    huge_page_writes: bool,
+    write_block_bytes: usize,
     pub(crate) allow_missing_segments: bool,
     pub(crate) operations: Arc<dyn Operations>,
 }
@@ -257,7 +257,7 @@ impl Options {
             verify: Verify::EveryRead,
             set_index_minimum: SetIndexMinimum::default(),
             fast_fsync: false,
-            huge_page_writes: true,
+            write_block_bytes: HUGE_PAGE_BYTES,
             allow_missing_segments: false,
             operations: Arc::new(System),
         }
@@ -348,8 +348,19 @@ impl Options {
     ///
     /// A process that dies loses no more than one block and 256 KiB of what was not synced.
     #[must_use]
-    pub fn huge_page_writes(mut self, huge_page_writes: bool) -> Self {
-        self.huge_page_writes = huge_page_writes;
+    pub fn huge_page_writes(self, huge_page_writes: bool) -> Self {
+        self.write_block_bytes(if huge_page_writes {
+            HUGE_PAGE_BYTES
+        } else {
+            SMALL_BLOCK_BYTES
+        })
+    }
+
+    /// Length of the blocks in which data is written, at least 1. For tests of small stores.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn write_block_bytes(mut self, write_block_bytes: usize) -> Self {
+        self.write_block_bytes = write_block_bytes;
         self
     }
 
@@ -382,13 +393,8 @@ impl Options {
 
     /// The folder of a store in `root`, changed in the way that these options say.
     pub(crate) fn dir(&self, root: &Path) -> Dir {
-        let write_block_bytes = if self.huge_page_writes {
-            HUGE_PAGE_BYTES
-        } else {
-            SMALL_BLOCK_BYTES
-        };
         let operations = Arc::clone(&self.operations);
-        Dir::new(root, operations, self.fast_fsync, write_block_bytes)
+        Dir::new(root, operations, self.fast_fsync, self.write_block_bytes)
     }
 
     /// Opens the store in the folder `root`; its files are in `root/segments`. Takes time in

@@ -26,8 +26,10 @@ const STORE: &str = "SEALSTONE_KILL_STORE";
 const SEED: &str = "SEALSTONE_KILL_SEED";
 const FIRST: &str = "SEALSTONE_KILL_FIRST";
 
+/// Small blocks, so that a kill leaves files that end in the middle of a record.
 fn options() -> Options {
-    Options::new().segment_bytes_max(8 << 10)
+    let options = Options::new().segment_bytes_max(8 << 10);
+    options.write_block_bytes(1 << 10)
 }
 
 /// The object of a number: mostly small, sometimes larger than a segment or than the append buffer.

@@ -78,8 +78,9 @@ enum Action {
 struct Manner {
     mode: ReadMode,
     verify: Verify,
-    /// Whether runs of the set index cover what is sealed, which so small a store does without.
-    has_runs: bool,
+    /// Whether runs of the set index cover what is sealed, and blocks are written before a sync, both of
+    /// which so small a store does without.
+    is_as_if_large: bool,
 }
 
 impl Manner {
@@ -88,8 +89,8 @@ impl Manner {
             .read_mode(self.mode)
             .verify(self.verify)
             .operations(workload::without_syncing());
-        if self.has_runs {
-            options.set_index_minimum(1, 0)
+        if self.is_as_if_large {
+            options.set_index_minimum(1, 0).write_block_bytes(256)
         } else {
             options
         }
@@ -573,15 +574,16 @@ fn run(mode: ReadMode) {
         ..Config::default()
     };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
-    let manners = (any::<bool>(), any::<bool>()).prop_map(|(has_runs, is_first_only)| Manner {
-        mode,
-        verify: if is_first_only {
-            Verify::FirstRead
-        } else {
-            Verify::EveryRead
-        },
-        has_runs,
-    });
+    let manners =
+        (any::<bool>(), any::<bool>()).prop_map(|(is_as_if_large, is_first_only)| Manner {
+            mode,
+            verify: if is_first_only {
+                Verify::FirstRead
+            } else {
+                Verify::EveryRead
+            },
+            is_as_if_large,
+        });
     let histories = (
         manners,
         0..SEGMENT_BYTES.len(),

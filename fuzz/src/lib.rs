@@ -30,12 +30,14 @@ impl Operations for Unflushed {
     }
 }
 
-/// Small segments, each covered by the set index as soon as it is sealed, or a few at a time.
+/// Small segments and blocks; each segment is covered by the set index as soon as it is sealed, or a few
+/// at a time.
 #[must_use]
 pub fn options(is_indexed_at_once: bool) -> Options {
     let segments = if is_indexed_at_once { 1 } else { 4 };
     Options::new()
         .segment_bytes_max(512)
+        .write_block_bytes(100)
         .set_index_minimum(segments, u64::MAX)
         .operations(Arc::new(Unflushed))
 }

@@ -15,7 +15,8 @@ use crate::mmap::{AppendBuffer, AppendBufferWriter, Map};
 use crate::options::ReadMode;
 use crate::sync::CountedArc;
 
-/// Larger records are written directly instead of being collected in the buffer.
+/// Larger records are written directly instead of being collected in the buffer. So are those that are
+/// longer than a block: of what is buffered, nothing goes beyond the next block.
 const BUFFERED_RECORD_BYTES_MAX: usize = if cfg!(all(test, loom)) { 24 } else { 256 << 10 };
 
 /// Appends records to one segment. There is one, behind the store's append lock.
@@ -181,7 +182,11 @@ impl Appender {
     /// since the memory is cleared before it is used.
     fn buffer_bytes(&self) -> usize {
         let segment_bytes_max = usize::try_from(self.segment_bytes_max).unwrap_or(usize::MAX);
-        segment_bytes_max.min(self.block_bytes + BUFFERED_RECORD_BYTES_MAX)
+        segment_bytes_max.min(self.block_bytes + self.buffered_record_bytes_max())
+    }
+
+    fn buffered_record_bytes_max(&self) -> usize {
+        BUFFERED_RECORD_BYTES_MAX.min(self.block_bytes)
     }
 
     pub(crate) const fn active(&self) -> &Arc<Active> {
@@ -235,7 +240,7 @@ impl Appender {
     #[cold]
     fn append_beyond(&mut self, header: &[u8], content: &[u8]) -> Result<()> {
         let record_bytes = header.len() + content.len();
-        if record_bytes > BUFFERED_RECORD_BYTES_MAX {
+        if record_bytes > self.buffered_record_bytes_max() {
             return self.write_directly(header, content);
         }
         if self.buffer.capacity() == 0 {

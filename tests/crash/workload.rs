@@ -31,6 +31,9 @@ pub struct Shape {
     pub begins_with_nedb: bool,
     /// One record is larger than what is buffered, which is written by itself.
     pub has_large_record: bool,
+    /// Length of a block, where it is not that of the default, which no segment here reaches. What is
+    /// not synced then ends in the middle of a record.
+    pub write_block_bytes: Option<usize>,
 }
 
 /// More than the appender collects before it writes.
@@ -46,14 +49,19 @@ impl Shape {
             begins_with_nedb: rng.random_ratio(1, 8),
             // Seldom, since each of its images takes as long as ten others.
             has_large_record: rng.random_ratio(1, 24),
+            write_block_bytes: rng.random_bool(0.5).then(|| rng.random_range(100..1500)),
         }
     }
 
     pub fn options(self, operations: Arc<dyn Operations>) -> Options {
-        Options::new()
+        let options = Options::new()
             .segment_bytes_max(self.segment_bytes_max)
             .set_index_minimum(self.set_index_minimum, u64::MAX)
-            .operations(operations)
+            .operations(operations);
+        match self.write_block_bytes {
+            Some(bytes) => options.write_block_bytes(bytes),
+            None => options,
+        }
     }
 }
 

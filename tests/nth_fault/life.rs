@@ -13,6 +13,8 @@ use crate::workload::{
 };
 
 const SEGMENT_BYTES_MAX: u64 = 2000;
+/// Short enough for blocks to end in the middle of records.
+const WRITE_BLOCK_BYTES: usize = 600;
 
 /// What an application knows of its store.
 #[derive(Clone, Default)]
@@ -79,6 +81,7 @@ impl Life {
         Options::new()
             .segment_bytes_max(SEGMENT_BYTES_MAX)
             .set_index_minimum(3, 40)
+            .write_block_bytes(WRITE_BLOCK_BYTES)
             .operations(self.injector.operations())
     }
 

@@ -29,6 +29,8 @@ pub const OPEN_LARGE: &str = "open after a clean close, 8 M objects";
 pub const OPEN_AFTER_KILL: &str = "open after kill -9, 200 MiB synced in the active segment";
 pub const HEAP: &str = "heap, 8 M objects";
 pub const COMPACT: &str = "compaction that drops a random half, surviving bytes";
+pub const COMPACT_FOR_HUGE_PAGES: &str =
+    "compaction that drops a random half, surviving bytes, written for huge pages";
 pub const COPY: &str = "copy of a file of as many bytes, with fsync";
 pub const VERIFY: &str = "verify";
 
@@ -232,13 +234,15 @@ fn open_and_get(name: &str, folder: &Path, digest: &Digest, results: &mut Result
 fn compaction(contents: &Contents, rounds: usize, folder: &Path, results: &mut Results) {
     eprintln!("figures: compaction");
     let is_live = |digest: &Digest| digest.as_bytes()[31].is_multiple_of(2);
-    for _ in 0..rounds.min(LONG_ROUNDS) {
+    let kinds = [(COMPACT, false), (COMPACT_FOR_HUGE_PAGES, true)];
+    for (name, for_huge_pages) in kinds.repeat(rounds.min(LONG_ROUNDS)) {
         fill(
             folder,
             contents,
             1.max(contents.bytes() as u64 / SEGMENT_BYTES_MAX_DEFAULT),
         );
-        let store = Store::open(folder).expect("Sealstone opens");
+        let options = Options::new().huge_page_writes(for_huge_pages);
+        let store = options.open(folder).expect("Sealstone opens");
         let start = Instant::now();
         store.compact(is_live).expect("Sealstone compacts");
         let seconds = start.elapsed().as_secs_f64();
@@ -246,7 +250,7 @@ fn compaction(contents: &Contents, rounds: usize, folder: &Path, results: &mut R
         drop(store);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let rate = surviving as f64 / 1e6 / seconds;
-        add(results, COMPACT, "MB/s", rate);
+        add(results, name, "MB/s", rate);
         copy(surviving, contents, folder, results);
     }
 }
