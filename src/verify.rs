@@ -19,6 +19,9 @@ use crate::segment::sealed::open_sidecar;
 use crate::segment::{Active, Extent, Sealed};
 use crate::segment_set::{Bound, SegmentSet};
 
+/// As many as there are lanes, and no more in memory where they are not mapped.
+const SIDECARS_AT_A_TIME: usize = 4;
+
 /// How far [`Store::verify`](crate::Store::verify) has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerifyProgress {
@@ -120,19 +123,21 @@ pub(crate) fn verify(
     verification.check_presence(opening);
     // Beside each other as well as each in parallel: there may be many small ones, and what comes
     // before the records is not done in parallel.
-    let checked = set.sealed().par_iter().map(|sealed| {
-        let sidecar_is_whole = verification.check_sealed(sealed)?;
-        Ok((!sidecar_is_whole).then(|| Arc::clone(sealed)))
-    });
-    let damaged_sidecars: Vec<Option<Arc<Sealed>>> = checked.collect::<Result<_>>()?;
+    let (damaged_sidecars, checked) = rayon::join(
+        || verification.check_sidecars(set.sealed()),
+        || {
+            let sealed = set.sealed().par_iter();
+            sealed.try_for_each(|sealed| verification.check_sealed(sealed))
+        },
+    );
+    let (damaged_sidecars, ()) = (damaged_sidecars?, checked?);
     for bound in set.runs() {
         verification.check_run(bound)?;
     }
     for active in set.unsealed() {
         verification.check_unsealed(active)?;
     }
-    let damaged_sidecars = damaged_sidecars.into_iter().flatten();
-    Ok((verification.finish(), damaged_sidecars.collect()))
+    Ok((verification.finish(), damaged_sidecars))
 }
 
 impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
@@ -158,16 +163,11 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         }
     }
 
-    /// False if the sidecar on disk is damaged.
-    fn check_sealed(&self, sealed: &Sealed) -> Result<bool> {
+    fn check_sealed(&self, sealed: &Sealed) -> Result<()> {
         if self.is_cancelled() {
-            return Ok(true);
+            return Ok(());
         }
-        let (sidecar_is_whole, order) = rayon::join(
-            || self.check_sidecar(sealed),
-            || positions_in_file_order(sealed, |_| true),
-        );
-        let (sidecar_is_whole, order) = (sidecar_is_whole?, order?);
+        let order = positions_in_file_order(sealed, |_| true)?;
         if let Some(reason) = sealed.doubt()? {
             let what = format!(
                 "objects may be missing from the index: {reason}; restore the segment's files from a backup"
@@ -204,33 +204,52 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
                         Ok(())
                     })
                 })
-            })?;
-        Ok(sidecar_is_whole)
+            })
     }
 
-    /// Checks the sidecar on disk, not what was loaded of it.
-    fn check_sidecar(&self, sealed: &Sealed) -> Result<bool> {
-        let bytes = match open_sidecar(self.dir, sealed.id(), self.reading) {
-            Ok(bytes) => bytes,
-            // A reader without a manifest makes indexes in memory; or a compaction ran meanwhile.
-            Err(error) if error.is_not_found() => return Ok(true),
-            Err(error) => return Err(error),
-        };
-        let binding = sealed.binding();
-        let is_other = |index: &Index<_>| {
-            let differs = index.checksum() != binding.sidecar_checksum;
-            !index.tiles(binding.data_bytes) || (sealed.is_bound() && differs)
-        };
-        let what = match Index::parse(bytes) {
-            Err(error) => error.to_string(),
-            Ok(index) if is_other(&index) => "it is that of other data".to_owned(),
-            Ok(_) => return Ok(true),
-        };
-        let what = format!(
-            "the sidecar is damaged ({what}); verify through a handle that can write (`sealstone verify --repair`), which writes it again"
-        );
-        self.note_problem(Some(sealed.id()), what);
-        Ok(false)
+    /// Checks the sidecars on disk, not what was loaded of them, and gives those that are damaged.
+    fn check_sidecars(&self, sealed: &[Arc<Sealed>]) -> Result<Vec<Arc<Sealed>>> {
+        let groups = sealed.par_chunks(SIDECARS_AT_A_TIME);
+        let damaged = groups.map(|sealed| self.check_few_sidecars(sealed));
+        let damaged: Vec<Vec<Arc<Sealed>>> = damaged.collect::<Result<_>>()?;
+        Ok(damaged.concat())
+    }
+
+    fn check_few_sidecars(&self, sealed: &[Arc<Sealed>]) -> Result<Vec<Arc<Sealed>>> {
+        let (mut there, mut sidecars) = (Vec::new(), Vec::new());
+        for sealed in sealed {
+            if self.is_cancelled() {
+                return Ok(Vec::new());
+            }
+            match open_sidecar(self.dir, sealed.id(), self.reading) {
+                Ok(bytes) => {
+                    there.push(sealed);
+                    sidecars.push(bytes);
+                }
+                // A reader without a manifest makes indexes in memory; or a compaction ran meanwhile.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut damaged = Vec::new();
+        for (sealed, parsed) in there.into_iter().zip(Index::parse_many(sidecars)) {
+            let binding = sealed.binding();
+            let is_other = |index: &Index<_>| {
+                let differs = index.checksum() != binding.sidecar_checksum;
+                !index.tiles(binding.data_bytes) || (sealed.is_bound() && differs)
+            };
+            let what = match parsed {
+                Err(error) => error.to_string(),
+                Ok(index) if is_other(&index) => "it is that of other data".to_owned(),
+                Ok(_) => continue,
+            };
+            let what = format!(
+                "the sidecar is damaged ({what}); verify through a handle that can write (`sealstone verify --repair`), which writes it again"
+            );
+            self.note_problem(Some(sealed.id()), what);
+            damaged.push(Arc::clone(sealed));
+        }
+        Ok(damaged)
     }
 
     /// Checks every page of a run of the set index, and that it leads to all objects of its segments.

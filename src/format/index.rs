@@ -138,6 +138,36 @@ impl<D: AsRef<[u8]>> Index<D> {
         }
     }
 
+    /// As [`parse`](Self::parse) for several sidecars, in their order. They are hashed side by side, as by
+    /// [`Digest::of_many`], so four of about the same length take as long as two.
+    ///
+    /// ```
+    /// use sealstone::format::Index;
+    ///
+    /// let whole = Index::build(&mut []).into_bytes();
+    /// let mut parsed = Index::parse_many([&whole[..], b"NIX1 and no more"]);
+    /// assert!(parsed.next().is_some_and(|sidecar| sidecar.is_ok()));
+    /// assert!(parsed.next().is_some_and(|sidecar| sidecar.is_err()));
+    /// ```
+    pub fn parse_many(
+        sidecars: impl IntoIterator<Item = D>,
+    ) -> impl Iterator<Item = Result<Self, FormatError>> {
+        let parsed = sidecars.into_iter().map(Self::parse_unchecked);
+        let parsed: Vec<Result<Self, FormatError>> = parsed.collect();
+        let covered = parsed.iter().map(|index| index.as_ref().map(Self::covered));
+        let covered: Vec<&[u8]> = covered.map(Result::unwrap_or_default).collect();
+        let sums = Digest::of_many(&covered);
+        parsed.into_iter().zip(sums).map(|(index, sum)| {
+            index.and_then(|index| {
+                if index.checksum() == sum {
+                    Ok(index)
+                } else {
+                    Err(FormatError::Checksum)
+                }
+            })
+        })
+    }
+
     /// Checks magic and length only, in constant time. Nothing that is asked of such an index can
     /// panic, but what it says may be wrong.
     ///
@@ -197,9 +227,13 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// Computes the checksum and compares. Linear in the length.
     #[must_use]
     pub fn checksum_holds(&self) -> bool {
-        let covered = HEADER_BYTES + self.len() * ENTRY_BYTES;
-        let covered = self.as_bytes().get(..covered);
-        covered.is_some_and(|covered| Digest::of(covered) == self.checksum())
+        Digest::of(self.covered()) == self.checksum()
+    }
+
+    /// What the checksum is of. The length was checked, so it is there.
+    fn covered(&self) -> &[u8] {
+        let len = HEADER_BYTES + self.len() * ENTRY_BYTES;
+        self.as_bytes().get(..len).unwrap_or_default()
     }
 
     /// The entry at `position`, or `None` beyond the last.
@@ -432,6 +466,27 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(Index::parse(&bytes[..len]).is_err(), "length {len}");
         }
+    }
+
+    #[test]
+    fn several_at_a_time_are_parsed_as_one_by_one() {
+        let whole = Index::build(&mut sample(5).0).into_bytes();
+        let mut sidecars = vec![whole.clone(), Index::build(&mut []).into_bytes()];
+        for bit in [0, 40, 8 * 12, 8 * whole.len() - 1] {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            sidecars.extend([damaged, whole.clone(), whole[..whole.len() - 1].to_vec()]);
+        }
+        let text = |parsed: Result<Index<_>, _>| {
+            parsed
+                .map(Index::into_bytes)
+                .map_err(|e: FormatError| e.to_string())
+        };
+        let one_by_one = sidecars.iter().cloned().map(Index::parse);
+        let one_by_one: Vec<_> = one_by_one.map(text).collect();
+        let together: Vec<_> = Index::parse_many(sidecars).map(text).collect();
+        assert_eq!(together, one_by_one);
+        assert_eq!(together.iter().filter(|parsed| parsed.is_ok()).count(), 6);
     }
 
     #[test]
