@@ -1006,3 +1006,38 @@ fn the_empty_object_survives_puts_beside_compactions_that_drop_it() {
     let cut = |repair: &Repair| matches!(repair, Repair::CutTail { .. });
     assert!(!reopened.recovery().repairs.iter().any(cut));
 }
+
+/// Found by fuzzing: a run of the set index was made as large as the manifest said.
+#[test]
+fn h22_a_forged_number_of_objects_makes_no_large_index() {
+    const FORGED: u32 = 1 << 22;
+    let kept = contents(0, 40, 100);
+    for verify in [Verify::EveryRead, Verify::FirstRead] {
+        let folder = TempDir::new().unwrap();
+        let options = options().set_index_minimum(1, 0).verify(verify);
+        let store = options.open(folder.path()).unwrap();
+        put_all(&store, &kept);
+        store.close().unwrap();
+        edit(&file(folder.path(), "MANIFEST"), |bytes| {
+            let mut manifest = Manifest::parse(bytes).unwrap();
+            let segment = manifest.sealed.values_mut().next().unwrap();
+            segment.objects = FORGED;
+            segment.data_bytes = 4 * u64::from(FORGED);
+            *bytes = manifest.encode().into_bytes();
+        });
+        let store = options.open(folder.path()).unwrap();
+        for _ in 0..2 {
+            assert_holds(&store, &kept);
+        }
+        let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
+        assert!(
+            !report.is_clean() && report.corrupt.is_empty(),
+            "{report:?}"
+        );
+        store.close().unwrap();
+        for name in names(folder.path(), &[""]) {
+            let bytes = fs::metadata(file(folder.path(), &name)).unwrap().len();
+            assert!(bytes < 1 << 16, "{name}: {bytes} bytes");
+        }
+    }
+}

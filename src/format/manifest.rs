@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::FormatError;
+use super::{FormatError, record};
 use crate::digest::Digest;
 
 const VERSION_LINE: &str = "sealstone 1";
@@ -73,8 +73,9 @@ impl Manifest {
     /// # Errors
     ///
     /// [`FormatError::Checksum`] for anything that was not written by [`encode`](Self::encode) as it
-    /// stands; [`FormatError::Length`] beyond 2^62 bytes of data; [`FormatError::Version`] if a newer version wrote it; [`FormatError::Line`] for a line
-    /// that contradicts another or is not understood although the checksum holds.
+    /// stands; [`FormatError::Length`] beyond 2^62 bytes of data; [`FormatError::Version`] if a newer
+    /// version wrote it; [`FormatError::Line`] for a line that contradicts another, speaks of more objects
+    /// than fit its data, or is not understood although the checksum holds.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let text = std::str::from_utf8(bytes).map_err(|_| FormatError::Checksum)?;
         let body = checked_body(text).ok_or(FormatError::Checksum)?;
@@ -121,6 +122,8 @@ impl Manifest {
                     objects: u32::try_from(number(objects)?).ok()?,
                     sidecar_checksum: checksum.parse().ok()?,
                 };
+                let headers = u64::from(segment.objects) * record::HEADER_BYTES;
+                (headers <= segment.data_bytes).then_some(())?;
                 let id = self.fresh_id(id)?;
                 self.sealed.insert(id, segment);
             }
@@ -193,13 +196,29 @@ mod tests {
     fn h22_lengths_that_no_file_system_holds_are_refused() {
         let parsed = |last: u64| {
             let mut manifest = sample();
-            manifest.sealed.get_mut(&1).unwrap().data_bytes = DATA_BYTES_MAX - 100;
-            manifest.sealed.get_mut(&4).unwrap().data_bytes = last;
+            let lengths = [(1, DATA_BYTES_MAX - 100), (4, last)];
+            for (id, data_bytes) in lengths {
+                let segment = manifest.sealed.get_mut(&id).unwrap();
+                (segment.data_bytes, segment.objects) = (data_bytes, 25);
+            }
             Manifest::parse(manifest.encode().as_bytes()).map(drop)
         };
         assert_eq!(parsed(100), Ok(()));
         assert_eq!(parsed(101), Err(FormatError::Length));
         assert_eq!(parsed(u64::MAX), Err(FormatError::Length));
+    }
+
+    #[test]
+    fn h22_more_objects_than_fit_the_data_are_refused() {
+        let parsed = |objects: u32| {
+            let mut manifest = sample();
+            let segment = manifest.sealed.get_mut(&1).unwrap();
+            (segment.data_bytes, segment.objects) = (4003, objects);
+            Manifest::parse(manifest.encode().as_bytes()).map(drop)
+        };
+        assert_eq!(parsed(1000), Ok(()));
+        assert!(matches!(parsed(1001), Err(FormatError::Line(_))));
+        assert!(matches!(parsed(u32::MAX), Err(FormatError::Line(_))));
     }
 
     #[test]

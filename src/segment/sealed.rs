@@ -239,8 +239,12 @@ impl Sealed {
     /// Which records were verified in this process, by their position in the sidecar. Costs one bit
     /// of heap a record from the first time on.
     pub(crate) fn verified(&self) -> &AtomicBits {
-        let records = self.binding.objects as usize;
-        self.verified.get_or_init(|| AtomicBits::new(records))
+        self.verified.get_or_init(|| {
+            // No more than fit the file, whatever the manifest says.
+            let fit = usize::try_from(self.data.len() / record::HEADER_BYTES);
+            let records = self.binding.objects as usize;
+            AtomicBits::new(records.min(fit.unwrap_or(usize::MAX)))
+        })
     }
 
     /// Asks for a record ahead of its use, as if it were of average length: how long it is only its
@@ -422,10 +426,16 @@ fn check(
     binding: &SealedSegment,
 ) -> std::result::Result<Index<SidecarBytes>, FormatError> {
     let index = Index::parse(bytes)?;
-    if index.checksum() != binding.sidecar_checksum || !index.is_sorted() {
+    if !is_bound_by(binding, &index) || !index.is_sorted() {
         return Err(FormatError::Checksum);
     }
     Ok(index)
+}
+
+/// Whether an index is the one that the manifest speaks of. The checksum alone says so of what we wrote;
+/// but the number of objects is relied on before the index is read.
+fn is_bound_by<D: AsRef<[u8]>>(binding: &SealedSegment, index: &Index<D>) -> bool {
+    index.checksum() == binding.sidecar_checksum && index.len() == binding.objects as usize
 }
 
 /// An index made from the data alone.
@@ -448,7 +458,7 @@ pub(crate) fn rebuild_index(
     let whole_bytes = records.position() as u64;
     let index = Index::build(&mut hash(&whole));
     let doubt = match binding {
-        Some(binding) if index.checksum() != binding.sidecar_checksum => {
+        Some(binding) if !is_bound_by(binding, &index) => {
             Some("it is not the one that was written, and neither is the data".to_owned())
         }
         None if whole_bytes != data.len() => {
