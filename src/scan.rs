@@ -301,8 +301,10 @@ pub(crate) fn positions_in_file_order(
     })
 }
 
-/// Parts of a file whose records are sorted each for themselves: as many as fit the first level cache.
-const PARTS: usize = 4096;
+/// Parts of a file whose records are sorted each for themselves: as many as fit the first level cache,
+/// and fewer of a small file.
+const PARTS_MAX: usize = 4096;
+const RECORDS_IN_PART: usize = 32;
 
 /// As [`file_order`] for files whose offsets fit 32 bits, in a quarter of the time: records are spread
 /// over their file, so those of each part of it are few, and few are sorted fast. An offset that lies
@@ -310,11 +312,15 @@ const PARTS: usize = 4096;
 fn short_file_order(offsets: impl Iterator<Item = (u64, u32)>, data_bytes: u32) -> Vec<u32> {
     let keys = offsets.map(|(offset, position)| offset << u32::BITS | u64::from(position));
     let keys: Vec<u64> = keys.collect();
-    let part_bytes = u64::from(data_bytes).div_ceil(PARTS as u64).max(1);
-    let shift = part_bytes.next_power_of_two().ilog2() + u32::BITS;
-    let part = |key: u64| usize::try_from(key >> shift).map_or(PARTS - 1, |at| at.min(PARTS - 1));
+    let parts = (keys.len() / RECORDS_IN_PART).clamp(1, PARTS_MAX);
+    let part_bytes = u64::from(data_bytes).div_ceil(parts as u64).max(1);
+    let shift = part_bytes.next_power_of_two().ilog2();
+    let part = |key: u64| {
+        let at = usize::try_from(key >> u32::BITS >> shift);
+        at.map_or(parts - 1, |at| at.min(parts - 1))
+    };
     // Where the next key of each part goes; in the end, where the part ends.
-    let mut ends = vec![0_usize; PARTS];
+    let mut ends = vec![0_usize; parts];
     for &key in &keys {
         ends[part(key)] += 1;
     }
