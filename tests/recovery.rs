@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layout::{data_name, file, read_files, record, scratch, segments, sidecar_name};
-use sealstone::format::{Entry, Index, Manifest, Records};
+use sealstone::format::{Entry, Index, Journal, Manifest, Records};
 use sealstone::{Digest, Error, Options, Repair, SegmentState, Store};
 use workload::{
     Contents, Kind, Verdict, assert_holds, assert_verifies, content, contents, put_all, seam,
@@ -306,6 +306,47 @@ fn h5_what_is_put_behind_a_tail_that_was_lost_is_kept() {
 }
 
 /// A reader reads on in a journal; a writer that was started again may have replaced it.
+/// Of a journal, which is never synced, a crash left the end and not the middle. The middle is written
+/// again as it was, so that the end would follow it, and speak of what has other content by then: after
+/// another crash, objects that were synced were taken for torn. Found by the crash states.
+#[test]
+fn h5_h18_nothing_stays_behind_the_frames_with_which_a_journal_goes_on() {
+    let folder = scratch();
+    let root = folder.path();
+    // Each put ends a block, and so notes what is in it.
+    let options = options().write_block_bytes(90);
+    let store = options.open(root).unwrap();
+    let first = contents(0, 6, 80);
+    put_all(&store, &first);
+    let path = file(root, JOURNAL);
+    let bytes = fs::read(&path).unwrap();
+    let data = fs::read(file(root, &data_name(0))).unwrap();
+    store.close().unwrap();
+
+    let valid = |len: usize| Journal::parse(&bytes[..len], 0).map_or(0, |j| j.valid_bytes);
+    let mut ends: Vec<u64> = (0..=bytes.len()).map(valid).collect();
+    ends.dedup();
+    let ends: Vec<usize> = ends
+        .iter()
+        .map(|&end| usize::try_from(end).unwrap())
+        .collect();
+    assert!(ends.len() > 5, "{ends:?}");
+    let mut torn = bytes.clone();
+    torn[ends[2]..ends[3]].fill(0);
+    fs::write(&path, &torn).unwrap();
+    let noted = Journal::parse(&bytes[..ends[3]], 0).unwrap();
+    let kept_bytes = usize::try_from(noted.covered_bytes).unwrap();
+    fs::write(file(root, &data_name(0)), &data[..kept_bytes]).unwrap();
+
+    let store = options.open(root).unwrap();
+    let second = contents(100, 3, 80);
+    put_all(&store, &second);
+    let after = fs::read(&path).unwrap();
+    let journal = Journal::parse(&after, 0).unwrap();
+    assert_eq!(journal.valid_bytes, after.len() as u64);
+    assert_holds(&store, &second);
+}
+
 #[test]
 fn h3_a_reader_notices_that_a_journal_was_replaced() {
     for syncs in [1, 2, 50] {

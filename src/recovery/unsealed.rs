@@ -42,15 +42,16 @@ pub(super) fn read_journal(dir: &Dir, id: u32) -> Result<Option<Journal>> {
 }
 
 /// As [`read_journal`], on all cores and without a copy, which whoever holds the lock may do: the
-/// file becomes no shorter, and nobody waits for this.
-fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<Journal>> {
+/// file becomes no shorter, and nobody waits for this. With the length of the file.
+fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<(Journal, u64)>> {
     let path = dir.segment_path(id, FileKind::Journal);
     let (file, len) = match open_regular_file(&path) {
         Err(error) if error.is_not_found() => return Ok(None),
         opened => opened?,
     };
     let bytes = Bytes::of(&file, &path, len, mode)?;
-    Ok(Journal::parse_in_parallel(bytes.as_slice(), id))
+    let journal = Journal::parse_in_parallel(bytes.as_slice(), id);
+    Ok(journal.map(|journal| (journal, len)))
 }
 
 /// For a journal whose data file is not there: an error if it notes that something was synced.
@@ -79,8 +80,12 @@ pub(super) fn recover(
     let data = dir.open_segment_file(id, FileKind::Data)?;
     let data_bytes = data.len()?;
     let noted = read_own_journal(dir, options.read_mode, id)?;
-    let is_noted = noted.is_some();
-    let mut noted = noted.unwrap_or_else(|| Journal::empty(id));
+    // Of a journal that was not synced a crash can leave the end and not the middle. If the middle is
+    // written again as it was, the old end would follow it, and speak of what has other content by then.
+    let goes_on = noted
+        .as_ref()
+        .is_some_and(|(journal, len)| journal.valid_bytes == *len);
+    let mut noted = noted.map_or_else(|| Journal::empty(id), |(journal, _)| journal);
     if data_bytes < noted.synced_bytes {
         let sealed = seal_as_it_is(dir, options.reading(), id, &mut noted)?;
         report.push(Repair::ShortData {
@@ -119,14 +124,7 @@ pub(super) fn recover(
             saved_as,
         });
     }
-    let resumed = resume_journal(
-        dir,
-        id,
-        data,
-        is_noted.then_some(noted_entries),
-        noted,
-        tail,
-    )?;
+    let resumed = resume_journal(dir, id, data, goes_on.then_some(noted_entries), noted, tail)?;
     let segment_bytes_max = options.segment_bytes_max;
     Ok(Recovered::Appender(Appender::resume(
         resumed,
@@ -177,8 +175,8 @@ impl Bytes {
     }
 }
 
-/// Goes on with the journal on disk, which has `noted_entries`, if all that it says still holds;
-/// otherwise replaces it.
+/// Goes on with the journal on disk, which has `noted_entries` and nothing behind them, if all that it
+/// says still holds; otherwise replaces it.
 fn resume_journal(
     dir: &Dir,
     id: u32,
