@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layout::{data_name, file, records, scratch, sidecar_name};
 use sealstone::dir::Operations;
-use sealstone::format::{Index, Records};
+use sealstone::format::{Entry, Index, Manifest, Records};
 use sealstone::{Digest, Error, Options, Store};
 use workload::{
     Contents, EIO, Kind, Verdict, assert_holds, assert_lacks, assert_verifies, content, put_all,
@@ -112,6 +112,41 @@ fn a_live_record_that_rots_during_a_compaction_is_taken_from_its_other_copy() {
     let stats = compaction.finish(|digest| *digest != dead).unwrap();
     assert_eq!((stats.live_objects, stats.dropped_objects), (2, 1));
     assert_lacks(&store, [&dead]);
+    let mut held = held;
+    held.remove(&dead);
+    assert_holds(&store, &held);
+    assert_verifies(&store);
+}
+
+/// Found by fuzzing: the whole copy was written behind the length that the index says, and with it what
+/// followed was unreadable.
+#[test]
+fn h35_a_forged_length_does_not_spoil_what_a_compaction_copies() {
+    let folder = scratch();
+    let root = folder.path();
+    let held = with_lengths(&[100, 200, 300, 400]);
+    let store = options().open(root).unwrap();
+    put_all(&store, &held);
+    drop(store.begin_compaction().unwrap());
+    store.close().unwrap();
+
+    let data = fs::read(file(root, &data_name(0))).unwrap();
+    let contents: Vec<Vec<u8>> = records(&data).iter().map(|(_, c)| c.to_vec()).collect();
+    let (dead, forged) = (Digest::of(&contents[0]), Digest::of(&contents[1]));
+    let sidecar = fs::read(file(root, &sidecar_name(0))).unwrap();
+    let mut entries: Vec<Entry> = Index::parse(&sidecar[..]).unwrap().entries().collect();
+    let entry = entries.iter_mut().find(|entry| entry.digest == forged);
+    entry.unwrap().len -= 10;
+    let sidecar = Index::build(&mut entries);
+    fs::write(file(root, &sidecar_name(0)), sidecar.as_bytes()).unwrap();
+    let mut manifest = Manifest::parse(&fs::read(file(root, "MANIFEST")).unwrap()).unwrap();
+    manifest.sealed.get_mut(&0).unwrap().sidecar_checksum = sidecar.checksum();
+    fs::write(file(root, "MANIFEST"), manifest.encode()).unwrap();
+
+    let store = options().open(root).unwrap();
+    let compaction = store.begin_compaction().unwrap();
+    store.put(&contents[1]).unwrap();
+    compaction.finish(|digest| *digest != dead).unwrap();
     let mut held = held;
     held.remove(&dead);
     assert_holds(&store, &held);

@@ -52,7 +52,7 @@ fn journal(bytes: &mut [u8]) -> Option<()> {
 
 /// That of the header, and those of the pages at the end.
 fn set_index(bytes: &mut [u8]) -> Option<()> {
-    let covered_bytes = number(bytes, 4)?.checked_mul(48)?.checked_add(40)?;
+    let covered_bytes = number(bytes, 4)?.checked_mul(48)?.checked_add(44)?;
     let (covered, rest) = bytes.split_at_mut_checked(covered_bytes)?;
     *rest.first_chunk_mut::<32>()? = *Digest::of(covered).as_bytes();
     let table_at = (covered_bytes + 32).next_multiple_of(PAGE_BYTES);

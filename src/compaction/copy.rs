@@ -143,8 +143,8 @@ fn copy_batch(
     let digests = Digest::of_many(&present);
     for ((source, content), digest) in batch.iter().zip(&contents).zip(digests) {
         match content {
-            Some(content) if digest == source.digest => writer.append(source, content)?,
-            _ => writer.append(source, &whole_copy(input, source, set)?)?,
+            Some(content) if digest == source.digest => writer.append(digest, content)?,
+            _ => writer.append(source.digest, &whole_copy(input, source, set)?)?,
         }
     }
     Ok(())
@@ -179,11 +179,16 @@ impl<'a> RecordWriter<'a> {
         }
     }
 
-    fn append(&mut self, source: &Entry, content: &[u8]) -> Result<()> {
-        self.writer.append(&record::header(source.len))?;
+    /// `content` has this digest. What an index says of its length may be wrong.
+    fn append(&mut self, digest: Digest, content: &[u8]) -> Result<()> {
+        let len = u32::try_from(content.len()).map_err(|_| Error::TooLarge {
+            bytes: content.len() as u64,
+        })?;
+        self.writer.append(&record::header(len))?;
         self.entries.push(Entry {
+            digest,
             offset: self.writer.position(),
-            ..*source
+            len,
         });
         self.writer.append(content)?;
         if self.writer.written_bytes() >= self.sync_at_bytes {

@@ -62,7 +62,7 @@ fn assert_all_right(store: &Store, sample: &Sample) {
 /// Whether it hit what no checksum covers and nobody reads: the header's page is filled up with zeros.
 fn hits_padding(damage: &Damage, files: &Files) -> bool {
     let header = SetIndex::parse(&files[damage.name()][..]).unwrap();
-    let end = 40 + 48 * header.header().segments.len() + 32;
+    let end = 44 + 48 * header.header().segments.len() + 32;
     match *damage {
         Damage::Flip { bit, .. } => (end..end.next_multiple_of(PAGE_BYTES)).contains(&(bit / 8)),
         Damage::Cut { .. } => false,
