@@ -306,9 +306,9 @@ pub(crate) fn positions_in_file_order(
 const PARTS_MAX: usize = 4096;
 const RECORDS_IN_PART: usize = 32;
 
-/// As [`file_order`] for files whose offsets fit 32 bits, in a quarter of the time: records are spread
-/// over their file, so those of each part of it are few, and few are sorted fast. An offset that lies
-/// about the file spoils nothing but the order.
+/// As [`file_order`] for files whose offsets fit 32 bits, and faster: records are spread over their
+/// file, so those of each part of it are few, and few are sorted fast. An offset that lies about the
+/// file spoils nothing but the order.
 fn short_file_order(offsets: impl Iterator<Item = (u64, u32)>, data_bytes: u32) -> Vec<u32> {
     let keys = offsets.map(|(offset, position)| offset << u32::BITS | u64::from(position));
     let keys: Vec<u64> = keys.collect();

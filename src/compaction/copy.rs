@@ -15,9 +15,9 @@ use crate::dir::{BlockWriter, Dir, FileKind, WritableFile};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Index, SealedSegment, record};
 use crate::object::Object;
-use crate::segment::Sealed;
 use crate::segment::batches::{BATCH_RECORDS_MAX, batches};
 use crate::segment::sealed::binding_of;
+use crate::segment::{Sealed, content_len};
 use crate::segment_set::{Place, SegmentSet};
 
 impl Prepared {
@@ -181,9 +181,7 @@ impl<'a> RecordWriter<'a> {
 
     /// `content` has this digest. What an index says of its length may be wrong.
     fn append(&mut self, digest: Digest, content: &[u8]) -> Result<()> {
-        let len = u32::try_from(content.len()).map_err(|_| Error::TooLarge {
-            bytes: content.len() as u64,
-        })?;
+        let len = content_len(content)?;
         self.writer.append(&record::header(len))?;
         self.entries.push(Entry {
             digest,

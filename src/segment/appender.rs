@@ -3,9 +3,9 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::Active;
 use super::active::Contents;
 use super::active_index::ActiveIndexWriter;
+use super::{Active, content_len};
 use crate::digest::Hashed;
 use crate::dir::{Dir, FileKind, WritableFile};
 use crate::error::{Error, Result};
@@ -216,9 +216,7 @@ impl Appender {
     /// still there, in the file or in the buffer, to be written when the cause is gone.
     pub(crate) fn append(&mut self, hashed: &Hashed<'_>) -> Result<()> {
         let content = hashed.content();
-        let len = u32::try_from(content.len()).map_err(|_| Error::TooLarge {
-            bytes: content.len() as u64,
-        })?;
+        let len = content_len(content)?;
         let header = record::header(len);
         let entry = Entry {
             digest: *hashed.digest(),

@@ -23,6 +23,7 @@ use batches::{BATCH_RECORDS_MAX, batches};
 use rayon::prelude::*;
 
 use crate::digest::{Digest, digest_many};
+use crate::error::{Error, Result};
 use crate::format::{Entry, Record};
 
 /// Where a record's content lies in a data file.
@@ -30,6 +31,13 @@ use crate::format::{Entry, Record};
 pub(crate) struct Extent {
     pub(crate) offset: u64,
     pub(crate) len: u32,
+}
+
+/// The length of content, as records and indexes have it.
+pub(crate) fn content_len(content: &[u8]) -> Result<u32> {
+    u32::try_from(content.len()).map_err(|_| Error::TooLarge {
+        bytes: content.len() as u64,
+    })
 }
 
 /// Hashes records on all cores.
