@@ -176,29 +176,15 @@ impl SegmentSet {
     }
 
     /// The segment that holds a copy with exactly these bytes, if one does that `accept` takes.
-    /// A copy that cannot be read is none.
+    /// A copy that cannot be read is none, and neither is one that its sidecar does not name: a
+    /// compaction would not know of it.
     pub(crate) fn segment_holding(
         &self,
         hashed: &Hashed<'_>,
         accept: impl Fn(u32) -> bool,
     ) -> Option<u32> {
-        let digest = hashed.digest();
-        match self.by_runs(digest, |segment, offset| {
-            let id = segment.id();
-            (accept(id) && holds_record(segment, offset, hashed.content())).then_some(id)
-        }) {
-            ByRuns::Found(segment) => Some(segment),
-            ByRuns::Absent => {
-                let mut failure = None;
-                let take = |place: Place<'_>| place.holding(hashed, &accept);
-                self.find_uncovered(digest, &mut failure, take)
-                    .or_else(|| self.find_unsealed(digest, &mut failure, take))
-            }
-            ByRuns::InDoubt => {
-                let found = self.find_copy(digest, |place| place.holding(hashed, &accept));
-                found.ok().flatten()
-            }
-        }
+        let found = self.find_copy(hashed.digest(), |place| place.holding(hashed, &accept));
+        found.ok().flatten()
     }
 
     /// As [`segment_holding`](Self::segment_holding), among unsealed segments only.
@@ -281,6 +267,10 @@ impl SegmentSet {
         failure: &mut Option<Error>,
         mut take: impl FnMut(Place<'a>) -> Result<Option<T>>,
     ) -> Option<T> {
+        if self.runs.len() > 1 {
+            // As in `by_runs`.
+            self.prefetch_buckets(digest);
+        }
         for bound in &self.runs {
             let run = bound.run();
             let mut asked = None;
@@ -444,10 +434,4 @@ fn verified_once<'a>(segment: &'a Arc<Sealed>, digest: &Digest) -> Option<Found<
         }
     }
     None
-}
-
-/// Whether the record whose content begins at `offset` is, byte for byte, `content`.
-fn holds_record(segment: &Sealed, offset: u64, content: &[u8]) -> bool {
-    let stored = segment.data().record(offset);
-    matches!(stored, Ok(Some(stored)) if *stored == *content)
 }
