@@ -1,0 +1,160 @@
+//! Lives of a store that maps no file. Miri, which knows no maps of files, runs these: see `README.md`.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs, thread};
+
+use sealstone::dir::Operations;
+use sealstone::{Digest, Options, ReadMode, Store, Verify};
+use tempfile::TempDir;
+
+/// The system, but that nobody asks how much room there is: Miri does not know.
+#[derive(Debug)]
+struct Roomy;
+
+impl Operations for Roomy {
+    fn available_bytes(&self, _: &Path) -> Option<u64> {
+        None
+    }
+}
+
+fn options() -> Options {
+    Options::new()
+        .read_mode(ReadMode::Pread)
+        .segment_bytes_max(400)
+        .write_block_bytes(100)
+        .set_index_minimum(1, 1)
+        .operations(Arc::new(Roomy))
+}
+
+type Contents = BTreeMap<Digest, Vec<u8>>;
+
+/// Contents of 0 to 150 bytes.
+fn contents(numbers: std::ops::Range<u8>) -> Contents {
+    let content = |number: u8| vec![number; usize::from(number) * 37 % 151];
+    let contents = numbers.map(content);
+    contents
+        .map(|content| (Digest::of(&content), content))
+        .collect()
+}
+
+fn assert_holds(store: &Store, contents: &Contents) {
+    let digests: Vec<Digest> = contents.keys().copied().collect();
+    let reader = store.reader();
+    let batch = store.get_many(&digests);
+    for ((digest, content), in_batch) in contents.iter().zip(batch) {
+        let alone = store.get(digest).unwrap();
+        assert_eq!(alone.as_deref(), Some(&content[..]));
+        assert_eq!(in_batch.unwrap(), alone);
+        let pinned = reader.get(digest).unwrap();
+        assert_eq!(pinned.as_deref(), Some(&content[..]));
+        assert!(store.contains(digest).unwrap());
+    }
+}
+
+fn assert_is(store: &Store, contents: &Contents) {
+    assert_holds(store, contents);
+    let walked = store.iter().map(|object| object.unwrap());
+    let walked: Contents = walked
+        .map(|object| (*object.digest(), object.to_vec()))
+        .collect();
+    assert_eq!(walked, *contents);
+    let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+fn is_kept(digest: &Digest) -> bool {
+    digest.as_bytes()[0] & 1 == 0
+}
+
+#[test]
+fn a_store_that_is_filled_compacted_and_reopened_holds_what_it_should() {
+    let folder = TempDir::new().unwrap();
+    for verify in [Verify::EveryRead, Verify::FirstRead] {
+        let options = options().verify(verify);
+        let mut all = contents(0..12);
+        let store = options.open(folder.path()).unwrap();
+        for content in all.values() {
+            store.put(content).unwrap();
+        }
+        store.sync().unwrap();
+        let reader = options.clone().read_only(true).open(folder.path()).unwrap();
+        assert_is(&reader, &all);
+        let more = contents(12..20);
+        let values: Vec<&[u8]> = more.values().map(Vec::as_slice).collect();
+        store.put_many(&values).unwrap();
+        all.extend(more);
+        assert_is(&store, &all);
+        store.compact(is_kept).unwrap();
+        all.retain(|digest, _| is_kept(digest));
+        assert_is(&store, &all);
+        reader.refresh().unwrap();
+        assert_is(&reader, &all);
+        // Without a close, so that the journal and the tail are read.
+        drop(store);
+        let store = options.open(folder.path()).unwrap();
+        assert_is(&store, &all);
+        store.compact(|_| false).unwrap();
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn what_a_crash_left_is_recovered() {
+    let folder = TempDir::new().unwrap();
+    let store = options().open(folder.path()).unwrap();
+    let all = contents(1..9);
+    for content in all.values() {
+        store.put(content).unwrap();
+    }
+    store.close().unwrap();
+    // Half a record behind the newest.
+    let files = fs::read_dir(folder.path().join("segments")).unwrap();
+    let files = files.map(|entry| entry.unwrap().path());
+    let data = files.filter(|path| path.extension().is_some_and(|it| it == "dat"));
+    let newest = data.max().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    bytes.extend([9, 0, 0, 0, 1, 2, 3]);
+    fs::write(&newest, bytes).unwrap();
+    let store = options().open(folder.path()).unwrap();
+    assert!(!store.recovery().is_clean());
+    assert_is(&store, &all);
+}
+
+#[test]
+fn threads_put_and_read_beside_a_compaction() {
+    let folder = TempDir::new().unwrap();
+    let store = options().open(folder.path()).unwrap();
+    let before = contents(1..10);
+    for content in before.values() {
+        store.put(content).unwrap();
+    }
+    let kept: Contents = before.into_iter().filter(|(d, _)| is_kept(d)).collect();
+    let put = contents(20..28);
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                for (digest, content) in &kept {
+                    let found = store.get(digest).unwrap();
+                    assert_eq!(found.as_deref(), Some(&content[..]));
+                }
+            }
+        });
+        let putting = scope.spawn(|| {
+            for content in put.values() {
+                store.put(content).unwrap();
+            }
+        });
+        let keeps = |digest: &Digest| is_kept(digest) || put.contains_key(digest);
+        store.compact(keeps).unwrap();
+        putting.join().unwrap();
+        is_done.store(true, Ordering::Relaxed);
+        reading.join().unwrap();
+    });
+    let all: Contents = kept.into_iter().chain(put).collect();
+    assert_is(&store, &all);
+}
