@@ -89,13 +89,13 @@
 //!
 //! - An object has at most `u32::MAX` bytes. It is read and hashed as a whole.
 //! - There are at most 2^32 segments in the life of a store, and as many at a time as the system
-//!   allows mappings (two each, and one for each run of the set index; `vm.max_map_count` is 65,530 by default on Linux). Beyond that, reads
-//!   fall back to system calls.
+//!   allows mappings (two each, and one for each run of the set index; `vm.max_map_count` is 65,530 by
+//!   default on Linux). Beyond that, reads fall back to system calls.
 //! - Objects are verified at each read, or at the first read with [`Verify::FirstRead`].
 //! - The sidecar of a segment is checked as a whole, about a gigabyte a second, when it is first asked
-//!   for something: by [`Store::contains`] and [`Store::find`], a walk, a compaction, and reads with
-//!   [`Verify::FirstRead`] or of segments that the set index does not cover yet. From then on it costs
-//!   up to one byte of heap an object that is searched for.
+//!   for something: by [`Store::contains`] and [`Store::find`], a put of what is held already, a walk,
+//!   a compaction, and reads with [`Verify::FirstRead`] or of segments that the set index does not
+//!   cover yet. From then on it costs up to one byte of heap an object that is searched for.
 //! - Memory-mapping means that a failing medium, or somebody who cuts a file below a mapping, ends
 //!   the process with SIGBUS. [`ReadMode::Pread`] gives an error instead, for a copy a read. Nor may
 //!   anybody overwrite a mapped file: what was verified when it was read would change.
