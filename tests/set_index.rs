@@ -145,6 +145,30 @@ fn a_store_without_runs_is_as_right_and_gets_them() {
     assert_holds(&reader, &contents);
 }
 
+/// A run that was opened once is mapped and its pages are checked; one that took its place is another.
+#[test]
+fn a_reader_keeps_the_runs_that_are_still_there_and_takes_the_new_ones() {
+    let folder = scratch();
+    let held = filled(folder.path(), 300);
+    let reader = options().read_only(true).open(folder.path()).unwrap();
+    assert_eq!(reader.stats().uncovered_segments, 0);
+    assert_holds(&reader, &held);
+    assert!(!reader.refresh().unwrap());
+
+    let first = runs(folder.path());
+    let all = filled(folder.path(), 600);
+    assert!(runs(folder.path()).iter().any(|run| !first.contains(run)));
+    assert!(reader.refresh().unwrap());
+    assert_eq!(reader.stats().uncovered_segments, 0);
+    assert_holds(&reader, &all);
+    assert!(!reader.refresh().unwrap());
+
+    remove_runs(folder.path());
+    assert!(reader.refresh().unwrap());
+    assert_eq!(reader.stats().set_index_runs, 0);
+    assert_holds(&reader, &all);
+}
+
 #[test]
 fn every_flipped_byte_of_a_run_leaves_every_answer_right() {
     let folder = scratch();
