@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use layout::{data_name, file, records, scratch, sidecar_name};
+use layout::{data_name, file, record, records, scratch, segments, sidecar_name};
 use sealstone::dir::Operations;
 use sealstone::format::{Entry, Index, Manifest, Records};
 use sealstone::{Digest, Error, Options, Store};
@@ -88,6 +88,52 @@ fn records_are_moved_whole(huge_page_writes: bool, block_bytes: usize) {
     let store = options.open(folder.path()).unwrap();
     assert!(store.recovery().is_clean(), "{:?}", store.recovery());
     assert_holds(&store, &held);
+}
+
+/// Two segments hold the same object, as where it was put again because it had rotted.
+#[test]
+fn of_two_copies_of_an_object_one_stays_and_it_is_one_that_verifies() {
+    let first: Vec<Vec<u8>> = (0..4).map(|number| content(number, 100)).collect();
+    let second: Vec<Vec<u8>> = (3..7).map(|number| content(number, 100)).collect();
+    let held: Contents = [&first[..], &second[1..]]
+        .concat()
+        .into_iter()
+        .map(|content| (Digest::of(&content), content))
+        .collect();
+    for rotten in [None, Some(0), Some(1)] {
+        let folder = scratch();
+        let root = folder.path();
+        fs::create_dir(segments(root)).unwrap();
+        for (id, contents) in [(0, &first), (1, &second)] {
+            let mut data: Vec<u8> = contents.iter().flat_map(|c| record(c)).collect();
+            let mut entries: Vec<Entry> = Records::new(&data)
+                .map(|record| Entry {
+                    digest: Digest::of(record.content),
+                    offset: record.offset,
+                    len: 100,
+                })
+                .collect();
+            let sidecar = Index::build(&mut entries).into_bytes();
+            fs::write(file(root, &sidecar_name(id)), sidecar).unwrap();
+            if rotten == Some(id) {
+                let (offset, _) = records(&data)[if id == 0 { 3 } else { 0 }];
+                data[usize::try_from(offset).unwrap() + 50] ^= 1;
+            }
+            fs::write(file(root, &data_name(id)), &data).unwrap();
+        }
+        let store = options().open(root).unwrap();
+        let stats = store.compact(|_| true).unwrap();
+        assert_eq!((stats.live_objects, stats.dropped_objects), (7, 0));
+        let kept = store
+            .stats()
+            .segments
+            .iter()
+            .map(|s| s.objects)
+            .sum::<u64>();
+        assert_eq!(kept, 7, "{rotten:?}");
+        assert_holds(&store, &held);
+        assert_verifies(&store);
+    }
 }
 
 /// Puts an object again whose sealed copy rotted after a compaction began, so that the only whole
