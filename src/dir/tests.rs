@@ -221,6 +221,81 @@ fn a_lock_file_that_cannot_be_created_is_an_error_that_says_why() {
     assert_eq!(code(dir.lock()), Some(ENOSPC));
 }
 
+/// Where somebody has just put something else in the place of the lock file.
+#[cfg(unix)]
+#[test]
+fn a_lock_file_that_cannot_be_looked_at_is_an_error_and_not_a_lock() {
+    #[derive(Debug)]
+    struct LoopOfLinks;
+    impl Operations for LoopOfLinks {
+        fn create(&self, path: &Path) -> io::Result<File> {
+            let file = System.create(path)?;
+            fs::remove_file(path)?;
+            std::os::unix::fs::symlink(path, path)?;
+            Ok(file)
+        }
+    }
+
+    let root = TempDir::new().unwrap();
+    fs::create_dir(root.path().join(SEGMENTS)).unwrap();
+    let dir = Dir::new(root.path(), Arc::new(LoopOfLinks), false, SMALL_BLOCK_BYTES);
+    match dir.lock() {
+        Err(Error::Io { path, .. }) => assert_eq!(path, dir.path().join("LOCK")),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The page cache then keeps each block in one piece, whatever the lengths of the records are.
+#[test]
+fn a_file_is_written_in_whole_blocks_whatever_is_appended() {
+    /// Where each write begins, and its length.
+    #[derive(Debug, Default)]
+    struct Writes(Mutex<Vec<(u64, usize)>>);
+    impl Operations for Writes {
+        fn write_at(&self, file: &File, path: &Path, bytes: &[u8], at: u64) -> io::Result<usize> {
+            self.0.lock().unwrap().push((at, bytes.len()));
+            System.write_at(file, path, bytes, at)
+        }
+    }
+
+    const BLOCK_BYTES: usize = 8;
+    let bytes: Vec<u8> = (0..61).collect();
+    for appended_bytes in 1..=bytes.len() {
+        let root = TempDir::new().unwrap();
+        fs::create_dir(root.path().join(SEGMENTS)).unwrap();
+        let log = Arc::new(Writes::default());
+        let operations = Arc::clone(&log) as Arc<dyn Operations>;
+        let dir = Dir::new(root.path(), operations, false, SMALL_BLOCK_BYTES);
+        let file = dir.create_segment_file(7, FileKind::Data).unwrap();
+        let mut writer = BlockWriter::new(&file, BLOCK_BYTES);
+        let mut position = 0;
+        for part in bytes.chunks(appended_bytes) {
+            // An empty content is nothing to append.
+            writer.append(b"").unwrap();
+            writer.append(part).unwrap();
+            position += part.len() as u64;
+            assert_eq!(writer.position(), position);
+            let written_bytes = log
+                .0
+                .lock()
+                .unwrap()
+                .iter()
+                .map(|(_, len)| len)
+                .sum::<usize>();
+            assert_eq!(writer.written_bytes(), written_bytes as u64);
+            assert!(position - writer.written_bytes() < BLOCK_BYTES as u64);
+        }
+        assert_eq!(writer.finish().unwrap(), 61);
+        assert!(fs::read(dir.segment_path(7, FileKind::Data)).unwrap() == bytes);
+        let log = log.0.lock().unwrap();
+        let (last, whole) = log.split_last().unwrap();
+        assert_eq!(last.0 % BLOCK_BYTES as u64, 0);
+        for (at, len) in whole {
+            assert_eq!((at % BLOCK_BYTES as u64, len % BLOCK_BYTES), (0, 0));
+        }
+    }
+}
+
 /// H1: before a file is begun, its length and a block more are there, or the error says how much is
 /// missing.
 #[test]
