@@ -1,7 +1,8 @@
 //! Lives of a store that maps no file. Miri, which knows no maps of files, runs these: see `README.md`.
 
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+#[path = "common/workload.rs"]
+mod workload;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use std::{fs, thread};
 use sealstone::dir::Operations;
 use sealstone::{Digest, Options, ReadMode, Store, Verify};
 use tempfile::TempDir;
+use workload::{Contents, assert_same, assert_verifies, put_all, walk};
 
 /// The system, but that nobody asks how much room there is: Miri does not know.
 #[derive(Debug)]
@@ -30,8 +32,6 @@ fn options() -> Options {
         .operations(Arc::new(Roomy))
 }
 
-type Contents = BTreeMap<Digest, Vec<u8>>;
-
 /// Contents of 0 to 150 bytes.
 fn contents(numbers: std::ops::Range<u8>) -> Contents {
     let content = |number: u8| vec![number; usize::from(number) * 37 % 151];
@@ -41,6 +41,7 @@ fn contents(numbers: std::ops::Range<u8>) -> Contents {
         .collect()
 }
 
+/// In every way that there is to read.
 fn assert_holds(store: &Store, contents: &Contents) {
     let digests: Vec<Digest> = contents.keys().copied().collect();
     let reader = store.reader();
@@ -57,13 +58,8 @@ fn assert_holds(store: &Store, contents: &Contents) {
 
 fn assert_is(store: &Store, contents: &Contents) {
     assert_holds(store, contents);
-    let walked = store.iter().map(|object| object.unwrap());
-    let walked: Contents = walked
-        .map(|object| (*object.digest(), object.to_vec()))
-        .collect();
-    assert_eq!(walked, *contents);
-    let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
-    assert!(report.is_clean(), "{report:?}");
+    assert_same(&walk(store), contents);
+    assert_verifies(store);
 }
 
 fn is_kept(digest: &Digest) -> bool {
@@ -75,9 +71,7 @@ fn live(verify: Verify) {
     let options = options().verify(verify);
     let store = options.open(folder.path()).unwrap();
     let mut all = contents(0..6);
-    for content in all.values() {
-        store.put(content).unwrap();
-    }
+    put_all(&store, &all);
     store.sync().unwrap();
     let reading = options.clone().read_only(true);
     let reader = reading.open(folder.path()).unwrap();
@@ -111,9 +105,7 @@ fn what_a_crash_left_is_recovered() {
     let folder = TempDir::new().unwrap();
     let store = options().open(folder.path()).unwrap();
     let all = contents(1..6);
-    for content in all.values() {
-        store.put(content).unwrap();
-    }
+    put_all(&store, &all);
     store.close().unwrap();
     // Half a record behind the newest.
     let files = fs::read_dir(folder.path().join("segments")).unwrap();
@@ -133,9 +125,7 @@ fn threads_put_and_read_beside_a_compaction() {
     let folder = TempDir::new().unwrap();
     let store = options().open(folder.path()).unwrap();
     let before = contents(1..7);
-    for content in before.values() {
-        store.put(content).unwrap();
-    }
+    put_all(&store, &before);
     let kept: Contents = before.into_iter().filter(|(d, _)| is_kept(d)).collect();
     let put = contents(20..24);
     let is_done = AtomicBool::new(false);
@@ -148,11 +138,7 @@ fn threads_put_and_read_beside_a_compaction() {
                 }
             }
         });
-        let putting = scope.spawn(|| {
-            for content in put.values() {
-                store.put(content).unwrap();
-            }
-        });
+        let putting = scope.spawn(|| put_all(&store, &put));
         let keeps = |digest: &Digest| is_kept(digest) || put.contains_key(digest);
         store.compact(keeps).unwrap();
         putting.join().unwrap();
