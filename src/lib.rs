@@ -132,6 +132,7 @@ mod segment_set;
 mod set_index;
 mod store;
 mod sync;
+mod threads;
 mod verify;
 
 pub use compaction::CompactionStats;

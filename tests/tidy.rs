@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the top down. Each may use those below it, and none above.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "store",
     "compaction",
     "verify",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 17] = [
     "format",
     "error",
     "digest",
+    "threads",
     "sync",
     "lib",
 ];

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::index::{ENTRY_BYTES, Entry};
 use super::{bytes_at, record};
 use crate::digest::{Digest, Hasher, digest_many};
+use crate::threads::ensure_pool;
 
 /// First bytes of a journal.
 pub const MAGIC: [u8; 4] = *b"SSJ1";
@@ -95,6 +96,7 @@ fn count_holding_in_parallel(frames: &[Frame<'_>]) -> usize {
     if frames.len() <= LANE_FRAMES {
         return count_holding_in_lanes(frames);
     }
+    ensure_pool();
     let groups = frames.par_chunks(LANE_FRAMES).map(count_holding_in_lanes);
     let groups: Vec<usize> = groups.collect();
     let whole = groups.iter().take_while(|&&holding| holding == LANE_FRAMES);

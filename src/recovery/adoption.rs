@@ -12,6 +12,7 @@ use crate::format::{Entry, Index};
 use crate::options::Reading;
 use crate::segment::Data;
 use crate::segment::sealed::open_sidecar;
+use crate::threads::ensure_pool;
 
 /// How many entries are compared with the content. If all of them are right the others are, too;
 /// if one is not, all are compared.
@@ -61,6 +62,7 @@ fn compare<D: AsRef<[u8]> + Sync>(
     data: &Data,
     step: usize,
 ) -> Result<(usize, usize)> {
+    ensure_pool();
     (0..index.len())
         .into_par_iter()
         .step_by(step)

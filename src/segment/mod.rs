@@ -25,6 +25,7 @@ use rayon::prelude::*;
 use crate::digest::{Digest, digest_many};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Record};
+use crate::threads::ensure_pool;
 
 /// Where a record's content lies in a data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +55,12 @@ pub(crate) fn hash_records(records: &[Record<'_>]) -> Vec<Entry> {
         // Other threads need not be woken up for a few.
         [] => {}
         [(batch, part)] => hash_batch(batch, part),
-        _ => parts
-            .into_par_iter()
-            .for_each(|(batch, part)| hash_batch(batch, part)),
+        _ => {
+            ensure_pool();
+            parts
+                .into_par_iter()
+                .for_each(|(batch, part)| hash_batch(batch, part));
+        }
     }
     entries
 }

@@ -16,6 +16,7 @@ use crate::format::Entry;
 use crate::mmap::prefetch;
 use crate::options::Verify;
 use crate::segment::{Extent, Sealed};
+use crate::threads::ensure_pool;
 
 /// How many lookups are under way at a time: enough to hide the latency of memory and to fill the
 /// lanes, few enough for what they asked for to be still in the cache when its turn comes.
@@ -34,6 +35,7 @@ impl SegmentSet {
     pub(crate) fn lookup_many(&self, digests: &[Digest], verify: Verify) -> Vec<Lookup<'_>> {
         let bytes = self.record_bytes_mean;
         if digests.len() > 1 && bytes.saturating_mul(digests.len() as u64) >= PARALLEL_BYTES_MIN {
+            ensure_pool();
             let task = usize::try_from(TASK_BYTES / bytes.max(1)).unwrap_or(BATCH);
             return digests
                 .par_chunks(task.max(LANES))

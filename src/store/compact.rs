@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 
-use super::own_threads::in_own_threads;
 use super::phase::{Closing, Phase, Pins};
 use super::write::Writer;
 use super::{Inner, Store};
@@ -14,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::Index;
 use crate::segment::Sealed;
 use crate::segment_set::SegmentSet;
+use crate::threads::in_own_threads;
 
 /// What a new segment takes by being there: its journal's header, and the folder that grows.
 const NEW_FILES: [u64; 2] = [1, 1];
@@ -155,7 +155,7 @@ impl Compaction {
     fn prepare(&self, keep: &(impl Fn(&Digest) -> bool + Sync)) -> Result<Prepared> {
         let keep = |digest: &Digest| keep(digest) || self.pins.contains(digest);
         let segment_bytes_max = self.store.inner().options.segment_bytes_max;
-        in_own_threads(|| compaction::prepare(self.inputs.clone(), segment_bytes_max, &keep))?
+        in_own_threads(|| compaction::prepare(self.inputs.clone(), segment_bytes_max, &keep))
     }
 
     fn replace(&self, prepared: &Prepared, stats: &mut CompactionStats) -> Result<()> {
@@ -169,7 +169,7 @@ impl Compaction {
             .map(|_| writer.take_id())
             .collect();
         let (ids, set) = (ids?, inner.set.load_full());
-        let outputs = in_own_threads(|| prepared.copy(&inner.dir, &ids, &set))??;
+        let outputs = in_own_threads(|| prepared.copy(&inner.dir, &ids, &set))?;
         drop(set);
         let committed = self.close_and_commit(inner, writer, prepared, &outputs, stats);
         if committed.is_err() {

@@ -1,7 +1,6 @@
 //! The facade: opening, reading, and what does not belong to writing, sealing or compacting.
 
 mod compact;
-mod own_threads;
 mod phase;
 mod pinned;
 mod put_many;
@@ -32,8 +31,8 @@ use crate::scan::{Digests, Objects};
 use crate::segment_set::SegmentSet;
 use crate::sync::thread::{Builder, JoinHandle};
 use crate::sync::{ArcSwap, Mutex, mpsc};
+use crate::threads::in_own_threads;
 use crate::verify::{self, Problem, VerifyProgress, VerifyReport};
-use own_threads::in_own_threads;
 use seal::{Job, Ledger};
 use set_index::Effort;
 use write::{Background, Writer};
@@ -342,7 +341,7 @@ impl Store {
         let set = inner.set.load_full();
         let reading = inner.options.reading();
         let verify = || verify::verify(&set, &inner.dir, reading, &inner.report, &progress);
-        let (mut report, damaged_sidecars) = in_own_threads(verify)??;
+        let (mut report, damaged_sidecars) = in_own_threads(verify)?;
         inner.look_after(&set);
         if let Access::Writer(writer) = &inner.access {
             for sealed in damaged_sidecars {

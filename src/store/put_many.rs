@@ -6,6 +6,7 @@ use super::write::{View, is_held};
 use super::{Inner, Store};
 use crate::digest::{Digest, Hashed};
 use crate::error::Result;
+use crate::threads::ensure_pool;
 
 /// Contents are hashed a window at a time, while those of the window before are appended: they are
 /// still in the processor's cache then. Of large ones there are a few in a window nevertheless, so
@@ -37,6 +38,7 @@ impl Store {
             let window = split_window(&mut rest);
             let put = || inner.put_all(&hashed);
             // No lock is held while a thread of `rayon` waits, for it may begin another put then.
+            ensure_pool();
             let (put, next) = rayon::join(put, || hash(window));
             put?;
             digests.extend(hashed.iter().map(|hashed| *hashed.digest()));
@@ -55,6 +57,7 @@ fn hash<'a>(contents: &[&'a [u8]]) -> Vec<Hashed<'a>> {
     if tasks == 1 {
         return Hashed::of_each(contents);
     }
+    ensure_pool();
     let tasks = contents.par_chunks(contents.len().div_ceil(tasks));
     tasks.flat_map_iter(Hashed::of_each).collect()
 }

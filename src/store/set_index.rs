@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::Inner;
-use super::own_threads::in_own_threads;
 use super::write::Writer;
 use crate::error::Result;
 use crate::format::SealedSegment;
@@ -12,6 +11,7 @@ use crate::segment::Sealed;
 use crate::segment_set::{Bound, SegmentSet};
 use crate::set_index::{self, Run, RunSize, Step};
 use crate::sync::mpsc::Receiver;
+use crate::threads::in_own_threads;
 
 /// How far a call of [`Inner::index`] goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Inner {
         let set = self.set.load_full();
         if set.has_damaged_run() || self.next_step(&set, effort).is_some() {
             drop(set);
-            in_own_threads(|| self.index(writer, effort)).flatten()
+            in_own_threads(|| self.index(writer, effort))
         } else {
             Ok(())
         }

@@ -3,13 +3,17 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
+use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sealstone::Error;
+use sealstone::{Digest, Error, Options};
 use tempfile::TempDir;
 
 use crate::life::{Life, options};
-use crate::workload::{EMFILE, assert_holds, assert_undamaged, assert_verifies, contents, put_all};
+use crate::workload::{
+    EMFILE, assert_holds, assert_same, assert_undamaged, assert_verifies, contents, copy_store,
+    names, put_all, settle, walk,
+};
 use crate::{child, stride};
 
 const EFBIG: i32 = 27;
@@ -114,7 +118,7 @@ fn lives_with_little_memory() {
     let held = contents(0, 60, 100_000);
     let new = contents(1000, 20, 100_000);
     let limited = Limited::new(Resource::As, pages * 4096 + left);
-    let is_expected = |error: &Error| reports(error, &[ENOMEM, EAGAIN]) || is_out_of_threads(error);
+    let is_expected = |error: &Error| reports(error, &[ENOMEM, EAGAIN]);
     let say = |what: &str| {
         let mut out = std::io::stdout().lock();
         out.write_all(format!("\nfound: {what}\n").as_bytes())
@@ -147,11 +151,6 @@ fn lives_with_little_memory() {
         Err(error) => refused(error),
     }
     drop(limited);
-}
-
-/// The pool of threads that copies says so in its own words.
-fn is_out_of_threads(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. } if source.to_string().contains("temporarily"))
 }
 
 /// Rust ends a process that cannot have the memory it asks for, which is as kill -9 to the store.
@@ -200,4 +199,98 @@ fn h32_little_address_space_is_an_error_or_slower_and_loses_nothing() {
          {ended} out of memory, {unbegun} threads that could not begin"
     );
     assert!(complete > 0 && refused > 0, "{complete} {refused}");
+}
+
+/// The child of the next test: does one thing in which threads share the work, when there can be no
+/// more threads. In an ordinary test run it does nothing.
+#[test]
+fn works_without_another_thread() {
+    let Some(folder) = child::folder_of_child() else {
+        return;
+    };
+    let work = fs::read_to_string(folder.join("work")).unwrap();
+    let root = folder.join("store");
+    let options = || options().segment_bytes_max(4 << 20);
+    let store = options().open(&root).unwrap();
+    let held = contents(0, 3000, 4000);
+    for (number, content) in held.values().enumerate() {
+        store.put(content).unwrap();
+        // A frame in the journal.
+        if number % 8 == 0 {
+            store.sync().unwrap();
+        }
+    }
+    store.sync().unwrap();
+    settle(&root);
+    let copied = folder.join("copied");
+    copy_store(&root, &copied);
+    let limited = Limited::new(Resource::Nproc, 0);
+    let error = thread::Builder::new().spawn(|| ()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(EAGAIN));
+    match &work[..] {
+        "put_many" => {
+            let new = contents(5000, 3000, 4000);
+            let all: Vec<&[u8]> = new.values().map(Vec::as_slice).collect();
+            store.put_many(&all).unwrap();
+            assert_holds(&store, &new);
+        }
+        "get_many" => {
+            let digests: Vec<Digest> = held.keys().copied().collect();
+            for (digest, object) in digests.iter().zip(store.get_many(&digests)) {
+                assert!(object.unwrap().as_deref() == Some(&held[digest][..]));
+            }
+        }
+        "verify" => assert_verifies(&store),
+        "compact" => {
+            let middle = held.keys().nth(1000).unwrap();
+            store.compact(|digest| digest >= middle).unwrap();
+            assert_same(&walk(&store), &held.clone().split_off(middle));
+        }
+        "compare sidecars that no manifest names" => {
+            fs::remove_file(copied.join("segments/MANIFEST")).unwrap();
+            let reader = Options::new().read_only(true).open(&copied).unwrap();
+            assert_same(&walk(&reader), &held);
+        }
+        // A writer must have threads for what it does in the background.
+        "recover by the journal" | "recover by hashing" => {
+            if work == "recover by hashing" {
+                for journal in names(&copied, &[".jnl"]) {
+                    fs::remove_file(copied.join("segments").join(journal)).unwrap();
+                }
+            }
+            let error = options().open(&copied).unwrap_err();
+            assert!(reports(&error, &[EAGAIN]), "{error:?}");
+            drop(limited);
+            assert_same(&walk(&options().open(&copied).unwrap()), &held);
+        }
+        _ => panic!("{work}"),
+    }
+    store.close().unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn h32_without_another_thread_the_one_that_asks_does_all_the_work() {
+    // Root may have as many as it wants.
+    let setup = r#"
+        if [ "$(id -ru)" = 0 ]; then
+            chown 65534 "$SEALSTONE_LIMITED_FOLDER"
+            exec setpriv --reuid 65534 --regid 65534 --clear-groups -- "$0" "$@"
+        fi
+        exec "$0" "$@"
+    "#;
+    for work in [
+        "put_many",
+        "get_many",
+        "verify",
+        "compact",
+        "compare sidecars that no manifest names",
+        "recover by the journal",
+        "recover by hashing",
+    ] {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("work"), work).unwrap();
+        let test = "resources::works_without_another_thread";
+        child::assert_success(&child::run(&[], setup, test, folder.path()));
+    }
 }
