@@ -53,10 +53,7 @@ impl SegmentSet {
     /// processor can begin with the next get while this one waits for memory.
     #[inline]
     fn lookup_at_once(&self, digest: &Digest, verify: Verify) -> Option<Found<'_>> {
-        if self.runs.len() > 1 {
-            // Waiting for all of them at once takes no longer than waiting for the first.
-            self.prefetch_buckets(digest);
-        }
+        self.prefetch_if_several(digest);
         self.runs.iter().find_map(|bound| {
             let run = bound.run();
             let location = run.first_in_own_bucket(&run.probe(digest))?;
@@ -94,10 +91,7 @@ impl SegmentSet {
         digest: &Digest,
         mut take: impl FnMut(&'a Arc<Sealed>, u64) -> Option<T>,
     ) -> ByRuns<T> {
-        if self.runs.len() > 1 {
-            // Waiting for all of them at once takes no longer than waiting for the first.
-            self.prefetch_buckets(digest);
-        }
+        self.prefetch_if_several(digest);
         let mut in_doubt = false;
         for bound in &self.runs {
             let run = bound.run();
@@ -119,6 +113,15 @@ impl SegmentSet {
             ByRuns::InDoubt
         } else {
             ByRuns::Absent
+        }
+    }
+
+    /// As [`prefetch_buckets`](Self::prefetch_buckets) where there are several runs: waiting for all of
+    /// them at once takes no longer than waiting for the first.
+    #[inline]
+    fn prefetch_if_several(&self, digest: &Digest) {
+        if self.runs.len() > 1 {
+            self.prefetch_buckets(digest);
         }
     }
 
@@ -267,10 +270,7 @@ impl SegmentSet {
         failure: &mut Option<Error>,
         mut take: impl FnMut(Place<'a>) -> Result<Option<T>>,
     ) -> Option<T> {
-        if self.runs.len() > 1 {
-            // As in `by_runs`.
-            self.prefetch_buckets(digest);
-        }
+        self.prefetch_if_several(digest);
         for bound in &self.runs {
             let run = bound.run();
             let mut asked = None;
