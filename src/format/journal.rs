@@ -407,6 +407,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_looked_at_together_is_bounded_and_all_of_a_long_journal_is_read() {
+        let (header, mut chain) = encode_header(3);
+        let mut bytes = header.to_vec();
+        let mut end = 0;
+        let entries_in_frame = 10_000;
+        while bytes.len() < 2 * WINDOW_BYTES + WINDOW_BYTES / 2 {
+            let begin = end;
+            let entry = |i: u64| Entry {
+                digest: Digest::of(&i.to_le_bytes()),
+                offset: begin + i * 5 + 4,
+                len: 1,
+            };
+            let entries: Vec<Entry> = (0..entries_in_frame).map(entry).collect();
+            end += entries_in_frame * 5;
+            chain = encode_entries(&mut bytes, chain, &entries, end);
+        }
+        let journal = Journal::parse(&bytes, 3).unwrap();
+        assert_eq!(journal.valid_bytes, bytes.len() as u64);
+        assert_eq!(journal.covered_bytes, end);
+        assert_eq!(Journal::parse_in_parallel(&bytes, 3), Some(journal));
+    }
+
     /// A sync mark that is damaged and leaves out nothing: what follows it fits all the same, and is
     /// beyond what is looked at together with it.
     #[test]
