@@ -220,7 +220,20 @@ impl Sealed {
     }
 
     /// The entry of a digest that is in the sidecar at a position with the low bits that `location`
-    /// has, if the sidecar has been searched before and this record was verified in this process.
+    /// has, if the sidecar has been searched before. Reads no other entry, as a search does.
+    #[inline]
+    pub(crate) fn entry_at(
+        &self,
+        digest: &Digest,
+        geometry: &Geometry,
+        location: &Location,
+    ) -> Option<Entry> {
+        let (index, position) = self.position_at(digest, geometry, location)?;
+        let entry = index.entry(position)?;
+        (entry.digest == *digest).then_some(entry)
+    }
+
+    /// As [`entry_at`](Self::entry_at), if this record was verified in this process.
     #[inline]
     pub(crate) fn verified_entry(
         &self,
@@ -228,12 +241,36 @@ impl Sealed {
         geometry: &Geometry,
         location: &Location,
     ) -> Option<Entry> {
+        let (index, position) = self.position_at(digest, geometry, location)?;
+        let entry = index.entry(position)?;
+        let is_known = entry.digest == *digest && self.verified.get()?.get(position);
+        is_known.then_some(entry)
+    }
+
+    /// Asks for what [`entry_at`](Self::entry_at) reads.
+    #[inline]
+    pub(crate) fn prefetch_entry_at(
+        &self,
+        digest: &Digest,
+        geometry: &Geometry,
+        location: &Location,
+    ) {
+        if let Some((index, position)) = self.position_at(digest, geometry, location) {
+            prefetch(index.entries_bytes(position..position + 1));
+        }
+    }
+
+    #[inline]
+    fn position_at(
+        &self,
+        digest: &Digest,
+        geometry: &Geometry,
+        location: &Location,
+    ) -> Option<(&Index<SidecarBytes>, usize)> {
         let checked = self.checked.get()?;
         let part = checked.fanout.get()?.range(digest);
         let position = geometry.position_in(&part, location)?;
-        let entry = checked.index.entry(position)?;
-        let is_known = entry.digest == *digest && self.verified.get()?.get(position);
-        is_known.then_some(entry)
+        Some((&checked.index, position))
     }
 
     /// Which records were verified in this process, by their position in the sidecar. Costs one bit

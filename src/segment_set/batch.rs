@@ -20,7 +20,7 @@ use crate::threads::ensure_pool;
 
 /// How many lookups are under way at a time: enough to hide the latency of memory and to fill the
 /// lanes, few enough for what they asked for to be still in the cache when its turn comes.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 /// Batches of which at least so many bytes are expected are spread over the cores.
 const PARALLEL_BYTES_MIN: u64 = 512 << 10;
 /// How many contents a core hashes side by side.
@@ -98,6 +98,26 @@ impl SegmentSet {
                 // It is not there, or the single lookup says what is wrong.
                 None => self.lookup(digest, verify),
             });
+        }
+    }
+
+    /// Asks for what [`segment_holding`](Self::segment_holding) reads of each of these first: their
+    /// buckets, and when these are there, what they lead to. At most [`BATCH`].
+    pub(crate) fn prefetch_copies<'a>(&self, digests: impl Iterator<Item = &'a Digest> + Clone) {
+        for digest in digests.clone() {
+            self.prefetch_buckets(digest);
+        }
+        for digest in digests {
+            for bound in self.runs() {
+                let run = bound.run();
+                if let Some(location) = run.first_in_own_bucket(&run.probe(digest))
+                    && let Some(segment) = bound.segment(location)
+                {
+                    let geometry = &run.index().header().geometry;
+                    segment.prefetch_entry_at(digest, geometry, &location);
+                    segment.prefetch_record(location.offset);
+                }
+            }
         }
     }
 

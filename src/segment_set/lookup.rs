@@ -289,6 +289,14 @@ impl SegmentSet {
                 if let Some(segment) = bound.segment(location)
                     && asked.replace(segment.id()) != Some(segment.id())
                 {
+                    segment.prefetch_record(location.offset);
+                    // Mostly the location says which entry it is. To search for it reads several.
+                    let geometry = &run.index().header().geometry;
+                    if let Some(entry) = segment.entry_at(digest, geometry, &location)
+                        && let Ok(Some(taken)) = take(Place::Sealed(segment, entry))
+                    {
+                        return Some(taken);
+                    }
                     let taken = find_in(segment, digest, failure, &mut take);
                     if taken.is_some() {
                         return taken;

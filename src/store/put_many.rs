@@ -6,6 +6,7 @@ use super::write::{View, is_held};
 use super::{Inner, Store};
 use crate::digest::{Digest, Hashed};
 use crate::error::Result;
+use crate::segment_set::BATCH;
 use crate::threads::ensure_pool;
 
 /// Contents are hashed a window at a time, while those of the window before are appended: they are
@@ -100,7 +101,11 @@ impl Inner {
         let (phase, set) = self.begin_put(writer)?;
         let mut view = View::of(&set);
         let is_absent = |hashed: &&Hashed<'_>| !is_held(hashed, &phase, &set);
-        let absent: Vec<&Hashed<'_>> = contents.iter().filter(is_absent).collect();
+        let mut absent: Vec<&Hashed<'_>> = Vec::new();
+        for contents in contents.chunks(BATCH) {
+            set.prefetch_copies(contents.iter().map(Hashed::digest));
+            absent.extend(contents.iter().filter(is_absent));
+        }
         if absent.is_empty() {
             return Ok(());
         }
