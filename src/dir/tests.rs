@@ -225,10 +225,11 @@ fn a_lock_file_that_cannot_be_created_is_an_error_that_says_why() {
 #[cfg(unix)]
 #[test]
 fn a_lock_file_that_cannot_be_looked_at_is_an_error_and_not_a_lock() {
-    #[derive(Debug)]
-    struct LoopOfLinks;
+    #[derive(Debug, Default)]
+    struct LoopOfLinks(AtomicU32);
     impl Operations for LoopOfLinks {
         fn create(&self, path: &Path) -> io::Result<File> {
+            self.0.fetch_add(1, Ordering::Relaxed);
             let file = System.create(path)?;
             fs::remove_file(path)?;
             std::os::unix::fs::symlink(path, path)?;
@@ -238,11 +239,15 @@ fn a_lock_file_that_cannot_be_looked_at_is_an_error_and_not_a_lock() {
 
     let root = TempDir::new().unwrap();
     fs::create_dir(root.path().join(SEGMENTS)).unwrap();
-    let dir = Dir::new(root.path(), Arc::new(LoopOfLinks), false, SMALL_BLOCK_BYTES);
+    let operations = Arc::new(LoopOfLinks::default());
+    let seam = Arc::clone(&operations);
+    let dir = Dir::new(root.path(), seam, false, SMALL_BLOCK_BYTES);
     match dir.lock() {
         Err(Error::Io { path, .. }) => assert_eq!(path, dir.path().join("LOCK")),
         other => panic!("{other:?}"),
     }
+    // Nor was it taken for one that somebody else removed, which is tried again.
+    assert_eq!(operations.0.load(Ordering::Relaxed), 1);
 }
 
 /// The page cache then keeps each block in one piece, whatever the lengths of the records are.
