@@ -20,6 +20,8 @@ use workload::{
 };
 
 const OBJECT_BYTES: usize = 300;
+/// How often a hundred objects are asked for so that threads share the work.
+const MANY: usize = 40;
 
 fn options() -> Options {
     Options::new().segment_bytes_max(8 << 10)
@@ -147,6 +149,13 @@ fn use_inherited(store: &Mutex<Option<Store>>) -> i32 {
             _ => return 2,
         }
     }
+    // So many that its parent had them read by several threads, which are not there.
+    let digests: Vec<_> = held.keys().copied().collect();
+    let many = digests.repeat(MANY);
+    let read = store.get_many(&many);
+    if read.len() != many.len() || !read.iter().all(|object| matches!(object, Ok(Some(_)))) {
+        return 6;
+    }
     // Small ones stay in memory that is the child's own, so nothing is said of those.
     let _ = store.put(b"small");
     if !is_refused(&store.put(&vec![1; 1 << 20])) {
@@ -176,6 +185,8 @@ fn h2_a_forked_process_changes_nothing_and_does_not_unlock() {
     put_all(&store, &held);
     store.sync().unwrap();
     workload::settle(folder.path());
+    let digests: Vec<_> = held.keys().copied().collect();
+    assert_eq!(store.get_many(&digests.repeat(MANY)).len(), 100 * MANY);
     let before = snapshot(folder.path());
 
     let store = Arc::new(Mutex::new(Some(store)));

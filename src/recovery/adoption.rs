@@ -12,7 +12,7 @@ use crate::format::{Entry, Index};
 use crate::options::Reading;
 use crate::segment::Data;
 use crate::segment::sealed::open_sidecar;
-use crate::threads::ensure_pool;
+use crate::threads::can_share_work;
 
 /// How many entries are compared with the content. If all of them are right the others are, too;
 /// if one is not, all are compared.
@@ -62,18 +62,21 @@ fn compare<D: AsRef<[u8]> + Sync>(
     data: &Data,
     step: usize,
 ) -> Result<(usize, usize)> {
-    ensure_pool();
-    (0..index.len())
-        .into_par_iter()
-        .step_by(step)
-        .filter_map(|position| index.entry(position))
-        .map(|entry| {
-            let content = data.read(entry.offset, entry.len as usize)?;
-            let verifies = |content: &[u8]| Digest::of(content) == entry.digest;
-            Ok(match content {
-                None => (0, 0),
-                Some(content) => (1, usize::from(verifies(&content))),
-            })
+    let look_at = |entry: Entry| -> Result<(usize, usize)> {
+        let content = data.read(entry.offset, entry.len as usize)?;
+        let verifies = |content: &[u8]| Digest::of(content) == entry.digest;
+        Ok(match content {
+            None => (0, 0),
+            Some(content) => (1, usize::from(verifies(&content))),
         })
-        .try_reduce(|| (0, 0), |a, b| Ok((a.0 + b.0, a.1 + b.1)))
+    };
+    let add = |a: (usize, usize), b: (usize, usize)| Ok((a.0 + b.0, a.1 + b.1));
+    if !can_share_work() {
+        let positions = (0..index.len()).step_by(step);
+        let mut looked_at = positions.filter_map(|at| index.entry(at)).map(look_at);
+        return looked_at.try_fold((0, 0), |sum, looked_at| add(sum, looked_at?));
+    }
+    let positions = (0..index.len()).into_par_iter().step_by(step);
+    let looked_at = positions.filter_map(|at| index.entry(at)).map(look_at);
+    looked_at.try_reduce(|| (0, 0), add)
 }

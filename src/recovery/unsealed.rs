@@ -16,6 +16,7 @@ use crate::options::{Options, ReadMode, Reading};
 use crate::segment::Appender;
 use crate::segment::Sealed;
 use crate::segment::appender::Resumed;
+use crate::threads::can_share_work;
 
 /// What became of it.
 pub(super) enum Recovered {
@@ -50,7 +51,12 @@ fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<(Journa
         opened => opened?,
     };
     let bytes = Bytes::of(&file, &path, len, mode)?;
-    let journal = Journal::parse_in_parallel(bytes.as_slice(), id);
+    let parse = if can_share_work() {
+        Journal::parse_in_parallel
+    } else {
+        Journal::parse
+    };
+    let journal = parse(bytes.as_slice(), id);
     Ok(journal.map(|journal| (journal, len)))
 }
 

@@ -220,7 +220,7 @@ impl Sealed {
     }
 
     /// The entry of a digest that is in the sidecar at a position with the low bits that `location`
-    /// has, if the sidecar has been searched before. Reads no other entry, as a search does.
+    /// has, if the sidecar has been searched before. Unlike a search, it reads no other entry.
     #[inline]
     pub(crate) fn entry_at(
         &self,
@@ -228,9 +228,8 @@ impl Sealed {
         geometry: &Geometry,
         location: &Location,
     ) -> Option<Entry> {
-        let (index, position) = self.position_at(digest, geometry, location)?;
-        let entry = index.entry(position)?;
-        (entry.digest == *digest).then_some(entry)
+        let (_, entry) = self.numbered_entry_at(digest, geometry, location)?;
+        Some(entry)
     }
 
     /// As [`entry_at`](Self::entry_at), if this record was verified in this process.
@@ -241,10 +240,20 @@ impl Sealed {
         geometry: &Geometry,
         location: &Location,
     ) -> Option<Entry> {
+        let (position, entry) = self.numbered_entry_at(digest, geometry, location)?;
+        self.verified.get()?.get(position).then_some(entry)
+    }
+
+    #[inline]
+    fn numbered_entry_at(
+        &self,
+        digest: &Digest,
+        geometry: &Geometry,
+        location: &Location,
+    ) -> Option<(usize, Entry)> {
         let (index, position) = self.position_at(digest, geometry, location)?;
         let entry = index.entry(position)?;
-        let is_known = entry.digest == *digest && self.verified.get()?.get(position);
-        is_known.then_some(entry)
+        (entry.digest == *digest).then_some((position, entry))
     }
 
     /// Asks for what [`entry_at`](Self::entry_at) reads.

@@ -16,11 +16,11 @@ use crate::format::Entry;
 use crate::mmap::prefetch;
 use crate::options::Verify;
 use crate::segment::{Extent, Sealed};
-use crate::threads::ensure_pool;
+use crate::threads::can_share_work;
 
 /// How many lookups are under way at a time: enough to hide the latency of memory and to fill the
 /// lanes, few enough for what they asked for to be still in the cache when its turn comes.
-pub(crate) const BATCH: usize = 32;
+const BATCH: usize = 32;
 /// Batches of which at least so many bytes are expected are spread over the cores.
 const PARALLEL_BYTES_MIN: u64 = 512 << 10;
 /// How many contents a core hashes side by side.
@@ -34,8 +34,10 @@ impl SegmentSet {
     /// As [`lookup`](Self::lookup) for each of `digests`, in their order.
     pub(crate) fn lookup_many(&self, digests: &[Digest], verify: Verify) -> Vec<Lookup<'_>> {
         let bytes = self.record_bytes_mean;
-        if digests.len() > 1 && bytes.saturating_mul(digests.len() as u64) >= PARALLEL_BYTES_MIN {
-            ensure_pool();
+        if digests.len() > 1
+            && bytes.saturating_mul(digests.len() as u64) >= PARALLEL_BYTES_MIN
+            && can_share_work()
+        {
             let task = usize::try_from(TASK_BYTES / bytes.max(1)).unwrap_or(BATCH);
             return digests
                 .par_chunks(task.max(LANES))
@@ -102,7 +104,8 @@ impl SegmentSet {
     }
 
     /// Asks for what [`segment_holding`](Self::segment_holding) reads of each of these first: their
-    /// buckets, and when these are there, what they lead to. At most [`BATCH`].
+    /// buckets, and when these are there, what they lead to. For some dozens, or the first are not in the
+    /// cache any more when their turn comes.
     pub(crate) fn prefetch_copies<'a>(&self, digests: impl Iterator<Item = &'a Digest> + Clone) {
         for digest in digests.clone() {
             self.prefetch_buckets(digest);

@@ -249,7 +249,8 @@ impl SegmentSet {
     }
 
     /// Visits the copies of an object as the sidecars and the unsealed segments know them, until
-    /// `take` takes one. What failed on the way is the result only if none was taken.
+    /// `take` takes one; a copy may be visited twice. What failed on the way is the result only if none
+    /// was taken.
     pub(crate) fn find_copy<'a, T>(
         &'a self,
         digest: &Digest,
@@ -289,13 +290,15 @@ impl SegmentSet {
                 if let Some(segment) = bound.segment(location)
                     && asked.replace(segment.id()) != Some(segment.id())
                 {
-                    segment.prefetch_record(location.offset);
-                    // Mostly the location says which entry it is. To search for it reads several.
+                    // Mostly the location says which entry it is, and to search for it reads more. A
+                    // copy that is not taken now is met among the others again.
                     let geometry = &run.index().header().geometry;
-                    if let Some(entry) = segment.entry_at(digest, geometry, &location)
-                        && let Ok(Some(taken)) = take(Place::Sealed(segment, entry))
-                    {
-                        return Some(taken);
+                    if let Some(entry) = segment.entry_at(digest, geometry, &location) {
+                        match take(Place::Sealed(segment, entry)) {
+                            Ok(None) => {}
+                            Ok(taken) => return taken,
+                            Err(error) => _ = failure.get_or_insert(error),
+                        }
                     }
                     let taken = find_in(segment, digest, failure, &mut take);
                     if taken.is_some() {

@@ -13,7 +13,6 @@ mod prefix;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub(crate) use batch::BATCH;
 pub(crate) use bound::Bound;
 pub(crate) use found::Found;
 pub(crate) use place::{Place, Unverified};

@@ -155,7 +155,9 @@ impl Compaction {
     fn prepare(&self, keep: &(impl Fn(&Digest) -> bool + Sync)) -> Result<Prepared> {
         let keep = |digest: &Digest| keep(digest) || self.pins.contains(digest);
         let segment_bytes_max = self.store.inner().options.segment_bytes_max;
-        in_own_threads(|| compaction::prepare(self.inputs.clone(), segment_bytes_max, &keep))
+        let prepare = || compaction::prepare(self.inputs.clone(), segment_bytes_max, &keep);
+        let dir = &self.store.inner().dir;
+        in_own_threads(prepare).map_err(Error::io(dir.path()))?
     }
 
     fn replace(&self, prepared: &Prepared, stats: &mut CompactionStats) -> Result<()> {
@@ -169,7 +171,8 @@ impl Compaction {
             .map(|_| writer.take_id())
             .collect();
         let (ids, set) = (ids?, inner.set.load_full());
-        let outputs = in_own_threads(|| prepared.copy(&inner.dir, &ids, &set))?;
+        let outputs = in_own_threads(|| prepared.copy(&inner.dir, &ids, &set))
+            .map_err(Error::io(inner.dir.path()))??;
         drop(set);
         let committed = self.close_and_commit(inner, writer, prepared, &outputs, stats);
         if committed.is_err() {

@@ -341,7 +341,8 @@ impl Store {
         let set = inner.set.load_full();
         let reading = inner.options.reading();
         let verify = || verify::verify(&set, &inner.dir, reading, &inner.report, &progress);
-        let (mut report, damaged_sidecars) = in_own_threads(verify)?;
+        let (mut report, damaged_sidecars) =
+            in_own_threads(verify).map_err(Error::io(inner.dir.path()))??;
         inner.look_after(&set);
         if let Access::Writer(writer) = &inner.access {
             for sealed in damaged_sidecars {

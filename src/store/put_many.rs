@@ -6,8 +6,7 @@ use super::write::{View, is_held};
 use super::{Inner, Store};
 use crate::digest::{Digest, Hashed};
 use crate::error::Result;
-use crate::segment_set::BATCH;
-use crate::threads::ensure_pool;
+use crate::threads::{can_share_work, join};
 
 /// Contents are hashed a window at a time, while those of the window before are appended: they are
 /// still in the processor's cache then. Of large ones there are a few in a window nevertheless, so
@@ -16,6 +15,8 @@ const WINDOW_BYTES: usize = 8 << 20;
 const WINDOW_CONTENTS_MIN: usize = 64;
 /// What one thread hashes at a time. Fewer bytes are not worth waking another for.
 const TASK_BYTES: usize = 128 << 10;
+/// How many contents are looked up together, so that what they wait for comes at the same time.
+const LOOKUPS: usize = 32;
 /// Others' puts wait for no more than this, and one content.
 const SECTION_BYTES: usize = 1 << 20;
 
@@ -39,8 +40,7 @@ impl Store {
             let window = split_window(&mut rest);
             let put = || inner.put_all(&hashed);
             // No lock is held while a thread of `rayon` waits, for it may begin another put then.
-            ensure_pool();
-            let (put, next) = rayon::join(put, || hash(window));
+            let (put, next) = join(put, || hash(window));
             put?;
             digests.extend(hashed.iter().map(|hashed| *hashed.digest()));
             hashed = next;
@@ -55,10 +55,9 @@ impl Store {
 fn hash<'a>(contents: &[&'a [u8]]) -> Vec<Hashed<'a>> {
     let bytes: usize = contents.iter().map(|content| content.len()).sum();
     let tasks = (bytes / TASK_BYTES).clamp(1, contents.len().max(1));
-    if tasks == 1 {
+    if tasks == 1 || !can_share_work() {
         return Hashed::of_each(contents);
     }
-    ensure_pool();
     let tasks = contents.par_chunks(contents.len().div_ceil(tasks));
     tasks.flat_map_iter(Hashed::of_each).collect()
 }
@@ -102,9 +101,9 @@ impl Inner {
         let mut view = View::of(&set);
         let is_absent = |hashed: &&Hashed<'_>| !is_held(hashed, &phase, &set);
         let mut absent: Vec<&Hashed<'_>> = Vec::new();
-        for contents in contents.chunks(BATCH) {
-            set.prefetch_copies(contents.iter().map(Hashed::digest));
-            absent.extend(contents.iter().filter(is_absent));
+        for looked_up in contents.chunks(LOOKUPS) {
+            set.prefetch_copies(looked_up.iter().map(Hashed::digest));
+            absent.extend(looked_up.iter().filter(is_absent));
         }
         if absent.is_empty() {
             return Ok(());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Inner;
 use super::write::Writer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::SealedSegment;
 use crate::format::set_index::Geometry;
 use crate::segment::Sealed;
@@ -49,7 +49,8 @@ impl Inner {
         let set = self.set.load_full();
         if set.has_damaged_run() || self.next_step(&set, effort).is_some() {
             drop(set);
-            in_own_threads(|| self.index(writer, effort))
+            let index = || self.index(writer, effort);
+            in_own_threads(index).map_err(Error::io(self.dir.path()))?
         } else {
             Ok(())
         }
