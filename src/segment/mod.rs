@@ -103,7 +103,49 @@ fn hash_batch(records: &[Record<'_>], entries: &mut [Entry]) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
     use super::*;
+    use crate::dir::FileKind;
+    use crate::format::Index;
+    use crate::format::set_index::Geometry;
+    use crate::options::Options;
+
+    /// The set index gives out the location of another object, if that has the same tag.
+    #[test]
+    fn an_entry_is_given_out_for_its_own_digest_only() {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("segments")).unwrap();
+        let options = Options::new();
+        let dir = options.dir(folder.path());
+        fs::write(dir.segment_path(1, FileKind::Data), [0; 1600]).unwrap();
+        let data = Data::open(&dir, 1, options.reading(), 1600).unwrap();
+        let entry = |number: u64| Entry {
+            digest: Digest::of(&number.to_le_bytes()),
+            offset: 4 + number * 16,
+            len: 12,
+        };
+        let mut entries: Vec<Entry> = (0..100).map(entry).collect();
+        let index = Index::build(&mut entries);
+        let sealed = Sealed::in_memory(data, 1600, index, None);
+        let geometry = Geometry::of(&[(1, *sealed.binding())]).unwrap();
+        let entries: Vec<Entry> = sealed.index().unwrap().entries().collect();
+        let location = |at: usize| geometry.location_of(0, at, entries[at].offset);
+        // Nothing is known of it before it is searched.
+        let first = &entries[0].digest;
+        assert!(sealed.entry_at(first, &geometry, &location(0)).is_none());
+        assert_eq!(sealed.find(first).unwrap().count(), 1);
+        for (at, entry) in entries.iter().enumerate() {
+            let (own, digest) = (location(at), entry.digest);
+            assert_eq!(sealed.entry_at(&digest, &geometry, &own), Some(*entry));
+            let mut alike = *digest.as_bytes();
+            alike[31] ^= 1;
+            let alike = Digest::from(alike);
+            assert_eq!(sealed.entry_at(&alike, &geometry, &own), None);
+        }
+    }
 
     #[test]
     fn records_are_hashed_in_their_order() {

@@ -25,6 +25,9 @@ pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> an
     if !arguments.recursive {
         refuse_folders(&arguments.paths)?;
     }
+    // Of itself `rayon` would panic where no thread can be started.
+    let threads = rayon::ThreadPoolBuilder::new();
+    threads.build_global().context("cannot start threads")?;
     let store = global.open_or_create()?;
     let bar = if arguments.recursive {
         progress::spinner("{spinner} storing {msg} {elapsed}")
