@@ -18,6 +18,9 @@ use crate::segment::Sealed;
 use crate::segment::appender::Resumed;
 use crate::threads::can_share_work;
 
+/// A shorter journal is checked before other threads have begun to help.
+const SHARED_JOURNAL_BYTES_MIN: u64 = 256 << 10;
+
 /// What became of it.
 pub(super) enum Recovered {
     /// It can be appended to.
@@ -51,7 +54,7 @@ fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<(Journa
         opened => opened?,
     };
     let bytes = Bytes::of(&file, &path, len, mode)?;
-    let parse = if can_share_work() {
+    let parse = if len >= SHARED_JOURNAL_BYTES_MIN && can_share_work() {
         Journal::parse_in_parallel
     } else {
         Journal::parse

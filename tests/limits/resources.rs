@@ -213,16 +213,17 @@ fn works_without_another_thread() {
     let root = folder.join("store");
     let options = || options().segment_bytes_max(4 << 20);
     let store = options().open(&root).unwrap();
-    let held = contents(0, 3000, 4000);
-    for (number, content) in held.values().enumerate() {
-        store.put(content).unwrap();
-        // A frame in the journal.
-        if number % 8 == 0 {
-            store.sync().unwrap();
-        }
-    }
+    let mut held = contents(0, 2200, 4000);
+    put_all(&store, &held);
     store.sync().unwrap();
     settle(&root);
+    // A long journal, of many frames.
+    for small in (10_000..18_000).step_by(100) {
+        let small = contents(small, 100, 100);
+        put_all(&store, &small);
+        store.sync().unwrap();
+        held.extend(small);
+    }
     let copied = folder.join("copied");
     copy_store(&root, &copied);
     // The two of the test, two of the store, and none that could share the work yet.
