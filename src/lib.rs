@@ -103,6 +103,11 @@
 //!   file systems have good ones, and their mappings are not coherent either. Use a local one.
 //! - A process that is forked from the one that opened a store, and starts no other program, can read
 //!   with what it inherits. Whatever would change a file is [`Error::Poisoned`] there.
+//! - Large batches and recoveries are spread over a pool of threads that the stores of a process share,
+//!   as many as there are cores or as `RAYON_NUM_THREADS` says, or over that of `rayon` to which the
+//!   calling thread belongs. Where the system starts none, and in a forked process, the calling thread
+//!   does all of it. [`Store::verify`], compactions and the set index have threads of their own while
+//!   they work.
 //! - Linux is what it is measured on. It is written for macOS and Windows as well.
 //!
 //! # Features

@@ -1,10 +1,12 @@
 //! Threads that share the work on many objects.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::io;
 use std::process;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread::JoinHandle;
+
+use rayon::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
 
 use crate::sync::IS_ONE_THREAD;
 
@@ -17,16 +19,20 @@ pub(crate) fn in_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> io::Re
     }
     let mut started = Started::default();
     // Declared after them, so dropped before they are waited for, also while a panic goes through.
-    let pool = rayon::ThreadPoolBuilder::new()
+    let pool = ThreadPoolBuilder::new()
         .thread_name(|number| format!("sealstone-{number}"))
         .spawn_handler(|thread| started.start(thread))
         .build()
         .map_err(|error| {
             let source = error.source().and_then(|source| source.downcast_ref());
-            let code = source.and_then(io::Error::raw_os_error);
-            code.map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error)
+            source.map_or_else(|| io::Error::other(error.to_string()), not_started)
         })?;
     Ok(pool.install(work))
+}
+
+/// What the system says where a thread cannot be started, with what it speaks of.
+pub(crate) fn not_started(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("no thread can be started: {error}"))
 }
 
 /// The threads of a pool, which does not wait for them itself when it is dropped.
@@ -34,7 +40,7 @@ pub(crate) fn in_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> io::Re
 struct Started(Vec<JoinHandle<()>>);
 
 impl Started {
-    fn start(&mut self, thread: rayon::ThreadBuilder) -> io::Result<()> {
+    fn start(&mut self, thread: ThreadBuilder) -> io::Result<()> {
         let named = std::thread::Builder::new().name(thread.name().unwrap_or_default().to_owned());
         self.0.push(named.spawn(|| thread.run())?);
         Ok(())
@@ -50,43 +56,42 @@ impl Drop for Started {
     }
 }
 
-/// Whether `rayon` can be asked in this thread to share work. Its first use starts a pool for the
-/// whole process; where the system refuses that a thread, `rayon` panics, then and ever after. And a
-/// forked process has the pool without its threads, and would wait for them without end.
-pub(crate) fn can_share_work() -> bool {
-    /// In which process the pool was found to run; none has the number 0.
-    static STARTED_IN: AtomicU32 = AtomicU32::new(0);
+/// The threads that work of some size is shared with.
+pub(crate) enum Sharing {
+    /// Those of the pool that the calling thread belongs to.
+    Here,
+    /// Those that all stores of the process have together.
+    In(&'static ThreadPool),
+}
+
+impl Sharing {
+    /// Runs what shares work by `rayon`.
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match self {
+            Self::Here => work(),
+            Self::In(pool) => pool.install(work),
+        }
+    }
+}
+
+/// Threads to share work with, or `None` where the system starts none, and in a forked process, which
+/// has not the threads that were started before. Not `rayon`'s own pool: if that cannot be started the
+/// first time it is asked for, it panics, then and ever after, for the application too.
+pub(crate) fn sharing() -> Option<Sharing> {
+    static POOL: OnceLock<(u32, ThreadPool)> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
     if rayon::current_thread_index().is_some() {
-        return true;
+        return Some(Sharing::Here);
     }
-    match STARTED_IN.load(Ordering::Relaxed) {
-        0 if start_shared_pool() => STARTED_IN.store(process::id(), Ordering::Relaxed),
-        0 => return false,
-        process => return process == process::id(),
+    if POOL.get().is_none() {
+        // Who comes while another starts it does not wait.
+        let _starting = STARTING.try_lock().ok()?;
+        if POOL.get().is_none() {
+            let name = |number| format!("sealstone-all-{number}");
+            let pool = ThreadPoolBuilder::new().thread_name(name).build().ok()?;
+            let _ = POOL.set((process::id(), pool));
+        }
     }
-    true
-}
-
-/// Starts the pool that `rayon` would start, unless the application has done so.
-fn start_shared_pool() -> bool {
-    // On trial: where this fails, the application can still have its pool when there are threads.
-    if in_own_threads(|| ()).is_err() {
-        return false;
-    }
-    match rayon::ThreadPoolBuilder::new().build_global() {
-        Ok(()) => true,
-        Err(error) => error.source().is_none(),
-    }
-}
-
-/// As [`rayon::join`], or one after the other.
-pub(crate) fn join<A: Send, B: Send>(
-    first: impl FnOnce() -> A + Send,
-    second: impl FnOnce() -> B + Send,
-) -> (A, B) {
-    if can_share_work() {
-        rayon::join(first, second)
-    } else {
-        (first(), second())
-    }
+    let (started_in, pool) = POOL.get()?;
+    (*started_in == process::id()).then_some(Sharing::In(pool))
 }

@@ -193,15 +193,16 @@ fn h2_a_forked_process_changes_nothing_and_does_not_unlock() {
     let inherited = Arc::clone(&store);
     let mut command = Command::new("true");
     // SAFETY: no other thread of this process holds a lock when it forks: the tests of this file run
-    // one after the other, the store's own threads have nothing to do, and the allocator can be used
-    // after a fork.
+    // one after the other, the store's own threads and those that share its work have nothing to do and
+    // are asked for nothing by the child, and the allocator can be used after a fork.
     unsafe {
         command.pre_exec(move || match use_inherited(&inherited) {
             0 => Ok(()),
             wrong => Err(io::Error::from_raw_os_error(wrong)),
         });
     }
-    assert!(command.status().unwrap().success());
+    let status = workload::completes("what the forked process does", move || command.status());
+    assert!(status.unwrap().success());
 
     assert_unchanged(folder.path(), &before);
     assert_locked(folder.path());

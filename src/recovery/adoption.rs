@@ -12,8 +12,10 @@ use crate::format::{Entry, Index};
 use crate::options::Reading;
 use crate::segment::Data;
 use crate::segment::sealed::open_sidecar;
-use crate::threads::can_share_work;
+use crate::threads::sharing;
 
+/// Less content than this is compared before other threads have begun to help.
+const SHARED_BYTES_MIN: u64 = 128 << 10;
 /// How many entries are compared with the content. If all of them are right the others are, too;
 /// if one is not, all are compared.
 const SAMPLED_ENTRIES: usize = 64;
@@ -71,12 +73,17 @@ fn compare<D: AsRef<[u8]> + Sync>(
         })
     };
     let add = |a: (usize, usize), b: (usize, usize)| Ok((a.0 + b.0, a.1 + b.1));
-    if !can_share_work() {
-        let positions = (0..index.len()).step_by(step);
-        let mut looked_at = positions.filter_map(|at| index.entry(at)).map(look_at);
-        return looked_at.try_fold((0, 0), |sum, looked_at| add(sum, looked_at?));
+    let entry = |at| index.entry(at);
+    if data.len() / step as u64 >= SHARED_BYTES_MIN
+        && let Some(threads) = sharing()
+    {
+        return threads.run(|| {
+            let positions = (0..index.len()).into_par_iter().step_by(step);
+            let looked_at = positions.filter_map(entry).map(look_at);
+            looked_at.try_reduce(|| (0, 0), add)
+        });
     }
-    let positions = (0..index.len()).into_par_iter().step_by(step);
-    let looked_at = positions.filter_map(|at| index.entry(at)).map(look_at);
-    looked_at.try_reduce(|| (0, 0), add)
+    let positions = (0..index.len()).step_by(step);
+    let mut looked_at = positions.filter_map(entry).map(look_at);
+    looked_at.try_fold((0, 0), |sum, looked_at| add(sum, looked_at?))
 }

@@ -16,7 +16,7 @@ use crate::options::{Options, ReadMode, Reading};
 use crate::segment::Appender;
 use crate::segment::Sealed;
 use crate::segment::appender::Resumed;
-use crate::threads::can_share_work;
+use crate::threads::sharing;
 
 /// A shorter journal is checked before other threads have begun to help.
 const SHARED_JOURNAL_BYTES_MIN: u64 = 256 << 10;
@@ -54,12 +54,14 @@ fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<(Journa
         opened => opened?,
     };
     let bytes = Bytes::of(&file, &path, len, mode)?;
-    let parse = if len >= SHARED_JOURNAL_BYTES_MIN && can_share_work() {
-        Journal::parse_in_parallel
+    let bytes = bytes.as_slice();
+    let journal = if len >= SHARED_JOURNAL_BYTES_MIN
+        && let Some(threads) = sharing()
+    {
+        threads.run(|| Journal::parse_in_parallel(bytes, id))
     } else {
-        Journal::parse
+        Journal::parse(bytes, id)
     };
-    let journal = parse(bytes.as_slice(), id);
     Ok(journal.map(|journal| (journal, len)))
 }
 
@@ -117,8 +119,6 @@ pub(super) fn recover(
             segment: id,
             bytes: tail.rehashed_bytes,
         });
-    }
-    if tail.rehashed_bytes > 0 {
         let unsynced = range(bytes.as_slice(), noted.synced_bytes, tail.end);
         dirty_again(&data, unsynced, noted.synced_bytes)?;
     }

@@ -25,7 +25,7 @@ use rayon::prelude::*;
 use crate::digest::{Digest, digest_many};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Record};
-use crate::threads::can_share_work;
+use crate::threads::sharing;
 
 /// Where a record's content lies in a data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +55,13 @@ pub(crate) fn hash_records(records: &[Record<'_>]) -> Vec<Entry> {
         // Other threads need not be woken up for a few.
         [] => {}
         [(batch, part)] => hash_batch(batch, part),
-        parts if can_share_work() => parts
-            .into_par_iter()
-            .for_each(|(batch, part)| hash_batch(batch, part)),
-        parts => parts
-            .iter_mut()
-            .for_each(|(batch, part)| hash_batch(batch, part)),
+        parts => {
+            let hash = |(batch, part): &mut (&[Record<'_>], &mut [Entry])| hash_batch(batch, part);
+            match sharing() {
+                Some(threads) => threads.run(|| parts.into_par_iter().for_each(hash)),
+                None => parts.iter_mut().for_each(hash),
+            }
+        }
     }
     entries
 }

@@ -16,7 +16,7 @@ use crate::format::Entry;
 use crate::mmap::prefetch;
 use crate::options::Verify;
 use crate::segment::{Extent, Sealed};
-use crate::threads::can_share_work;
+use crate::threads::sharing;
 
 /// How many lookups are under way at a time: enough to hide the latency of memory and to fill the
 /// lanes, few enough for what they asked for to be still in the cache when its turn comes.
@@ -36,13 +36,15 @@ impl SegmentSet {
         let bytes = self.record_bytes_mean;
         if digests.len() > 1
             && bytes.saturating_mul(digests.len() as u64) >= PARALLEL_BYTES_MIN
-            && can_share_work()
+            && let Some(threads) = sharing()
         {
             let task = usize::try_from(TASK_BYTES / bytes.max(1)).unwrap_or(BATCH);
-            return digests
-                .par_chunks(task.max(LANES))
-                .flat_map_iter(|digests| self.lookup_in_turn(digests, verify))
-                .collect();
+            return threads.run(|| {
+                let tasks = digests.par_chunks(task.max(LANES));
+                tasks
+                    .flat_map_iter(|digests| self.lookup_in_turn(digests, verify))
+                    .collect()
+            });
         }
         self.lookup_in_turn(digests, verify)
     }

@@ -156,8 +156,7 @@ impl Compaction {
         let keep = |digest: &Digest| keep(digest) || self.pins.contains(digest);
         let segment_bytes_max = self.store.inner().options.segment_bytes_max;
         let prepare = || compaction::prepare(self.inputs.clone(), segment_bytes_max, &keep);
-        let dir = &self.store.inner().dir;
-        in_own_threads(prepare).map_err(Error::io(dir.path()))?
+        in_own_threads(prepare).map_err(Error::io(self.store.root()))?
     }
 
     fn replace(&self, prepared: &Prepared, stats: &mut CompactionStats) -> Result<()> {
@@ -172,7 +171,7 @@ impl Compaction {
             .collect();
         let (ids, set) = (ids?, inner.set.load_full());
         let outputs = in_own_threads(|| prepared.copy(&inner.dir, &ids, &set))
-            .map_err(Error::io(inner.dir.path()))??;
+            .map_err(Error::io(&inner.root))??;
         drop(set);
         let committed = self.close_and_commit(inner, writer, prepared, &outputs, stats);
         if committed.is_err() {

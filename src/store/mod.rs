@@ -31,7 +31,7 @@ use crate::scan::{Digests, Objects};
 use crate::segment_set::SegmentSet;
 use crate::sync::thread::{Builder, JoinHandle};
 use crate::sync::{ArcSwap, Mutex, mpsc};
-use crate::threads::in_own_threads;
+use crate::threads::{in_own_threads, not_started};
 use crate::verify::{self, Problem, VerifyProgress, VerifyReport};
 use seal::{Job, Ledger};
 use set_index::Effort;
@@ -169,7 +169,8 @@ impl Store {
         let index = move || inner.index_in_background(&asked);
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let thread = Builder::new().name(name.to_owned());
-            thread.spawn(work).map_err(Error::io(root))
+            let started = thread.spawn(work).map_err(|error| not_started(&error));
+            started.map_err(Error::io(root))
         };
         handle
             .background
@@ -342,7 +343,7 @@ impl Store {
         let reading = inner.options.reading();
         let verify = || verify::verify(&set, &inner.dir, reading, &inner.report, &progress);
         let (mut report, damaged_sidecars) =
-            in_own_threads(verify).map_err(Error::io(inner.dir.path()))??;
+            in_own_threads(verify).map_err(Error::io(&inner.root))??;
         inner.look_after(&set);
         if let Access::Writer(writer) = &inner.access {
             for sealed in damaged_sidecars {

@@ -6,7 +6,7 @@ use super::write::{View, is_held};
 use super::{Inner, Store};
 use crate::digest::{Digest, Hashed};
 use crate::error::Result;
-use crate::threads::{can_share_work, join};
+use crate::threads::sharing;
 
 /// Contents are hashed a window at a time, while those of the window before are appended: they are
 /// still in the processor's cache then. Of large ones there are a few in a window nevertheless, so
@@ -40,7 +40,11 @@ impl Store {
             let window = split_window(&mut rest);
             let put = || inner.put_all(&hashed);
             // No lock is held while a thread of `rayon` waits, for it may begin another put then.
-            let (put, next) = join(put, || hash(window));
+            let hash = || hash(window);
+            let (put, next) = match sharing() {
+                Some(threads) => threads.run(|| rayon::join(put, hash)),
+                None => (put(), hash()),
+            };
             put?;
             digests.extend(hashed.iter().map(|hashed| *hashed.digest()));
             hashed = next;
@@ -55,11 +59,13 @@ impl Store {
 fn hash<'a>(contents: &[&'a [u8]]) -> Vec<Hashed<'a>> {
     let bytes: usize = contents.iter().map(|content| content.len()).sum();
     let tasks = (bytes / TASK_BYTES).clamp(1, contents.len().max(1));
-    if tasks == 1 || !can_share_work() {
-        return Hashed::of_each(contents);
+    match sharing() {
+        Some(threads) if tasks > 1 => threads.run(|| {
+            let tasks = contents.par_chunks(contents.len().div_ceil(tasks));
+            tasks.flat_map_iter(Hashed::of_each).collect()
+        }),
+        _ => Hashed::of_each(contents),
     }
-    let tasks = contents.par_chunks(contents.len().div_ceil(tasks));
-    tasks.flat_map_iter(Hashed::of_each).collect()
 }
 
 /// Takes the next window off the contents.

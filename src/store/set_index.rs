@@ -50,7 +50,7 @@ impl Inner {
         if set.has_damaged_run() || self.next_step(&set, effort).is_some() {
             drop(set);
             let index = || self.index(writer, effort);
-            in_own_threads(index).map_err(Error::io(self.dir.path()))?
+            in_own_threads(index).map_err(Error::io(&self.root))?
         } else {
             Ok(())
         }

@@ -1,8 +1,10 @@
 //! The test program as a process of its own.
 
-use std::env;
+#[cfg(target_os = "linux")]
+use std::os::unix::{fs::chown, process::CommandExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::{env, fs};
 
 const FOLDER: &str = "SEALSTONE_LIMITED_FOLDER";
 
@@ -20,6 +22,28 @@ pub fn run(launcher: &[&str], setup: &str, test: &str, folder: &Path) -> Output 
         command.arg("sh");
     }
     command.args(["-c", setup]).arg(env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]);
+    command.env(FOLDER, folder).env("RUST_BACKTRACE", "0");
+    command.output().unwrap()
+}
+
+/// Runs one test as a user without rights if this one is root, whom some limits do not bind.
+#[cfg(target_os = "linux")]
+pub fn run_as_nobody(test: &str, folder: &Path) -> Output {
+    const NOBODY: u32 = 65534;
+    let mut program = env::current_exe().unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        // Nobody may not look everywhere.
+        let copy = folder.join("program");
+        fs::copy(program, &copy).unwrap();
+        chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+        program = copy;
+    }
+    let mut command = Command::new(program);
+    if is_root {
+        command.uid(NOBODY).gid(NOBODY);
+    }
     command.args(["--exact", test, "--nocapture"]);
     command.env(FOLDER, folder).env("RUST_BACKTRACE", "0");
     command.output().unwrap()

@@ -25,9 +25,14 @@ pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> an
     if !arguments.recursive {
         refuse_folders(&arguments.paths)?;
     }
-    // Of itself `rayon` would panic where no thread can be started.
-    let threads = rayon::ThreadPoolBuilder::new();
-    threads.build_global().context("cannot start threads")?;
+    // Of itself `rayon` would panic.
+    rayon::ThreadPoolBuilder::new()
+        .build_global()
+        .map_err(|error| {
+            Failure::Io(format!(
+                "no thread can be started: {error}; raise the limit on processes and try again"
+            ))
+        })?;
     let store = global.open_or_create()?;
     let bar = if arguments.recursive {
         progress::spinner("{spinner} storing {msg} {elapsed}")
