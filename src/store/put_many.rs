@@ -59,13 +59,15 @@ impl Store {
 fn hash<'a>(contents: &[&'a [u8]]) -> Vec<Hashed<'a>> {
     let bytes: usize = contents.iter().map(|content| content.len()).sum();
     let tasks = (bytes / TASK_BYTES).clamp(1, contents.len().max(1));
-    match sharing() {
-        Some(threads) if tasks > 1 => threads.run(|| {
+    if tasks > 1
+        && let Some(threads) = sharing()
+    {
+        return threads.run(|| {
             let tasks = contents.par_chunks(contents.len().div_ceil(tasks));
             tasks.flat_map_iter(Hashed::of_each).collect()
-        }),
-        _ => Hashed::of_each(contents),
+        });
     }
+    Hashed::of_each(contents)
 }
 
 /// Takes the next window off the contents.
