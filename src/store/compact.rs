@@ -90,7 +90,8 @@ impl Compaction {
     ///
     /// # Errors
     ///
-    /// [`Error::CorruptIndex`], [`Error::Io`].
+    /// [`Error::CorruptIndex`]; [`Error::Io`], also where the system does not start the threads that it
+    /// works in.
     pub fn plan(&self, keep: impl Fn(&Digest) -> bool + Sync) -> Result<CompactionStats> {
         Ok(self.prepare(&keep)?.stats())
     }

@@ -219,7 +219,8 @@ impl Store {
     ///
     /// From a few on it takes a fraction of the time of as many calls of [`get`](Self::get): the
     /// lookups wait for memory together, contents are hashed side by side, and large batches are
-    /// spread over the cores (in rayon's current pool).
+    /// spread over the cores: in the pool of `rayon` to which the calling thread belongs, or else in
+    /// one that the stores of the process share.
     ///
     /// ```
     /// # let folder = tempfile::tempdir()?;
@@ -312,8 +313,8 @@ impl Store {
     }
 
     /// Reads and checks everything: each record against its digest, each sidecar against its data,
-    /// the set index against the sidecars, the manifest. Runs on all cores, beside readers and writers; sees what was there when it
-    /// began.
+    /// the set index against the sidecars, the manifest. Runs on all cores, in threads of its own, beside
+    /// readers and writers; sees what was there when it began.
     ///
     /// `progress` is called often, from several threads; returning [`ControlFlow::Break`] ends the
     /// check early. A writer writes a damaged sidecar anew where its data proves what it was.
@@ -333,7 +334,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]. Damage is not an error but in the report.
+    /// [`Error::Io`], also where the system does not start the threads. Damage is not an error but in the
+    /// report.
     pub fn verify(
         &self,
         progress: impl Fn(&VerifyProgress) -> ControlFlow<()> + Sync,

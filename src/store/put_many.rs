@@ -22,8 +22,9 @@ const SECTION_BYTES: usize = 1 << 20;
 
 impl Store {
     /// Stores several contents; the digests are in their order. Faster than a [`put`](Self::put) for
-    /// each: they are hashed several at a time and in parallel, and appended together. Of contents
-    /// that are the same, one is stored. The puts of other threads go on in between.
+    /// each: they are hashed several at a time and, in the threads of [`get_many`](Self::get_many), in
+    /// parallel, and appended together. Of contents that are the same, one is stored. The puts of other
+    /// threads go on in between.
     ///
     /// # Errors
     ///
