@@ -22,9 +22,7 @@ pub fn run(launcher: &[&str], setup: &str, test: &str, folder: &Path) -> Output 
         command.arg("sh");
     }
     command.args(["-c", setup]).arg(env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]);
-    command.env(FOLDER, folder).env("RUST_BACKTRACE", "0");
-    command.output().unwrap()
+    output_of(command, test, folder)
 }
 
 /// Runs one test as a user without rights if this one is root, whom some limits do not bind.
@@ -44,6 +42,11 @@ pub fn run_as_nobody(test: &str, folder: &Path) -> Output {
     if is_root {
         command.uid(NOBODY).gid(NOBODY);
     }
+    output_of(command, test, folder)
+}
+
+/// Of the test program, however it is started.
+fn output_of(mut command: Command, test: &str, folder: &Path) -> Output {
     command.args(["--exact", test, "--nocapture"]);
     command.env(FOLDER, folder).env("RUST_BACKTRACE", "0");
     command.output().unwrap()

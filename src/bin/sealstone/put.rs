@@ -25,7 +25,7 @@ pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> an
     if !arguments.recursive {
         refuse_folders(&arguments.paths)?;
     }
-    // Of itself `rayon` would panic.
+    // Where `rayon` itself cannot start its threads, it panics when it is first used.
     rayon::ThreadPoolBuilder::new()
         .build_global()
         .map_err(|error| {
