@@ -391,10 +391,17 @@ impl Options {
         self
     }
 
-    /// The folder of a store in `root`, changed in the way that these options say.
-    pub(crate) fn dir(&self, root: &Path) -> Dir {
+    /// Opens the folder of a store in `root`, to be changed in the way that these options say. `None` if
+    /// there is none.
+    pub(crate) fn open_dir(&self, root: &Path) -> Result<Option<Dir>> {
         let operations = Arc::clone(&self.operations);
-        Dir::new(root, operations, self.fast_fsync, self.write_block_bytes)
+        Dir::open(root, operations, self.fast_fsync, self.write_block_bytes)
+    }
+
+    /// As [`open_dir`](Self::open_dir), and creates the folder.
+    pub(crate) fn create_dir(&self, root: &Path) -> Result<Dir> {
+        let operations = Arc::clone(&self.operations);
+        Dir::create(root, operations, self.fast_fsync, self.write_block_bytes)
     }
 
     /// Opens the store in the folder `root`; its files are in `root/segments`. Takes time in

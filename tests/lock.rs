@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sealstone::dir::{Operations, System};
+use sealstone::dir::{FilePath, Operations, System};
 use sealstone::{Error, Options, Store};
 use tempfile::TempDir;
 use workload::{
@@ -91,7 +91,7 @@ fn h2_a_lock_file_that_is_removed_or_replaced_lets_no_second_writer_in() {
 struct Replacing(AtomicUsize);
 
 impl Operations for Replacing {
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create(&self, path: &FilePath) -> io::Result<File> {
         let created = System.create(path)?;
         let left = |left: usize| left.checked_sub(1);
         let is_lock = path.ends_with("LOCK");

@@ -3,12 +3,11 @@
 #[path = "common/workload.rs"]
 mod workload;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
-use sealstone::dir::Operations;
+use sealstone::dir::{Folder, Operations};
 use sealstone::{Digest, Options, ReadMode, Store, Verify};
 use tempfile::TempDir;
 use workload::{Contents, assert_same, assert_verifies, put_all, walk};
@@ -18,7 +17,7 @@ use workload::{Contents, assert_same, assert_verifies, put_all, walk};
 struct Roomy;
 
 impl Operations for Roomy {
-    fn available_bytes(&self, _: &Path) -> Option<u64> {
+    fn available_bytes(&self, _: &Folder) -> Option<u64> {
         None
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sealstone::Options;
-use sealstone::dir::Operations;
+use sealstone::dir::{Folder, Operations};
 use tempfile::TempDir;
 
 pub mod forge;
@@ -25,7 +25,7 @@ impl Operations for Unflushed {
         Ok(())
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn sync_dir(&self, _: &Folder) -> io::Result<()> {
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -11,7 +10,7 @@ use rayon::prelude::*;
 
 use super::Prepared;
 use crate::digest::Digest;
-use crate::dir::{BlockWriter, Dir, FileKind, WritableFile};
+use crate::dir::{BlockWriter, Dir, FileKind, FilePath, WritableFile};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Index, SealedSegment, record};
 use crate::object::Object;
@@ -70,8 +69,8 @@ impl Prepared {
                 binding: binding_of(&index, data_bytes),
                 index: Arc::new(index),
                 // Their names are all that is needed from here on; there may be many of them.
-                data: data.path().to_owned(),
-                sidecar: sidecar.path().to_owned(),
+                data: data.path().clone(),
+                sidecar: sidecar.path().clone(),
             }),
             Err(error) => {
                 let _ = dir.remove_if_present(data.path());
@@ -223,8 +222,8 @@ pub(crate) struct Output {
     pub(crate) id: u32,
     pub(crate) binding: SealedSegment,
     pub(crate) index: Arc<Index<Vec<u8>>>,
-    data: PathBuf,
-    sidecar: PathBuf,
+    data: FilePath,
+    sidecar: FilePath,
 }
 
 impl Output {

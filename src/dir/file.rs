@@ -1,9 +1,10 @@
 //! Single files: one that is open for writing, and reading by position.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::folder::{FilePath, identity_of};
 use super::operations::{positional, uninterrupted};
 use super::{BlockWriter, Dir};
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct WritableFile {
     pub(super) file: File,
-    pub(super) path: PathBuf,
+    pub(super) path: FilePath,
     pub(super) dir: Dir,
 }
 
@@ -22,8 +23,26 @@ impl WritableFile {
         &self.file
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub(crate) const fn path(&self) -> &FilePath {
         &self.path
+    }
+
+    /// Fails if the file no longer has its name: what is written to it will not be found again.
+    pub(crate) fn require_name(&self) -> Result<()> {
+        let named = match self.path.identity() {
+            Ok(named) => Some(named),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::io(&self.path)(error)),
+        };
+        if named == Some(identity_of(&self.file).map_err(Error::io(&self.path))?) {
+            return Ok(());
+        }
+        let message = "the file was removed or replaced while it was written to, so what was put since \
+                       cannot be found again";
+        Err(Error::io(&self.path)(io::Error::new(
+            io::ErrorKind::NotFound,
+            message,
+        )))
     }
 
     /// See [`BlockWriter`].
@@ -54,7 +73,9 @@ impl WritableFile {
         Ok(())
     }
 
+    /// Copies a file, with its permissions: a private file does not become readable for others.
     pub(super) fn copy_from(&self, source: &File, source_path: &Path) -> Result<()> {
+        self.take_permissions_of(source)?;
         const CHUNK_BYTES: usize = 1 << 20;
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut writer = BlockWriter::new(self, self.write_block_bytes());
@@ -67,6 +88,19 @@ impl WritableFile {
             }
             writer.append(&chunk[..read])?;
         }
+    }
+
+    /// Gives the file the permissions of another one.
+    pub(crate) fn take_permissions_of(&self, source: &File) -> Result<()> {
+        let permissions = |file: &File| file.metadata().map(|metadata| metadata.permissions());
+        let change = || {
+            let wanted = permissions(source)?;
+            if permissions(&self.file)? == wanted {
+                return Ok(());
+            }
+            self.file.set_permissions(wanted)
+        };
+        change().map_err(Error::io(&self.path))
     }
 
     /// Cuts the file. If that fails, nothing is changed any more: the file may end in bytes that
@@ -94,24 +128,22 @@ impl WritableFile {
     }
 }
 
-/// Fails unless `path` is a file or a link to one: opening a pipe would wait, and a folder fails
-/// later with a message that does not say so.
-pub(crate) fn require_regular_file(path: &Path) -> Result<fs::Metadata> {
-    let metadata = fs::metadata(path).map_err(Error::io(path))?;
-    if metadata.is_file() {
-        Ok(metadata)
+/// Opens a file for reading, with its length. A link is followed; a pipe or a folder is an error.
+pub(crate) fn open_regular_file(path: &FilePath) -> Result<(File, u64)> {
+    let file = path.open_to_read().map_err(Error::io(path))?;
+    let len = file.metadata().map_err(Error::io(path))?.len();
+    Ok((file, len))
+}
+
+/// Length of a file, or of what a link leads to. Fails unless that is a regular file.
+pub(crate) fn regular_file_bytes(path: &FilePath) -> Result<u64> {
+    let status = path.status().map_err(Error::io(path))?;
+    if status.is_file {
+        Ok(status.len)
     } else {
         let error = io::Error::new(io::ErrorKind::InvalidInput, "this is not a regular file");
         Err(Error::io(path)(error))
     }
-}
-
-/// Opens a file for reading, with its length.
-pub(crate) fn open_regular_file(path: &Path) -> Result<(File, u64)> {
-    require_regular_file(path)?;
-    let file = File::open(path).map_err(Error::io(path))?;
-    let len = file.metadata().map_err(Error::io(path))?.len();
-    Ok((file, len))
 }
 
 /// Reads exactly `buffer.len()` bytes at `offset`.

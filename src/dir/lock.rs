@@ -1,11 +1,12 @@
 //! The lock that makes a process the one writer.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::path::Path;
 
-use super::Dir;
+use super::folder::{FilePath, identity_of};
 use super::names::LOCK;
+use super::operations::positional;
+use super::{Dir, read_exact_at};
 use crate::error::{Error, Result};
 
 /// How often the lock file is opened again when somebody replaces it meanwhile.
@@ -14,20 +15,23 @@ const ATTEMPTS_MAX: usize = 100;
 /// Held by the one writer.
 ///
 /// It is two locks: of the lock file, which every version and every system has, and of the folder
-/// itself where the system locks folders. Whoever removes the lock file, thinking that it was left
-/// behind by a crash, does not let another writer in where the second is there.
+/// itself where the system locks folders. The second is for whoever removes or replaces the lock file,
+/// thinking that it was left behind by a crash. It refuses a writer only where that may have happened:
+/// a folder can be locked by everybody who may read it. So a writer leaves in the lock file which file
+/// that is, and a file which says so of itself is the one that every writer since has locked.
 #[derive(Debug)]
 pub(crate) struct WriterLock {
     file: File,
     folder: Option<File>,
-    /// That took it. One that was forked from it has copies of the files, and must not unlock them.
+    /// The process that took it. One that was forked from it has copies of the files, and must not
+    /// unlock them.
     process: u32,
 }
 
 impl Dir {
     /// Takes the lock that makes this the one writer.
     pub(crate) fn lock(&self) -> Result<WriterLock> {
-        let path = self.path().join(LOCK);
+        let path = self.0.folder.file(LOCK);
         for _ in 0..ATTEMPTS_MAX {
             let lock = WriterLock {
                 file: self.open_lock_file(&path)?,
@@ -36,41 +40,44 @@ impl Dir {
             };
             match lock.file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(Error::Locked { path }),
+                Err(TryLockError::WouldBlock) => return Err(locked(&path)),
                 Err(TryLockError::Error(error)) => return Err(Error::io(&path)(error)),
             }
             // Somebody else may have removed it after it was opened, and locked another.
-            if is_file_at(&lock.file, &path)? {
-                return lock.with_folder(self.path(), &path);
+            if has_name(&lock.file, &path)? {
+                return lock.with_folder(self, &path);
             }
         }
-        Err(Error::Locked { path })
+        Err(locked(&path))
     }
 
-    fn open_lock_file(&self, path: &Path) -> Result<File> {
+    fn open_lock_file(&self, path: &FilePath) -> Result<File> {
         let opened = match self.0.operations.create(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                File::options().read(true).write(true).open(path)
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => path.open_to_write(),
             result => result,
         };
-        opened.map_err(Error::io(path))
+        let file = opened.map_err(Error::io(path))?;
+        hide_from_readers(&file);
+        Ok(file)
     }
 }
 
 impl WriterLock {
     /// Best effort: some file systems lock no folders, and some systems do not open them.
-    fn with_folder(mut self, folder: &Path, path: &Path) -> Result<Self> {
-        if let Ok(folder) = File::open(folder) {
+    fn with_folder(mut self, dir: &Dir, path: &FilePath) -> Result<Self> {
+        let identity = identity_text(&self.file).map_err(Error::io(path))?;
+        let is_known = says(&self.file, &identity);
+        if let Some(folder) = dir.0.folder.handle_to_lock() {
             match folder.try_lock() {
                 Ok(()) => self.folder = Some(folder),
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::Locked {
-                        path: path.to_owned(),
-                    });
-                }
-                Err(TryLockError::Error(_)) => {}
+                Err(TryLockError::WouldBlock) if !is_known => return Err(locked(path)),
+                Err(_) => {}
             }
+        }
+        if !is_known {
+            // Without it, the folder's lock decides the next time as well.
+            let operations = &dir.0.operations;
+            let _ = operations.write_at(&self.file, path, identity.as_bytes(), 0);
         }
         Ok(self)
     }
@@ -94,19 +101,48 @@ impl Drop for WriterLock {
     }
 }
 
-#[cfg(unix)]
-fn is_file_at(file: &File, path: &Path) -> Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let held = file.metadata().map_err(Error::io(path))?;
-    match fs::metadata(path) {
-        Ok(named) => Ok((held.dev(), held.ino()) == (named.dev(), named.ino())),
+fn locked(path: &FilePath) -> Error {
+    Error::Locked {
+        path: path.to_path_buf(),
+    }
+}
+
+fn has_name(file: &File, path: &FilePath) -> Result<bool> {
+    let held = identity_of(file).map_err(Error::io(path))?;
+    match path.identity() {
+        Ok(named) => Ok(held == named),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::io(path)(error)),
     }
 }
 
-/// A file that is open keeps its name there.
-#[cfg(not(unix))]
-fn is_file_at(_file: &File, path: &Path) -> Result<bool> {
-    fs::exists(path).map_err(Error::io(path))
+/// What a lock file says of itself: a copy of it, and another file that got its name, differ.
+fn identity_text(file: &File) -> io::Result<String> {
+    Ok(format!("{}\n", identity_of(file)?))
 }
+
+fn says(file: &File, text: &str) -> bool {
+    let mut bytes = vec![0; text.len()];
+    read_exact_at(file, &mut bytes, 0).is_ok()
+        && bytes == text.as_bytes()
+        && positional::read_at(file, &mut [0], text.len() as u64).is_ok_and(|read| read == 0)
+}
+
+/// Lets those open the lock file who may write to it, and nobody else: everybody who can open a file can
+/// lock it, and so keep every writer out. Best effort, since a file that another user made stays as it is.
+#[cfg(unix)]
+fn hide_from_readers(file: &File) {
+    use std::os::unix::fs::PermissionsExt;
+    let Ok(metadata) = file.metadata() else {
+        return;
+    };
+    let mode = metadata.permissions().mode();
+    let of_writers = (mode & 0o222) << 1;
+    let hidden = mode & (!0o444 | of_writers);
+    if hidden != mode {
+        let _ = file.set_permissions(PermissionsExt::from_mode(hidden));
+    }
+}
+
+#[cfg(not(unix))]
+fn hide_from_readers(_file: &File) {}

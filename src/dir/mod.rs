@@ -1,40 +1,48 @@
 //! The directory: file names, the lock, and every operation that changes something on disk.
 //!
 //! All changes go through [`Operations`], which a test can replace to record them or to make one
-//! fail. A failed fsync, or a failure after which it is unknown what is on disk, makes the directory
+//! fail; and all are relative to the [`Folder`] that was opened. A failed fsync, or a failure after which it is unknown what is on disk, makes the directory
 //! refuse every further change: after a failed fsync the kernel drops the dirty pages and reports
 //! success the next time, so trying again would confirm data that is lost ([LWN]).
 //!
 //! [LWN]: https://lwn.net/Articles/752063/
 
 mod block_writer;
+mod extents;
 mod file;
+mod folder;
 mod lock;
 mod names;
 mod operations;
 
 use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub(crate) use block_writer::{BlockWriter, HUGE_PAGE_BYTES, SMALL_BLOCK_BYTES};
-pub(crate) use file::{WritableFile, open_regular_file, read_exact_at, require_regular_file};
+pub(crate) use extents::{first_stored, hole_bytes};
+pub(crate) use file::{WritableFile, open_regular_file, read_exact_at, regular_file_bytes};
+#[doc(hidden)]
+pub use folder::{FilePath, Folder};
 pub(crate) use lock::WriterLock;
-pub(crate) use names::{FileKind, Listing};
+pub(crate) use names::{FileKind, Listing, Temporary, TemporaryOf};
 #[doc(hidden)]
 pub use operations::{Operations, System};
 
 use crate::error::{Error, Result};
 use names::{
-    MANIFEST, SEGMENTS, TEMPORARY, is_temporary, parse_segment_file_name,
-    parse_set_index_file_name, segment_file_name, set_index_file_name,
+    DAMAGED, MANIFEST, SEGMENTS, TEMPORARY, parse_segment_file_name, parse_set_index_file_name,
+    parse_temporary_name, segment_file_name, set_index_file_name,
 };
 use operations::uninterrupted;
 
 /// What a file takes at least, and in multiples of what, on most file systems.
 const BLOCK_BYTES: u64 = 4096;
+
+/// How much of a manifest is read at a time.
+const MANIFEST_CHUNK_BYTES: u64 = 1 << 20;
 
 /// The folder with the segment files, shared by all parts of one open store.
 #[derive(Clone, Debug)]
@@ -42,7 +50,7 @@ pub(crate) struct Dir(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
+    folder: Folder,
     operations: Arc<dyn Operations>,
     fast_fsync: bool,
     write_block_bytes: usize,
@@ -55,100 +63,66 @@ struct Inner {
 }
 
 impl Dir {
+    /// Opens the folder of the store in `root`. `None` if there is none; a file in its place is an error.
+    ///
     /// `write_block_bytes`: see [`BlockWriter`].
-    pub(crate) fn new(
+    pub(crate) fn open(
         root: &Path,
         operations: Arc<dyn Operations>,
         fast_fsync: bool,
         write_block_bytes: usize,
-    ) -> Self {
-        Self(Arc::new(Inner {
-            path: root.join(SEGMENTS),
+    ) -> Result<Option<Self>> {
+        let path = root.join(SEGMENTS);
+        let folder = match Folder::open(&path) {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(&path)(error)),
+        };
+        Ok(Some(Self(Arc::new(Inner {
+            folder,
             operations,
             fast_fsync,
             write_block_bytes,
             poison: OnceLock::new(),
             closed: AtomicBool::new(false),
             process: std::process::id(),
-        }))
+        }))))
+    }
+
+    /// As [`open`](Self::open), and creates the folder before; makes its name durable also where it
+    /// exists already.
+    pub(crate) fn create(
+        root: &Path,
+        operations: Arc<dyn Operations>,
+        fast_fsync: bool,
+        write_block_bytes: usize,
+    ) -> Result<Self> {
+        let path = root.join(SEGMENTS);
+        require_names_fit(&path)?;
+        create_all(&path, &*operations)?;
+        let dir = Self::open(root, operations, fast_fsync, write_block_bytes)?;
+        dir.ok_or_else(|| Error::io(&path)(io::ErrorKind::NotFound.into()))
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0.path
+        self.0.folder.path()
     }
 
-    pub(crate) fn segment_path(&self, id: u32, kind: FileKind) -> PathBuf {
-        self.0.path.join(segment_file_name(id, kind))
+    pub(crate) fn segment_path(&self, id: u32, kind: FileKind) -> FilePath {
+        self.0.folder.file(segment_file_name(id, kind))
     }
 
-    pub(crate) fn set_index_path(&self, number: u32) -> PathBuf {
-        self.0.path.join(set_index_file_name(number))
-    }
-
-    /// Whether the folder is there. A file in its place is an error.
-    pub(crate) fn exists(&self) -> Result<bool> {
-        match fs::metadata(self.path()) {
-            Ok(metadata) if metadata.is_dir() => Ok(true),
-            Ok(_) => Err(Error::io(self.path())(io::ErrorKind::NotADirectory.into())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::io(self.path())(error)),
-        }
-    }
-
-    /// Fails if the system takes the paths of some of our files and not of the longest: a store would
-    /// be created, and accept what it can then not seal.
-    pub(crate) fn require_names_fit(&self) -> Result<()> {
-        let mut name = segment_file_name(u32::MAX, FileKind::Torn);
-        name.push_str(TEMPORARY);
-        let path = self.0.path.join(name);
-        match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidFilename => {
-                Err(Error::io(&path)(error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Creates the folder and those above it that are missing, and makes their names durable; those
-    /// of the root and of the folder itself also where they exist already, since whoever created
-    /// them may have been cut off before it could.
-    pub(crate) fn create_all(&self) -> Result<()> {
-        let mut named: Vec<&Path> = Vec::new();
-        for path in self
-            .path()
-            .ancestors()
-            .filter(|path| !path.as_os_str().is_empty())
-        {
-            if path.exists() && named.len() >= 2 {
-                break;
-            }
-            named.push(path);
-        }
-        for path in named.into_iter().rev() {
-            let created = match uninterrupted(|| self.0.operations.create_dir(path)) {
-                Ok(()) => true,
-                Err(_) if path.is_dir() => false,
-                Err(error) => return Err(Error::io(path)(error)),
-            };
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            let parent = parent.unwrap_or(Path::new("."));
-            // Who may not list the parent of a folder that existed already has not created it.
-            if created || fs::read_dir(parent).is_ok() {
-                self.sync_dir_at(parent)?;
-            }
-        }
-        Ok(())
+    pub(crate) fn set_index_path(&self, number: u32) -> FilePath {
+        self.0.folder.file(set_index_file_name(number))
     }
 
     pub(crate) fn list(&self) -> Result<Listing> {
         let mut listing = Listing::default();
-        for entry in fs::read_dir(self.path()).map_err(Error::io(self.path()))? {
-            let name = entry.map_err(Error::io(self.path()))?.file_name();
+        for name in self.0.folder.names().map_err(Error::io(self.path()))? {
             let Some(name) = name.to_str() else { continue };
-            if is_temporary(name) {
-                listing.temporaries.push(self.0.path.join(name));
+            if let Some(of) = parse_temporary_name(name) {
+                let path = self.0.folder.file(name);
+                listing.temporaries.push(Temporary { path, of });
             } else if let Some(number) = parse_set_index_file_name(name) {
                 listing.set_indexes.insert(number);
             } else if let Some((id, kind)) = parse_segment_file_name(name) {
@@ -164,22 +138,50 @@ impl Dir {
         Ok(listing)
     }
 
-    /// The bytes of the manifest, or `None` if there is none.
+    /// The bytes of the manifest, or `None` if there is none. It is text, so nothing is read behind the
+    /// first zeros: a file of any length with nothing stored in it would otherwise be read as a whole.
     pub(crate) fn read_manifest(&self) -> Result<Option<Vec<u8>>> {
         let path = self.manifest_path();
-        match require_regular_file(&path) {
+        let (mut file, _) = match open_regular_file(&path) {
             Err(error) if error.is_not_found() => return Ok(None),
-            result => result?,
+            opened => opened?,
         };
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io(&path)(error)),
+        let mut bytes = Vec::new();
+        loop {
+            let begin = bytes.len();
+            let chunk = file.by_ref().take(MANIFEST_CHUNK_BYTES);
+            let read = { chunk }.read_to_end(&mut bytes);
+            if read.map_err(Error::io(&path))? == 0 || bytes[begin..].contains(&0) {
+                return Ok(Some(bytes));
+            }
         }
     }
 
-    pub(crate) fn manifest_path(&self) -> PathBuf {
-        self.0.path.join(MANIFEST)
+    pub(crate) fn manifest_path(&self) -> FilePath {
+        self.0.folder.file(MANIFEST)
+    }
+
+    /// Keeps a damaged manifest beside the one that is going to replace it, and gives the name it has.
+    pub(crate) fn keep_damaged_manifest(&self) -> Result<FilePath> {
+        self.check_own()?;
+        let (manifest, operations) = (self.manifest_path(), &self.0.operations);
+        let mut kept = manifest.with_suffix(DAMAGED);
+        let mut number = 1;
+        loop {
+            match uninterrupted(|| operations.hard_link(&manifest, &kept)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // Without links it is renamed: a store without a manifest opens as one whose manifest is
+                // damaged does.
+                Err(_) if kept.own_status().is_err() => {
+                    let renamed = uninterrupted(|| operations.rename(&manifest, &kept));
+                    return renamed.map(|()| kept).map_err(Error::io(&manifest));
+                }
+                Err(error) => return Err(Error::io(&manifest)(error)),
+                Ok(()) => return Ok(kept),
+            }
+            number += 1;
+            kept = manifest.with_suffix(&format!("{DAMAGED}-{number}"));
+        }
     }
 
     /// Replaces the manifest. Its rename is the commit point of a seal or a compaction.
@@ -193,7 +195,7 @@ impl Dir {
     }
 
     /// Temporary, fsync, rename, fsync of the directory: readers see the old file or the new one.
-    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+    fn replace(&self, path: &FilePath, bytes: &[u8]) -> Result<()> {
         let temporary = self.create_temporary(path)?;
         let written = temporary
             .write_all_at(bytes, 0)
@@ -208,11 +210,9 @@ impl Dir {
     }
 
     /// Creates the temporary that is to become `path`.
-    fn create_temporary(&self, path: &Path) -> Result<WritableFile> {
+    fn create_temporary(&self, path: &FilePath) -> Result<WritableFile> {
         self.check_own()?;
-        let mut name = path.as_os_str().to_owned();
-        name.push(TEMPORARY);
-        let temporary = PathBuf::from(name);
+        let temporary = path.with_suffix(TEMPORARY);
         let file = match self.0.operations.create(&temporary) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.remove_if_present(&temporary)?;
@@ -235,19 +235,19 @@ impl Dir {
 
     /// Gives a run of the set index its name. It is derived and its pages carry checksums, so neither
     /// it nor the directory is synced: what a crash leaves of it is noticed and built again.
-    pub(crate) fn rename_set_index(&self, temporary: &Path) -> Result<()> {
+    pub(crate) fn rename_set_index(&self, temporary: &FilePath) -> Result<()> {
         self.check_own()?;
-        let to = temporary.with_extension("");
+        let to = temporary.without_extension();
         let renamed = uninterrupted(|| self.0.operations.rename(temporary, &to));
         renamed.map_err(Error::io(temporary))
     }
 
     /// Gives a temporary its name. The directory is not synced yet. After a failed rename it is
     /// unknown which of the two files a crash would leave, so nothing is changed any more.
-    pub(crate) fn rename_into_place(&self, temporary: &Path) -> Result<()> {
+    pub(crate) fn rename_into_place(&self, temporary: &FilePath) -> Result<()> {
         self.check_own()?;
         let from = temporary;
-        let to = from.with_extension("");
+        let to = from.without_extension();
         let renamed = uninterrupted(|| self.0.operations.rename(from, &to));
         renamed.map_err(|error| {
             self.poison(from, "rename", &error);
@@ -266,9 +266,8 @@ impl Dir {
     /// Opens an existing file of a segment for reading and writing.
     pub(crate) fn open_segment_file(&self, id: u32, kind: FileKind) -> Result<WritableFile> {
         let path = self.segment_path(id, kind);
-        require_regular_file(&path)?;
-        let file = File::options().read(true).write(true).open(&path);
-        Ok(self.writable(file.map_err(Error::io(&path))?, path))
+        let file = path.open_to_write().map_err(Error::io(&path))?;
+        Ok(self.writable(file, path))
     }
 
     /// Fails if the file system says that it has no room for files of these lengths, before the first
@@ -278,7 +277,7 @@ impl Dir {
             .into_iter()
             .map(|bytes| bytes.div_ceil(BLOCK_BYTES));
         let needed_bytes = blocks.sum::<u64>().saturating_mul(BLOCK_BYTES);
-        match self.0.operations.available_bytes(self.path()) {
+        match self.0.operations.available_bytes(&self.0.folder) {
             Some(available_bytes) if available_bytes < needed_bytes => Err(Error::NoSpace {
                 path: self.path().to_owned(),
                 needed_bytes,
@@ -288,7 +287,7 @@ impl Dir {
         }
     }
 
-    fn writable(&self, file: File, path: PathBuf) -> WritableFile {
+    fn writable(&self, file: File, path: FilePath) -> WritableFile {
         WritableFile {
             file,
             path,
@@ -298,26 +297,24 @@ impl Dir {
 
     /// Makes the names in the folder durable.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.sync_dir_at(self.path())
-    }
-
-    fn sync_dir_at(&self, path: &Path) -> Result<()> {
         self.check_own()?;
-        self.0.operations.sync_dir(path).map_err(|error| {
-            self.poison(path, "fsync", &error);
-            Error::io(path)(error)
+        let folder = &self.0.folder;
+        self.0.operations.sync_dir(folder).map_err(|error| {
+            self.poison(folder, "fsync", &error);
+            Error::io(folder)(error)
         })
     }
 
-    /// Links a file of a segment into another store's folder, or copies it where that is on another
-    /// file system.
+    /// Links a file of a segment into another store's folder. Copies it where that is on another file
+    /// system, and where the name is a symbolic link, which may lead elsewhere from there.
     pub(crate) fn link_segment_file(&self, id: u32, kind: FileKind, target: &Self) -> Result<()> {
         let from = self.segment_path(id, kind);
         let to = target.segment_path(id, kind);
-        if uninterrupted(|| self.0.operations.hard_link(&from, &to)).is_ok() {
+        let is_link = from.own_status().map_err(Error::io(&from))?.is_link;
+        if !is_link && uninterrupted(|| self.0.operations.hard_link(&from, &to)).is_ok() {
             return Ok(());
         }
-        let bytes = File::open(&from).map_err(Error::io(&from))?;
+        let (bytes, _) = open_regular_file(&from)?;
         let copy = target.create_segment_file(id, kind)?;
         copy.copy_from(&bytes, &from)?;
         copy.sync()
@@ -344,14 +341,26 @@ impl Dir {
         self.remove_if_present(&self.segment_path(id, kind))
     }
 
+    /// Length of the data file of a segment, or `None` if it is not there.
+    pub(crate) fn data_bytes(&self, id: u32) -> Result<Option<u64>> {
+        match regular_file_bytes(&self.segment_path(id, FileKind::Data)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether any file of a retired segment is left.
     pub(crate) fn holds_segment(&self, id: u32) -> bool {
         [FileKind::Data, FileKind::Sidecar, FileKind::Journal]
             .into_iter()
-            .any(|kind| !matches!(self.segment_path(id, kind).try_exists(), Ok(false)))
+            .any(|kind| match self.segment_path(id, kind).own_status() {
+                Err(error) => error.kind() != io::ErrorKind::NotFound,
+                Ok(_) => true,
+            })
     }
 
-    pub(crate) fn remove_if_present(&self, path: &Path) -> Result<()> {
+    pub(crate) fn remove_if_present(&self, path: &FilePath) -> Result<()> {
         self.check_own()?;
         match uninterrupted(|| self.0.operations.remove(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path)(error)),
@@ -404,6 +413,54 @@ impl Dir {
             .poison
             .set(format!("{operation} of {}: {error}", path.display()));
     }
+}
+
+/// Fails if the system takes the paths of some of our files and not of the longest: a store would be
+/// created, and accept what it can then not seal.
+fn require_names_fit(folder: &Path) -> Result<()> {
+    let mut name = segment_file_name(u32::MAX, FileKind::Torn);
+    name.push_str(TEMPORARY);
+    let path = folder.join(name);
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidFilename => {
+            Err(Error::io(&path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Creates the folder and those above it that are missing, and makes their names durable; those of the
+/// root and of the folder itself also where they exist already, since whoever created them may have been
+/// cut off before it could.
+fn create_all(folder: &Path, operations: &dyn Operations) -> Result<()> {
+    let mut named: Vec<&Path> = Vec::new();
+    for path in folder
+        .ancestors()
+        .filter(|path| !path.as_os_str().is_empty())
+    {
+        if path.exists() && named.len() >= 2 {
+            break;
+        }
+        named.push(path);
+    }
+    for path in named.into_iter().rev() {
+        let created = match uninterrupted(|| operations.create_dir(path)) {
+            Ok(()) => true,
+            Err(_) if path.is_dir() => false,
+            Err(error) => return Err(Error::io(path)(error)),
+        };
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        match Folder::open(parent) {
+            Ok(parent) => operations.sync_dir(&parent).map_err(Error::io(&parent))?,
+            // The folder existed, and whoever may not open its parent has not created it.
+            Err(error) if !created && error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(Error::io(parent)(error)),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! The names of our files.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+
+use super::FilePath;
 
 /// Folder below the root that holds all files.
 pub(super) const SEGMENTS: &str = "segments";
 pub(super) const MANIFEST: &str = "MANIFEST";
+/// What is added to the name of a manifest that is kept because it is damaged.
+pub(super) const DAMAGED: &str = ".damaged";
 pub(super) const LOCK: &str = "LOCK";
 pub(super) const TEMPORARY: &str = ".tmp";
 
@@ -56,12 +59,32 @@ pub(super) fn parse_set_index_file_name(name: &str) -> Option<u32> {
     (set_index_file_name(number) == name).then_some(number)
 }
 
-pub(super) fn is_temporary(name: &str) -> bool {
-    name.strip_suffix(TEMPORARY).is_some_and(|name| {
-        name == MANIFEST
-            || parse_segment_file_name(name).is_some()
-            || parse_set_index_file_name(name).is_some()
-    })
+/// What a temporary is to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TemporaryOf {
+    Manifest,
+    SetIndex,
+    Segment(u32, FileKind),
+}
+
+/// What a file is to become if its name is that of a temporary of ours.
+pub(super) fn parse_temporary_name(name: &str) -> Option<TemporaryOf> {
+    let name = name.strip_suffix(TEMPORARY)?;
+    if name == MANIFEST {
+        return Some(TemporaryOf::Manifest);
+    }
+    if parse_set_index_file_name(name).is_some() {
+        return Some(TemporaryOf::SetIndex);
+    }
+    let (id, kind) = parse_segment_file_name(name)?;
+    Some(TemporaryOf::Segment(id, kind))
+}
+
+/// A file that was being written.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    pub(crate) path: FilePath,
+    pub(crate) of: TemporaryOf,
 }
 
 /// What the directory holds of ours. Other files are not in it and are left alone.
@@ -73,15 +96,20 @@ pub(crate) struct Listing {
     pub(crate) torn: BTreeSet<u32>,
     /// Runs of the set index.
     pub(crate) set_indexes: BTreeSet<u32>,
-    pub(crate) temporaries: Vec<PathBuf>,
+    pub(crate) temporaries: Vec<Temporary>,
 }
 
 impl Listing {
-    /// The highest id that a file name of any kind carries.
+    /// The highest id that a file name of any kind carries, temporaries included.
     pub(crate) fn highest_id(&self) -> Option<u32> {
+        let of_temporaries = self.temporaries.iter().filter_map(|file| match file.of {
+            TemporaryOf::Segment(id, _) => Some(id),
+            TemporaryOf::Manifest | TemporaryOf::SetIndex => None,
+        });
         [&self.data, &self.sidecars, &self.journals, &self.torn]
             .into_iter()
             .filter_map(|ids| ids.last().copied())
+            .chain(of_temporaries)
             .max()
     }
 }
@@ -123,11 +151,18 @@ mod tests {
 
     #[test]
     fn only_names_of_ours_are_temporaries() {
-        for name in ["MANIFEST.tmp", "seg-000001.idx.tmp", "set-000001.run.tmp"] {
-            assert!(is_temporary(name), "{name}");
+        for (name, of) in [
+            ("MANIFEST.tmp", TemporaryOf::Manifest),
+            (
+                "seg-000001.idx.tmp",
+                TemporaryOf::Segment(1, FileKind::Sidecar),
+            ),
+            ("set-000001.run.tmp", TemporaryOf::SetIndex),
+        ] {
+            assert_eq!(parse_temporary_name(name), Some(of), "{name}");
         }
         for name in ["notes.tmp", "LOCK.tmp", "seg-1.dat.tmp", "MANIFEST"] {
-            assert!(!is_temporary(name), "{name}");
+            assert_eq!(parse_temporary_name(name), None, "{name}");
         }
     }
 }

@@ -5,20 +5,22 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use super::folder::{FilePath, Folder};
+
 /// The operations that change a directory. The defaults carry them out.
+///
+/// Whatever has a name is named by a [`FilePath`], relative to the folder that was opened. Both it and
+/// [`Folder`] dereference to a path, by which a test tells what is meant.
 #[doc(hidden)]
 pub trait Operations: fmt::Debug + Send + Sync {
+    /// Creates a folder, before the store in it is opened.
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         fs::create_dir(path)
     }
 
     /// Creates a file that must not exist yet, for reading and writing.
-    fn create(&self, path: &Path) -> io::Result<File> {
-        File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)
+    fn create(&self, path: &FilePath) -> io::Result<File> {
+        path.create()
     }
 
     /// May write less than all, as `pwrite` does.
@@ -38,26 +40,26 @@ pub trait Operations: fmt::Debug + Send + Sync {
         positional::sync_file(file, fast)
     }
 
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        positional::sync_dir(path)
+    fn sync_dir(&self, folder: &Folder) -> io::Result<()> {
+        folder.sync()
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+        from.rename(to)
     }
 
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::hard_link(from, to)
+    fn hard_link(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+        from.hard_link(to)
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+    fn remove(&self, path: &FilePath) -> io::Result<()> {
+        path.remove()
     }
 
     /// How many bytes can still be written to the file system of a folder. Changes nothing; here
     /// because a test has to be able to say that the disk is full.
-    fn available_bytes(&self, path: &Path) -> Option<u64> {
-        positional::available_bytes(path)
+    fn available_bytes(&self, folder: &Folder) -> Option<u64> {
+        folder.available_bytes()
     }
 }
 
@@ -84,7 +86,6 @@ pub(super) fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> 
 pub(super) mod positional {
     use std::fs::File;
     use std::io;
-    use std::path::Path;
 
     #[cfg(unix)]
     pub(in crate::dir) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
@@ -126,35 +127,5 @@ pub(super) mod positional {
     #[cfg(not(target_vendor = "apple"))]
     pub(in crate::dir) fn sync_file(file: &File, _fast: bool) -> io::Result<()> {
         file.sync_all()
-    }
-
-    /// `None` where the system or the file system does not say: some in user space report no blocks
-    /// at all.
-    #[cfg(unix)]
-    pub(in crate::dir) fn available_bytes(path: &Path) -> Option<u64> {
-        let statistics = rustix::fs::statvfs(path).ok()?;
-        // What is set aside for the superuser is there for nobody else.
-        let blocks = if rustix::process::geteuid().is_root() {
-            statistics.f_bfree
-        } else {
-            statistics.f_bavail
-        };
-        (statistics.f_blocks > 0).then(|| blocks.saturating_mul(statistics.f_frsize))
-    }
-
-    #[cfg(not(unix))]
-    pub(in crate::dir) fn available_bytes(_path: &Path) -> Option<u64> {
-        None
-    }
-
-    #[cfg(unix)]
-    pub(in crate::dir) fn sync_dir(path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
-    }
-
-    /// A directory cannot be synced on Windows; NTFS journals its names.
-    #[cfg(not(unix))]
-    pub(in crate::dir) fn sync_dir(_path: &Path) -> io::Result<()> {
-        Ok(())
     }
 }

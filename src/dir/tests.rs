@@ -1,4 +1,5 @@
 use super::*;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
@@ -46,28 +47,27 @@ impl Odd {
         fails(before).map_or(Ok(()), Err)
     }
 
-    fn dir(self, root: &Path) -> (Dir, Arc<Self>) {
-        let operations = Arc::new(self);
-        let dir = Dir::new(
-            root,
-            Arc::clone(&operations) as Arc<dyn Operations>,
-            false,
-            SMALL_BLOCK_BYTES,
-        );
-        (dir, operations)
-    }
-
     /// With the folder.
     fn created(self) -> (Dir, Arc<Self>, TempDir) {
         let root = TempDir::new().unwrap();
-        fs::create_dir(root.path().join(SEGMENTS)).unwrap();
-        let (dir, operations) = self.dir(root.path());
+        let operations = Arc::new(self);
+        let seam = Arc::clone(&operations) as Arc<dyn Operations>;
+        let dir = Dir::create(root.path(), seam, false, SMALL_BLOCK_BYTES).unwrap();
+        operations.synced.lock().unwrap().clear();
         (dir, operations, root)
     }
 }
 
+fn open(root: &Path) -> Result<Option<Dir>> {
+    Dir::open(root, Arc::new(System), false, SMALL_BLOCK_BYTES)
+}
+
+fn create(root: &Path) -> Result<Dir> {
+    Dir::create(root, Arc::new(System), false, SMALL_BLOCK_BYTES)
+}
+
 impl Operations for Odd {
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create(&self, path: &FilePath) -> io::Result<File> {
         self.ask(0, self.creates)?;
         System.create(path)
     }
@@ -82,17 +82,17 @@ impl Operations for Odd {
         self.ask(2, self.syncs)
     }
 
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.synced.lock().unwrap().push(path.to_owned());
+    fn sync_dir(&self, folder: &Folder) -> io::Result<()> {
+        self.synced.lock().unwrap().push(folder.to_path_buf());
         Ok(())
     }
 
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn hard_link(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         self.ask(1, self.links)?;
         System.hard_link(from, to)
     }
 
-    fn available_bytes(&self, _: &Path) -> Option<u64> {
+    fn available_bytes(&self, _: &Folder) -> Option<u64> {
         self.available_bytes
     }
 }
@@ -144,20 +144,17 @@ fn a_file_that_cannot_be_linked_is_copied_whole() {
 #[test]
 fn h34_what_is_in_the_place_of_the_folder_is_an_error() {
     let root = TempDir::new().unwrap();
-    let (dir, _) = Odd::default().dir(root.path());
-    assert!(!dir.exists().unwrap());
-    fs::write(dir.path(), "a file").unwrap();
-    assert_eq!(kind(dir.exists()), Some(io::ErrorKind::NotADirectory));
-    let (below_a_file, _) = Odd::default().dir(dir.path());
-    assert_eq!(
-        kind(below_a_file.exists()),
-        Some(io::ErrorKind::NotADirectory)
-    );
-    assert!(kind(dir.create_all()).is_some());
-    fs::remove_file(dir.path()).unwrap();
-    fs::create_dir(dir.path()).unwrap();
-    assert!(dir.exists().unwrap());
-    dir.create_all().unwrap();
+    let path = root.path().join(SEGMENTS);
+    assert!(open(root.path()).unwrap().is_none());
+    fs::write(&path, "a file").unwrap();
+    let not_a_folder = Some(io::ErrorKind::NotADirectory);
+    assert_eq!(kind(open(root.path())), not_a_folder);
+    assert_eq!(kind(open(&path)), not_a_folder);
+    assert!(kind(create(root.path())).is_some());
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(open(root.path()).unwrap().is_some());
+    let dir = create(root.path()).unwrap();
 
     fs::create_dir(dir.manifest_path()).unwrap();
     assert_eq!(kind(dir.read_manifest()), Some(io::ErrorKind::InvalidInput));
@@ -170,8 +167,9 @@ fn h12_names_of_folders_that_exist_already_are_synced_too() {
     let above = TempDir::new().unwrap();
     let root = above.path().join("store");
     fs::create_dir_all(root.join(SEGMENTS)).unwrap();
-    let (dir, operations) = Odd::default().dir(&root);
-    dir.create_all().unwrap();
+    let operations = Arc::new(Odd::default());
+    let seam = Arc::clone(&operations) as Arc<dyn Operations>;
+    Dir::create(&root, seam, false, SMALL_BLOCK_BYTES).unwrap();
     let synced = operations.synced.lock().unwrap();
     assert_eq!(*synced, [above.path().to_owned(), root]);
 }
@@ -179,20 +177,17 @@ fn h12_names_of_folders_that_exist_already_are_synced_too() {
 #[test]
 fn names_that_are_too_long_are_an_error_before_anything_is_created() {
     let root = TempDir::new().unwrap();
-    let (dir, _) = Odd::default().dir(root.path());
-    dir.require_names_fit().unwrap();
-    let (dir, _) = Odd::default().dir(&root.path().join("a".repeat(300)));
-    assert_eq!(
-        kind(dir.require_names_fit()),
-        Some(io::ErrorKind::InvalidFilename)
-    );
+    let too_long = root.path().join("a".repeat(300));
+    let error = Some(io::ErrorKind::InvalidFilename);
+    assert_eq!(kind(create(&too_long)), error);
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
 }
 
 #[test]
 fn a_temporary_that_a_crash_left_is_replaced_and_another_error_is_an_error() {
     let (dir, operations, _root) = Odd::default().created();
     let path = dir.segment_path(7, FileKind::Sidecar);
-    let temporary = path.with_extension("idx.tmp");
+    let temporary = path.with_suffix(TEMPORARY);
     fs::write(&temporary, "left by a crash, and longer").unwrap();
     dir.replace_segment_file(7, FileKind::Sidecar, b"new")
         .unwrap();
@@ -228,7 +223,7 @@ fn a_lock_file_that_cannot_be_looked_at_is_an_error_and_not_a_lock() {
     #[derive(Debug, Default)]
     struct LoopOfLinks(AtomicU32);
     impl Operations for LoopOfLinks {
-        fn create(&self, path: &Path) -> io::Result<File> {
+        fn create(&self, path: &FilePath) -> io::Result<File> {
             self.0.fetch_add(1, Ordering::Relaxed);
             let file = System.create(path)?;
             fs::remove_file(path)?;
@@ -238,16 +233,15 @@ fn a_lock_file_that_cannot_be_looked_at_is_an_error_and_not_a_lock() {
     }
 
     let root = TempDir::new().unwrap();
-    fs::create_dir(root.path().join(SEGMENTS)).unwrap();
     let operations = Arc::new(LoopOfLinks::default());
     let seam = Arc::clone(&operations);
-    let dir = Dir::new(root.path(), seam, false, SMALL_BLOCK_BYTES);
+    let dir = Dir::create(root.path(), seam, false, SMALL_BLOCK_BYTES).unwrap();
     match dir.lock() {
         Err(Error::Io { path, .. }) => assert_eq!(path, dir.path().join("LOCK")),
         other => panic!("{other:?}"),
     }
-    // Nor was it taken for one that somebody else removed, which is tried again.
-    assert_eq!(operations.0.load(Ordering::Relaxed), 1);
+    // It was taken for one that somebody else replaced, and the second attempt follows no link.
+    assert_eq!(operations.0.load(Ordering::Relaxed), 2);
 }
 
 /// The page cache then keeps each block in one piece, whatever the lengths of the records are.
@@ -267,10 +261,9 @@ fn a_file_is_written_in_whole_blocks_whatever_is_appended() {
     let bytes: Vec<u8> = (0..61).collect();
     for appended_bytes in 1..=bytes.len() {
         let root = TempDir::new().unwrap();
-        fs::create_dir(root.path().join(SEGMENTS)).unwrap();
         let log = Arc::new(Writes::default());
         let operations = Arc::clone(&log) as Arc<dyn Operations>;
-        let dir = Dir::new(root.path(), operations, false, SMALL_BLOCK_BYTES);
+        let dir = Dir::create(root.path(), operations, false, SMALL_BLOCK_BYTES).unwrap();
         let file = dir.create_segment_file(7, FileKind::Data).unwrap();
         let mut writer = BlockWriter::new(&file, BLOCK_BYTES);
         let mut position = 0;
@@ -387,10 +380,12 @@ fn what_a_signal_interrupts_is_tried_again() {
 fn an_fsync_is_asked_of_the_system() {
     let null = File::open("/dev/null").unwrap();
     assert!(System.sync_file(&null, Path::new("null"), false).is_err());
-    assert!(System.sync_dir(Path::new("/dev/null")).is_err());
     let root = TempDir::new().unwrap();
-    System.sync_dir(root.path()).unwrap();
-    assert!(System.available_bytes(root.path()) > Some(1 << 20));
-    // It has no blocks, so it says nothing about room.
-    assert_eq!(System.available_bytes(Path::new("/proc")), None);
+    let folder = Folder::open(root.path()).unwrap();
+    System.sync_dir(&folder).unwrap();
+    assert!(System.available_bytes(&folder) > Some(1 << 20));
+    // It has no blocks, so it says nothing about room; nor are there names to be made durable.
+    let without_blocks = Folder::open(Path::new("/proc")).unwrap();
+    assert_eq!(System.available_bytes(&without_blocks), None);
+    assert!(System.sync_dir(&without_blocks).is_err());
 }

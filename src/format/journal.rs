@@ -148,6 +148,68 @@ fn encode_frame(out: &mut Vec<u8>, chain: Chain, kind: u32, entries: &[Entry], e
     chain
 }
 
+/// How far bytes can be a journal, as far as that is told without hashing.
+pub(crate) struct Plausible {
+    /// Length of the header and of the frames that continue the records.
+    pub(crate) bytes: usize,
+    /// Whether what follows could be a frame that is cut off.
+    pub(crate) goes_on: bool,
+}
+
+/// Walks over the frames. Holes in a file, and other files, end it at once, so nobody who trusts the result
+/// reads or hashes more than what was really written as a journal.
+pub(crate) fn plausible(bytes: &[u8]) -> Plausible {
+    let (mut at, mut covered_bytes) = (HEADER_BYTES.min(bytes.len()), 0);
+    loop {
+        let rest = &bytes[at..];
+        let kind = bytes_at(rest, 0).map(u32::from_le_bytes);
+        let count = bytes_at(rest, 4).map(u32::from_le_bytes);
+        let end = bytes_at(rest, 8).map(u64::from_le_bytes);
+        let (Some(kind), Some(count), Some(end)) = (kind, count, end) else {
+            let goes_on = !rest.iter().all(|&byte| byte == 0) || rest.is_empty();
+            return Plausible { bytes: at, goes_on };
+        };
+        let ended = Plausible {
+            bytes: at,
+            goes_on: false,
+        };
+        let is_plausible = match kind {
+            KIND_ENTRIES => count > 0,
+            KIND_SYNC_MARK => count == 0 && end <= covered_bytes,
+            _ => false,
+        };
+        if !is_plausible {
+            return ended;
+        }
+        let entries = rest[16..].as_chunks::<ENTRY_BYTES>().0.iter();
+        let present = entries.take(count as usize).map(Entry::from_bytes);
+        let (mut seen, mut position) = (0, covered_bytes);
+        for entry in present {
+            let follows = position.checked_add(record::HEADER_BYTES) == Some(entry.offset);
+            let Some(entry_end) = entry.end().filter(|_| follows) else {
+                return ended;
+            };
+            (seen, position) = (seen + 1, entry_end);
+        }
+        let frame_bytes = (count as usize)
+            .saturating_mul(ENTRY_BYTES)
+            .saturating_add(FRAME_BYTES);
+        if seen < count || rest.len() < frame_bytes {
+            return Plausible {
+                bytes: at,
+                goes_on: true,
+            };
+        }
+        if kind == KIND_ENTRIES {
+            if position != end {
+                return ended;
+            }
+            covered_bytes = end;
+        }
+        at += frame_bytes;
+    }
+}
+
 /// What a journal says, up to its first frame that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
@@ -315,6 +377,30 @@ mod tests {
             frame_ends.push(bytes.len());
         }
         (bytes, frame_ends)
+    }
+
+    /// H65
+    #[test]
+    fn h65_what_cannot_be_a_journal_is_told_without_hashing() {
+        let (mut bytes, frame_ends) = sample();
+        let whole_bytes = bytes.len();
+        for cut in 0..=whole_bytes {
+            let plausible = plausible(&bytes[..cut]);
+            let ends = frame_ends.iter().rfind(|&&end| end <= cut);
+            let expected = ends.copied().unwrap_or(cut);
+            assert_eq!(
+                (plausible.bytes, plausible.goes_on),
+                (expected, true),
+                "{cut}"
+            );
+        }
+        bytes.resize(whole_bytes + (1 << 20), 0);
+        let with_zeros = plausible(&bytes);
+        assert_eq!((with_zeros.bytes, with_zeros.goes_on), (whole_bytes, false));
+        // A frame that claims more entries than there are, in a hole.
+        bytes[whole_bytes..whole_bytes + 8].copy_from_slice(&[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+        let with_claim = plausible(&bytes);
+        assert_eq!((with_claim.bytes, with_claim.goes_on), (whole_bytes, false));
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::fmt::Write as _;
 use super::{FormatError, record};
 use crate::digest::Digest;
 
-const VERSION_LINE: &str = "sealstone 1";
+/// The first line where no line needs a newer version.
+const VERSION_LINE_1: &str = "sealstone 1";
+/// The first line where a segment is said to be unsealed, or what a retired one was.
+const VERSION_LINE_2: &str = "sealstone 2";
 /// All data files of a store together: 4 EiB.
 const DATA_BYTES_MAX: u64 = 1 << 62;
 
@@ -39,29 +42,73 @@ pub struct Manifest {
     pub active: Option<u32>,
     /// Sealed segments by id.
     pub sealed: BTreeMap<u32, SealedSegment>,
+    /// Unsealed segments with the length up to which their data was durable, in bytes; never 0. What a
+    /// compaction has put into them may be nowhere else.
+    pub unsealed: BTreeMap<u32, u64>,
     /// Segments whose files are to be removed: inputs of a committed compaction, or outputs of one
-    /// that was not committed yet.
-    pub retired: std::collections::BTreeSet<u32>,
+    /// that was not committed yet. `None` in a manifest of version 1, which does not say what they
+    /// were.
+    pub retired: BTreeMap<u32, Option<SealedSegment>>,
+}
+
+impl SealedSegment {
+    /// What a line says of it.
+    fn encode(&self) -> String {
+        format!(
+            "data_bytes {} objects {} sidecar {}",
+            self.data_bytes, self.objects, self.sidecar_checksum
+        )
+    }
+
+    /// Reads the words of [`encode`](Self::encode).
+    fn parse(words: &[&str]) -> Option<Self> {
+        let &[
+            "data_bytes",
+            data_bytes,
+            "objects",
+            objects,
+            "sidecar",
+            checksum,
+        ] = words
+        else {
+            return None;
+        };
+        let segment = Self {
+            data_bytes: number(data_bytes)?,
+            objects: u32::try_from(number(objects)?).ok()?,
+            sidecar_checksum: checksum.parse().ok()?,
+        };
+        let headers = u64::from(segment.objects) * record::HEADER_BYTES;
+        (headers <= segment.data_bytes).then_some(segment)
+    }
 }
 
 impl Manifest {
     /// The text of the manifest, its last line a checksum of all before it.
     #[must_use]
     pub fn encode(&self) -> String {
-        let mut text = format!("{VERSION_LINE}\nnext {}\n", self.next_id);
+        let says_more = !self.unsealed.is_empty() || self.retired.values().any(Option::is_some);
+        let version = if says_more {
+            VERSION_LINE_2
+        } else {
+            VERSION_LINE_1
+        };
+        let mut text = format!("{version}\nnext {}\n", self.next_id);
         if let Some(id) = self.active {
             // Writing to a `String` cannot fail.
             let _ = writeln!(text, "active {id}");
         }
         for (id, segment) in &self.sealed {
-            let _ = writeln!(
-                text,
-                "sealed {id} data_bytes {} objects {} sidecar {}",
-                segment.data_bytes, segment.objects, segment.sidecar_checksum
-            );
+            let _ = writeln!(text, "sealed {id} {}", segment.encode());
         }
-        for id in &self.retired {
-            let _ = writeln!(text, "retired {id}");
+        for (id, data_bytes) in &self.unsealed {
+            let _ = writeln!(text, "unsealed {id} data_bytes {data_bytes}");
+        }
+        for (id, segment) in &self.retired {
+            let _ = match segment {
+                Some(segment) => writeln!(text, "retired {id} {}", segment.encode()),
+                None => writeln!(text, "retired {id}"),
+            };
         }
         let checksum = Digest::of(text.as_bytes());
         let _ = writeln!(text, "checksum {checksum}");
@@ -80,7 +127,7 @@ impl Manifest {
         let text = std::str::from_utf8(bytes).map_err(|_| FormatError::Checksum)?;
         let body = checked_body(text).ok_or(FormatError::Checksum)?;
         let mut lines = body.lines();
-        if lines.next() != Some(VERSION_LINE) {
+        if !matches!(lines.next(), Some(VERSION_LINE_1 | VERSION_LINE_2)) {
             return Err(FormatError::Version);
         }
         let mut manifest = Self::default();
@@ -107,29 +154,32 @@ impl Manifest {
                 let id = self.fresh_id(id)?;
                 self.active.replace(id).is_none().then_some(())?;
             }
-            [
-                "sealed",
-                id,
-                "data_bytes",
-                data_bytes,
-                "objects",
-                objects,
-                "sidecar",
-                checksum,
-            ] => {
-                let segment = SealedSegment {
-                    data_bytes: number(data_bytes)?,
-                    objects: u32::try_from(number(objects)?).ok()?,
-                    sidecar_checksum: checksum.parse().ok()?,
-                };
-                let headers = u64::from(segment.objects) * record::HEADER_BYTES;
-                (headers <= segment.data_bytes).then_some(())?;
+            ["sealed", id, ref segment @ ..] => {
+                let segment = SealedSegment::parse(segment)?;
                 let id = self.fresh_id(id)?;
                 self.sealed.insert(id, segment);
             }
+            // The active segment is one of them.
+            ["unsealed", id, "data_bytes", data_bytes] => {
+                let data_bytes = number(data_bytes).filter(|&bytes| bytes > 0)?;
+                let id = match number(id)? {
+                    active if self.active.map(u64::from) == Some(active) => self.active?,
+                    _ => self.fresh_id(id)?,
+                };
+                (data_bytes <= DATA_BYTES_MAX).then_some(())?;
+                self.unsealed
+                    .insert(id, data_bytes)
+                    .is_none()
+                    .then_some(())?;
+            }
             ["retired", id] => {
                 let id = self.fresh_id(id)?;
-                self.retired.insert(id);
+                self.retired.insert(id, None);
+            }
+            ["retired", id, ref segment @ ..] => {
+                let segment = SealedSegment::parse(segment)?;
+                let id = self.fresh_id(id)?;
+                self.retired.insert(id, Some(segment));
             }
             _ => return None,
         }
@@ -139,8 +189,10 @@ impl Manifest {
     /// An id that was given out and that no line before this one speaks of.
     fn fresh_id(&self, word: &str) -> Option<u32> {
         let id = u32::try_from(number(word)?).ok()?;
-        let known =
-            self.active == Some(id) || self.sealed.contains_key(&id) || self.retired.contains(&id);
+        let known = self.active == Some(id)
+            || self.sealed.contains_key(&id)
+            || self.unsealed.contains_key(&id)
+            || self.retired.contains_key(&id);
         (u64::from(id) < self.next_id && !known).then_some(id)
     }
 }
@@ -174,7 +226,8 @@ mod tests {
             next_id: 9,
             active: Some(8),
             sealed: BTreeMap::from([(1, segment), (4, segment)]),
-            retired: [2, 3].into(),
+            unsealed: BTreeMap::from([(6, 4711), (8, 1)]),
+            retired: BTreeMap::from([(2, Some(segment)), (3, None)]),
         }
     }
 
@@ -186,7 +239,7 @@ mod tests {
     #[test]
     fn h6_a_second_next_id_is_a_contradiction() {
         for next in ["next 0", "next 1", "next 4", "next 9"] {
-            let forged = with_checksum(&format!("{VERSION_LINE}\nnext 4\nretired 3\n{next}\n"));
+            let forged = with_checksum(&format!("{VERSION_LINE_1}\nnext 4\nretired 3\n{next}\n"));
             let parsed = Manifest::parse(forged.as_bytes());
             assert_eq!(parsed, Err(FormatError::Line(4)), "{next}");
         }
@@ -226,6 +279,24 @@ mod tests {
         assert_eq!(Manifest::parse(sample().encode().as_bytes()), Ok(sample()));
     }
 
+    /// A version of this crate that does not know the lines refuses them by the first one.
+    #[test]
+    fn a_manifest_has_the_lowest_version_that_says_it_all() {
+        let first_line = |manifest: &Manifest| manifest.encode().lines().next().map(str::to_owned);
+        assert_eq!(first_line(&sample()).as_deref(), Some("sealstone 2"));
+        let without_bindings = Manifest {
+            unsealed: BTreeMap::new(),
+            retired: BTreeMap::from([(3, None)]),
+            ..sample()
+        };
+        assert_eq!(
+            first_line(&without_bindings).as_deref(),
+            Some("sealstone 1")
+        );
+        let parsed = Manifest::parse(without_bindings.encode().as_bytes());
+        assert_eq!(parsed, Ok(without_bindings));
+    }
+
     #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
         let bytes = sample().encode().into_bytes();
@@ -249,6 +320,13 @@ mod tests {
             "next 02\n",
             "next +2\n",
             "next 2\nretired  1\n",
+            "next 2\nretired 1 data_bytes 4\n",
+            "next 2\nunsealed 1 data_bytes 0\n",
+            "next 2\nunsealed 2 data_bytes 1\n",
+            "next 2\nunsealed 1 data_bytes 5\nunsealed 1 data_bytes 5\n",
+            "next 2\nactive 1\nunsealed 1 data_bytes 5\nunsealed 1 data_bytes 5\n",
+            "next 2\nunsealed 1 data_bytes 5\nretired 1\n",
+            "next 2\nunsealed 1 data_bytes 4611686018427387905\n",
             "next 2\nsealed 1 data_bytes 4 objects 4294967296 sidecar 00\n",
             "what 1\n",
         ] {
@@ -256,7 +334,7 @@ mod tests {
             let result = Manifest::parse(text.as_bytes());
             assert!(matches!(result, Err(FormatError::Line(_))), "{lines:?}");
         }
-        let newer = with_checksum("sealstone 2\nnext 1\n");
+        let newer = with_checksum("sealstone 3\nnext 1\n");
         assert_eq!(Manifest::parse(newer.as_bytes()), Err(FormatError::Version));
     }
 }

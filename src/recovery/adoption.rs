@@ -48,14 +48,22 @@ pub(super) fn adopt_sidecar(dir: &Dir, data: &Data, reading: Reading) -> Result<
 /// Whether what is left of the data is what the index says. Damage to less than half of the objects
 /// is taken for damage to them, not for other data: they are then known to be damaged, while from the
 /// data alone they could not be told from objects that nobody ever put.
-fn belongs_to<D: AsRef<[u8]> + Sync>(index: &Index<D>, data: &Data) -> Result<bool> {
-    let step = index.len().div_ceil(SAMPLED_ENTRIES).max(1);
-    let (checked, right) = compare(index, data, step)?;
-    if checked == right {
+pub(super) fn belongs_to<D: AsRef<[u8]> + Sync>(index: &Index<D>, data: &Data) -> Result<bool> {
+    if all_sampled_verify(index, data)? {
         return Ok(true);
     }
     let (checked, right) = compare(index, data, 1)?;
     Ok(2 * right > checked)
+}
+
+/// Whether a sample of what is left of the data is, without exception, what the index says.
+pub(super) fn all_sampled_verify<D: AsRef<[u8]> + Sync>(
+    index: &Index<D>,
+    data: &Data,
+) -> Result<bool> {
+    let step = index.len().div_ceil(SAMPLED_ENTRIES).max(1);
+    let (checked, right) = compare(index, data, step)?;
+    Ok(checked == right)
 }
 
 /// Of every `step`th entry: how many lie within the data, and how many of these verify.

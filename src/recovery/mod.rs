@@ -1,11 +1,18 @@
 //! Opening: from what is on disk to a segment set, and what has to be repaired on the way.
 //!
-//! Every step can be cut off and done again by the next opening.
+//! An opening first [looks](look) whether the manifest fits the files, then repairs, and removes files last
+//! of all. So one that is refused has changed nothing, and one that fails has removed nothing. Every step
+//! can be cut off and done again by the next opening.
 
 mod adoption;
+mod appended;
+mod look;
 pub(crate) mod reader;
+mod records;
 mod report;
+mod retired;
 mod tail;
+mod torn;
 mod unsealed;
 
 use std::collections::BTreeSet;
@@ -13,7 +20,7 @@ use std::sync::Arc;
 
 pub use report::{RecoveryReport, Repair};
 
-use crate::dir::{Dir, FileKind, Listing};
+use crate::dir::{Dir, FileKind, FilePath, Listing, Temporary, TemporaryOf};
 use crate::error::{Error, Result};
 use crate::format::{FormatError, Manifest, SealedSegment};
 use crate::options::Options;
@@ -22,7 +29,10 @@ use crate::segment::{Appender, Data, Sealed, hash_records};
 use crate::segment_set::SegmentSet;
 use crate::set_index::Run;
 use adoption::{Adopted, adopt_sidecar};
+use look::Look;
+use retired::is_what_was_retired;
 use unsealed::Recovered;
+pub(crate) use unsealed::read_journal;
 
 /// With more objects than this an unsealed segment is sealed at opening and closing instead of being
 /// loaded into memory again and again: 32,768 load in a few milliseconds.
@@ -40,10 +50,11 @@ pub(crate) struct Opened {
 
 /// Opens for writing. The caller holds the lock.
 pub(crate) fn open_writer(dir: &Dir, options: &Options) -> Result<Opened> {
-    let mut recovery = Recovery::start(dir, options)?;
-    recovery.check_journals_without_data()?;
-    recovery.finish_removals()?;
+    let mut recovery = Recovery::look(dir, options)?;
+    recovery.keep_damaged_manifest()?;
     recovery.open_listed()?;
+    recovery.judge_retired()?;
+    recovery.judge_temporaries()?;
     recovery.open_runs()?;
     let appender = recovery.open_unlisted()?;
     recovery.finish(appender)
@@ -59,7 +70,7 @@ fn parse_manifest(
     match bytes.map(Manifest::parse).transpose() {
         Ok(manifest) => Ok(manifest),
         Err(FormatError::Version) => Err(Error::UnsupportedVersion {
-            path: dir.manifest_path(),
+            path: dir.manifest_path().to_path_buf(),
         }),
         Err(error) => {
             report.push(Repair::IgnoredManifest {
@@ -70,34 +81,27 @@ fn parse_manifest(
     }
 }
 
-/// The data file of a segment that the manifest lists: `None` if it is missing and may be.
-fn open_listed_data<T>(
-    dir: &Dir,
-    options: &Options,
-    id: u32,
-    report: &mut RecoveryReport,
-    open: impl FnOnce() -> Result<T>,
-) -> Result<Option<T>> {
-    match open() {
-        Ok(opened) => Ok(Some(opened)),
-        Err(error) if error.is_not_found() && options.allow_missing_segments => {
-            report.push(Repair::MissingSegment { segment: id });
-            Ok(None)
-        }
-        Err(error) if error.is_not_found() => Err(Error::MissingSegment {
-            segment: id,
-            path: dir.segment_path(id, FileKind::Data),
-        }),
-        Err(error) => Err(error),
-    }
+/// Files that go when everything else has succeeded.
+#[derive(Default)]
+struct Removals {
+    files: Vec<FilePath>,
+    /// Segments that the manifest means when it calls them retired.
+    retired: Vec<u32>,
 }
 
 struct Recovery<'a> {
     dir: &'a Dir,
     options: &'a Options,
     listing: Listing,
+    /// The highest id of a data file.
+    highest_data: Option<u32>,
     /// The manifest on disk, if there is one that holds.
     stored: Option<Manifest>,
+    is_manifest_damaged: bool,
+    look: Look,
+    /// Whether there is a manifest, and every file that it relies on is as it says. Only then are files
+    /// removed on its word.
+    fits: bool,
     /// The manifest as it is to be.
     manifest: Manifest,
     sealed: Vec<Arc<Sealed>>,
@@ -105,53 +109,57 @@ struct Recovery<'a> {
     runs: Vec<Arc<Run>>,
     /// Segments that are to be sealed in the background.
     sealing: Vec<Appender>,
+    removals: Removals,
     report: RecoveryReport,
 }
 
 impl<'a> Recovery<'a> {
-    fn start(dir: &'a Dir, options: &'a Options) -> Result<Self> {
+    /// Changes nothing, and fails if the opening is to be refused.
+    fn look(dir: &'a Dir, options: &'a Options) -> Result<Self> {
         let mut report = RecoveryReport::default();
         let listing = dir.list()?;
         let bytes = dir.read_manifest()?;
         let stored = parse_manifest(dir, bytes.as_deref(), &mut report)?;
         let mut manifest = stored.clone().unwrap_or_default();
+        let look = Look::at(dir, &listing, &manifest)?;
+        look.judge_missing(dir, &manifest, options, &mut report)?;
+        for &(segment, missing_bytes) in &look.short_unsealed {
+            // Where there is a journal, it says which objects these were.
+            if !listing.journals.contains(&segment) {
+                report.push(Repair::ShortData {
+                    segment,
+                    missing_bytes,
+                });
+            }
+        }
+        let fits = stored.is_some() && look.is_complete(&manifest);
         manifest.active = None;
+        manifest.unsealed.clear();
         let after_highest = listing.highest_id().map_or(0, |id| u64::from(id) + 1);
         manifest.next_id = manifest.next_id.max(after_highest);
         Ok(Self {
             dir,
             options,
+            highest_data: listing.data.last().copied(),
             listing,
+            is_manifest_damaged: stored.is_none() && bytes.is_some(),
             stored,
+            look,
+            fits,
             manifest,
             sealed: Vec::new(),
             runs: Vec::new(),
             sealing: Vec::new(),
+            removals: Removals::default(),
             report,
         })
     }
 
-    /// Removes temporaries and what the manifest says is retired.
-    fn finish_removals(&mut self) -> Result<()> {
-        for path in std::mem::take(&mut self.listing.temporaries) {
-            self.dir.remove_if_present(&path)?;
-            self.report.push(Repair::RemovedTemporary { path });
-        }
-        if !self.manifest.retired.is_empty() {
-            // A process that was killed may not have synced the manifest that retires them.
-            self.dir.sync()?;
-        }
-        for id in self.manifest.retired.clone() {
-            self.listing.data.remove(&id);
-            if self.dir.holds_segment(id) {
-                match self.dir.remove_segment(id) {
-                    Ok(()) => self.report.push(Repair::RemovedRetired { segment: id }),
-                    // Windows removes no file that a reader has mapped: it stays retired.
-                    Err(Error::Io { .. }) => continue,
-                    Err(error) => return Err(error),
-                }
-            }
-            self.manifest.retired.remove(&id);
+    /// A damaged manifest says something all the same, to somebody who looks for what was lost.
+    fn keep_damaged_manifest(&mut self) -> Result<()> {
+        if self.is_manifest_damaged {
+            let path = self.dir.keep_damaged_manifest()?.to_path_buf();
+            self.report.push(Repair::KeptManifest { path });
         }
         Ok(())
     }
@@ -160,40 +168,144 @@ impl<'a> Recovery<'a> {
     fn open_listed(&mut self) -> Result<()> {
         for (id, binding) in self.manifest.sealed.clone() {
             self.listing.data.remove(&id);
-            let (dir, reading) = (self.dir, self.options.reading());
-            let open = || Sealed::open(dir, id, reading, binding);
-            if let Some(sealed) = open_listed_data(dir, self.options, id, &mut self.report, open)? {
-                self.note_short_data(&sealed);
-                let sealed = if sidecar_fits(dir, id, &binding)? {
-                    sealed
-                } else {
-                    self.rewrite_sidecar(&sealed, &binding)?;
-                    Sealed::open(dir, id, reading, binding)?
-                };
-                self.sealed.push(Arc::new(sealed));
+            match self.look.sealed_bytes.get(&id) {
+                None if self.look.has_moved_on => drop(self.manifest.sealed.remove(&id)),
+                // It may come back.
+                None => {}
+                Some(&bytes) if bytes > binding.data_bytes => self.open_longer(id, binding)?,
+                Some(_) => self.open_sealed(id, binding)?,
             }
             if self.listing.journals.contains(&id) {
                 // A crash came between the commit of a seal and this.
-                self.dir.remove_segment_file(id, FileKind::Journal)?;
+                let journal = self.dir.segment_path(id, FileKind::Journal);
+                self.removals.files.push(journal);
+            }
+        }
+        if self.look.has_moved_on {
+            for id in self.listing.journals.difference(&self.listing.data) {
+                let journal = self.dir.segment_path(*id, FileKind::Journal);
+                self.removals.files.push(journal);
             }
         }
         Ok(())
     }
 
-    /// Makes the sidecar of a sealed segment anew, if the data gives back exactly what it was. If
-    /// not, it is left as it is: an index is never healed over damage.
-    fn rewrite_sidecar(&mut self, sealed: &Sealed, binding: &SealedSegment) -> Result<()> {
-        let rebuilt = rebuild_index(sealed.data(), Some(binding), hash_records)?;
-        let segment = sealed.id();
-        if let Some(reason) = rebuilt.doubt {
-            self.report.push(Repair::DamagedSegment { segment, reason });
+    fn open_sealed(&mut self, id: u32, binding: SealedSegment) -> Result<()> {
+        let (dir, reading) = (self.dir, self.options.reading());
+        let sealed = Sealed::open(dir, id, reading, binding)?;
+        self.note_short_data(&sealed);
+        if sidecar_fits(dir, id, &binding)? {
+            self.sealed.push(Arc::new(sealed));
             return Ok(());
         }
-        let bytes = rebuilt.index.as_bytes();
-        self.dir
-            .replace_segment_file(segment, FileKind::Sidecar, bytes)?;
-        self.report.push(Repair::RebuiltSidecar { segment });
+        match self.rewrite_sidecar(&sealed, &binding)? {
+            None => {
+                let sealed = Sealed::open(dir, id, reading, binding)?;
+                self.sealed.push(Arc::new(sealed));
+            }
+            // Another segment may have its id.
+            Some(_) if self.adopt_sealed(id)? => self.fits = false,
+            Some(reason) => {
+                self.fits = false;
+                let segment = id;
+                self.report.push(Repair::DamagedSegment { segment, reason });
+                self.sealed.push(Arc::new(sealed));
+            }
+        }
         Ok(())
+    }
+
+    /// Opens a segment that is longer than when it was sealed, with what was appended to it.
+    fn open_longer(&mut self, id: u32, binding: SealedSegment) -> Result<()> {
+        if self.adopt_sealed(id)? {
+            return Ok(());
+        }
+        let (dir, reading) = (self.dir, self.options.reading());
+        if let Some(appended) = appended::find(dir, id, reading, binding, hash_records)? {
+            let sealed = appended.seal(dir, id, reading, &mut self.report)?;
+            self.manifest.sealed.insert(id, *sealed.binding());
+            self.sealed.push(Arc::new(sealed));
+        } else {
+            // It is another segment, or it is damaged: all that can be read in it is taken.
+            let reason = "the file is longer than when it was sealed, and its front part differs";
+            self.report.push(Repair::DamagedSegment {
+                segment: id,
+                reason: reason.to_owned(),
+            });
+            self.fits = false;
+            self.manifest.sealed.remove(&id);
+            self.listing.data.insert(id);
+        }
+        Ok(())
+    }
+
+    /// Makes the sidecar of a sealed segment anew, if the data gives back exactly what it was. If
+    /// not, it is left as it is: an index is never healed over damage. The result says why.
+    fn rewrite_sidecar(
+        &mut self,
+        sealed: &Sealed,
+        binding: &SealedSegment,
+    ) -> Result<Option<String>> {
+        let rebuilt = rebuild_index(sealed.data(), Some(binding), hash_records)?;
+        if rebuilt.doubt.is_none() {
+            let (segment, bytes) = (sealed.id(), rebuilt.index.as_bytes());
+            self.dir
+                .replace_segment_file(segment, FileKind::Sidecar, bytes)?;
+            self.report.push(Repair::RebuiltSidecar { segment });
+        }
+        Ok(rebuilt.doubt)
+    }
+
+    /// Decides which of the retired segments are to be removed: those that are there as the manifest
+    /// means them, in a folder that fits the manifest. Others are data.
+    fn judge_retired(&mut self) -> Result<()> {
+        for (id, binding) in std::mem::take(&mut self.manifest.retired) {
+            if !self.dir.holds_segment(id) {
+                continue;
+            }
+            let is_data = self.listing.data.contains(&id);
+            let is_meant = match binding {
+                _ if !self.fits => false,
+                _ if !is_data => true,
+                Some(binding) => {
+                    is_what_was_retired(self.dir, id, &binding, self.options.reading())?
+                }
+                None => false,
+            };
+            if is_meant {
+                self.listing.data.remove(&id);
+                self.manifest.retired.insert(id, binding);
+                self.removals.retired.push(id);
+            } else if is_data {
+                self.report.push(Repair::KeptRetired { segment: id });
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides which temporaries are to be removed. Where manifest and files are of different moments, a
+    /// data file that was being written may be all that there is of its objects.
+    fn judge_temporaries(&mut self) -> Result<()> {
+        for Temporary { path, of } in std::mem::take(&mut self.listing.temporaries) {
+            match of {
+                TemporaryOf::Segment(id, FileKind::Data)
+                    if !self.fits && self.is_free(id) && path.status().is_ok_and(|s| s.is_file) =>
+                {
+                    self.dir.rename_into_place(&path)?;
+                    self.listing.data.insert(id);
+                    self.highest_data = self.highest_data.max(Some(id));
+                    self.report.push(Repair::KeptTemporary { segment: id });
+                }
+                _ => self.removals.files.push(path),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is no segment of this id.
+    fn is_free(&self, id: u32) -> bool {
+        let is_listed = self.manifest.sealed.contains_key(&id);
+        !is_listed && !self.dir.holds_segment(id)
     }
 
     /// Takes over the data files that the manifest does not know, and finds or makes the segment to
@@ -201,6 +313,14 @@ impl<'a> Recovery<'a> {
     fn open_unlisted(&mut self) -> Result<Appender> {
         let mut active = None;
         for id in std::mem::take(&mut self.listing.data) {
+            let is_highest = Some(id) == self.highest_data;
+            if !is_highest && self.dir.data_bytes(id)? == Some(0) {
+                // A crash came just after another segment was begun in its place.
+                if self.listing.journals.contains(&id) {
+                    self.removals.files.extend(self.files_of(id));
+                }
+                continue;
+            }
             if self.adopt_sealed(id)? {
                 continue;
             }
@@ -212,6 +332,7 @@ impl<'a> Recovery<'a> {
                     self.sealing.push(appender);
                 }
                 Recovered::Appender(appender) => self.sealing.extend(active.replace(appender)),
+                Recovered::Full(appender) => self.sealing.push(appender),
                 Recovered::Damaged(sealed) => {
                     self.manifest.sealed.insert(id, *sealed.binding());
                     self.sealed.push(Arc::new(sealed));
@@ -219,16 +340,11 @@ impl<'a> Recovery<'a> {
                 Recovered::NotOurs => {}
             }
         }
-        // The active segment has the highest id of all that are not sealed.
-        let highest_sealing = self
-            .sealing
-            .iter()
-            .map(|appender| appender.active().id())
-            .max();
+        // A program that knows no manifest appends to the segment with the highest id, and so do we.
         let goes_on = |appender: &Appender| {
             appender.active().objects() <= UNSEALED_OBJECTS_MAX
                 && appender.has_room_for(0)
-                && highest_sealing < Some(appender.active().id())
+                && Some(appender.active().id()) >= self.highest_data
         };
         match active {
             Some(appender) if goes_on(&appender) => Ok(appender),
@@ -239,14 +355,21 @@ impl<'a> Recovery<'a> {
         }
     }
 
+    fn files_of(&self, id: u32) -> impl Iterator<Item = FilePath> + use<'a> {
+        let dir = self.dir;
+        let kinds = [FileKind::Data, FileKind::Sidecar, FileKind::Journal];
+        kinds
+            .into_iter()
+            .map(move |kind| dir.segment_path(id, kind))
+    }
+
     /// Opens the runs of the set index. They are derived, so one that does not hold goes.
     fn open_runs(&mut self) -> Result<()> {
         for &number in &self.listing.set_indexes {
             if let Some(run) = Run::open(self.dir, number, self.options.reading())? {
                 self.runs.push(Arc::new(run));
             } else {
-                let path = self.dir.set_index_path(number);
-                self.dir.remove_if_present(&path)?;
+                self.removals.files.push(self.dir.set_index_path(number));
                 self.report.push(Repair::RemovedSetIndex { number });
             }
         }
@@ -304,19 +427,13 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    /// A journal without its data file: if it notes something that was synced, that is missing.
-    fn check_journals_without_data(&mut self) -> Result<()> {
-        for id in reader::journals_without_data(&self.listing, &self.manifest) {
-            unsealed::check_data_is_not_missing(self.dir, self.options, id, &mut self.report)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the manifest if it is to say something else than it does, and puts the set together.
+    /// Writes the manifest if it is to say something else than it does, removes what is not needed any
+    /// more, and puts the set together.
     fn finish(mut self, appender: Appender) -> Result<Opened> {
         self.manifest.active = Some(appender.active().id());
         let unchanged = match &self.stored {
-            // Which segment is active and which id is next is known from the files as well.
+            // Which segment is active, how much is in it, and which id is next is known from the files as
+            // well.
             Some(stored) => {
                 stored.sealed == self.manifest.sealed && stored.retired == self.manifest.retired
             }
@@ -327,6 +444,7 @@ impl<'a> Recovery<'a> {
             self.dir.sync()?;
             self.dir.replace_manifest(&self.manifest.encode())?;
         }
+        self.remove()?;
         let unsealed = self.sealing.iter().chain([&appender]);
         let unsealed = unsealed.map(|appender| Arc::clone(appender.active()));
         Ok(Opened {
@@ -336,5 +454,28 @@ impl<'a> Recovery<'a> {
             manifest: self.manifest,
             report: self.report,
         })
+    }
+
+    fn remove(&mut self) -> Result<()> {
+        for path in std::mem::take(&mut self.removals.files) {
+            self.dir.remove_if_present(&path)?;
+            if path.extension().is_some_and(|extension| extension == "tmp") {
+                let path = path.to_path_buf();
+                self.report.push(Repair::RemovedTemporary { path });
+            }
+        }
+        if !self.removals.retired.is_empty() {
+            // A process that was killed may not have synced the manifest that retires them.
+            self.dir.sync()?;
+        }
+        for segment in std::mem::take(&mut self.removals.retired) {
+            match self.dir.remove_segment(segment) {
+                Ok(()) => self.report.push(Repair::RemovedRetired { segment }),
+                // Windows removes no file that a reader has mapped: it stays retired.
+                Err(Error::Io { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }

@@ -5,11 +5,14 @@ use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use super::adoption::{Adopted, adopt_sidecar};
+use super::look::{Look, unlisted};
+use super::records::RecordScan;
 use super::report::RecoveryReport;
-use super::{open_listed_data, parse_manifest, unsealed};
-use crate::dir::{Dir, FileKind, Listing, open_regular_file, require_regular_file};
+use super::retired::may_be_what_was_retired;
+use super::{appended, parse_manifest, unsealed};
+use crate::dir::{Dir, FileKind, Listing, open_regular_file, regular_file_bytes};
 use crate::error::{Error, Result};
-use crate::format::{Entry, Journal, Manifest, Records, journal};
+use crate::format::{Entry, Journal, SealedSegment, journal};
 use crate::mmap::Map;
 use crate::options::{Options, ReadMode, Reading};
 use crate::segment::active::Contents;
@@ -22,6 +25,9 @@ use crate::set_index::Run;
 /// How often loading starts again because the writer committed something meanwhile. Then what was
 /// loaded last is taken: it may be an error, hold a segment twice, or not be the newest.
 const ATTEMPTS_MAX: usize = 16;
+
+/// If a journal has grown by more than this, it is read from its beginning, with more care.
+const FOLLOWED_BYTES_MAX: u64 = 64 << 20;
 
 /// What a reader carries from one [`load`](Self::load) to the next.
 ///
@@ -60,24 +66,44 @@ impl Reader {
         manifest: Option<&[u8]>,
     ) -> Result<(SegmentSet, RecoveryReport)> {
         let mut report = RecoveryReport::default();
-        let manifest = parse_manifest(dir, manifest, &mut report)?.unwrap_or_default();
+        let stored = parse_manifest(dir, manifest, &mut report)?;
+        let manifest = stored.clone().unwrap_or_default();
         let listing = dir.list()?;
+        let look = Look::at(dir, &listing, &manifest)?;
+        look.judge_missing(dir, &manifest, options, &mut report)?;
         let mut sealed = Vec::new();
         for (&id, &binding) in &manifest.sealed {
-            let known = previous.sealed().iter().find(|sealed| sealed.id() == id);
-            if let Some(known) = known.filter(|known| *known.binding() == binding) {
-                sealed.push(Arc::clone(known));
+            let Some(&data_bytes) = look.sealed_bytes.get(&id) else {
                 continue;
+            };
+            let appended_bytes = data_bytes.saturating_sub(binding.data_bytes);
+            let is_as_before = |known: &Sealed| {
+                let is_longer = !known.is_bound() && known.data().len() == data_bytes;
+                *known.binding() == binding && appended_bytes == 0 || is_longer
+            };
+            let known = previous.sealed_segment(id);
+            if let Some(known) = known.filter(|known| is_as_before(known)) {
+                sealed.push(Arc::clone(known));
+            } else if appended_bytes > 0 {
+                let segment = load_longer(dir, options.reading(), id, binding)?;
+                sealed.push(Arc::new(segment));
+            } else {
+                let segment = Sealed::open(dir, id, options.reading(), binding)?;
+                sealed.push(Arc::new(segment));
             }
-            let open = || Sealed::open(dir, id, options.reading(), binding);
-            let opened = open_listed_data(dir, options, id, &mut report, open)?;
-            sealed.extend(opened.map(Arc::new));
         }
-        for id in journals_without_data(&listing, &manifest) {
-            unsealed::check_data_is_not_missing(dir, options, id, &mut report)?;
+        let fits = stored.is_some() && look.is_complete(&manifest);
+        let mut ids: Vec<u32> = unlisted(&listing, &manifest).collect();
+        for (&id, binding) in &manifest.retired {
+            // What is retired is not data, unless another segment has its id by now, or what the manifest
+            // has instead of it is not there.
+            let is_meant = || may_be_what_was_retired(dir, id, binding.as_ref());
+            if listing.data.contains(&id) && !(fits && is_meant()?) {
+                ids.push(id);
+            }
         }
         let mut unsealed = Vec::new();
-        for id in unlisted(&listing, &manifest) {
+        for id in ids {
             match self.load_unlisted(dir, options.reading(), previous, &listing, id) {
                 Ok(Unlisted::Sealed(segment)) => sealed.push(segment),
                 Ok(Unlisted::Unsealed(segment)) => unsealed.push(segment),
@@ -107,7 +133,7 @@ impl Reader {
             return Ok(Unlisted::Unsealed(active));
         }
         if listing.sidecars.contains(&id) && !listing.journals.contains(&id) {
-            let known = previous.sealed().iter().find(|sealed| sealed.id() == id);
+            let known = previous.sealed_segment(id);
             if let Some(known) = known {
                 return Ok(Unlisted::Sealed(Arc::clone(known)));
             }
@@ -122,17 +148,15 @@ impl Reader {
     fn load_unsealed(&mut self, dir: &Dir, mode: ReadMode, id: u32) -> Result<Arc<Active>> {
         let journal = unsealed::read_journal(dir, id)?;
         let mut journal = journal.unwrap_or_else(|| Journal::empty(id));
-        // Not mapped: a writer whose disk is full takes back what it wrote behind the journal's end.
-        let data = Data::open(dir, id, Reading::from(ReadMode::Pread), u64::MAX)?;
         let mut entries = std::mem::take(&mut journal.entries);
-        entries.extend(entries_behind(&data, journal.covered_bytes, &entries)?);
+        let (behind, seen_bytes) = entries_behind(dir, id, journal.covered_bytes, &entries)?;
+        entries.extend(behind);
         let index = ActiveIndexWriter::new(entries);
         let contents = Contents {
             index: Arc::clone(index.shared()),
             bytes: journal.covered_bytes,
             durable_bytes: journal.synced_bytes,
         };
-        let seen_bytes = data.len();
         let followed = Followed {
             journal,
             index,
@@ -160,7 +184,7 @@ impl Reader {
             return Ok(None);
         };
         let path = dir.segment_path(id, FileKind::Data);
-        let data_bytes = require_regular_file(&path)?.len();
+        let data_bytes = regular_file_bytes(&path)?;
         if data_bytes < journal.covered_bytes || !read_on(dir, id, journal)? {
             return Ok(None);
         }
@@ -222,27 +246,33 @@ struct Followed {
 }
 
 /// The whole records behind `begin`, which ends `known`.
-fn entries_behind(data: &Data, begin: u64, known: &[Entry]) -> Result<Vec<Entry>> {
-    let len = data.len().saturating_sub(begin);
-    let len = usize::try_from(len).unwrap_or(usize::MAX);
-    let bytes = data.read(begin, len)?.unwrap_or_default();
+fn entries_behind(dir: &Dir, id: u32, begin: u64, known: &[Entry]) -> Result<(Vec<Entry>, u64)> {
+    let path = dir.segment_path(id, FileKind::Data);
+    let (file, file_bytes) = open_regular_file(&path)?;
     let seen_empty = known.iter().any(|entry| entry.len == 0);
-    let records: Vec<_> = Records::resume(&bytes, 0, seen_empty).collect();
-    let mut entries = hash_records_single_threaded(&records);
-    for entry in &mut entries {
-        entry.offset += begin;
+    let hash = hash_records_single_threaded;
+    let mut scan = RecordScan::new((&file, &path), begin, file_bytes, seen_empty, hash);
+    let mut entries = Vec::new();
+    loop {
+        let batch = scan.next_batch()?;
+        if batch.is_empty() {
+            return Ok((entries, file_bytes));
+        }
+        entries.extend(batch);
     }
-    Ok(entries)
 }
 
 /// Reads what follows in a journal. False if it is not there or was replaced.
 fn read_on(dir: &Dir, id: u32, journal: &mut Journal) -> Result<bool> {
     let path = dir.segment_path(id, FileKind::Journal);
-    let (mut file, _) = match open_regular_file(&path) {
+    let (mut file, file_bytes) = match open_regular_file(&path) {
         // A segment of NEDB v3 has none; then there is nothing that could follow.
         Err(error) if error.is_not_found() => return Ok(journal.covered_bytes == 0),
         opened => opened?,
     };
+    if file_bytes.saturating_sub(journal.valid_bytes) > FOLLOWED_BYTES_MAX {
+        return Ok(false);
+    }
     let overlap = journal.valid_bytes.min(journal::FRAME_BYTES as u64);
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(journal.valid_bytes - overlap))
@@ -263,22 +293,6 @@ enum Unlisted {
     Unsealed(Arc<Active>),
 }
 
-fn is_listed(id: u32, manifest: &Manifest) -> bool {
-    manifest.sealed.contains_key(&id) || manifest.retired.contains(&id)
-}
-
-/// Data files that the manifest does not speak of.
-fn unlisted(listing: &Listing, manifest: &Manifest) -> Vec<u32> {
-    let ids = listing.data.iter().copied();
-    ids.filter(|&id| !is_listed(id, manifest)).collect()
-}
-
-/// Journals that the manifest does not speak of, without a data file.
-pub(super) fn journals_without_data(listing: &Listing, manifest: &Manifest) -> Vec<u32> {
-    let ids = listing.journals.difference(&listing.data).copied();
-    ids.filter(|&id| !is_listed(id, manifest)).collect()
-}
-
 /// Opens the file as far as it reaches; it may be shorter than what its journal speaks of.
 fn open_active(dir: &Dir, mode: ReadMode, id: u32, mut contents: Contents) -> Result<Arc<Active>> {
     let path = dir.segment_path(id, FileKind::Data);
@@ -289,6 +303,18 @@ fn open_active(dir: &Dir, mode: ReadMode, id: u32, mut contents: Contents) -> Re
         ReadMode::Pread => None,
     };
     Ok(Arc::new(Active::for_reader(id, file, &path, map, contents)))
+}
+
+/// A segment that the manifest lists, to which a program has appended that knows no manifest.
+fn load_longer(dir: &Dir, reading: Reading, id: u32, binding: SealedSegment) -> Result<Sealed> {
+    let data = Data::open(dir, id, reading, u64::MAX)?;
+    if let Some(Adopted { index, data_bytes }) = adopt_sidecar(dir, &data, reading)? {
+        return Ok(Sealed::in_memory(data, data_bytes, index, None));
+    }
+    match appended::find(dir, id, reading, binding, hash_records_single_threaded)? {
+        Some(appended) => appended.in_memory(dir, id, reading),
+        None => load_sealed(dir, reading, id),
+    }
 }
 
 /// A segment with a sidecar and no manifest, as NEDB v3 leaves it. Its sidecar may be in any order,

@@ -52,12 +52,38 @@ pub enum Repair {
         /// What is wrong with it.
         reason: String,
     },
+    /// The damaged manifest was kept beside the new one.
+    KeptManifest {
+        /// The file.
+        path: PathBuf,
+    },
     /// A segment that no manifest knew was taken over together with its sidecar.
     AdoptedSegment {
         /// The segment.
         segment: u32,
         /// Number of its objects.
         objects: u64,
+    },
+    /// Another program, as NEDB v3, has appended to a segment that was sealed. What it appended was
+    /// taken over.
+    AdoptedTail {
+        /// The segment.
+        segment: u32,
+        /// Number of the objects that were appended.
+        objects: u64,
+    },
+    /// The manifest says that the segment is retired, but its file is not the one that the manifest
+    /// means, or not everything that the manifest lists is there. It was taken over as data: objects
+    /// that were dropped can be found again.
+    KeptRetired {
+        /// The segment.
+        segment: u32,
+    },
+    /// A data file that was being written was taken over as data, since not everything that the manifest
+    /// lists is there.
+    KeptTemporary {
+        /// The segment.
+        segment: u32,
     },
     /// A sidecar was missing or damaged and was made anew, to the bit as it had been.
     RebuiltSidecar {
@@ -77,8 +103,29 @@ pub enum Repair {
         segment: u32,
         /// How many bytes.
         bytes: u64,
-        /// Where they were saved; nowhere if they were all zero.
+        /// Where they were saved; nowhere if they were all zero. Of the front part of one record the
+        /// first 64 KiB are saved.
         saved_as: Option<PathBuf>,
+    },
+    /// The front part of one record that a crash had left half-written was cut off, and there was no
+    /// room to save it.
+    UnsavedTail {
+        /// The segment.
+        segment: u32,
+        /// How many bytes.
+        bytes: u64,
+        /// Why they were not saved.
+        reason: String,
+    },
+    /// The end of a segment is not what was written, and there was no room to save it, so it was not cut
+    /// off. Nothing more is appended to the segment.
+    UncutTail {
+        /// The segment.
+        segment: u32,
+        /// How many bytes.
+        bytes: u64,
+        /// Why they were not saved.
+        reason: String,
     },
     /// A data file is shorter than it was when it was synced. Reading a lost object is
     /// [`Error::Corrupt`](crate::Error::Corrupt).
@@ -99,6 +146,14 @@ pub enum Repair {
     MissingSegment {
         /// The segment.
         segment: u32,
+    },
+    /// A segment that the manifest lists is gone, and another program has written the store since: it has
+    /// compacted it. The manifest no longer lists the segment.
+    GoneSegment {
+        /// The segment.
+        segment: u32,
+        /// How many objects it held; unknown if it was not sealed.
+        objects: Option<u32>,
     },
     /// A file has a name of ours but holds no record. It was left alone.
     IgnoredFile {
@@ -133,6 +188,21 @@ impl fmt::Display for Repair {
                 f,
                 "the manifest is damaged ({reason}), every segment that was found is used"
             ),
+            Self::KeptManifest { path } => {
+                write!(f, "kept the damaged manifest as {}", path.display())
+            }
+            Self::AdoptedTail { segment, objects } => write!(
+                f,
+                "took over {objects} objects that another program had appended to segment {segment}"
+            ),
+            Self::KeptRetired { segment } => write!(
+                f,
+                "kept segment {segment}, which the manifest calls retired, since manifest and files do not fit; objects that were dropped can be found again until the next compaction"
+            ),
+            Self::KeptTemporary { segment } => write!(
+                f,
+                "took over what was written of segment {segment}, since manifest and files do not fit"
+            ),
             Self::AdoptedSegment { segment, objects } => {
                 write!(f, "took over segment {segment} with {objects} objects")
             }
@@ -157,6 +227,22 @@ impl fmt::Display for Repair {
                 bytes,
                 saved_as: None,
             } => write!(f, "cut {bytes} zero bytes off segment {segment}"),
+            Self::UnsavedTail {
+                segment,
+                bytes,
+                reason,
+            } => write!(
+                f,
+                "cut {bytes} bytes of one half-written record off segment {segment} without saving them: {reason}"
+            ),
+            Self::UncutTail {
+                segment,
+                bytes,
+                reason,
+            } => write!(
+                f,
+                "left {bytes} bytes at the end of segment {segment} that are not what was written, since they could not be saved: {reason}"
+            ),
             Self::ShortData {
                 segment,
                 missing_bytes,
@@ -171,6 +257,20 @@ impl fmt::Display for Repair {
             Self::MissingSegment { segment } => {
                 write!(f, "segment {segment} is missing, its objects are not found")
             }
+            Self::GoneSegment {
+                segment,
+                objects: Some(objects),
+            } => write!(
+                f,
+                "segment {segment} with {objects} objects is gone: another program has compacted the store since; restore the segment from a backup if it was not meant to"
+            ),
+            Self::GoneSegment {
+                segment,
+                objects: None,
+            } => write!(
+                f,
+                "segment {segment} is gone: another program has compacted the store since; restore the segment from a backup if it was not meant to"
+            ),
             Self::IgnoredFile { path } => {
                 write!(f, "{} holds no record and was left alone", path.display())
             }
@@ -257,6 +357,61 @@ mod tests {
             (
                 Repair::MissingSegment { segment },
                 &["segment 7", "missing", "not found"],
+            ),
+            (
+                Repair::GoneSegment {
+                    segment,
+                    objects: Some(12),
+                },
+                &[
+                    "segment 7",
+                    "12 objects",
+                    "gone",
+                    "another program",
+                    "backup",
+                ],
+            ),
+            (
+                Repair::GoneSegment {
+                    segment,
+                    objects: None,
+                },
+                &["segment 7", "gone", "another program", "backup"],
+            ),
+            (
+                Repair::KeptManifest { path: path.clone() },
+                &["kept", "folder/seg-000007.torn"],
+            ),
+            (
+                Repair::AdoptedTail {
+                    segment,
+                    objects: 12,
+                },
+                &["segment 7", "12 objects", "appended"],
+            ),
+            (
+                Repair::KeptRetired { segment },
+                &["segment 7", "kept", "dropped", "compaction"],
+            ),
+            (
+                Repair::KeptTemporary { segment },
+                &["segment 7", "took over"],
+            ),
+            (
+                Repair::UnsavedTail {
+                    segment,
+                    bytes: 56,
+                    reason: "no room".to_owned(),
+                },
+                &["segment 7", "56 bytes", "without saving", "no room"],
+            ),
+            (
+                Repair::UncutTail {
+                    segment,
+                    bytes: 56,
+                    reason: "no room".to_owned(),
+                },
+                &["segment 7", "56 bytes", "left", "no room"],
             ),
             (
                 Repair::IgnoredFile { path },

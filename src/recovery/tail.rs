@@ -1,6 +1,11 @@
 //! What is good in the data file of a segment that was not sealed.
 
-use crate::format::{Entry, Journal, Record, Records};
+use std::fs::File;
+use std::path::Path;
+
+use super::records::RecordScan;
+use crate::error::Result;
+use crate::format::{Entry, Journal};
 use crate::segment::hash_records;
 
 /// Up to the last sync mark the journal is trusted; behind it the data is.
@@ -21,29 +26,35 @@ pub(super) struct Tail {
 /// and so was everything after it.
 ///
 /// Takes the entries out of the journal: there may be many, and all that hold are the tail's.
-pub(super) fn examine(data: &[u8], journal: &mut Journal) -> Tail {
+pub(super) fn examine(
+    file: (&File, &Path),
+    file_bytes: u64,
+    journal: &mut Journal,
+) -> Result<Tail> {
     let mut entries = std::mem::take(&mut journal.entries);
     let synced = journal.synced_bytes;
     let covered = count_covered(&entries, synced);
-    let begin = usize::try_from(synced).unwrap_or(usize::MAX);
-    let seen_empty = entries[..covered].iter().any(|entry| entry.len == 0);
-    let whole: Vec<Record<'_>> = Records::resume(data, begin, seen_empty).collect();
-    let hashed = hash_records(&whole);
-    let noted = &entries[covered..];
-    let good = hashed
-        .iter()
-        .enumerate()
-        .take_while(|(position, entry)| noted.get(*position).is_none_or(|noted| noted == *entry))
-        .count();
+    let noted = entries.split_off(covered);
+    let seen_empty = entries.iter().any(|entry| entry.len == 0);
+    let mut scan = RecordScan::new(file, synced, file_bytes, seen_empty, hash_records);
     let end = |entry: &Entry| entry.end().unwrap_or(u64::MAX);
-    let rehashed_end = hashed.last().map_or(synced, end);
-    entries.truncate(covered);
-    entries.extend_from_slice(&hashed[..good]);
-    Tail {
+    loop {
+        let batch = scan.next_batch()?;
+        let is_noted = |(position, entry): &(usize, &Entry)| {
+            let noted = noted.get(entries.len() - covered + *position);
+            noted.is_none_or(|noted| noted == *entry)
+        };
+        let good = batch.iter().enumerate().take_while(is_noted).count();
+        entries.extend_from_slice(&batch[..good]);
+        if good < batch.len() || batch.is_empty() {
+            break;
+        }
+    }
+    Ok(Tail {
         end: entries.last().map_or(0, end),
         entries,
-        rehashed_bytes: rehashed_end - synced,
-    }
+        rehashed_bytes: scan.position() - synced,
+    })
 }
 
 /// How many of the first of a journal's entries the sync mark covers.
@@ -55,7 +66,8 @@ pub(super) fn count_covered(entries: &[Entry], synced: u64) -> usize {
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::format::{journal, record};
+    use crate::format::{Records, journal, record};
+    use std::io::Write;
 
     const CONTENTS: [&[u8]; 4] = [b"one", b"", b"three", b"four"];
 
@@ -70,6 +82,12 @@ mod tests {
         let data = data();
         let whole: Vec<_> = Records::new(&data).collect();
         hash_records(&whole)
+    }
+
+    fn examine(data: &[u8], journal: &mut Journal) -> Tail {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(data).unwrap();
+        super::examine((&file, Path::new("file")), data.len() as u64, journal).unwrap()
     }
 
     /// A journal that notes `noted` records and marks `synced` of them.

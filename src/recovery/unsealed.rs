@@ -1,14 +1,13 @@
 //! Taking over a data file that was not sealed.
 
-use std::borrow::Cow;
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
 
-use super::open_listed_data;
 use super::report::{RecoveryReport, Repair};
 use super::tail::{self, Tail};
-use crate::dir::{Dir, FileKind, WritableFile, open_regular_file, require_regular_file};
+use super::torn;
+use crate::dir::{Dir, FileKind, WritableFile, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Index, Journal, journal};
 use crate::mmap::Map;
@@ -19,29 +18,40 @@ use crate::segment::appender::Resumed;
 use crate::threads::sharing;
 
 /// A shorter journal is checked before other threads have begun to help.
-const SHARED_JOURNAL_BYTES_MIN: u64 = 256 << 10;
+const SHARED_JOURNAL_BYTES_MIN: usize = 256 << 10;
 
 /// What became of it.
 pub(super) enum Recovered {
     /// It can be appended to.
     Appender(Appender),
+    /// Its end could be neither kept nor cut off, so it is sealed as far as it is good.
+    Full(Appender),
     /// It lost synced bytes, so nothing is appended to it or cut from it; it is sealed as it is.
     Damaged(Sealed),
     /// It holds no record and nothing says that we wrote it.
     NotOurs,
 }
 
-/// The journal of a segment, or `None` if there is none that is its.
-pub(super) fn read_journal(dir: &Dir, id: u32) -> Result<Option<Journal>> {
+/// The journal of a segment, or `None` if there is none that is its. Reads no more of the file than can be
+/// a journal.
+pub(crate) fn read_journal(dir: &Dir, id: u32) -> Result<Option<Journal>> {
+    const FIRST_BYTES: u64 = 1 << 20;
     let path = dir.segment_path(id, FileKind::Journal);
-    match require_regular_file(&path) {
+    let (mut file, _) = match open_regular_file(&path) {
         Err(error) if error.is_not_found() => return Ok(None),
-        result => result?,
+        opened => opened?,
     };
-    match fs::read(&path) {
-        Ok(bytes) => Ok(Journal::parse(&bytes, id)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io(&path)(error)),
+    let mut bytes = Vec::new();
+    let mut more_bytes = FIRST_BYTES;
+    loop {
+        let part = file.by_ref().take(more_bytes);
+        let read = { part }.read_to_end(&mut bytes);
+        let read = read.map_err(Error::io(&path))?;
+        let plausible = journal::plausible(&bytes);
+        if !plausible.goes_on || read == 0 {
+            return Ok(Journal::parse(&bytes[..plausible.bytes], id));
+        }
+        more_bytes = bytes.len() as u64;
     }
 }
 
@@ -53,9 +63,12 @@ fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<(Journa
         Err(error) if error.is_not_found() => return Ok(None),
         opened => opened?,
     };
-    let bytes = Bytes::of(&file, &path, len, mode)?;
-    let bytes = bytes.as_slice();
-    let journal = if len >= SHARED_JOURNAL_BYTES_MIN
+    let Some(map) = map_if_wanted(&file, len, mode) else {
+        return Ok(read_journal(dir, id)?.map(|journal| (journal, len)));
+    };
+    let bytes = map.bytes();
+    let bytes = &bytes[..journal::plausible(bytes).bytes];
+    let journal = if bytes.len() >= SHARED_JOURNAL_BYTES_MIN
         && let Some(threads) = sharing()
     {
         threads.run(|| Journal::parse_in_parallel(bytes, id))
@@ -63,21 +76,6 @@ fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<(Journa
         Journal::parse(bytes, id)
     };
     Ok(journal.map(|journal| (journal, len)))
-}
-
-/// For a journal whose data file is not there: an error if it notes that something was synced.
-pub(super) fn check_data_is_not_missing(
-    dir: &Dir,
-    options: &Options,
-    id: u32,
-    report: &mut RecoveryReport,
-) -> Result<()> {
-    let journal = read_journal(dir, id)?;
-    if journal.is_none_or(|journal| journal.synced_bytes == 0) {
-        return Ok(());
-    }
-    let open = || require_regular_file(&dir.segment_path(id, FileKind::Data));
-    open_listed_data(dir, options, id, report, open).map(drop)
 }
 
 /// `is_ours`: there is a journal of this name, which only we write.
@@ -105,12 +103,12 @@ pub(super) fn recover(
         });
         return Ok(Recovered::Damaged(sealed));
     }
-    let bytes = Bytes::of(data.file(), data.path(), data_bytes, options.read_mode)?;
     let noted_entries = noted.entries.len();
-    let tail = tail::examine(bytes.as_slice(), &mut noted);
+    let named = (data.file(), &**data.path());
+    let tail = tail::examine(named, data_bytes, &mut noted)?;
     if tail.end == 0 && data_bytes > 0 && !is_ours {
         report.push(Repair::IgnoredFile {
-            path: data.path().to_owned(),
+            path: data.path().to_path_buf(),
         });
         return Ok(Recovered::NotOurs);
     }
@@ -119,68 +117,46 @@ pub(super) fn recover(
             segment: id,
             bytes: tail.rehashed_bytes,
         });
-        let unsynced = range(bytes.as_slice(), noted.synced_bytes, tail.end);
-        dirty_again(&data, unsynced, noted.synced_bytes)?;
+        dirty_again(&data, noted.synced_bytes..tail.end)?;
     }
-    let saved_as = save_torn(dir, id, range(bytes.as_slice(), tail.end, data_bytes))?;
-    // Windows cuts no file that is mapped.
-    drop(bytes);
-    if tail.end < data_bytes {
-        data.cut(tail.end)?;
-        report.push(Repair::CutTail {
-            segment: id,
-            bytes: data_bytes - tail.end,
-            saved_as,
-        });
-    }
+    let torn = tail.end..data_bytes;
+    let is_cut = torn.is_empty() || torn::cut_off(dir, id, &data, torn, report)?;
     let resumed = resume_journal(dir, id, data, goes_on.then_some(noted_entries), noted, tail)?;
     let segment_bytes_max = options.segment_bytes_max;
-    Ok(Recovered::Appender(Appender::resume(
+    let appender = Appender::resume(
         resumed,
         options.read_mode,
         segment_bytes_max,
         segment_bytes_max,
-    )))
+    );
+    Ok(if is_cut {
+        Recovered::Appender(appender)
+    } else {
+        Recovered::Full(appender)
+    })
 }
 
-fn range(bytes: &[u8], begin: u64, end: u64) -> &[u8] {
-    let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-    bytes
-        .get(position(begin)..position(end))
-        .unwrap_or_default()
-}
-
-/// Writes bytes over themselves. If they are in the page cache only because an fsync failed, which
-/// leaves them there as if they were on disk, the next fsync would otherwise confirm data that is
-/// lost.
-fn dirty_again(data: &WritableFile, bytes: &[u8], offset: u64) -> Result<()> {
-    const CHUNK_BYTES: usize = 1 << 20;
-    let mut offset = offset;
-    for chunk in bytes.chunks(CHUNK_BYTES) {
-        // A copy, since the bytes may be mapped from the pages that are written.
-        let copy = chunk.to_vec();
-        data.write_all_at(&copy, offset)?;
-        offset += chunk.len() as u64;
+/// Writes a part of the file over itself. If it is in the page cache only because an fsync failed, which
+/// leaves it there as if it were on disk, the next fsync would otherwise confirm data that is lost.
+fn dirty_again(data: &WritableFile, part: Range<u64>) -> Result<()> {
+    const CHUNK_BYTES: u64 = 1 << 20;
+    let mut chunk = Vec::new();
+    let mut at = part.start;
+    while at < part.end {
+        let len = CHUNK_BYTES.min(part.end - at);
+        chunk.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+        let read = read_exact_at(data.file(), &mut chunk, at);
+        read.map_err(Error::io(data.path()))?;
+        data.write_all_at(&chunk, at)?;
+        at += len;
     }
     Ok(())
 }
 
-/// All bytes of a file.
-struct Bytes(Cow<'static, [u8]>, Option<Map>);
-
-impl Bytes {
-    fn of(file: &File, path: &Path, len: u64, mode: ReadMode) -> Result<Self> {
-        if mode == ReadMode::Mmap
-            && let Ok(map) = Map::of_file(file, len)
-        {
-            return Ok(Self(Cow::Borrowed(&[]), Some(map)));
-        }
-        let bytes = fs::read(path).map_err(Error::io(path))?;
-        Ok(Self(Cow::Owned(bytes), None))
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        self.1.as_ref().map_or(&self.0, Map::bytes)
+fn map_if_wanted(file: &File, len: u64, mode: ReadMode) -> Option<Map> {
+    match mode {
+        ReadMode::Mmap => Map::of_file(file, len).ok(),
+        ReadMode::Pread => None,
     }
 }
 
@@ -240,24 +216,4 @@ fn seal_as_it_is(dir: &Dir, reading: Reading, id: u32, noted: &mut Journal) -> R
     let index = Index::build(&mut noted.entries[..covered]);
     dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
     Sealed::with_index(dir, id, reading, noted.synced_bytes, &index)
-}
-
-/// Saves bytes that are to be cut off, unless they are all zero. An earlier file of another content
-/// is kept: the new one is appended to it.
-fn save_torn(dir: &Dir, id: u32, torn: &[u8]) -> Result<Option<PathBuf>> {
-    if torn.iter().all(|&byte| byte == 0) {
-        return Ok(None);
-    }
-    let path = dir.segment_path(id, FileKind::Torn);
-    let mut saved = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(Error::io(&path)(error)),
-    };
-    // A crash came between saving and cutting: it is there already.
-    if !saved.ends_with(torn) {
-        saved.extend_from_slice(torn);
-        dir.replace_segment_file(id, FileKind::Torn, &saved)?;
-    }
-    Ok(Some(path))
 }

@@ -36,6 +36,10 @@ pub(crate) struct Active {
     /// also one of a writer that was killed.
     length_is_durable: AtomicBool,
     name_is_durable: AtomicBool,
+    /// How much is durable under a durable name: what `durable_bytes` said when the name was made so.
+    durable_named_bytes: AtomicU64,
+    /// It holds nothing, and another segment took its place.
+    is_discarded: AtomicBool,
 }
 
 /// The records behind the flushed ones. `base` is the position of its first byte in the data file.
@@ -116,6 +120,8 @@ impl Active {
             durable_bytes: Mutex::new(contents.durable_bytes),
             length_is_durable: AtomicBool::new(false),
             name_is_durable: AtomicBool::new(false),
+            durable_named_bytes: AtomicU64::new(0),
+            is_discarded: AtomicBool::new(false),
         }
     }
 
@@ -218,12 +224,33 @@ impl Active {
         self.make_data_durable(bytes)?;
         if !self.name_is_durable.load(Ordering::Acquire) {
             dir.sync()?;
-            self.name_is_durable.store(true, Ordering::Release);
         }
+        self.note_name_is_durable();
         Ok(())
     }
 
-    /// As [`make_durable`](Self::make_durable), for whoever sees to the name in another way.
+    /// Notes that the folder was synced since the file was created.
+    pub(crate) fn note_name_is_durable(&self) {
+        self.name_is_durable.store(true, Ordering::Release);
+        let durable_bytes = self.durable_bytes();
+        self.durable_named_bytes
+            .fetch_max(durable_bytes, Ordering::AcqRel);
+    }
+
+    /// How much of the data file is known to survive a power failure, its name included. Does not wait
+    /// for a sync that is under way.
+    pub(crate) fn durable_named_bytes(&self) -> u64 {
+        self.durable_named_bytes.load(Ordering::Acquire)
+    }
+
+    /// Notes that another segment has taken the place of this one, in which nothing is: its file may be
+    /// removed while somebody syncs it.
+    pub(crate) fn discard(&self) {
+        self.is_discarded.store(true, Ordering::Release);
+    }
+
+    /// As [`make_durable`](Self::make_durable), for whoever sees to the name in another way. Fails if
+    /// somebody has taken the file its name: what is in it would not be found again.
     pub(crate) fn make_data_durable(&self, bytes: u64) -> Result<()> {
         let file = self.writable()?;
         let mut durable = self.lock_durable();
@@ -231,8 +258,13 @@ impl Active {
         let length_is_durable = self.length_is_durable.swap(true, Ordering::AcqRel);
         if *durable < bytes || !length_is_durable {
             file.sync()?;
-            *durable = bytes.max(*durable);
         }
+        if let Err(error) = file.require_name()
+            && !self.is_discarded.load(Ordering::Acquire)
+        {
+            return Err(error);
+        }
+        *durable = bytes.max(*durable);
         Ok(())
     }
 

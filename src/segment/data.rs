@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
+use crate::dir::{Dir, FileKind, FilePath, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::record;
 use crate::mmap::Map;
@@ -16,7 +15,7 @@ use crate::options::{ReadMode, Reading};
 #[derive(Debug)]
 pub(crate) struct Data {
     id: u32,
-    path: PathBuf,
+    path: FilePath,
     len: u64,
     source: Source,
     retired: OnceLock<Dir>,

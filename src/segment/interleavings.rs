@@ -206,7 +206,7 @@ fn loom_bytes_of_a_buffer_are_read_after_they_were_written() {
 const BLOCK_BYTES: usize = 24;
 
 fn appender(folder: &tempfile::TempDir, mode: ReadMode) -> Appender {
-    let dir = Dir::new(folder.path(), Arc::new(System), false, BLOCK_BYTES);
+    let dir = Dir::create(folder.path(), Arc::new(System), false, BLOCK_BYTES).unwrap();
     dir.create_all().unwrap();
     Appender::create(&dir, 1, mode, 64, 0).unwrap()
 }

@@ -118,9 +118,8 @@ mod tests {
     #[test]
     fn an_entry_is_given_out_for_its_own_digest_only() {
         let folder = TempDir::new().unwrap();
-        fs::create_dir(folder.path().join("segments")).unwrap();
         let options = Options::new();
-        let dir = options.dir(folder.path());
+        let dir = options.create_dir(folder.path()).unwrap();
         fs::write(dir.segment_path(1, FileKind::Data), [0; 1600]).unwrap();
         let data = Data::open(&dir, 1, options.reading(), 1600).unwrap();
         let entry = |number: u64| Entry {

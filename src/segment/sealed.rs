@@ -432,7 +432,10 @@ fn open_sidecar_file(dir: &Dir, id: u32, reading: Reading) -> Result<Unchecked> 
     let path = dir.segment_path(id, FileKind::Sidecar);
     let (file, len) = open_regular_file(&path)?;
     let map = map_file(&file, len, reading);
-    Ok(map.map_or_else(|| Unchecked::File(file, path.into()), Unchecked::Map))
+    Ok(map.map_or_else(
+        || Unchecked::File(file, path.as_ref().into()),
+        Unchecked::Map,
+    ))
 }
 
 /// The bytes of an open file, mapped where they may be.

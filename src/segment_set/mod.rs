@@ -63,6 +63,12 @@ impl SegmentSet {
         &self.unsealed
     }
 
+    /// The sealed segment of this id. Logarithmic.
+    pub(crate) fn sealed_segment(&self, id: u32) -> Option<&Arc<Sealed>> {
+        let at = self.sealed.binary_search_by_key(&id, |sealed| sealed.id());
+        Some(&self.sealed[at.ok()?])
+    }
+
     /// The runs of the set index that are of use, the largest first.
     pub(crate) fn runs(&self) -> &[Bound] {
         &self.runs
@@ -84,6 +90,14 @@ impl SegmentSet {
         let mut set = self.clone();
         set.unsealed.push(active);
         set.unsealed.sort_by_key(|segment| segment.id());
+        set
+    }
+
+    /// This set with another segment to append to in the place of an empty one.
+    pub(crate) fn with_active_instead(&self, empty: u32, active: Arc<Active>) -> Self {
+        let mut set = self.clone();
+        set.unsealed.retain(|segment| segment.id() != empty);
+        set.unsealed.push(active);
         set
     }
 

@@ -197,6 +197,9 @@ impl Compaction {
             .replaced
             .iter()
             .map(|&input| prepared.inputs[input].id());
+        if let Some(highest) = outputs.iter().map(|output| output.id).max() {
+            inner.go_on_above(writer, highest)?;
+        }
         let closing = Arc::new(Closing {
             replaced: replaced.collect(),
             outputs: outputs
@@ -324,9 +327,9 @@ impl Inner {
         let dir = &self.dir;
         let mut ledger = writer.lock_ledger();
         ledger.commit(self, writer, |manifest| {
-            manifest
-                .retired
-                .extend(outputs.iter().map(|output| output.id));
+            let outputs = outputs.iter();
+            let bound = outputs.map(|output| (output.id, Some(output.binding)));
+            manifest.retired.extend(bound);
         })?;
         for output in outputs {
             output.rename_into_place(dir)?;
@@ -343,8 +346,8 @@ impl Inner {
             .collect::<Result<_>>()?;
         ledger.commit(self, writer, |manifest| {
             for id in replaced {
-                manifest.sealed.remove(id);
-                manifest.retired.insert(*id);
+                let binding = manifest.sealed.remove(id);
+                manifest.retired.insert(*id, binding);
             }
             for output in outputs {
                 manifest.retired.remove(&output.id);

@@ -98,13 +98,19 @@ impl Store {
     }
 
     pub(crate) fn open_with(root: &Path, options: &Options) -> Result<Self> {
-        let dir = options.dir(root);
-        let exists = dir.exists()?;
-        if !exists && (options.read_only || !options.create) {
-            return Err(Error::NoStore {
-                path: root.to_owned(),
-            });
-        }
+        let dir = match options.open_dir(root)? {
+            None if options.read_only || !options.create => {
+                return Err(Error::NoStore {
+                    path: root.to_owned(),
+                });
+            }
+            None => options.create_dir(root)?,
+            // Whoever created the folder may have been cut off before its name was durable.
+            Some(dir) if !options.read_only && dir.read_manifest()?.is_none() => {
+                options.create_dir(root)?
+            }
+            Some(dir) => dir,
+        };
         let open = if options.read_only {
             Self::open_reader
         } else {
@@ -132,10 +138,6 @@ impl Store {
     }
 
     fn open_writer(root: &Path, dir: Dir, options: Options) -> Result<Self> {
-        dir.require_names_fit()?;
-        if !dir.exists()? || dir.read_manifest()?.is_none() {
-            dir.create_all()?;
-        }
         let lock = dir.lock()?;
         let opened = recovery::open_writer(&dir, &options)?;
         let ledger = Ledger::new(opened.manifest);
@@ -440,10 +442,12 @@ impl Inner {
     fn finish_up(&self, writer: &Writer) -> Result<()> {
         self.sync()?;
         self.seal_rolled()?;
-        match self.set.load_full().unsealed() {
-            [active] if active.objects() > UNSEALED_OBJECTS_MAX => self.seal(writer, active)?,
-            _ => {}
+        let set = self.set.load_full();
+        let newest = set.unsealed().last();
+        if newest.is_some_and(|active| active.objects() > UNSEALED_OBJECTS_MAX) {
+            self.seal_all()?;
         }
+        self.forget_retired(writer)?;
         self.index_if_needed(writer, Effort::Closing)
     }
 

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use super::Store;
 use crate::digest::Digest;
-use crate::dir::{FileKind, Operations};
+use crate::dir::{FileKind, FilePath, Folder, Operations};
 use crate::options::Options;
 
 /// Changes of priority in a schedule.
@@ -84,10 +84,10 @@ impl Disk {
 }
 
 impl Operations for Disk {
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create(&self, path: &FilePath) -> io::Result<File> {
         let file = crate::dir::System.create(path)?;
         let mut files = self.files.lock().unwrap();
-        files.insert(path.to_owned(), Durable::default());
+        files.insert(path.to_path_buf(), Durable::default());
         Ok(file)
     }
 
@@ -108,7 +108,7 @@ impl Operations for Disk {
         Ok(())
     }
 
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+    fn sync_dir(&self, path: &Folder) -> io::Result<()> {
         let created: Vec<PathBuf> = self.files.lock().unwrap().keys().cloned().collect();
         self.take_a_while();
         let mut files = self.files.lock().unwrap();
@@ -120,7 +120,7 @@ impl Operations for Disk {
         Ok(())
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         crate::dir::System.rename(from, to)?;
         let mut files = self.files.lock().unwrap();
         let durable = files.remove(from).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Sealing: from the segment that was appended to, to one that is mapped.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, PoisonError};
@@ -58,8 +59,20 @@ impl Ledger {
         let dir = &inner.dir;
         let mut manifest = self.manifest.clone();
         forget_removed(dir, &mut manifest)?;
-        manifest.active = inner.newest_unsealed();
+        let set = inner.set.load();
+        manifest.active = set.unsealed().last().map(|active| active.id());
+        manifest.unsealed = set
+            .unsealed()
+            .iter()
+            .map(|active| (active.id(), active.durable_named_bytes()))
+            .filter(|&(_, durable_bytes)| durable_bytes > 0)
+            .collect();
+        drop(set);
         change(&mut manifest);
+        let Manifest {
+            sealed, unsealed, ..
+        } = &mut manifest;
+        unsealed.retain(|id, _| !sealed.contains_key(id));
         // An id is taken before its segment is published, so this is beyond all that are named.
         manifest.next_id = writer.next_id();
         dir.replace_manifest(&manifest.encode())?;
@@ -70,13 +83,11 @@ impl Ledger {
 
 /// Takes retired segments whose files are gone out of the manifest.
 fn forget_removed(dir: &Dir, manifest: &mut Manifest) -> Result<()> {
-    let retired = manifest.retired.iter();
-    let removed = retired.filter(|id| !dir.holds_segment(**id));
-    let removed: Vec<u32> = removed.copied().collect();
-    if !removed.is_empty() {
+    let retired_before = manifest.retired.len();
+    manifest.retired.retain(|id, _| dir.holds_segment(*id));
+    if manifest.retired.len() < retired_before {
         // A file that came back in a crash would be taken for data, so they are gone for good first.
         dir.sync()?;
-        manifest.retired.retain(|id| !removed.contains(id));
     }
     Ok(())
 }
@@ -173,8 +184,6 @@ impl Inner {
         let mut ledger = writer.lock_ledger();
         ledger.commit(self, writer, |manifest| {
             manifest.sealed.insert(id, *sealed.binding());
-            // At closing, the last segment is sealed too.
-            manifest.active.take_if(|active| *active == id);
         })?;
         let sealed = Arc::new(sealed);
         self.publish(writer, |set| set.with_sealed(Arc::clone(&sealed)));
@@ -187,9 +196,15 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) fn newest_unsealed(&self) -> Option<u32> {
-        let set = self.set.load();
-        set.unsealed().last().map(|active| active.id())
+    /// Takes segments whose files are gone out of the list of retired ones. Otherwise a program that
+    /// knows no manifest could use such an id meanwhile, and its segment would have to be told from ours.
+    pub(super) fn forget_retired(&self, writer: &Writer) -> Result<()> {
+        let mut ledger = writer.lock_ledger();
+        let mut retired = ledger.manifest.retired.keys();
+        if retired.any(|id| !self.dir.holds_segment(*id)) {
+            ledger.commit(self, writer, |_| ())?;
+        }
+        Ok(())
     }
 
     /// Seals everything that was put so far, goes on with a new segment, and gives its id.
@@ -226,10 +241,7 @@ impl Inner {
 
     pub(super) fn checkpoint(&self, target: &Path) -> Result<()> {
         self.writer()?;
-        if target
-            .read_dir()
-            .is_ok_and(|mut entries| entries.next().is_some())
-        {
+        if !is_vacant(target)? {
             return Err(Error::NotEmpty {
                 path: target.to_owned(),
             });
@@ -237,8 +249,7 @@ impl Inner {
         let active = self.seal_all()?;
         // As long as this set is held, no file of it is removed.
         let set = self.set.load_full();
-        let copy = self.options.dir(target);
-        copy.create_all()?;
+        let copy = self.options.create_dir(target)?;
         let ids = set.sealed().iter().map(|sealed| sealed.id());
         let highest = ids.chain([active]).max().unwrap_or(active);
         let sealed = set.sealed().iter();
@@ -261,4 +272,18 @@ impl Inner {
         }
         copy.sync()
     }
+}
+
+/// Whether a folder does not exist or holds nothing but what a new file system has of its own.
+fn is_vacant(folder: &Path) -> Result<bool> {
+    let entries = match folder.read_dir() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+        entries => entries.map_err(Error::io(folder))?,
+    };
+    for entry in entries {
+        if entry.map_err(Error::io(folder))?.file_name() != "lost+found" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -282,17 +282,47 @@ impl Inner {
         content_bytes: u64,
     ) -> Result<()> {
         appender.flush()?;
-        let next = Appender::create(
-            &self.dir,
-            writer.take_id()?,
-            self.options.read_mode,
-            self.options.segment_bytes_max,
-            content_bytes + record::HEADER_BYTES,
-        )?;
+        let next = self.create_appender(writer, content_bytes + record::HEADER_BYTES)?;
         self.publish(writer, |set| set.with_active(Arc::clone(next.active())));
         *appender = next;
         writer.in_background(Job::Seal);
         Ok(())
+    }
+
+    /// Goes on with a segment whose id is higher than this. A program that knows no manifest, as NEDB
+    /// v3, appends to the segment with the highest id, so that must never be a sealed or a retired one.
+    pub(super) fn go_on_above(&self, writer: &Writer, id: u32) -> Result<()> {
+        let mut appender = writer.lock_appender();
+        if appender.active().id() > id {
+            return Ok(());
+        }
+        if appender.end() > 0 {
+            return self.roll(writer, &mut appender, 0);
+        }
+        // Nothing is in it, so it goes instead of being sealed.
+        let next = self.create_appender(writer, 0)?;
+        let empty = Arc::clone(appender.active());
+        let active = Arc::clone(next.active());
+        empty.discard();
+        self.publish(writer, |set| {
+            set.with_active_instead(empty.id(), Arc::clone(&active))
+        });
+        *appender = next;
+        drop(appender);
+        // What stays is an empty segment, which the next opening seals.
+        let _ = self.dir.remove_segment(empty.id());
+        Ok(())
+    }
+
+    /// Begins a segment with room for a first record of `first_bytes`.
+    fn create_appender(&self, writer: &Writer, first_bytes: u64) -> Result<Appender> {
+        Appender::create(
+            &self.dir,
+            writer.take_id()?,
+            self.options.read_mode,
+            self.options.segment_bytes_max,
+            first_bytes,
+        )
     }
 
     pub(super) fn sync(&self) -> Result<()> {
@@ -313,6 +343,11 @@ impl Inner {
             }
         }
         active.make_durable(&self.dir, end)?;
+        for unsealed in set.unsealed() {
+            if unsealed.id() < active.id() {
+                unsealed.note_name_is_durable();
+            }
+        }
         let mut appender = writer.lock_appender();
         if appender.active().id() == active.id() {
             appender.mark_synced(end);

@@ -14,7 +14,7 @@ use std::{fmt, thread};
 
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use sealstone::dir::{Operations, System};
+use sealstone::dir::{FilePath, Folder, Operations, System};
 use sealstone::format::Manifest;
 use sealstone::{Digest, Repair, Store};
 
@@ -351,7 +351,7 @@ impl Operations for Seam {
         })
     }
 
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create(&self, path: &FilePath) -> io::Result<File> {
         let mut file = None;
         self.judge_unit(&Step::new(Kind::Create, path), || {
             file = Some(System.create(path)?);
@@ -382,23 +382,23 @@ impl Operations for Seam {
         })
     }
 
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+    fn sync_dir(&self, path: &Folder) -> io::Result<()> {
         self.judge_unit(&Step::new(Kind::SyncDir, path), || System.sync_dir(path))
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         self.judge_unit(&Step::new(Kind::Rename, from).to(to), || {
             System.rename(from, to)
         })
     }
 
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn hard_link(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         self.judge_unit(&Step::new(Kind::Link, from).to(to), || {
             System.hard_link(from, to)
         })
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
+    fn remove(&self, path: &FilePath) -> io::Result<()> {
         self.judge_unit(&Step::new(Kind::Remove, path), || System.remove(path))
     }
 }

@@ -22,7 +22,7 @@ use layout::{
     Files, content, data_name, file, is_kind, read_files, records, scratch, segment_of,
     sidecar_name, write_files,
 };
-use sealstone::dir::Operations;
+use sealstone::dir::{Folder, Operations};
 use sealstone::format::{Entry, Manifest, index, journal};
 use sealstone::{Digest, Error, Options, ReadMode, Repair, Store, VerifyReport};
 
@@ -132,7 +132,7 @@ impl Operations for Unflushed {
         Ok(())
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn sync_dir(&self, _: &Folder) -> io::Result<()> {
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use sealstone::dir::{Operations, System};
+use sealstone::dir::{FilePath, Folder, Operations, System};
 use sealstone::{Digest, Object};
 
 /// What an application knows of the store.
@@ -185,7 +185,7 @@ impl Operations for Recorder {
         self.record(event, || System.create_dir(path))
     }
 
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create(&self, path: &FilePath) -> io::Result<File> {
         let event = Event::Create(self.relative(path));
         self.record(event, || System.create(path))
     }
@@ -209,7 +209,7 @@ impl Operations for Recorder {
         self.record(event, || Ok(()))
     }
 
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+    fn sync_dir(&self, path: &Folder) -> io::Result<()> {
         let event = Event::SyncDir(self.relative(path), self.site("folder"));
         let is_bad_moment = self.has_just_named_a_sidecar();
         self.record(event, || Ok(()))?;
@@ -219,12 +219,12 @@ impl Operations for Recorder {
         Ok(())
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         let event = Event::Rename(self.relative(from), self.relative(to));
         self.record(event, || System.rename(from, to))
     }
 
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn hard_link(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         if self.refuses_links {
             return Err(io::ErrorKind::CrossesDevices.into());
         }
@@ -232,7 +232,7 @@ impl Operations for Recorder {
         self.record(event, || System.hard_link(from, to))
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
+    fn remove(&self, path: &FilePath) -> io::Result<()> {
         let event = Event::Remove(self.relative(path));
         self.record(event, || System.remove(path))
     }
@@ -271,7 +271,7 @@ impl Operations for Unsynced {
         Ok(())
     }
 
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create(&self, path: &FilePath) -> io::Result<File> {
         let file = System.create(path)?;
         self.note(path);
         Ok(file)
@@ -291,22 +291,22 @@ impl Operations for Unsynced {
         Ok(())
     }
 
-    fn sync_dir(&self, _path: &Path) -> io::Result<()> {
+    fn sync_dir(&self, _path: &Folder) -> io::Result<()> {
         Ok(())
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         self.note(from);
         self.note(to);
         System.rename(from, to)
     }
 
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn hard_link(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         self.note(to);
         System.hard_link(from, to)
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
+    fn remove(&self, path: &FilePath) -> io::Result<()> {
         self.note(path);
         System.remove(path)
     }

@@ -1,9 +1,9 @@
 //! What NEDB v3 leaves behind: files that nobody synced.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sealstone::Digest;
-use sealstone::dir::Operations;
+use sealstone::dir::{Folder, Operations};
 
 use crate::log::Recorder;
 use crate::workload::{Contents, STORE};
@@ -20,11 +20,12 @@ pub fn write(recorder: &Recorder, root: &Path, contents: &Contents) {
         recorder.create_dir(folder).unwrap();
     }
     // A folder above that of a store is not ours to look after, once it is there.
-    recorder.sync_dir(root).unwrap();
+    recorder.sync_dir(&Folder::open(root).unwrap()).unwrap();
+    let folder = Folder::open(&segments).unwrap();
     let contents: Vec<(&Digest, &Vec<u8>)> = contents.iter().collect();
     let (sealed, unsealed) = contents.split_at(contents.len() / 2);
     let create = |name: &str, bytes: &[u8]| {
-        let path: PathBuf = segments.join(name);
+        let path = folder.file(name);
         let file = recorder.create(&path).unwrap();
         recorder.write_at(&file, &path, bytes, 0).unwrap();
     };

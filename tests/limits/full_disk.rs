@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sealstone::dir::Operations;
+use sealstone::dir::{Folder, Operations};
 use sealstone::{CompactionStats, Digest, Error, Options, Store};
 use tempfile::TempDir;
 
@@ -45,7 +45,7 @@ fn needed_bytes<T>(result: Result<T, Error>, available: u64) -> u64 {
 struct Saying(Arc<AtomicU64>);
 
 impl Operations for Saying {
-    fn available_bytes(&self, _path: &Path) -> Option<u64> {
+    fn available_bytes(&self, _path: &Folder) -> Option<u64> {
         Some(self.0.load(Ordering::Acquire))
     }
 }

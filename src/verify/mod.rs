@@ -1,5 +1,7 @@
 //! Reading and checking everything.
 
+mod folder;
+
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::prelude::*;
 
 use crate::digest::Digest;
-use crate::dir::{Dir, FileKind};
+use crate::dir::{Dir, FileKind, regular_file_bytes};
 use crate::error::Result;
 use crate::format::{Entry, Index, Manifest, record};
 use crate::options::Reading;
@@ -121,6 +123,7 @@ pub(crate) fn verify(
     };
     verification.check_manifest()?;
     verification.check_presence(opening);
+    lock(&verification.problems).extend(folder::check(dir, reading)?);
     // Beside each other as well as each in parallel: there may be many small ones, and what comes
     // before the records is not done in parallel.
     let (damaged_sidecars, checked) = rayon::join(
@@ -176,11 +179,10 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         }
         let path = self.dir.segment_path(sealed.id(), FileKind::Data);
         let data_bytes = sealed.binding().data_bytes;
-        match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.len() != data_bytes => {
+        match regular_file_bytes(&path) {
+            Ok(found_bytes) if found_bytes != data_bytes => {
                 let what = format!(
-                    "the data file has {} bytes instead of {data_bytes}; restore it from a backup",
-                    metadata.len()
+                    "the data file has {found_bytes} bytes instead of {data_bytes}; restore it from a backup"
                 );
                 self.note_problem(Some(sealed.id()), what);
             }

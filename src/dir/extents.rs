@@ -1,0 +1,64 @@
+//! Which parts of a file are stored. A file can be much longer than what is stored of it: the rest are
+//! holes, which read as zeros.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+/// The first part of a file within `range` that is stored, or `None` if all of it is a hole. Where the
+/// system does not tell, all of it is said to be stored.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+pub(crate) fn first_stored(file: &File, range: Range<u64>) -> io::Result<Option<Range<u64>>> {
+    use rustix::fs::{SeekFrom, seek};
+    use rustix::io::Errno;
+
+    if range.is_empty() {
+        return Ok(None);
+    }
+    let begin = match seek(file, SeekFrom::Data(range.start)) {
+        Ok(begin) if begin < range.end => begin.max(range.start),
+        // There is nothing behind it.
+        Ok(_) | Err(Errno::NXIO) => return Ok(None),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(Some(range)),
+        Err(error) => return Err(error.into()),
+    };
+    let end = seek(file, SeekFrom::Hole(begin)).map_or(range.end, |end| end.min(range.end));
+    Ok(Some(begin..end.max(begin + 1)))
+}
+
+/// As above, where the system does not tell.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+pub(crate) fn first_stored(_file: &File, range: Range<u64>) -> io::Result<Option<Range<u64>>> {
+    Ok((!range.is_empty()).then_some(range))
+}
+
+/// How many bytes of `range` are holes.
+pub(crate) fn hole_bytes(file: &File, range: Range<u64>) -> io::Result<u64> {
+    let (mut at, mut holes) = (range.start, 0);
+    while let Some(stored) = first_stored(file, at..range.end)? {
+        holes += stored.start - at;
+        at = stored.end;
+    }
+    Ok(holes + range.end.saturating_sub(at))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn holes_are_told_from_what_is_stored() {
+        let file = tempfile::tempfile().unwrap();
+        let (length, piece) = (1 << 40, 1 << 20);
+        file.write_all_at(&vec![1; 1 << 20], 4 << 20).unwrap();
+        file.set_len(length).unwrap();
+        let stored = first_stored(&file, 0..length).unwrap().unwrap();
+        assert_eq!(stored, 4 << 20..5 << 20);
+        assert_eq!(hole_bytes(&file, 0..length).unwrap(), length - piece);
+        assert_eq!(hole_bytes(&file, 4 << 20..5 << 20).unwrap(), 0);
+        assert_eq!(first_stored(&file, 5 << 20..length).unwrap(), None);
+        assert_eq!(first_stored(&file, 7..7).unwrap(), None);
+    }
+}

@@ -1,0 +1,140 @@
+//! Looking at a folder before anything in it is changed: does the manifest fit the files?
+//!
+//! Files and manifest can be of different moments: a backup was restored file by file, an older manifest
+//! was put back, or NEDB v3, which knows no manifest, wrote in between. So what a manifest says is
+//! compared with what is there first, and an opening that is refused has changed nothing.
+
+use std::collections::BTreeMap;
+
+use super::read_journal;
+use super::report::{RecoveryReport, Repair};
+use crate::dir::{Dir, FileKind, Listing};
+use crate::error::{Error, Result};
+use crate::format::{Manifest, SealedSegment};
+use crate::options::Options;
+
+/// What a manifest lists, as it lies in the folder.
+pub(super) struct Look {
+    /// Length of the data file of each sealed segment that is there, in bytes.
+    pub(super) sealed_bytes: BTreeMap<u32, u64>,
+    /// Segments whose data file is not there.
+    missing: Vec<u32>,
+    /// Unsealed segments that are shorter than the manifest says, and by how many bytes.
+    pub(super) short_unsealed: Vec<(u32, u64)>,
+    /// Whether somebody who knows no manifest has compacted the store: the missing segments are gone for
+    /// good, and what they held is in newer segments or was dropped.
+    pub(super) has_moved_on: bool,
+}
+
+impl Look {
+    pub(super) fn at(dir: &Dir, listing: &Listing, manifest: &Manifest) -> Result<Self> {
+        let mut look = Self {
+            sealed_bytes: BTreeMap::new(),
+            missing: Vec::new(),
+            short_unsealed: Vec::new(),
+            has_moved_on: false,
+        };
+        for &id in manifest.sealed.keys() {
+            match dir.data_bytes(id)? {
+                Some(bytes) => drop(look.sealed_bytes.insert(id, bytes)),
+                None => look.missing.push(id),
+            }
+        }
+        for (&id, &durable_bytes) in &manifest.unsealed {
+            match dir.data_bytes(id)? {
+                Some(bytes) if bytes < durable_bytes => {
+                    look.short_unsealed.push((id, durable_bytes - bytes));
+                }
+                Some(_) => {}
+                None => look.missing.push(id),
+            }
+        }
+        for id in journals_without_data(listing, manifest) {
+            let journal = read_journal(dir, id)?;
+            if journal.is_some_and(|journal| journal.synced_bytes > 0) {
+                look.missing.push(id);
+            }
+        }
+        look.has_moved_on = match look.missing.iter().max() {
+            Some(&highest) => has_foreign_segment_above(dir, listing, manifest, highest)?,
+            None => false,
+        };
+        Ok(look)
+    }
+
+    /// Whether all that the manifest lists is there, as long as it says. A longer sealed segment has
+    /// lost nothing.
+    pub(super) fn is_complete(&self, manifest: &Manifest) -> bool {
+        let is_whole = |(id, segment): (&u32, &SealedSegment)| {
+            let bytes = self.sealed_bytes.get(id);
+            bytes.is_some_and(|&bytes| bytes >= segment.data_bytes)
+        };
+        self.missing.is_empty()
+            && self.short_unsealed.is_empty()
+            && manifest.sealed.iter().all(is_whole)
+    }
+
+    /// Reports the missing segments, or refuses the opening because of them.
+    pub(super) fn judge_missing(
+        &self,
+        dir: &Dir,
+        manifest: &Manifest,
+        options: &Options,
+        report: &mut RecoveryReport,
+    ) -> Result<()> {
+        for &segment in &self.missing {
+            if self.has_moved_on {
+                let sealed = manifest.sealed.get(&segment);
+                report.push(Repair::GoneSegment {
+                    segment,
+                    objects: sealed.map(|sealed| sealed.objects),
+                });
+            } else if options.allow_missing_segments {
+                report.push(Repair::MissingSegment { segment });
+            } else {
+                return Err(Error::MissingSegment {
+                    segment,
+                    path: dir.segment_path(segment, FileKind::Data).to_path_buf(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is a segment with content and without a journal behind all that are missing. We give each
+/// segment a journal until the manifest lists it, so another program wrote it, or a later manifest listed
+/// it.
+fn has_foreign_segment_above(
+    dir: &Dir,
+    listing: &Listing,
+    manifest: &Manifest,
+    id: u32,
+) -> Result<bool> {
+    for above in unlisted(listing, manifest).filter(|&above| above > id) {
+        if !listing.journals.contains(&above) && dir.data_bytes(above)?.is_some_and(|b| b > 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Data files that no line of the manifest speaks of as sealed or retired.
+pub(super) fn unlisted(listing: &Listing, manifest: &Manifest) -> impl Iterator<Item = u32> {
+    let ids = listing.data.iter().copied();
+    ids.filter(|&id| !is_listed(id, manifest))
+}
+
+/// Journals without a data file, of segments that the manifest lists neither as sealed nor as retired.
+pub(super) fn journals_without_data(
+    listing: &Listing,
+    manifest: &Manifest,
+) -> impl Iterator<Item = u32> {
+    let ids = listing.journals.difference(&listing.data).copied();
+    let is_known = |id: u32| is_listed(id, manifest) || manifest.unsealed.contains_key(&id);
+    ids.filter(move |&id| !is_known(id))
+}
+
+fn is_listed(id: u32, manifest: &Manifest) -> bool {
+    manifest.sealed.contains_key(&id) || manifest.retired.contains_key(&id)
+}

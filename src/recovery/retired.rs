@@ -1,0 +1,48 @@
+//! Whether a data file is the retired segment that a manifest means. Another segment with its id is not
+//! ours to remove.
+
+use super::adoption::all_sampled_verify;
+use crate::dir::{Dir, FileKind};
+use crate::error::Result;
+use crate::format::{Index, SealedSegment};
+use crate::options::Reading;
+use crate::segment::sealed::{open_sidecar, rebuild_index, sidecar_fits};
+use crate::segment::{Data, hash_records};
+
+/// Compares length and sidecar with the line in the manifest, and the sidecar with the data. Where the
+/// sidecar was removed or not renamed yet, all of the data is hashed to make it anew.
+pub(super) fn is_what_was_retired(
+    dir: &Dir,
+    id: u32,
+    binding: &SealedSegment,
+    reading: Reading,
+) -> Result<bool> {
+    if dir.data_bytes(id)? != Some(binding.data_bytes) {
+        return Ok(false);
+    }
+    let data = Data::open(dir, id, reading, u64::MAX)?;
+    if sidecar_fits(dir, id, binding)?
+        && let Ok(index) = Index::parse(open_sidecar(dir, id, reading)?)
+    {
+        return all_sampled_verify(&index, &data);
+    }
+    let rebuilt = rebuild_index(&data, Some(binding), hash_records)?;
+    Ok(rebuilt.doubt.is_none())
+}
+
+/// As far as that is told without reading data: what somebody who removes nothing has to know. False where
+/// the file is not there.
+pub(super) fn may_be_what_was_retired(
+    dir: &Dir,
+    id: u32,
+    binding: Option<&SealedSegment>,
+) -> Result<bool> {
+    let Some(binding) = binding else {
+        return Ok(true);
+    };
+    if dir.data_bytes(id)? != Some(binding.data_bytes) {
+        return Ok(false);
+    }
+    let sidecar = dir.segment_path(id, FileKind::Sidecar);
+    Ok(sidecar.status().is_err() || sidecar_fits(dir, id, binding)?)
+}

@@ -1,0 +1,224 @@
+//! Saving what is cut off the end of a data file.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use super::report::{RecoveryReport, Repair};
+use crate::dir::{Dir, FileKind, FilePath, WritableFile, first_stored, read_exact_at};
+use crate::error::{Error, Result};
+use crate::format::record;
+
+/// Of the front part of one incomplete record no more than this is saved. It cannot be completed, and a
+/// large put that is cut off again and again would otherwise fill the disk.
+const FRONT_BYTES_MAX: u64 = 64 << 10;
+/// How long the file with what was saved of a segment may become.
+const SAVED_BYTES_MAX: u64 = 64 << 20;
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// What became of bytes that are to be cut off.
+enum Saved {
+    /// They can be cut off: they are in this file, or were all zeros.
+    Safe(Option<PathBuf>),
+    /// They can be cut off, being the front part of one record, but there was no room to save them.
+    Worthless(String),
+    /// They have to stay: there may be whole records among them, and no room to save them.
+    Needed(String),
+}
+
+/// Saves the end of a data file and cuts it off, and reports that. False if it has to stay.
+pub(super) fn cut_off(
+    dir: &Dir,
+    id: u32,
+    data: &WritableFile,
+    torn: Range<u64>,
+    report: &mut RecoveryReport,
+) -> Result<bool> {
+    let (segment, bytes) = (id, torn.end - torn.start);
+    let repair = match save(dir, id, data, torn.clone())? {
+        Saved::Safe(saved_as) => Repair::CutTail {
+            segment,
+            bytes,
+            saved_as,
+        },
+        Saved::Worthless(reason) => Repair::UnsavedTail {
+            segment,
+            bytes,
+            reason,
+        },
+        Saved::Needed(reason) => {
+            report.push(Repair::UncutTail {
+                segment,
+                bytes,
+                reason,
+            });
+            return Ok(false);
+        }
+    };
+    data.cut(torn.start)?;
+    report.push(repair);
+    Ok(true)
+}
+
+/// Saves a part of a data file that is to be cut off, unless it is all zeros. An earlier file with
+/// other content is kept: the new part is appended to it.
+fn save(dir: &Dir, id: u32, data: &WritableFile, torn: Range<u64>) -> Result<Saved> {
+    let is_front = is_front_of_one_record(data, &torn)?;
+    let end = if is_front {
+        torn.end.min(torn.start + FRONT_BYTES_MAX)
+    } else {
+        torn.end
+    };
+    let Some(end) = end_of_content(data, torn.start..end)? else {
+        return Ok(Saved::Safe(None));
+    };
+    let path = dir.segment_path(id, FileKind::Torn);
+    let no_room = |reason: String| {
+        if is_front {
+            Saved::Worthless(reason)
+        } else {
+            Saved::Needed(reason)
+        }
+    };
+    match append(dir, id, data, torn.start..end) {
+        Ok(true) => Ok(Saved::Safe(Some(path.to_path_buf()))),
+        Ok(false) => Ok(no_room(format!(
+            "{} has {SAVED_BYTES_MAX} bytes already; move it away",
+            path.display()
+        ))),
+        Err(error) if is_full(&error) => Ok(no_room(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the part begins with a record that goes on beyond it.
+fn is_front_of_one_record(data: &WritableFile, torn: &Range<u64>) -> Result<bool> {
+    let bytes = torn.end - torn.start;
+    if bytes <= record::HEADER_BYTES {
+        return Ok(true);
+    }
+    let mut header = [0; 4];
+    read(data, &mut header, torn.start)?;
+    let len = record::parse_header(&header).unwrap_or(0);
+    Ok(u64::from(len) > bytes - record::HEADER_BYTES)
+}
+
+/// Where the last byte in `range` that is not zero ends.
+fn end_of_content(data: &WritableFile, range: Range<u64>) -> Result<Option<u64>> {
+    let mut end = None;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    for_each_stored(data, range, |stored| {
+        let part = part(&mut chunk, &stored);
+        read(data, part, stored.start)?;
+        if let Some(last) = part.iter().rposition(|&byte| byte != 0) {
+            end = Some(stored.start + last as u64 + 1);
+        }
+        Ok(())
+    })?;
+    Ok(end)
+}
+
+/// Appends a part of the data file to what was saved before. False if that would be too much.
+fn append(dir: &Dir, id: u32, data: &WritableFile, range: Range<u64>) -> Result<bool> {
+    let path = dir.segment_path(id, FileKind::Torn);
+    let is_new = matches!(path.own_status(), Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let saved = if is_new {
+        dir.create_segment_file(id, FileKind::Torn)?
+    } else {
+        dir.open_segment_file(id, FileKind::Torn)?
+    };
+    let saved_bytes = saved.len()?;
+    if saved_bytes >= range.end - range.start {
+        let begin = saved_bytes - (range.end - range.start);
+        // A crash came between saving and cutting: it is there already.
+        if is_same(data, &range, &saved, begin)? {
+            return Ok(true);
+        }
+    }
+    if saved_bytes + (range.end - range.start) > SAVED_BYTES_MAX {
+        return Ok(false);
+    }
+    let copied = copy(data, &range, &saved, saved_bytes);
+    if copied.is_err() {
+        discard(dir, &path, &saved, saved_bytes, is_new);
+    }
+    copied?;
+    if is_new {
+        dir.sync()?;
+    }
+    Ok(true)
+}
+
+fn copy(data: &WritableFile, range: &Range<u64>, to: &WritableFile, at: u64) -> Result<()> {
+    to.take_permissions_of(data.file())?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    for_each_stored(data, range.clone(), |stored| {
+        let part = part(&mut chunk, &stored);
+        read(data, part, stored.start)?;
+        to.write_all_at(part, at + (stored.start - range.start))
+    })?;
+    to.sync()
+}
+
+/// Takes back what was saved in part. Best effort: what stays is evidence that is there twice.
+fn discard(dir: &Dir, path: &FilePath, saved: &WritableFile, saved_bytes: u64, is_new: bool) {
+    if is_new {
+        let _ = dir.remove_if_present(path);
+    } else {
+        let _ = saved.cut(saved_bytes);
+    }
+}
+
+fn is_same(
+    data: &WritableFile,
+    range: &Range<u64>,
+    saved: &WritableFile,
+    saved_begin: u64,
+) -> Result<bool> {
+    let (mut a, mut b) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
+    let mut at = range.start;
+    while at < range.end {
+        let a = part(&mut a, &(at..range.end));
+        let b = &mut b[..a.len()];
+        read(data, a, at)?;
+        read(saved, b, saved_begin + (at - range.start))?;
+        if a != b {
+            return Ok(false);
+        }
+        at += a.len() as u64;
+    }
+    Ok(true)
+}
+
+/// Calls `work` with each part of `range` that is stored, in chunks.
+fn for_each_stored(
+    data: &WritableFile,
+    range: Range<u64>,
+    mut work: impl FnMut(Range<u64>) -> Result<()>,
+) -> Result<()> {
+    let mut at = range.start;
+    loop {
+        let stored = first_stored(data.file(), at..range.end).map_err(Error::io(data.path()))?;
+        let Some(stored) = stored else { return Ok(()) };
+        let end = stored.end.min(stored.start + CHUNK_BYTES as u64);
+        work(stored.start..end)?;
+        at = end;
+    }
+}
+
+/// As much of `chunk` as `range` is long.
+fn part<'a>(chunk: &'a mut [u8], range: &Range<u64>) -> &'a mut [u8] {
+    let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+    let len = len.min(chunk.len());
+    &mut chunk[..len]
+}
+
+fn read(file: &WritableFile, buffer: &mut [u8], at: u64) -> Result<()> {
+    read_exact_at(file.file(), buffer, at).map_err(Error::io(file.path()))
+}
+
+fn is_full(error: &Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error, Error::Io { source, .. }
+        if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+}

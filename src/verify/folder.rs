@@ -1,0 +1,148 @@
+//! Whether the files of the folder and the manifest go together, whatever of them a handle has opened.
+
+use super::Problem;
+use crate::dir::{Dir, Listing};
+use crate::error::Result;
+use crate::format::Manifest;
+use crate::options::Reading;
+use crate::recovery::read_journal;
+use crate::set_index::Run;
+
+/// How often the folder is looked at again because a writer committed something meanwhile. Then nothing is
+/// said of it.
+const ATTEMPTS_MAX: usize = 16;
+
+/// What is wrong with the files of the folder, their content apart. Linear in their number.
+pub(super) fn check(dir: &Dir, reading: Reading) -> Result<Vec<Problem>> {
+    for _ in 0..ATTEMPTS_MAX {
+        let before = dir.read_manifest()?;
+        let stored = before.as_deref().map(Manifest::parse);
+        let folder = Folder {
+            dir,
+            reading,
+            listing: dir.list()?,
+            has_manifest: stored.is_some(),
+            // A damaged one is reported by itself.
+            manifest: stored.and_then(Result::ok).unwrap_or_default(),
+        };
+        let problems = folder.problems();
+        if dir.read_manifest()? == before {
+            return problems;
+        }
+    }
+    Ok(Vec::new())
+}
+
+struct Folder<'a> {
+    dir: &'a Dir,
+    reading: Reading,
+    listing: Listing,
+    has_manifest: bool,
+    manifest: Manifest,
+}
+
+impl Folder<'_> {
+    fn problems(&self) -> Result<Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut note = |segment: Option<u32>, what: &str| {
+            problems.push(Problem {
+                segment,
+                run: None,
+                what: what.to_owned(),
+            });
+        };
+        if self.lost_its_manifest()? {
+            note(
+                None,
+                "the manifest is missing, so it cannot be known whether segments are; open the store as \
+                 a writer to make a new one of what is there",
+            );
+        }
+        for &id in self.listing.data.iter().filter(|id| !self.is_listed(**id)) {
+            if let Some(what) = self.problem_of_unlisted(id)? {
+                note(Some(id), what);
+            }
+        }
+        for (&id, &durable_bytes) in &self.manifest.unsealed {
+            match self.dir.data_bytes(id)? {
+                None => note(
+                    Some(id),
+                    "the data file is missing; restore it from a backup",
+                ),
+                Some(bytes) if bytes < durable_bytes => note(
+                    Some(id),
+                    "the data file is shorter than what was synced of it; restore it from a backup",
+                ),
+                Some(_) => {}
+            }
+        }
+        let derived = self.listing.sidecars.union(&self.listing.journals);
+        for &id in derived {
+            let is_known = self.is_listed(id) || self.manifest.unsealed.contains_key(&id);
+            if !is_known && !self.listing.data.contains(&id) {
+                note(
+                    Some(id),
+                    "there is an index or a journal and no data file; restore that from a backup, or \
+                     remove these files if the segment was removed on purpose",
+                );
+            }
+        }
+        for &number in &self.listing.set_indexes {
+            // A writer replaces them all the time.
+            let is_whole = match Run::open(self.dir, number, self.reading) {
+                Err(error) if error.is_not_found() => true,
+                run => run?.is_some(),
+            };
+            if !is_whole {
+                problems.push(Problem {
+                    segment: None,
+                    run: Some(number),
+                    what: format!(
+                        "run {number} of the set index is damaged; nothing is lost, the next writer removes it"
+                    ),
+                });
+            }
+        }
+        Ok(problems)
+    }
+
+    /// A store gets its manifest with the first segment that is sealed. Until then it has nothing that is
+    /// made from sealed segments, and each of its segments has a journal.
+    fn lost_its_manifest(&self) -> Result<bool> {
+        if self.has_manifest {
+            return Ok(false);
+        }
+        if !self.listing.set_indexes.is_empty() {
+            return Ok(true);
+        }
+        let without_journal = self.listing.data.difference(&self.listing.journals);
+        for &id in without_journal {
+            if !self.listing.journals.is_empty() && self.dir.data_bytes(id)?.is_some_and(|b| b > 0)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn problem_of_unlisted(&self, id: u32) -> Result<Option<&'static str>> {
+        let is_empty = self.dir.data_bytes(id)?.is_none_or(|bytes| bytes == 0);
+        if self.listing.journals.contains(&id) {
+            let is_rubbish = !is_empty && read_journal(self.dir, id)?.is_none();
+            return Ok(is_rubbish.then_some(
+                "the journal is not one of this segment, so it cannot be known what was synced; open \
+                 the store as a writer to make a new one of what is there",
+            ));
+        }
+        let is_foreign = self.has_manifest && !is_empty;
+        Ok(is_foreign.then_some(
+            "the manifest does not list this segment: the manifest is older, or another program wrote \
+             the segment; what else there was cannot be known. Open the store as a writer to take over \
+             what is there",
+        ))
+    }
+
+    fn is_listed(&self, id: u32) -> bool {
+        self.manifest.sealed.contains_key(&id) || self.manifest.retired.contains_key(&id)
+    }
+}
