@@ -114,6 +114,18 @@ pub enum Error {
     #[error("a compaction is running already; finish or drop it first")]
     CompactionRunning,
 
+    /// A compaction was going to keep another number of objects than are live. It checks itself before it
+    /// commits, so nothing was changed.
+    #[error(
+        "a compaction was going to keep {copied} records of {live} live ones, so nothing was changed; this is a fault of the store itself, please report it with the options that were used"
+    )]
+    IncompleteCompaction {
+        /// Live records in the segments that it was going to replace.
+        live: u64,
+        /// Records that were going to take their place.
+        copied: u64,
+    },
+
     /// Segment ids are never used again, and the last one has been used.
     #[error("the last segment id, 4294967295, is used; copy the live objects into a new store")]
     SegmentIdsExhausted,

@@ -290,7 +290,9 @@ impl Options {
 
     /// Size at which a segment is sealed, in bytes. An object that is larger gets a segment of its
     /// own. Default: 256 MiB. Small segments cost a mapping each (`vm.max_map_count` is 65,530 by
-    /// default), large ones make a compaction coarser. It may differ from one opening to the next.
+    /// default), large ones make a compaction coarser. It may differ from one opening to the next. Any
+    /// number will do: with 0 each object gets a segment of its own, and with `u64::MAX` a segment grows
+    /// until a compaction or a checkpoint seals it.
     #[must_use]
     pub fn segment_bytes_max(mut self, segment_bytes_max: u64) -> Self {
         self.segment_bytes_max = segment_bytes_max;
@@ -356,11 +358,13 @@ impl Options {
         })
     }
 
-    /// Length of the blocks in which data is written, at least 1. For tests of small stores.
+    /// Length of the blocks in which data is written, from 1 byte to the 2 MiB that are the default; what
+    /// lies outside is taken for the nearest of these. For tests of small stores.
     #[doc(hidden)]
     #[must_use]
     pub fn write_block_bytes(mut self, write_block_bytes: usize) -> Self {
-        self.write_block_bytes = write_block_bytes;
+        // Each appender and each output of a compaction holds a block in memory.
+        self.write_block_bytes = write_block_bytes.clamp(1, HUGE_PAGE_BYTES);
         self
     }
 
@@ -416,5 +420,20 @@ impl Options {
     /// [`Store::recovery`], and otherwise an error of the read that it hits.
     pub fn open(&self, root: impl AsRef<Path>) -> Result<Store> {
         Store::open_with(root.as_ref(), self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An appender keeps two buffers of a block, and a compaction one for each new segment.
+    #[test]
+    fn h50_no_block_is_empty_or_takes_more_memory_than_the_default() {
+        let written = |bytes| Options::new().write_block_bytes(bytes).write_block_bytes;
+        assert_eq!((written(0), written(1), written(100)), (1, 1, 100));
+        for bytes in [HUGE_PAGE_BYTES, HUGE_PAGE_BYTES + 1, usize::MAX] {
+            assert_eq!(written(bytes), HUGE_PAGE_BYTES);
+        }
     }
 }

@@ -22,26 +22,20 @@ use crate::segment_set::{Place, SegmentSet};
 impl Prepared {
     /// Copies into temporaries, one task for each new segment, in parallel; each record is verified.
     /// Everything is durable when this returns, under its temporary name. On an error the temporaries
-    /// are removed.
+    /// are removed, also if what was copied is not as much as is live.
     pub(crate) fn copy(&self, dir: &Dir, ids: &[u32], set: &SegmentSet) -> Result<Vec<Output>> {
         let outputs: Vec<Result<Output>> = ids
             .par_iter()
             .zip(&self.plan.outputs)
             .map(|(&id, parts)| self.copy_output(dir, id, parts, set))
             .collect();
-        if outputs.iter().any(Result::is_err) {
-            for output in outputs.iter().flatten() {
+        let outputs = with_cause(outputs, |output| output.discard(dir))?;
+        self.check_outputs(&outputs).inspect_err(|_| {
+            for output in &outputs {
                 output.discard(dir);
             }
-        }
-        // After a failed fsync the directory refuses what the other tasks do, which may come before
-        // the cause here.
-        let is_cause = |output: &Result<Output>| {
-            let error = output.as_ref().err();
-            error.is_some_and(|error| !matches!(error, Error::Poisoned { .. }))
-        };
-        let cause = outputs.iter().position(is_cause).unwrap_or(0);
-        outputs.into_iter().skip(cause).collect()
+        })?;
+        Ok(outputs)
     }
 
     fn copy_output(
@@ -123,6 +117,21 @@ impl Prepared {
         }
         writer.finish()
     }
+}
+
+/// All results, or what failed first; what succeeded beside it is given to `discard`.
+fn with_cause(results: Vec<Result<Output>>, discard: impl Fn(&Output)) -> Result<Vec<Output>> {
+    if results.iter().any(Result::is_err) {
+        results.iter().flatten().for_each(discard);
+    }
+    // After a failed fsync the directory refuses what the other tasks do, which may come before
+    // the cause here.
+    let is_cause = |result: &Result<Output>| {
+        let error = result.as_ref().err();
+        error.is_some_and(|error| !matches!(error, Error::Poisoned { .. }))
+    };
+    let cause = results.iter().position(is_cause).unwrap_or(0);
+    results.into_iter().skip(cause).collect()
 }
 
 /// Copies a batch of records of one segment, which are hashed together.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{Index, record};
 use crate::scan::positions_in_file_order;
 use crate::segment::Sealed;
@@ -88,6 +88,7 @@ pub(crate) fn prepare(
         })
         .unzip();
     let plan = plan(&lengths, segment_bytes_max);
+    check_plan(&plan, &lengths, &marks)?;
     let copied_bytes = copied_bytes(&plan, &lengths);
     let stats = planned_stats(&inputs, &plan, copied_bytes, &marks);
     Ok(Prepared {
@@ -97,6 +98,25 @@ pub(crate) fn prepare(
         copied_bytes,
         stats,
     })
+}
+
+/// Fails unless the plan keeps every record that was marked. A commit would drop what it leaves out.
+fn check_plan(plan: &Plan, lengths: &[Option<Vec<u32>>], marks: &Marks) -> Result<()> {
+    let marked: u64 = marks.live.iter().map(AtomicBits::count).sum();
+    let replaced = marks.live.iter().zip(lengths);
+    let replaced = replaced.filter_map(|(bits, lengths)| Some((bits.count(), lengths.as_ref()?)));
+    let (expected, planned) = replaced.fold((0, 0), |(expected, planned), (marked, lengths)| {
+        (expected + marked, planned + lengths.len() as u64)
+    });
+    if planned == expected && marked >= marks.live_objects && plan.covers(lengths) {
+        Ok(())
+    } else {
+        let planned: usize = plan.output_records().sum();
+        Err(Error::IncompleteCompaction {
+            live: expected,
+            copied: planned as u64,
+        })
+    }
 }
 
 /// The live records of a segment in file order.
@@ -163,6 +183,22 @@ impl Prepared {
         self.stats.clone()
     }
 
+    /// Fails unless the outputs hold as many records as are live in the inputs that they replace, each
+    /// as many as planned.
+    fn check_outputs(&self, outputs: &[Output]) -> Result<()> {
+        let live: usize = self.live.iter().map(Vec::len).sum();
+        let copied = outputs.iter().map(|output| output.index.len());
+        let total: usize = copied.clone().sum();
+        if total == live && copied.eq(self.plan.output_records()) {
+            Ok(())
+        } else {
+            Err(Error::IncompleteCompaction {
+                live: live as u64,
+                copied: total as u64,
+            })
+        }
+    }
+
     /// An upper bound of what the new files take, as one length and one block more for each.
     pub(crate) fn file_bytes(&self) -> impl Iterator<Item = u64> {
         let files = 2 * self.plan.outputs.len();
@@ -189,6 +225,33 @@ mod tests {
         assert_eq!((stats.live_objects, stats.dropped_objects), (7, 1));
         assert_eq!((stats.bytes_after, stats.bytes_reclaimed), (2100, -100));
         assert_eq!((stats.bytes_before, stats.live_missing), (2000, 0));
+    }
+
+    /// As when a sentinel in the plan was taken for a length: nothing was copied, and all was dropped.
+    #[test]
+    fn h50_outputs_that_do_not_hold_what_is_live_are_not_committed() {
+        let prepared = |outputs| Prepared {
+            inputs: Vec::new(),
+            plan: Plan {
+                kept: Vec::new(),
+                replaced: vec![0],
+                outputs,
+            },
+            live: vec![vec![0, 2]],
+            copied_bytes: 0,
+            stats: CompactionStats::default(),
+        };
+        let refused = |prepared: &Prepared| {
+            let error = prepared.check_outputs(&[]).unwrap_err();
+            matches!(error, Error::IncompleteCompaction { live: 2, copied: 0 })
+        };
+        assert!(refused(&prepared(Vec::new())));
+        assert!(refused(&prepared(vec![vec![(0, 0..2)]])));
+        let nothing_live = Prepared {
+            live: vec![Vec::new()],
+            ..prepared(Vec::new())
+        };
+        nothing_live.check_outputs(&[]).unwrap();
     }
 
     /// H1: both files of a new segment can take a block that is not full.

@@ -27,7 +27,8 @@ pub(super) fn plan(live_lengths: &[Option<Vec<u32>>], segment_bytes_max: u64) ->
         replaced: Vec::new(),
         outputs: Vec::new(),
     };
-    let mut filled_bytes = u64::MAX;
+    // Before the first record there is no segment that could have room for it.
+    let mut filling: Option<Filling> = None;
     for (input, lengths) in live_lengths.iter().enumerate() {
         let Some(lengths) = lengths else {
             plan.kept.push(input);
@@ -37,17 +38,72 @@ pub(super) fn plan(live_lengths: &[Option<Vec<u32>>], segment_bytes_max: u64) ->
         let mut begin = 0;
         for (position, &len) in lengths.iter().enumerate() {
             let record_bytes = u64::from(len) + record::HEADER_BYTES;
-            if filled_bytes.saturating_add(record_bytes) > segment_bytes_max {
+            let filled = filling.and_then(|filling| filling.with(record_bytes, segment_bytes_max));
+            filling = Some(filled.unwrap_or_else(|| {
                 push_range(&mut plan.outputs, input, begin..position);
                 begin = position;
                 plan.outputs.push(Vec::new());
-                filled_bytes = 0;
-            }
-            filled_bytes += record_bytes;
+                Filling::first(record_bytes)
+            }));
         }
         push_range(&mut plan.outputs, input, begin..lengths.len());
     }
     plan
+}
+
+/// How much the newest output holds.
+#[derive(Clone, Copy)]
+struct Filling {
+    bytes: u64,
+    /// A sidecar has no more entries than this counts.
+    records: u32,
+}
+
+impl Filling {
+    const fn first(record_bytes: u64) -> Self {
+        Self {
+            bytes: record_bytes,
+            records: 1,
+        }
+    }
+
+    /// With another record, or `None` if the segment has no room for it.
+    fn with(self, record_bytes: u64, segment_bytes_max: u64) -> Option<Self> {
+        let bytes = self.bytes.checked_add(record_bytes)?;
+        let records = self.records.checked_add(1)?;
+        (bytes <= segment_bytes_max).then_some(Self { bytes, records })
+    }
+}
+
+impl Plan {
+    /// Whether each input is kept or replaced, and each live record of those that are replaced goes
+    /// into exactly one output. What a plan leaves out is lost when it is committed, so this does not
+    /// rely on how it was made. Linear in the ranges, not in the records.
+    pub(super) fn covers(&self, live_lengths: &[Option<Vec<u32>>]) -> bool {
+        let is_replaced = |&input: &usize| live_lengths[input].is_some();
+        let (replaced, kept): (Vec<usize>, Vec<usize>) =
+            (0..live_lengths.len()).partition(is_replaced);
+        let mut covered = vec![0; live_lengths.len()];
+        let mut ranges = self.outputs.iter().flatten();
+        let follow_each_other = ranges.all(|(input, range)| {
+            let follows = covered.get(*input) == Some(&range.start) && !range.is_empty();
+            if follows {
+                covered[*input] = range.end;
+            }
+            follows
+        });
+        let live = |lengths: &Option<Vec<u32>>| lengths.as_ref().map_or(0, Vec::len);
+        follow_each_other
+            && self.kept == kept
+            && self.replaced == replaced
+            && covered.into_iter().eq(live_lengths.iter().map(live))
+    }
+
+    /// How many records each output is to hold.
+    pub(super) fn output_records(&self) -> impl Iterator<Item = usize> + '_ {
+        let outputs = self.outputs.iter();
+        outputs.map(|parts| parts.iter().map(|(_, range)| range.len()).sum())
+    }
 }
 
 fn push_range(outputs: &mut [Vec<(usize, Range<usize>)>], input: usize, range: Range<usize>) {
@@ -82,6 +138,62 @@ mod tests {
                 vec![(1, 2..3)],
             ]
         );
+    }
+
+    #[test]
+    fn h50_whatever_the_segment_size_each_live_record_is_planned_once() {
+        let live_lengths = [
+            Some(vec![0, 6, u32::MAX]),
+            None,
+            Some(vec![]),
+            Some(vec![u32::MAX, 1]),
+        ];
+        for segment_bytes_max in [0, 1, 4, 5, 1 << 32, (1 << 32) + 4, u64::MAX - 1, u64::MAX] {
+            let plan = plan(&live_lengths, segment_bytes_max);
+            assert!(plan.covers(&live_lengths), "{segment_bytes_max}");
+            let records: Vec<usize> = plan.output_records().collect();
+            assert_eq!(records.iter().sum::<usize>(), 5);
+            if segment_bytes_max > u64::MAX / 2 {
+                assert_eq!(records, [5]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sidecar_holds_no_more_entries_than_it_can_count() {
+        let full = Filling {
+            bytes: 0,
+            records: u32::MAX,
+        };
+        assert!(full.with(4, u64::MAX).is_none());
+        let long = Filling {
+            bytes: u64::MAX - 3,
+            records: 1,
+        };
+        assert!(long.with(4, u64::MAX).is_none());
+    }
+
+    #[test]
+    fn h50_a_plan_that_leaves_something_out_or_copies_it_twice_does_not_cover() {
+        type Change = fn(&mut Plan);
+        let live_lengths = [Some(vec![6; 3]), None, Some(vec![6; 2])];
+        let whole = || plan(&live_lengths, 20);
+        let changes: [Change; 8] = [
+            |plan| plan.outputs.clear(),
+            |plan| _ = plan.outputs.pop(),
+            |plan| plan.outputs[0][0].1.end = 1,
+            |plan| plan.outputs[0][0].1.end = 4,
+            |plan| plan.outputs[0][0].1.start = 1,
+            |plan| plan.outputs[0].push((7, 0..1)),
+            |plan| plan.kept.clear(),
+            |plan| _ = plan.replaced.pop(),
+        ];
+        assert!(whole().covers(&live_lengths));
+        for (number, change) in changes.iter().enumerate() {
+            let mut plan = whole();
+            change(&mut plan);
+            assert!(!plan.covers(&live_lengths), "{number}");
+        }
     }
 
     #[test]

@@ -19,6 +19,10 @@ use crate::sync::CountedArc;
 /// longer than a block: of what is buffered, nothing goes beyond the next block.
 const BUFFERED_RECORD_BYTES_MAX: usize = if cfg!(all(test, loom)) { 24 } else { 256 << 10 };
 
+/// How much of the address space one segment takes at most before it is that long. Beyond it, what is
+/// not sealed yet is read by system calls.
+const RESERVED_BYTES_MAX: u64 = if usize::BITS < 64 { 1 << 28 } else { 1 << 36 };
+
 /// Appends records to one segment. There is one, behind the store's append lock.
 ///
 /// What is not synced in between is written in whole blocks, as by a
@@ -141,8 +145,9 @@ impl Appender {
         reserved_bytes: u64,
     ) -> Self {
         let Resumed { journal, end, .. } = resumed;
+        let reserved_bytes = reserved_bytes.min(RESERVED_BYTES_MAX).max(end);
         let map = match mode {
-            ReadMode::Mmap => Map::reserve(resumed.data.file(), reserved_bytes.max(end)).ok(),
+            ReadMode::Mmap => Map::reserve(resumed.data.file(), reserved_bytes).ok(),
             ReadMode::Pread => None,
         };
         let pending = resumed.entries.get(resumed.noted..);
