@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::mmap::{Map, SharedAppendBuffer};
+use crate::mmap::Map;
 use crate::segment::Data;
 
 /// The content of one object, checked against its digest when it was read.
@@ -13,7 +13,8 @@ use crate::segment::Data;
 /// It dereferences to its bytes without a copy, and holds the segment it lies in: it stays valid
 /// after the object was compacted away, after the files were removed and after the store was
 /// dropped. Keeping one keeps the segment's files on disk, so keep a copy (`object.to_vec()`) of
-/// what you need for long. Cloning is cheap.
+/// what you need for long. Cloning is cheap. What was put a moment ago and is not in a file yet, at most
+/// 256 KiB long, is copied, so that the object does not hold the buffer.
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;
@@ -36,7 +37,6 @@ pub struct Object {
 pub(crate) enum Backing {
     Sealed(Arc<Data>),
     Map(Arc<Map>),
-    Buffer(SharedAppendBuffer),
     Heap(Arc<[u8]>),
 }
 
@@ -61,7 +61,6 @@ impl Object {
         match &self.backing {
             Backing::Sealed(data) => data.mapped(self.offset, self.len),
             Backing::Map(map) => map.slice(self.offset, self.len),
-            Backing::Buffer(buffer) => buffer.slice(usize::try_from(self.offset).ok()?, self.len),
             Backing::Heap(bytes) => Some(bytes),
         }
     }
@@ -72,9 +71,8 @@ impl Deref for Object {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        self.bytes().expect(
-            "the bytes were there when the object was made, and neither maps nor buffers shrink",
-        )
+        self.bytes()
+            .expect("the bytes were there when the object was made, and maps do not shrink")
     }
 }
 

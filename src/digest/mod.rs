@@ -40,6 +40,8 @@ impl Digest {
     /// default feature `simd`.
     #[must_use]
     pub fn of(content: &[u8]) -> Self {
+        #[cfg(test)]
+        work::count(content);
         whole(content)
     }
 
@@ -240,6 +242,27 @@ pub(crate) fn digest_many<T: AsRef<[u8]>>(contents: &[T], digests: &mut [Digest]
     #[cfg(not(feature = "simd"))]
     for (content, digest) in contents.iter().zip(digests) {
         *digest = Digest::of(content.as_ref());
+    }
+}
+
+/// Counts what is hashed, for tests that bound the work of a read.
+#[cfg(test)]
+pub(crate) mod work {
+    use std::cell::Cell;
+
+    thread_local! {
+        static HASHED_BYTES: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count(content: &[u8]) {
+        HASHED_BYTES.set(HASHED_BYTES.get() + content.len() as u64);
+    }
+
+    /// How many bytes of content this thread hashes while it runs `work`.
+    pub(crate) fn hashed_bytes(work: impl FnOnce()) -> u64 {
+        let before = HASHED_BYTES.get();
+        work();
+        HASHED_BYTES.get() - before
     }
 }
 

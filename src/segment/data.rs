@@ -92,25 +92,20 @@ impl Data {
         }
     }
 
-    /// The content of the record whose content begins at `offset`, as far as its header says the
-    /// truth; without a copy where the file is mapped. `None` if not all of it is there.
+    /// The length of the content that begins at `offset`, as the record's header says it. `None` if that
+    /// is not there.
     #[inline]
-    pub(crate) fn record(&self, offset: u64) -> Result<Option<Cow<'_, [u8]>>> {
-        if let Source::Map(_) = &self.source {
-            return Ok(self.mapped_record(offset).map(Cow::Borrowed));
-        }
-        let begin = offset.saturating_sub(record::HEADER_BYTES);
-        match self
-            .read(begin, 4)?
-            .as_deref()
-            .and_then(record::parse_header)
-        {
-            Some(len) => self.read(offset, len as usize),
-            None => Ok(None),
-        }
+    pub(crate) fn content_len(&self, offset: u64) -> Result<Option<usize>> {
+        let Some(begin) = offset.checked_sub(record::HEADER_BYTES) else {
+            return Ok(None);
+        };
+        let header = self.read(begin, 4)?;
+        let len = header.as_deref().and_then(record::parse_header);
+        Ok(len.map(|len| len as usize))
     }
 
-    /// As [`record`](Self::record), if the file is mapped.
+    /// The content of the record whose content begins at `offset`, as far as its header says the
+    /// truth, if the file is mapped. `None` if not all of it is there.
     #[inline]
     pub(crate) fn mapped_record(&self, offset: u64) -> Option<&[u8]> {
         let header = self.mapped(offset.checked_sub(record::HEADER_BYTES)?, 4)?;

@@ -1,8 +1,9 @@
 //! A sealed segment: data and sidecar, both as they are on disk.
 
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use super::bits::AtomicBits;
 use super::fanout::Fanout;
@@ -469,17 +470,22 @@ fn read_file(file: &File, path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Checks a whole sidecar against what the manifest says of it. What passes was written by us, for
-/// this data, so its entries tile the data and are sorted.
+/// this data, unless the manifest was forged with it. Whoever wrote it, its entries are sorted, and tile
+/// the data: no two lead to the same bytes.
 fn check(
     bytes: SidecarBytes,
     binding: &SealedSegment,
 ) -> std::result::Result<Index<SidecarBytes>, FormatError> {
     let index = Index::parse(bytes)?;
-    if !is_bound_by(binding, &index) || !index.is_sorted() {
+    let tiles = || index.tiles_as_seen_from(*POINT, binding.data_bytes);
+    if !is_bound_by(binding, &index) || !index.is_sorted() || !tiles() {
         return Err(FormatError::Checksum);
     }
     Ok(index)
 }
+
+/// A number that nobody who writes a sidecar can know.
+static POINT: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
 
 /// Whether an index is the one that the manifest speaks of. The checksum alone says so of what we wrote;
 /// but the number of objects is relied on before the index is read.

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::lookup::ByRuns;
 use super::place::Unverified;
+use super::tried::Tried;
 use super::{Found, Place, SegmentSet};
 use crate::digest::{Digest, digest_many};
 use crate::error::Result;
@@ -96,11 +97,18 @@ impl SegmentSet {
         digest_many(&contents[..count], &mut computed[..count]);
         let mut computed = computed.iter();
         for (digest, copy) in digests.iter().zip(copies) {
-            let verified = copy.filter(|_| computed.next() == Some(digest));
-            results.push(match verified {
-                Some(copy) => Ok(Some(copy.found(digest))),
+            let Some(copy) = copy else {
                 // It is not there, or the single lookup says what is wrong.
-                None => self.lookup(digest, verify),
+                results.push(self.lookup(digest, verify));
+                continue;
+            };
+            results.push(if computed.next() == Some(digest) {
+                Ok(Some(copy.found(digest)))
+            } else {
+                let mut tried = Tried::default();
+                let (segment, offset) = copy.position();
+                tried.insert(segment, offset, copy.bytes().len());
+                self.lookup_further(digest, verify, tried)
             });
         }
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::tried::Tried;
 use super::{Found, Place, SegmentSet};
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, Result};
@@ -31,28 +32,46 @@ impl SegmentSet {
     /// Where that fails, the sidecars say what is damaged and what was never there.
     #[inline]
     pub(crate) fn lookup(&self, digest: &Digest, verify: Verify) -> Result<Option<Found<'_>>> {
-        if let Some(found) = self.lookup_at_once(digest, verify) {
-            return Ok(Some(found));
+        let mut tried = Tried::default();
+        match self.lookup_at_once(digest, verify) {
+            Some(Ok(found)) => return Ok(Some(found)),
+            Some(Err((segment, offset, len))) => tried.insert(segment, offset, len),
+            None => {}
         }
+        self.lookup_further(digest, verify, tried)
+    }
+
+    /// As [`lookup`](Self::lookup), after some records were hashed in vain.
+    pub(super) fn lookup_further(
+        &self,
+        digest: &Digest,
+        verify: Verify,
+        mut tried: Tried,
+    ) -> Result<Option<Found<'_>>> {
         if verify == Verify::FirstRead {
             self.prefetch_sidecars(digest);
         }
         match self.by_runs(digest, |segment, offset| {
-            verified(segment, offset, digest, verify)
+            verified(segment, offset, digest, verify, &mut tried)
         }) {
             ByRuns::Found(found) => Ok(Some(found)),
-            ByRuns::Absent => self.lookup_beside_runs(digest, verify),
-            ByRuns::InDoubt => self.lookup_by_sidecars(digest),
+            ByRuns::Absent => self.lookup_beside_runs(digest, verify, &mut tried),
+            ByRuns::InDoubt => self.lookup_by_sidecars(digest, &mut tried),
         }
     }
 
     /// The object, if it is where it is looked for first; with [`Verify::FirstRead`], if it was
-    /// verified before, too. Nearly all gets of what is there end here.
+    /// verified before, too. Nearly all gets of what is there end here. The first record that was hashed
+    /// in vain ends it, too: its segment, and offset and length of its content.
     ///
     /// No branch on the way depends on what is read, but for whether it is as expected. So the
     /// processor can begin with the next get while this one waits for memory.
     #[inline]
-    fn lookup_at_once(&self, digest: &Digest, verify: Verify) -> Option<Found<'_>> {
+    fn lookup_at_once(
+        &self,
+        digest: &Digest,
+        verify: Verify,
+    ) -> Option<Result<Found<'_>, (u32, u64, usize)>> {
         self.prefetch_if_several(digest);
         self.runs.iter().find_map(|bound| {
             let run = bound.run();
@@ -64,7 +83,8 @@ impl SegmentSet {
                     let geometry = &run.index().header().geometry;
                     let entry = segment.verified_entry(digest, geometry, &location)?;
                     let bytes = segment.data().mapped(entry.offset, entry.len as usize)?;
-                    Some(found(segment, entry.offset, Cow::Borrowed(bytes), digest))
+                    let bytes = Cow::Borrowed(bytes);
+                    Some(Ok(found(segment, entry.offset, bytes, digest)))
                 }
                 // As `verified`, but only of what is mapped. To call that here made unchecked gets take
                 // half as long again, as measured; nothing else of the function was changed.
@@ -72,7 +92,16 @@ impl SegmentSet {
                     let bytes = segment.data().mapped_record(location.offset)?;
                     prefetch(bytes);
                     let is_right = Digest::of(bytes) == *digest;
-                    is_right.then(|| found(segment, location.offset, Cow::Borrowed(bytes), digest))
+                    Some(if is_right {
+                        Ok(found(
+                            segment,
+                            location.offset,
+                            Cow::Borrowed(bytes),
+                            digest,
+                        ))
+                    } else {
+                        Err((segment.id(), location.offset, bytes.len()))
+                    })
                 }
             }
         })
@@ -150,17 +179,22 @@ impl SegmentSet {
     }
 
     /// The object, if a segment holds it that no run covers.
-    fn lookup_beside_runs(&self, digest: &Digest, verify: Verify) -> Result<Option<Found<'_>>> {
+    fn lookup_beside_runs(
+        &self,
+        digest: &Digest,
+        verify: Verify,
+        tried: &mut Tried,
+    ) -> Result<Option<Found<'_>>> {
         let mut failure = None;
         if verify == Verify::FirstRead {
             for segment in self.uncovered.iter().rev() {
-                if let Some(found) = verified_once(segment, digest) {
+                if let Some(found) = verified_once(segment, digest, tried) {
                     return Ok(Some(found));
                 }
             }
         }
-        let take = |place: Place<'_>| Ok(place.object()?.map(Found::Object));
-        let found = match self.find_uncovered(digest, &mut failure, take) {
+        let mut take = |place: Place<'_>| Ok(tried.object(&place)?.map(Found::Object));
+        let found = match self.find_uncovered(digest, &mut failure, &mut take) {
             None => self.find_unsealed(digest, &mut failure, take),
             found => found,
         };
@@ -169,13 +203,14 @@ impl SegmentSet {
 
     /// As [`lookup`](Self::lookup), by what the sidecars say, which name what is damaged.
     #[cold]
-    fn lookup_by_sidecars(&self, digest: &Digest) -> Result<Option<Found<'_>>> {
-        self.find_copy(digest, |place| Ok(place.object()?.map(Found::Object)))
+    fn lookup_by_sidecars(&self, digest: &Digest, tried: &mut Tried) -> Result<Option<Found<'_>>> {
+        self.find_copy(digest, |place| Ok(tried.object(&place)?.map(Found::Object)))
     }
 
-    /// Asks the indexes only.
+    /// Asks the indexes, and reads content only where a crash may have taken it.
     pub(crate) fn contains(&self, digest: &Digest) -> Result<bool> {
-        Ok(self.find_copy(digest, |_| Ok(Some(())))?.is_some())
+        let found = self.find_copy(digest, |place| Ok(place.is_there()?.then_some(())));
+        Ok(found?.is_some())
     }
 
     /// The segment that holds a copy with exactly these bytes, if one does that `accept` takes.
@@ -208,8 +243,9 @@ impl SegmentSet {
         digest: &Digest,
         goes: impl Fn(u32) -> bool,
     ) -> Result<bool> {
+        let mut tried = Tried::default();
         let found = self.find_copy(digest, |place| {
-            let stays = !goes(place.segment()) && place.object()?.is_some();
+            let stays = !goes(place.segment()) && tried.object(&place)?.is_some();
             Ok(stays.then_some(()))
         });
         Ok(found?.is_some())
@@ -391,20 +427,30 @@ fn verified<'a>(
     offset: u64,
     digest: &Digest,
     verify: Verify,
+    tried: &mut Tried,
 ) -> Option<Found<'a>> {
     segment.prefetch_record(offset);
     if verify == Verify::FirstRead
         // The content is not looked at, so the sidecar has to say that it is this object's. Where it
         // does not, the content may do so all the same.
-        && let Some(found) = verified_once(segment, digest)
+        && let Some(found) = verified_once(segment, digest, tried)
     {
         return Some(found);
     }
-    let content = segment.data().record(offset).ok()??;
+    let (id, data) = (segment.id(), segment.data());
+    let len = data.content_len(offset).ok()??;
+    if tried.overlaps(id, offset, len) {
+        return None;
+    }
+    let content = data.read(offset, len).ok()??;
     if let Cow::Borrowed(bytes) = content {
         prefetch(bytes);
     }
-    (Digest::of(&content) == *digest).then(|| found(segment, offset, content, digest))
+    if Digest::of(&content) == *digest {
+        return Some(found(segment, offset, content, digest));
+    }
+    tried.insert(id, offset, len);
+    None
 }
 
 /// Wraps content that was verified.
@@ -430,19 +476,28 @@ fn found<'a>(
 
 /// A copy in a mapped segment that was verified in this process, now or before.
 #[inline]
-fn verified_once<'a>(segment: &'a Arc<Sealed>, digest: &Digest) -> Option<Found<'a>> {
-    let verified = segment.verified();
-    for (position, entry) in segment.find_positions(digest).ok()? {
-        let Some(bytes) = segment.data().mapped(entry.offset, entry.len as usize) else {
+fn verified_once<'a>(
+    segment: &'a Arc<Sealed>,
+    digest: &Digest,
+    tried: &mut Tried,
+) -> Option<Found<'a>> {
+    let (id, verified) = (segment.id(), segment.verified());
+    for (position, Entry { offset, len, .. }) in segment.find_positions(digest).ok()? {
+        let len = len as usize;
+        let Some(bytes) = segment.data().mapped(offset, len) else {
             continue;
         };
-        let is_known = verified.get(position);
-        if is_known || Digest::of(bytes) == *digest {
-            if !is_known {
-                verified.set(position);
+        if !verified.get(position) {
+            if tried.contains(id, offset, len) {
+                continue;
             }
-            return Some(found(segment, entry.offset, Cow::Borrowed(bytes), digest));
+            if Digest::of(bytes) != *digest {
+                tried.insert(id, offset, len);
+                continue;
+            }
+            verified.set(position);
         }
+        return Some(found(segment, offset, Cow::Borrowed(bytes), digest));
     }
     None
 }

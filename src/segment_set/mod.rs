@@ -9,6 +9,7 @@ mod found;
 mod lookup;
 mod place;
 mod prefix;
+mod tried;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

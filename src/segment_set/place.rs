@@ -43,7 +43,7 @@ impl<'a> Place<'a> {
             Self::Unsealed(active, Entry { offset, len, .. }) => {
                 let extent = Extent { offset, len };
                 let content = active.read(extent).ok()??;
-                Some(Unverified::Unsealed(extent, content))
+                Some(Unverified::Unsealed(active.id(), extent, content))
             }
         }
     }
@@ -83,19 +83,39 @@ impl<'a> Place<'a> {
         } = *entry;
         let content = active.read(Extent { offset, len })?;
         let len = len as usize;
-        let verified = match &content {
-            Some(content) => self.verify(content.bytes(len)),
-            None => Err(self.corrupt()),
+        let Some(content) = content.filter(|content| Digest::of(content.bytes(len)) == digest)
+        else {
+            return self.damaged();
         };
-        match verified {
-            Err(Error::Corrupt { .. }) if active.may_be_torn(entry) => return Ok(None),
-            result => result?,
-        }
         let extent = Extent {
             offset,
             len: entry.len,
         };
-        Ok(content.map(|content| unsealed_object(digest, extent, content)))
+        Ok(Some(unsealed_object(digest, extent, content)))
+    }
+
+    /// What a read gives of a copy that does not verify.
+    pub(super) fn damaged(&self) -> Result<Option<Object>> {
+        if self.may_be_torn() {
+            Ok(None)
+        } else {
+            Err(self.corrupt())
+        }
+    }
+
+    /// Whether only a look at the content tells if this copy is there: a crash may have taken it before it
+    /// was ever synced, which only a reader that repairs nothing can meet.
+    pub(crate) fn may_be_torn(&self) -> bool {
+        match self {
+            Self::Sealed(..) => false,
+            Self::Unsealed(active, entry) => active.may_be_torn(entry),
+        }
+    }
+
+    /// Whether this copy is there, as a read would say. Reads no content unless the index alone cannot
+    /// tell.
+    pub(crate) fn is_there(&self) -> Result<bool> {
+        Ok(!self.may_be_torn() || self.object()?.is_some())
     }
 
     fn verify(&self, bytes: &[u8]) -> Result<()> {
@@ -148,14 +168,22 @@ impl<'a> Place<'a> {
 /// A copy whose content is there and yet to be verified.
 pub(crate) enum Unverified<'a> {
     Sealed(&'a Arc<Sealed>, u64, &'a [u8]),
-    Unsealed(Extent, Content<'a>),
+    Unsealed(u32, Extent, Content<'a>),
 }
 
 impl<'a> Unverified<'a> {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Sealed(_, _, bytes) => bytes,
-            Self::Unsealed(extent, content) => content.bytes(extent.len as usize),
+            Self::Unsealed(_, extent, content) => content.bytes(extent.len as usize),
+        }
+    }
+
+    /// Its segment, and where its content begins.
+    pub(super) fn position(&self) -> (u32, u64) {
+        match self {
+            Self::Sealed(segment, offset, _) => (segment.id(), *offset),
+            Self::Unsealed(segment, extent, _) => (*segment, extent.offset),
         }
     }
 
@@ -167,19 +195,22 @@ impl<'a> Unverified<'a> {
                 offset,
                 bytes,
             },
-            Self::Unsealed(extent, content) => {
+            Self::Unsealed(_, extent, content) => {
                 Found::Object(unsealed_object(*digest, extent, content))
             }
         }
     }
 }
 
-/// Verified content of an unsealed segment, holding what it lies in.
+/// Verified content of an unsealed segment, holding what it lies in. What is still in the buffer is
+/// copied: a small object would keep all of it, 2 MiB and more, and the next block would need another. It
+/// was hashed just now, which takes twenty times as long as to copy it.
 fn unsealed_object(digest: Digest, extent: Extent, content: Content<'_>) -> Object {
+    let len = extent.len as usize;
     let (backing, offset) = match content {
         Content::Mapped(map, _) => (Backing::Map(Arc::clone(map)), extent.offset),
-        Content::Buffered(buffer, at) => (Backing::Buffer(buffer), at as u64),
+        Content::Buffered(..) => (Backing::Heap(content.bytes(len).into()), 0),
         Content::Copied(bytes) => (Backing::Heap(bytes.into()), 0),
     };
-    Object::new(digest, backing, offset, extent.len as usize)
+    Object::new(digest, backing, offset, len)
 }

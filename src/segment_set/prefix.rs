@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::SegmentSet;
+use super::{Place, SegmentSet};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -30,8 +30,12 @@ impl SegmentSet {
             candidates.extend(matching.map(|entry| entry.digest));
         }
         for active in &self.unsealed {
-            let entries = active.entries().into_iter().map(|entry| entry.digest);
-            candidates.extend(entries.filter(|digest| (low..=high).contains(&digest)));
+            let entries = active.entries().into_iter();
+            for entry in entries.filter(|entry| (low..=high).contains(&&entry.digest)) {
+                if Place::Unsealed(active, entry).is_there()? {
+                    candidates.insert(entry.digest);
+                }
+            }
         }
         if candidates.is_empty() {
             // An index that may lack objects may lack this one.
