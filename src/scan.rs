@@ -106,7 +106,8 @@ impl Iterator for Objects {
     }
 }
 
-/// The digests of all objects, in the order of [`Objects`], without reading any content.
+/// The digests of all objects, in the order of [`Objects`], without reading any content but what a crash
+/// may have taken: see [`Store::contains`](crate::Store::contains).
 #[derive(Debug)]
 pub struct Digests(Records);
 
@@ -120,8 +121,17 @@ impl Iterator for Digests {
     type Item = Result<Digest>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let record = self.0.next()?;
-        Some(record.map(|(place, _)| place.entry().digest))
+        loop {
+            let digest = match self.0.next()? {
+                Ok((place, _)) => place
+                    .is_there()
+                    .map(|is_there| is_there.then_some(place.entry().digest)),
+                Err(error) => Err(error),
+            };
+            if let Some(item) = digest.transpose() {
+                return Some(item);
+            }
+        }
     }
 }
 

@@ -125,6 +125,59 @@ fn h41_an_object_in_a_sealed_segment_takes_less_than_a_byte_of_heap() {
     assert!(bytes > 10 * objects, "{bytes}");
 }
 
+/// A read of what is not in a file yet gave a handle to the whole buffer.
+#[test]
+fn h69_an_object_that_was_got_before_its_block_was_written_holds_no_more_than_its_content() {
+    const OBJECTS: u64 = 16;
+    const BLOCK_BYTES: usize = 2 << 20;
+    let _alone = alone();
+    for length in [0, 256, 60_000, 250_000] {
+        let folder = scratch();
+        let store = Store::open(folder.path()).unwrap();
+        let mut next_block = {
+            let (store, mut seed) = (store.clone(), 1 << 32);
+            move || {
+                for _ in 0..=BLOCK_BYTES / 200_000 {
+                    store.put(&layout::content(seed, 200_000)).unwrap();
+                    seed += 1;
+                }
+            }
+        };
+        // Both buffers are there, and take turns.
+        (0..3).for_each(|_| next_block());
+        let before = HEAP_BYTES.load(Ordering::Relaxed);
+        let mut kept = Vec::new();
+        for seed in 0..OBJECTS {
+            let content = layout::content(seed, length);
+            let digest = store.put(&content).unwrap();
+            let reader = store.reader();
+            kept.push(store.get(&digest).unwrap().unwrap());
+            kept.extend(
+                store
+                    .get_many(&[digest, digest])
+                    .into_iter()
+                    .flatten()
+                    .flatten(),
+            );
+            kept.push(reader.get(&digest).unwrap().unwrap().into_object());
+            assert!(
+                kept.iter()
+                    .rev()
+                    .take(4)
+                    .all(|object| object[..] == content)
+            );
+            next_block();
+        }
+        let heap_bytes = HEAP_BYTES.load(Ordering::Relaxed).saturating_sub(before);
+        let content_bytes = kept.len() * (length + 64);
+        assert!(
+            heap_bytes < content_bytes + BLOCK_BYTES,
+            "{heap_bytes} bytes, {length} each"
+        );
+        drop(kept);
+    }
+}
+
 /// How many reads the process has asked the system for.
 #[cfg(target_os = "linux")]
 fn reads() -> u64 {

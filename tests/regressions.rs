@@ -305,6 +305,61 @@ fn a_reader_does_not_call_a_record_corrupt_that_was_never_synced() {
     }
 }
 
+/// Found by a review: `contains` was true where `get` was `None`.
+#[test]
+fn h69_a_reader_gives_one_answer_about_a_record_that_a_crash_has_torn() {
+    for mode in [ReadMode::Mmap, ReadMode::Pread] {
+        let failed = FailedSync::new(1000);
+        let path = file(failed.root(), "seg-000000.dat");
+        let end = usize::try_from(failed.unsynced_range().end).unwrap();
+        edit(&path, |bytes| bytes[end - 1000..].fill(0));
+        let mut whole = failed.unsynced.clone();
+        let (torn, content) = whole.pop_last().unwrap();
+        let whole: Vec<Digest> = whole
+            .into_keys()
+            .chain(failed.synced.keys().copied())
+            .collect();
+
+        let options = options().read_only(true).read_mode(mode);
+        let store = options.open(failed.root()).unwrap();
+        let reader = store.reader();
+        let answers = |digest: &Digest| {
+            [
+                store.get(digest).unwrap().is_some(),
+                reader.get(digest).unwrap().is_some(),
+                store.get_many(&[*digest, torn])[0]
+                    .as_ref()
+                    .unwrap()
+                    .is_some(),
+                reader.get_many(&[*digest, torn])[0]
+                    .as_ref()
+                    .unwrap()
+                    .is_some(),
+                store.contains(digest).unwrap(),
+                reader.contains(digest).unwrap(),
+                store.find(&digest.to_string()).unwrap().is_some(),
+                store.digests().any(|found| found.unwrap() == *digest),
+                store.iter().any(|found| found.unwrap().digest() == digest),
+            ]
+        };
+        assert_eq!(answers(&torn), [false; 9]);
+        for digest in &whole {
+            assert_eq!(answers(digest), [true; 9]);
+        }
+        // The index alone says how many there are.
+        assert_eq!(store.len(), whole.len() as u64 + 1);
+        assert_eq!(store.digests().count(), whole.len());
+
+        // The writer that opens it next finds out as well, and it can be put again.
+        let writer = Options::new().open(failed.root()).unwrap();
+        assert_eq!(writer.len(), whole.len() as u64);
+        assert_eq!(writer.put(&content).unwrap(), torn);
+        writer.sync().unwrap();
+        store.refresh().unwrap();
+        assert!(store.contains(&torn).unwrap() && store.get(&torn).unwrap().is_some());
+    }
+}
+
 // --- Retired segments ---
 
 /// A store that was closed while an object of a segment was held that a compaction had replaced.

@@ -252,6 +252,10 @@ impl Store {
 
     /// Whether the store holds an object. Asks the indexes only; the content is not read.
     ///
+    /// A read-only handle reads the content of what was never synced, as far as it knows: a crash may
+    /// have taken it, and then [`get`](Self::get) finds nothing. [`find`](Self::find) and
+    /// [`digests`](Self::digests) do so too, and say the same.
+    ///
     /// # Errors
     ///
     /// [`Error::CorruptIndex`], [`Error::Io`].
@@ -281,8 +285,9 @@ impl Store {
         self.inner().set.load().find_between(&low, &high, prefix)
     }
 
-    /// Number of objects. One that was put again to repair a damaged copy counts twice until a
-    /// compaction. Constant for each segment.
+    /// Number of objects, by the indexes alone. One that was put again to repair a damaged copy counts
+    /// twice until a compaction, and a read-only handle counts what a crash has taken before it was synced
+    /// until a writer has opened the store. Constant for each segment.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.inner().set.load().objects()
@@ -295,14 +300,20 @@ impl Store {
     }
 
     /// All objects that are in the store now, in the order of the files, each once and verified.
-    /// What is put or compacted later changes nothing for the iterator. Holds 4 bytes of heap for
-    /// each object of one segment.
+    /// What is put or compacted later changes nothing for the iterator.
+    ///
+    /// Holds in the heap 4 bytes for each object of the sealed segment that it is in, up to 24 while it
+    /// begins one, and 48 for each object that was not sealed when it was called, up to twice as many
+    /// where several segments were not. It reads up to 64 objects or 256 KiB ahead, which is a copy with
+    /// [`ReadMode::Pread`](crate::ReadMode::Pread). Where the set index does not cover all segments it
+    /// also searches sidecars, which costs up to a byte for each of their objects once a process.
     #[must_use]
     pub fn iter(&self) -> Objects {
         Objects::new(self.inner().set.load_full())
     }
 
-    /// As [`iter`](Self::iter), without reading any content.
+    /// As [`iter`](Self::iter), without reading any content, but for what [`contains`](Self::contains)
+    /// reads.
     #[must_use]
     pub fn digests(&self) -> Digests {
         Digests::new(self.inner().set.load_full())
@@ -314,9 +325,15 @@ impl Store {
         &self.inner().report
     }
 
-    /// Reads and checks everything: each record against its digest, each sidecar against its data,
-    /// the set index against the sidecars, the manifest. Runs on all cores, in threads of its own, beside
-    /// readers and writers; sees what was there when it began.
+    /// Reads and checks what this handle has open: each record against its digest, each sidecar against
+    /// its data, each run of the set index that is in use against the sidecars, and whether the manifest
+    /// can be read. Runs on all cores, in threads of its own, beside readers and writers; sees what was
+    /// there when it began.
+    ///
+    /// It does not read what nothing depends on: the journals, what recovery has cut off and saved, runs
+    /// that are of no use, padding, and files that are not the store's. What is still in the buffer is
+    /// checked there, and not on disk. A manifest that is whole and not the newest, as from a backup, it
+    /// cannot tell from the right one.
     ///
     /// `progress` is called often, from several threads; returning [`ControlFlow::Break`] ends the
     /// check early. A writer writes a damaged sidecar anew where its data proves what it was.
