@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::{env, fmt, fs};
 
 use layout::scratch;
-use sealstone::{Digest, Error, Object, Options, Store};
+use sealstone::{Digest, Error, Object, Options, Store, VerifyReport};
 use tally::Tally;
 use tempfile::TempDir;
 use workload::{Verdict, completes, content, seam_with_stillness};
@@ -76,9 +76,12 @@ fn make_store(root: &Path, first: u64) {
     store.close().unwrap();
 }
 
-/// The bytes of all files below a folder. A folder that does not exist has none.
-fn tree(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
-    let mut found = BTreeMap::new();
+/// The bytes of files by path, and folders without any.
+type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+/// All that is below a folder. A folder that does not exist has none.
+fn tree(folder: &Path) -> Tree {
+    let mut found = Tree::new();
     let Ok(entries) = fs::read_dir(folder) else {
         return found;
     };
@@ -100,7 +103,7 @@ struct Scene {
     event: Event,
     outer: TempDir,
     /// What the folders are to hold that are not the store's own, and at which operation the event came.
-    happened: Mutex<Option<(String, BTreeMap<PathBuf, Option<Vec<u8>>>)>>,
+    happened: Mutex<Option<(String, Tree)>>,
 }
 
 impl Scene {
@@ -150,7 +153,7 @@ impl Scene {
     }
 
     /// Everything but the folder of the store and what it was told to write elsewhere.
-    fn others(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    fn others(&self) -> Tree {
         let mut others = tree(self.outer.path());
         let checkpoint = self.checkpoint();
         let own = match self.event {
@@ -313,7 +316,7 @@ impl Life {
             self.complain("objects of another store", number);
         }
         let report = store.verify(|_| ControlFlow::Continue(()));
-        if !report.as_ref().is_ok_and(|report| report.is_clean()) {
+        if !report.as_ref().is_ok_and(VerifyReport::is_clean) {
             self.complain("folders that do not verify", format!("{report:?}"));
         }
     }

@@ -203,7 +203,7 @@ impl Check {
             if after.contains_key(digest) || is_read {
                 continue;
             }
-            let is_temporary = names.iter().all(|name| name.ends_with(".tmp"));
+            let is_temporary = names.iter().all(|name| is_kind(name, "tmp"));
             let place = if is_temporary {
                 " that were in a temporary"
             } else {

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use kill::Kill;
-use layout::{data_name, read_files, records, scratch, segments};
+use layout::{data_name, is_kind, read_files, records, scratch, segments};
 use ledger::{Ledger, State, any_number, digest, live_set, object};
 use nedb_writer::{Killed, Nedb};
 use rand::rngs::SmallRng;
@@ -86,7 +86,7 @@ impl History {
         self.ledger
             .nedb_files
             .retain(|name, _| after.contains_key(name));
-        for (name, data) in after.iter().filter(|(name, _)| name.ends_with(".dat")) {
+        for (name, data) in after.iter().filter(|(name, _)| is_kind(name, "dat")) {
             if before.get(name) != Some(data) {
                 let whole = records(data).last().map_or(0, |(offset, content)| {
                     usize::try_from(*offset).unwrap() + content.len()
@@ -340,7 +340,7 @@ impl History {
         let folder = scratch();
         fs::create_dir_all(segments(folder.path())).unwrap();
         for (name, bytes) in read_files(self.root()) {
-            if name.ends_with(".dat") || name.ends_with(".idx") {
+            if is_kind(&name, "dat") || is_kind(&name, "idx") {
                 fs::write(layout::file(folder.path(), &name), bytes).unwrap();
             }
         }
