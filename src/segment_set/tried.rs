@@ -139,7 +139,7 @@ mod tests {
         store.put_many(contents).unwrap();
         drop(store.begin_compaction().unwrap());
         store.close().unwrap();
-        options.dir(root)
+        options.open_dir(root).unwrap().unwrap()
     }
 
     fn entry(offset: u64, len: u32) -> Entry {
