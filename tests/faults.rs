@@ -510,6 +510,88 @@ fn blocks_that_the_disk_has_no_room_for(huge_page_writes: bool, block_bytes: u64
     }
 }
 
+/// A file system that refuses a write as a whole unless there is room for all of it, as ext4 and xfs
+/// may where one write is one piece of the page cache.
+fn whole_writes_only(left: &Arc<AtomicU64>) -> Arc<dyn Operations> {
+    let left = Arc::clone(left);
+    seam(move |step| match step.kind {
+        Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
+        Kind::Write if step.is(Kind::Write, ".dat") => {
+            let take = |left: u64| left.checked_sub(step.len as u64);
+            match left.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) {
+                Ok(_) => Verdict::Go,
+                Err(_) => system_error(ENOSPC),
+            }
+        }
+        _ => Verdict::Go,
+    })
+}
+
+#[test]
+fn h1_a_disk_without_room_for_a_block_is_used_up_record_by_record() {
+    const RECORD_BYTES: u64 = 1004;
+    for room in [0, 1, 1003, 1004, 1005, 2008, 100_000, 1_000_000, 2_000_000] {
+        let folder = TempDir::new().unwrap();
+        let left = Arc::new(AtomicU64::new(room));
+        let options = Options::new().operations(whole_writes_only(&left));
+        let store = options.open(folder.path()).unwrap();
+        let mut held = Contents::new();
+        let refused = (0..).find_map(|number| {
+            let content = content(number, 1000);
+            match store.put(&content) {
+                Ok(digest) => {
+                    held.insert(digest, content);
+                    None
+                }
+                refused => Some(refused),
+            }
+        });
+        assert_system_error(refused.unwrap(), ENOSPC);
+        // Others read every record that there was room for, and this store what it acknowledged.
+        let reader = Options::new().read_only(true).open(folder.path()).unwrap();
+        assert_eq!(reader.len(), room / RECORD_BYTES, "{room} bytes");
+        assert_holds(&store, &held);
+        assert_system_error(store.sync(), ENOSPC);
+        assert_holds(&store, &held);
+
+        // A little more room is used up as well, though a sync cannot succeed yet.
+        left.fetch_add(10 * RECORD_BYTES, Ordering::AcqRel);
+        assert_system_error(store.sync(), ENOSPC);
+        assert!(reader.refresh().unwrap());
+        assert_eq!(reader.len(), room / RECORD_BYTES + 10, "{room} bytes");
+        assert!(
+            walk(&reader)
+                .iter()
+                .all(|(digest, content)| held[digest] == *content)
+        );
+
+        left.store(u64::MAX, Ordering::Release);
+        store.sync().unwrap();
+        store.close().unwrap();
+        assert_reopens_with(&options, folder.path(), &held);
+    }
+}
+
+#[test]
+fn h1_a_block_that_fits_only_in_pieces_is_no_error() {
+    let folder = TempDir::new().unwrap();
+    let operations = seam(|step| match step.kind {
+        Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
+        Kind::Write if step.len > 5000 => system_error(ENOSPC),
+        _ => Verdict::Go,
+    });
+    let options = Options::new()
+        .huge_page_writes(false)
+        .operations(operations);
+    let store = options.open(folder.path()).unwrap();
+    let held = contents(0, 600, 1000);
+    put_all(&store, &held);
+    store.sync().unwrap();
+    assert_holds(&store, &held);
+    store.close().unwrap();
+    assert_reopens_with(&options, folder.path(), &held);
+}
+
 #[test]
 fn h1_a_half_written_append_that_cannot_be_cut_off_ends_writing_not_reading() {
     let folder = TempDir::new().unwrap();

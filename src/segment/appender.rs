@@ -268,7 +268,10 @@ impl Appender {
         let written = file
             .write_all_at(header, self.end)
             .and_then(|()| file.write_all_at(content, content_begin));
-        written.or_else(|error| self.roll_back(error))?;
+        if let Err(error) = written {
+            self.roll_back();
+            return Err(error);
+        }
         self.end = content_begin + content.len() as u64;
         self.written_bytes = self.end;
         self.active.set_flushed(self.end);
@@ -315,9 +318,23 @@ impl Appender {
     }
 
     /// Writes the buffer up to this position in the file. All records that were acknowledged are
-    /// flushed then. On an error the file is as long as what was flushed before.
+    /// flushed then. On an error the file is as long as what is flushed; where the disk is full, that
+    /// is every acknowledged record for which there was room.
     fn write_up_to(&mut self, position: u64) -> Result<()> {
-        let unwritten = usize::try_from(position - self.written_bytes).unwrap_or(usize::MAX);
+        let Err(error) = self.write_piece(position) else {
+            return Ok(());
+        };
+        if self.roll_back() && error.is_out_of_space() && self.write_in_pieces(position) {
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    /// Writes the buffer up to this position, in one write. On an error any part of it may be in the
+    /// file behind what is flushed.
+    fn write_piece(&mut self, position: u64) -> Result<()> {
+        let unwritten = position.saturating_sub(self.written_bytes);
+        let unwritten = usize::try_from(unwritten).unwrap_or(usize::MAX);
         if unwritten > 0 {
             let begin = self.written_bytes.saturating_sub(self.buffer_base);
             let shared = self.buffer.shared();
@@ -325,20 +342,58 @@ impl Appender {
             let file = self.active.writable()?;
             let bytes =
                 bytes.ok_or_else(|| Error::io(file.path())(ErrorKind::UnexpectedEof.into()))?;
-            let written = file.write_all_at(bytes, self.written_bytes);
-            written.or_else(|error| self.roll_back(error))?;
+            file.write_all_at(bytes, self.written_bytes)?;
             self.written_bytes = position;
         }
-        self.active.set_flushed(self.end);
+        self.active.set_flushed(position.min(self.end));
         Ok(())
     }
 
-    /// Cuts off what a failed write may have left behind the last good record.
-    fn roll_back(&mut self, error: Error) -> Result<()> {
-        // A cut that fails makes the directory refuse all further writes.
-        let _ = self.active.cut_unflushed();
+    /// Uses up a disk that has no room for all that is buffered: writes half as many records each
+    /// time that the rest does not fit, until not even one does. A file system may refuse a write as a
+    /// whole although there is room for a part of it. True if everything fitted in the end.
+    fn write_in_pieces(&mut self, position: u64) -> bool {
+        let ends = self.unflushed_ends(position);
+        let mut rest = &ends[..];
+        let mut records = rest.len() / 2;
+        while let Some(&end) = records.checked_sub(1).and_then(|last| rest.get(last)) {
+            match self.write_piece(end) {
+                Ok(()) => {
+                    rest = rest.get(records..).unwrap_or_default();
+                    records = records.min(rest.len());
+                }
+                Err(error) => {
+                    if !self.roll_back() || !error.is_out_of_space() {
+                        return false;
+                    }
+                    records /= 2;
+                }
+            }
+        }
+        rest.is_empty()
+    }
+
+    /// Where the acknowledged records end that are not flushed, and then this position if it lies
+    /// beyond them.
+    fn unflushed_ends(&self, position: u64) -> Vec<u64> {
+        let flushed = self.active.flushed_bytes();
+        // None of them is in the journal yet, which says nothing of what is not flushed.
+        let pending = &self.journal.pending;
+        let first = pending.partition_point(|entry| entry.offset <= flushed);
+        let unflushed = pending.iter().skip(first);
+        let mut ends: Vec<u64> = unflushed.filter_map(Entry::end).collect();
+        if position > self.end {
+            ends.push(position);
+        }
+        ends
+    }
+
+    /// Cuts off what a failed write may have left behind the last good record. False if that fails;
+    /// the directory then refuses all further writes.
+    fn roll_back(&mut self) -> bool {
+        let is_cut = self.active.cut_unflushed().is_ok();
         self.written_bytes = self.active.flushed_bytes();
-        Err(error)
+        is_cut
     }
 
     /// Goes on with an empty buffer of at least this capacity for what comes next.
