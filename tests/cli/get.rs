@@ -1,0 +1,123 @@
+//! `get`.
+
+use std::collections::HashMap;
+use std::fs;
+
+use sealstone::Digest;
+
+use crate::{DAMAGED, DONE, LOCKED_OR_IO, NOT_FOUND, Place, USAGE, hex};
+
+#[test]
+fn get_writes_the_content() {
+    let place = Place::with(&[b"first\n", b"second\n"]);
+    let digest = hex(b"second\n");
+    for wanted in [&digest, &digest.to_uppercase(), &digest[..6], &digest[..63]] {
+        let ran = place.run(&["get", wanted]).expect(DONE);
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("second\n", ""));
+    }
+}
+
+#[test]
+fn get_lists_the_candidates_of_an_ambiguous_prefix() {
+    let (one, other) = two_contents_with_the_same_first_digits();
+    let place = Place::with(&[one.as_bytes(), other.as_bytes()]);
+    let (one, other) = (hex(one.as_bytes()), hex(other.as_bytes()));
+    let prefix = &one[..6];
+    for command in ["get", "has"] {
+        place
+            .run(&[command, prefix])
+            .fails(USAGE, &[prefix, &one, &other, "give more digits"]);
+    }
+    place.run(&["get", &one]).expect(DONE);
+}
+
+fn two_contents_with_the_same_first_digits() -> (String, String) {
+    let mut seen = HashMap::new();
+    (0..)
+        .map(|number: u32| number.to_string())
+        .find_map(|content| {
+            let first = Digest::of(content.as_bytes()).as_bytes()[..3].to_vec();
+            let earlier = seen.insert(first, content.clone())?;
+            Some((earlier, content))
+        })
+        .unwrap()
+}
+
+#[test]
+fn get_refuses_what_is_no_digest_and_does_not_find_what_is_not_there() {
+    let place = Place::with(&[b"1"]);
+    let long = "0".repeat(65);
+    for wrong in ["12345", "xyzxyz", "", &long] {
+        place.run(&["get", wrong]).fails(USAGE, &["6 to 64"]);
+    }
+    place.run(&["get", "000000"]).fails(NOT_FOUND, &["000000"]);
+    let absent = hex(b"absent");
+    place.run(&["get", &absent]).fails(NOT_FOUND, &[&absent]);
+}
+
+#[test]
+fn get_replaces_a_file_whole_or_leaves_it() {
+    let place = Place::with(&[b"content", b"rotten content"]);
+    place.damage(b"rotten content");
+    place.write("out/file", b"as it was");
+    for (content, code) in [
+        (&b"absent"[..], NOT_FOUND),
+        (b"rotten content", DAMAGED),
+        (b"content", DONE),
+    ] {
+        let before = fs::read(place.path("out/file")).unwrap();
+        place
+            .run(&["get", &hex(content), "-o", "out/file"])
+            .expect(code);
+        let after = fs::read(place.path("out/file")).unwrap();
+        assert_eq!(after, if code == DONE { content } else { &before });
+    }
+    assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 1);
+
+    let digest = hex(b"content");
+    place
+        .run(&["get", &digest, "-o", "nowhere/file"])
+        .fails(LOCKED_OR_IO, &["nowhere/file: "]);
+    place
+        .run(&["get", &digest, "-o", "out"])
+        .fails(LOCKED_OR_IO, &["out: "]);
+    assert_eq!(place.run(&["get", &digest, "-o", "-"]).stdout, "content");
+}
+
+#[test]
+#[cfg(unix)]
+fn get_keeps_links_permissions_and_devices() {
+    use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+
+    let place = Place::with(&[b"content"]);
+    place.write("target", b"as it was");
+    let permissions = fs::Permissions::from_mode(0o640);
+    fs::set_permissions(place.path("target"), permissions).unwrap();
+    std::os::unix::fs::symlink("target", place.path("link")).unwrap();
+    let digest = hex(b"content");
+    place.run(&["get", &digest, "-o", "link"]).expect(DONE);
+    assert!(place.path("link").is_symlink());
+    assert_eq!(fs::read(place.path("target")).unwrap(), b"content");
+    let mode = fs::metadata(place.path("target"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o640);
+
+    place.run(&["get", &digest, "-o", "/dev/null"]).expect(DONE);
+    let null = fs::metadata("/dev/null").unwrap();
+    assert!(null.file_type().is_char_device());
+}
+
+#[test]
+fn get_json_needs_a_file() {
+    let place = Place::with(&[b"content"]);
+    let digest = hex(b"content");
+    place
+        .run(&["get", &digest, "--json"])
+        .fails(USAGE, &["-o FILE"]);
+    assert_eq!(
+        place.json(&["get", &digest, "--json", "-o", "out"]),
+        serde_json::json!({ "digest": digest, "bytes": 7, "file": "out" })
+    );
+}

@@ -1,0 +1,155 @@
+//! The command line, as a user meets it: what is printed where, and the exit codes.
+#![cfg(feature = "cli")]
+
+mod compact;
+mod get;
+mod has_ls_stat;
+mod put;
+mod shared;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use assert_cmd::Command;
+use sealstone::{Digest, Store};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const DONE: i32 = 0;
+const NOT_FOUND: i32 = 1;
+const USAGE: i32 = 2;
+const DAMAGED: i32 = 3;
+const LOCKED_OR_IO: i32 = 4;
+
+/// A folder for one test, with files to store and the store beside them.
+struct Place {
+    folder: TempDir,
+}
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        Self { folder }
+    }
+
+    /// With a store that holds `contents`, each put by the library.
+    fn with(contents: &[&[u8]]) -> Self {
+        let place = Self::new();
+        let store = Store::open(place.store()).unwrap();
+        for content in contents {
+            store.put(content).unwrap();
+        }
+        store.close().unwrap();
+        place
+    }
+
+    fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// The command in this folder, so that names in the output are short.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sealstone"));
+        command
+            .current_dir(self.folder.path())
+            .env("SEALSTONE_STORE", self.store())
+            .args(arguments);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with_input(arguments, b"")
+    }
+
+    fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Ran {
+        let output = self.command(arguments).write_stdin(input).output().unwrap();
+        Ran {
+            code: output.status.code().expect("not killed by a signal"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let ran = self.run(arguments);
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stdout))
+    }
+
+    fn has(&self, content: &[u8]) -> bool {
+        self.run(&["has", "-q", &hex(content)]).code == DONE
+    }
+
+    /// Every file of the store with its content.
+    fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        fs::read_dir(self.store().join("segments"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect()
+    }
+
+    /// Flips a bit in the stored copy of `content`.
+    fn damage(&self, content: &[u8]) {
+        for (path, mut bytes) in self.files() {
+            let is_data = path.extension().is_some_and(|extension| extension == "dat");
+            let at = bytes.windows(content.len()).position(|at| at == content);
+            if let (true, Some(at)) = (is_data, at) {
+                bytes[at] ^= 1;
+                fs::write(path, bytes).unwrap();
+                return;
+            }
+        }
+        panic!("no segment holds the content");
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    fn expect(self, code: i32) -> Self {
+        assert_eq!(
+            self.code, code,
+            "stdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// An error that begins with the name of the program and contains each of `parts`.
+    #[track_caller]
+    fn fails(self, code: i32, parts: &[&str]) -> Self {
+        let ran = self.expect(code);
+        assert!(ran.stderr.starts_with("sealstone: "), "{}", ran.stderr);
+        for part in parts {
+            assert!(ran.stderr.contains(part), "no `{part}` in: {}", ran.stderr);
+        }
+        ran
+    }
+}
+
+fn hex(content: &[u8]) -> String {
+    Digest::of(content).to_string()
+}
+
+fn sorted_lines(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}

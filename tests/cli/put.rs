@@ -1,0 +1,226 @@
+//! `put`.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::{DAMAGED, DONE, LOCKED_OR_IO, Place, USAGE, hex};
+
+#[test]
+fn put_prints_digests_and_counts_what_is_new() {
+    let place = Place::new();
+    place.write("one", b"same");
+    place.write("two", b"same");
+    let ran = place.run(&["put", "one", "two"]).expect(DONE);
+    let digest = hex(b"same");
+    assert_eq!(ran.stdout, format!("{digest}  one\n{digest}  two\n"));
+    assert_eq!(
+        ran.stderr,
+        "sealstone: 2 files, 8 bytes: 1 new, 1 already stored\n"
+    );
+}
+
+#[test]
+fn put_reads_standard_input() {
+    let place = Place::new();
+    let ran = place.run_with_input(&["put", "-"], b"abc").expect(DONE);
+    assert_eq!(
+        ran.stdout,
+        "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1  -\n"
+    );
+    assert!(place.has(b"abc"));
+}
+
+#[test]
+fn put_walks_a_tree_in_order_and_a_second_time_adds_nothing() {
+    let place = Place::new();
+    place.write("tree/b/inner", b"2");
+    place.write("tree/a", b"1");
+    place.write("tree/c", b"");
+    let ran = place.run(&["put", "-r", "tree"]).expect(DONE);
+    let paths: Vec<_> = ran.stdout.lines().map(|line| &line[66..]).collect();
+    assert_eq!(paths, ["tree/a", "tree/b/inner", "tree/c"]);
+    assert!(ran.stderr.contains("3 new, 0 already stored"));
+
+    let objects = place.json(&["stat", "--json"])["objects"].clone();
+    let again = place.run(&["put", "-r", "tree"]).expect(DONE);
+    assert_eq!(again.stdout, ran.stdout);
+    assert!(again.stderr.contains("0 new, 3 already stored"));
+    assert_eq!(place.json(&["stat", "--json"])["objects"], objects);
+}
+
+#[test]
+fn put_of_many_and_of_large_files_keeps_their_order() {
+    let place = Place::new();
+    let mut expected = String::new();
+    for number in 0..1500_u32 {
+        // A few that are larger than a batch, among many small ones.
+        let size = if number % 700 == 350 { 33 << 20 } else { 8 };
+        let mut content = vec![0; size];
+        content[..4].copy_from_slice(&number.to_le_bytes());
+        let name = format!("tree/{number:04}");
+        place.write(&name, &content);
+        writeln!(expected, "{}  {name}", hex(&content)).unwrap();
+    }
+    let ran = place.run(&["put", "-r", "tree"]).expect(DONE);
+    assert!(ran.stdout == expected);
+    assert!(ran.stderr.contains("1,500 new"), "{}", ran.stderr);
+}
+
+#[test]
+fn put_of_a_folder_without_r_stores_nothing_and_names_the_remedy() {
+    let place = Place::new();
+    place.write("file", b"1");
+    place.write("tree/a", b"2");
+    let ran = place.run(&["put", "file", "tree"]);
+    ran.fails(USAGE, &["tree is a folder", "pass -r"]);
+    assert!(!place.store().exists());
+}
+
+#[test]
+fn put_stores_the_others_when_a_file_cannot_be_read() {
+    let place = Place::new();
+    place.write("good", b"1");
+    let ran = place.run(&["put", "missing", "good"]);
+    let ran = ran.fails(
+        LOCKED_OR_IO,
+        &["missing: ", "check the path", "1 not stored"],
+    );
+    assert_eq!(ran.stdout, format!("{}  good\n", hex(b"1")));
+    assert!(place.has(b"1"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn put_names_a_file_that_is_too_large() {
+    let place = Place::new();
+    place.write("good", b"1");
+    let large = fs::File::create(place.path("large")).unwrap();
+    large.set_len(u64::from(u32::MAX) + 1).unwrap();
+    let ran = place.run(&["put", "large", "good"]);
+    ran.fails(LOCKED_OR_IO, &["sealstone: large: ", "4294967296"]);
+    assert!(place.has(b"1"));
+}
+
+#[test]
+#[cfg(unix)]
+fn put_follows_links_that_are_named_and_skips_those_that_it_finds() {
+    let place = Place::new();
+    place.write("outside/a", b"1");
+    place.write("tree/b", b"2");
+    let link = |from: &str, to: &str| std::os::unix::fs::symlink(from, place.path(to)).unwrap();
+    link("../outside", "tree/folder");
+    link("../outside/a", "tree/file");
+    link("nowhere", "tree/dangling");
+    link("outside", "named");
+
+    let ran = place.run(&["put", "-r", "tree", "named"]).expect(DONE);
+    let (inside, named) = (hex(b"2"), hex(b"1"));
+    assert_eq!(ran.stdout, format!("{inside}  tree/b\n{named}  named/a\n"));
+    for skipped in ["tree/folder", "tree/file", "tree/dangling"] {
+        let note = format!("sealstone: skipped {skipped}: a symbolic link");
+        assert!(ran.stderr.contains(&note), "{}", ran.stderr);
+    }
+    assert!(ran.stderr.contains("3 skipped"), "{}", ran.stderr);
+}
+
+#[test]
+fn put_skips_the_files_of_the_store_itself() {
+    let place = Place::new();
+    place.write("a", b"1");
+    for _ in 0..2 {
+        for root in [".", "store", "store/segments"] {
+            let ran = place.run(&["put", "-r", root]).expect(DONE);
+            assert!(!ran.stdout.contains("seg-"), "{}", ran.stdout);
+            assert!(ran.stderr.contains("segments: the store's own files"));
+        }
+    }
+    // A store that shares its folder with the files.
+    let ran = place.run(&["put", "-r", ".", "--store", "."]).expect(DONE);
+    assert!(ran.stdout.contains("./a\n"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("skipped ./segments"), "{}", ran.stderr);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn put_lines_agree_with_b2sum() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let names: [&[u8]; 4] = [
+        b"plain",
+        b"two  words",
+        b"line\nfeed \\ slash",
+        b"not \xff UTF-8",
+    ];
+    let place = Place::new();
+    for (number, name) in (0_u32..).zip(names) {
+        let path = place.folder.path().join(std::ffi::OsStr::from_bytes(name));
+        fs::write(path, number.to_le_bytes()).unwrap();
+    }
+    let arguments = names.map(std::ffi::OsStr::from_bytes);
+    let Ok(b2sum) = std::process::Command::new("b2sum")
+        .current_dir(place.folder.path())
+        .args(arguments)
+        .output()
+    else {
+        eprintln!("skipped: there is no b2sum here");
+        return;
+    };
+
+    let output = place.command(&["put"]).args(arguments).output().unwrap();
+    let mut expected = Vec::new();
+    for line in b2sum.stdout.split_inclusive(|byte| *byte == b'\n') {
+        let digits = usize::from(line.starts_with(b"\\"));
+        expected.extend_from_slice(&line[..digits + 64]);
+        expected.extend_from_slice(&line[digits + 128..]);
+    }
+    assert_eq!(output.stdout, expected);
+}
+
+#[test]
+fn put_json_is_an_object_a_line_and_the_summary_comes_last() {
+    let place = Place::new();
+    place.write("a", b"1");
+    let ran = place.run(&["--json", "put", "a", "missing", "a"]);
+    let ran = ran.expect(LOCKED_OR_IO);
+    let lines: Vec<Value> = serde_json::Deserializer::from_str(&ran.stdout)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let line =
+        |new: bool| serde_json::json!({ "digest": hex(b"1"), "path": "a", "bytes": 1, "new": new });
+    assert_eq!(lines, [line(true), line(false)]);
+    let summary: Value = serde_json::from_str(ran.stderr.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        summary,
+        serde_json::json!({
+            "files": 2, "bytes": 2, "new": 1, "already_stored": 1, "failed": 1, "skipped": 0,
+        })
+    );
+}
+
+#[test]
+fn put_repairs_a_damaged_object() {
+    let place = Place::with(&[b"precious content", b"other"]);
+    place.damage(b"precious content");
+    place
+        .run(&["get", &hex(b"precious content")])
+        .expect(DAMAGED);
+    place.write("copy", b"precious content");
+    place.run(&["put", "copy"]).expect(DONE);
+    let ran = place.run(&["get", &hex(b"precious content")]).expect(DONE);
+    assert_eq!(ran.stdout, "precious content");
+
+    // The damaged copy is still there, and `verify` says how to get rid of it.
+    let ran = place.run(&["verify"]);
+    let ran = ran.fails(DAMAGED, &["1 damaged duplicate: `compact` drops"]);
+    assert!(
+        ran.stdout.ends_with("another copy is whole\n"),
+        "{}",
+        ran.stdout
+    );
+    place.write("list", place.run(&["ls"]).stdout.as_bytes());
+    place.run(&["compact", "--live", "list"]).expect(DONE);
+    place.run(&["verify"]).expect(DONE);
+}

@@ -1,0 +1,159 @@
+//! What all commands share.
+
+use std::fs;
+use std::process::Stdio;
+
+use sealstone::{Options, Store};
+
+use crate::{DONE, LOCKED_OR_IO, Place, USAGE, hex};
+
+#[test]
+fn a_locked_store_can_be_read_but_not_written() {
+    let place = Place::new();
+    let writer = Store::open(place.store()).unwrap();
+    writer.put(b"content").unwrap();
+    writer.sync().unwrap();
+    place.write("file", b"1");
+    place.write("list", hex(b"content").as_bytes());
+    let folder = place.store().display().to_string();
+    for arguments in [
+        &["put", "file"][..],
+        &["compact", "--live", "list"],
+        &["verify", "--repair"],
+    ] {
+        place.run(arguments).fails(LOCKED_OR_IO, &[&folder]);
+    }
+    let digest = hex(b"content");
+    assert_eq!(place.run(&["get", &digest]).expect(DONE).stdout, "content");
+    for arguments in [&["has", &digest][..], &["ls"], &["stat"], &["verify"]] {
+        place.run(arguments).expect(DONE);
+    }
+    drop(writer);
+    place.run(&["put", "file"]).expect(DONE);
+}
+
+#[test]
+fn commands_that_read_change_no_file() {
+    let place = Place::new();
+    let options = Options::new().segment_bytes_max(4096);
+    let store = options.open(place.store()).unwrap();
+    for number in 0..100_u32 {
+        store.put(&number.to_le_bytes().repeat(100)).unwrap();
+    }
+    store.close().unwrap();
+    let digest = hex(&0_u32.to_le_bytes().repeat(100));
+    let before = place.files();
+    for arguments in [
+        &["get", &digest][..],
+        &["has", &digest],
+        &["ls", "--long"],
+        &["stat"],
+        &["verify"],
+    ] {
+        let output = place.command(arguments).output().unwrap();
+        assert!(output.status.success());
+        assert!(place.files() == before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn only_put_creates_a_store() {
+    let place = Place::new();
+    place.write("list", hex(b"1").as_bytes());
+    let digest = hex(b"1");
+    let folder = place.store().display().to_string();
+    for arguments in [
+        &["get", &digest][..],
+        &["has", &digest],
+        &["ls"],
+        &["stat"],
+        &["verify"],
+        &["compact", "--live", "list"],
+    ] {
+        place.run(arguments).fails(LOCKED_OR_IO, &[&folder]);
+        assert!(!place.store().exists(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_store_must_be_named() {
+    let place = Place::new();
+    let mut command = place.command(&["ls"]);
+    let output = command.env_remove("SEALSTONE_STORE").output().unwrap();
+    assert_eq!(output.status.code(), Some(USAGE));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("SEALSTONE_STORE"));
+    // The option wins over the variable.
+    place.write("a", b"1");
+    place
+        .run(&["put", "a", "--store", "elsewhere"])
+        .expect(DONE);
+    assert!(place.path("elsewhere").exists() && !place.store().exists());
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly_and_put_still_stores() {
+    let place = Place::with(&[b"1", b"2"]);
+    place.write("file", b"3");
+    let digest = hex(b"1");
+    for arguments in [
+        &["ls"][..],
+        &["ls", "--json"],
+        &["get", &digest],
+        &["stat"],
+        &["verify"],
+        &["--help"],
+        &["put", "--json", "file"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_sealstone"))
+            .current_dir(place.folder.path())
+            .env("SEALSTONE_STORE", place.store())
+            .args(arguments)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(DONE), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("sealstone: "), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
+    }
+    assert!(place.has(b"3"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_under_standard_output_is_an_error() {
+    let place = Place::with(&[b"1"]);
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sealstone"))
+        .env("SEALSTONE_STORE", place.store())
+        .arg("ls")
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(LOCKED_OR_IO));
+    assert!(output.stderr.starts_with(b"sealstone: standard output: "));
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let place = Place::new();
+    let help = place.run(&["--help"]).expect(DONE);
+    assert!(help.stdout.contains("Exit codes:") && help.stderr.is_empty());
+    for command in ["put", "get", "has", "ls", "stat", "verify", "compact"] {
+        assert!(help.stdout.contains(&format!("  {command} ")), "{command}");
+        let help = place.run(&[command, "--help"]).expect(DONE).stdout;
+        assert!(
+            help.contains("Example") && help.contains("JSON"),
+            "{command}"
+        );
+    }
+    place.run(&["--version"]).expect(DONE);
+    place.run(&["frobnicate"]).fails(USAGE, &["frobnicate"]);
+    place.run(&[]).expect(USAGE);
+}
