@@ -80,17 +80,32 @@ impl Place {
     }
 
     fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Ran {
-        let output = self.command(arguments).write_stdin(input).output().unwrap();
-        Ran {
-            code: output.status.code().expect("not killed by a signal"),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Ran::of(self.command(arguments).write_stdin(input).output().unwrap())
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
         let ran = self.run(arguments);
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stdout))
+    }
+
+    /// A script in this folder in which `$0` is the program; `None` where it cannot do what it needs
+    /// and ends with 77 to say so.
+    #[cfg(unix)]
+    fn run_script(&self, script: &str) -> Option<Ran> {
+        self.run_script_as(&["sh"], script)
+    }
+
+    #[cfg(unix)]
+    fn run_script_as(&self, launcher: &[&str], script: &str) -> Option<Ran> {
+        let output = std::process::Command::new(launcher[0])
+            .args(&launcher[1..])
+            .args(["-c", script, env!("CARGO_BIN_EXE_sealstone")])
+            .current_dir(self.folder.path())
+            .env("SEALSTONE_STORE", self.store())
+            .output()
+            .ok()?;
+        let ran = Ran::of(output);
+        (ran.code != 77).then_some(ran)
     }
 
     fn has(&self, content: &[u8]) -> bool {
@@ -122,6 +137,14 @@ impl Place {
 }
 
 impl Ran {
+    fn of(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code().expect("not killed by a signal"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     #[track_caller]
     fn expect(self, code: i32) -> Self {
         assert_eq!(

@@ -2,10 +2,21 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
+use sealstone::Options;
 use serde_json::Value;
 
+#[cfg(unix)]
+use crate::Ran;
 use crate::{DAMAGED, DONE, LOCKED_OR_IO, Place, USAGE, hex};
+
+/// Beyond this, something hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn put_prints_digests_and_counts_what_is_new() {
@@ -196,6 +207,7 @@ fn put_json_is_an_object_a_line_and_the_summary_comes_last() {
         summary,
         serde_json::json!({
             "files": 2, "bytes": 2, "new": 1, "already_stored": 1, "failed": 1, "skipped": 0,
+            "complete": true,
         })
     );
 }
@@ -223,4 +235,114 @@ fn put_repairs_a_damaged_object() {
     place.write("list", place.run(&["ls"]).stdout.as_bytes());
     place.run(&["compact", "--live", "list"]).expect(DONE);
     place.run(&["verify"]).expect(DONE);
+}
+
+/// More files than are stored at a time, of 1,000 bytes each.
+fn write_many(place: &Place, files: u32) {
+    for number in 0..files {
+        let content = number.to_le_bytes().repeat(250);
+        place.write(&format!("tree/{number:05}"), &content);
+    }
+}
+
+#[test]
+fn put_prints_a_line_when_others_can_read_the_object() {
+    let place = Place::new();
+    write_many(&place, 3000);
+    // With standard input open, it cannot have come to its end.
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_sealstone"))
+        .args(["put", "-r", "tree", "-"])
+        .current_dir(place.folder.path())
+        .env("SEALSTONE_STORE", place.store())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (sender, receiver) = mpsc::channel();
+    let printing = thread::spawn(move || {
+        lines.for_each(|line| sender.send(line.unwrap()).unwrap());
+    });
+    for _ in 0..1000 {
+        let line = receiver.recv_timeout(PATIENCE).unwrap();
+        let reader = Options::new().read_only(true).open(place.store()).unwrap();
+        let digest = line[..64].parse().unwrap();
+        assert!(reader.get(&digest).unwrap().is_some(), "{line}");
+    }
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    printing.join().unwrap();
+    assert_eq!(receiver.iter().count(), 2001);
+}
+
+/// Each line of a `put` that was stopped by an error.
+#[cfg(unix)]
+fn assert_lines_count(place: &Place, ran: &Ran, lines_min: usize) {
+    let reader = Options::new().read_only(true).open(place.store()).unwrap();
+    for line in ran.stdout.lines() {
+        let digest = line[..64].parse().unwrap();
+        assert!(reader.get(&digest).unwrap().is_some(), "{line}");
+    }
+    let lines = ran.stdout.lines().count();
+    assert!(lines >= lines_min, "{lines}");
+    let summary = ran.stderr.lines().last().unwrap();
+    assert!(
+        summary.contains("every line that was printed counts"),
+        "{summary}"
+    );
+    let files = summary.trim_start_matches("sealstone: ");
+    let files = files.split_once(" file").unwrap().0.replace(',', "");
+    assert_eq!(files.parse(), Ok(lines));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn put_prints_no_line_for_what_an_error_leaves_out() {
+    let place = Place::new();
+    write_many(&place, 3000);
+    // Blocks of 512 bytes: room for the first 2,000 files, more or less.
+    let put = |arguments: &str| {
+        let script = format!("trap '' XFSZ; ulimit -f 4000; exec \"$0\" put {arguments} -r tree");
+        place.run_script(&script).unwrap().expect(LOCKED_OR_IO)
+    };
+    assert_lines_count(&place, &put(""), 1000);
+
+    let ran = put("--json");
+    let summary: Value = serde_json::from_str(ran.stderr.lines().last().unwrap()).unwrap();
+    assert_eq!(summary["complete"], false);
+    assert_eq!(summary["files"], ran.stdout.lines().count());
+    assert!(
+        summary["already_stored"].as_u64() >= Some(1000),
+        "{summary}"
+    );
+
+    let ran = place.run(&["put", "-r", "tree"]).expect(DONE);
+    assert_eq!(ran.stdout.lines().count(), 3000);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn put_uses_up_a_full_disk_and_each_line_counts() {
+    let place = Place::new();
+    write_many(&place, 9000);
+    fs::create_dir(place.store()).unwrap();
+    // The mount is gone with the last process that sees it, so the store is copied out of it.
+    let script = "mount -t tmpfs -o size=8m none store || exit 77
+        \"$0\" put -r tree; code=$?
+        df -k --output=avail store | tail -n 1 >available
+        mkdir copy && cp -r store/segments copy/ || exit 1
+        exit $code";
+    let Some(ran) = place.run_script_as(&["unshare", "-rm", "sh"], script) else {
+        eprintln!("skipped: this user may not mount a file system in memory");
+        return;
+    };
+    let ran = ran.expect(LOCKED_OR_IO);
+    fs::remove_dir(place.store()).unwrap();
+    fs::rename(place.path("copy"), place.store()).unwrap();
+    assert_lines_count(&place, &ran, 6000);
+    assert!(ran.stderr.contains("No space left"), "{}", ran.stderr);
+    let available = fs::read_to_string(place.path("available")).unwrap();
+    let available: u64 = available.trim().parse().unwrap();
+    assert!(available < 64, "{available} KiB are left");
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
 use rayon::prelude::*;
-use sealstone::{Hashed, Store};
+use sealstone::{Digest, Hashed, Store};
 use serde::Serialize;
 
 use crate::args::{Global, PutArguments};
@@ -18,7 +18,7 @@ use crate::sources::{Found, Source, Sources, unreadable};
 /// Files are read and hashed in parallel in batches of about this size: large enough to keep
 /// every core busy, small enough to stay in memory. A larger file is a batch of its own.
 const BATCH_BYTES_MAX: u64 = 32 << 20;
-/// So that the lines of many small files appear while the work goes on.
+/// So that the lines of many small files appear while the work goes on, and yet there are few syncs.
 const BATCH_FILES_MAX: usize = 1024;
 
 pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
@@ -52,11 +52,13 @@ pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> an
     let stored = put.all(sources);
     put.bar.finish_and_clear();
     let summary = put.summary;
-    // Even after an error: the lines that were printed should be true.
-    let synced = store.close();
-    stored?;
-    synced?;
-    summary.report(global.json)
+    // Whatever the error was, what is in memory is worth writing; no line depends on it.
+    let closed = store.close();
+    let done = stored.and_then(|()| Ok(closed?));
+    if let Err(error) = &done {
+        complain(describe(error));
+    }
+    summary.report(&done, global.json)
 }
 
 /// Before anything is stored, since it is the command line that is wrong.
@@ -78,6 +80,14 @@ struct Put<'a> {
     batch: Vec<Source>,
     batch_bytes: u64,
     summary: Summary,
+}
+
+/// A file whose content is in the store.
+struct Stored<'a> {
+    digest: Digest,
+    path: &'a Path,
+    bytes: usize,
+    new: bool,
 }
 
 /// One line of `--json`.
@@ -126,43 +136,64 @@ impl Put<'_> {
             .par_iter()
             .map(|content| content.as_ref().map(|content| Hashed::new(content)))
             .collect();
-        // The bar would end up in the middle of the lines if both go to the same terminal.
-        self.bar.clone().suspend(|| {
-            for (source, hashed) in batch.iter().zip(hashed) {
-                match hashed {
-                    Ok(hashed) => self.store(&source.path, &hashed)?,
-                    Err(error) => {
-                        self.summary.failed += 1;
-                        complain(describe(error));
-                    }
+        let mut stored = Vec::with_capacity(batch.len());
+        let put = batch.iter().zip(&hashed).try_for_each(|(source, hashed)| {
+            match hashed {
+                Ok(hashed) => stored.push(self.put(&source.path, hashed)?),
+                Err(error) => {
+                    self.summary.failed += 1;
+                    self.complain(&describe(error));
                 }
             }
+            anyhow::Ok(())
+        });
+        // An error does not unsay what was put before it, and is told first.
+        let printed = self.sync_and_print(&stored);
+        put.and(printed)
+    }
+
+    fn put<'a>(&self, path: &'a Path, hashed: &Hashed<'_>) -> anyhow::Result<Stored<'a>> {
+        let put = self.store.put_hashed(hashed);
+        Ok(Stored {
+            digest: *hashed.digest(),
+            path,
+            bytes: hashed.content().len(),
+            new: put.with_context(|| path.display().to_string())?,
+        })
+    }
+
+    /// A line says that the object can be read, by every process and after a power failure; so the
+    /// sync comes first. If it fails, these objects have no lines, though some may be stored.
+    fn sync_and_print(&mut self, stored: &[Stored<'_>]) -> anyhow::Result<()> {
+        if stored.is_empty() {
+            return Ok(());
+        }
+        self.store.sync()?;
+        // The bar would end up in the middle of the lines if both go to the same terminal.
+        self.bar.clone().suspend(|| {
+            stored.iter().try_for_each(|stored| self.print(stored))?;
             anyhow::Ok(self.output.flush()?)
         })?;
+        for stored in stored {
+            self.summary.add(stored);
+        }
         let files = HumanCount(self.summary.files);
         let bytes = HumanBytes(self.summary.bytes);
         self.bar.set_message(format!("{files} files, {bytes}"));
         Ok(())
     }
 
-    fn store(&mut self, path: &Path, hashed: &Hashed<'_>) -> anyhow::Result<()> {
-        let put = self.store.put_hashed(hashed);
-        let new = put.with_context(|| path.display().to_string())?;
-        let bytes = hashed.content().len();
-        self.summary.add(bytes as u64, new);
+    fn print(&mut self, stored: &Stored<'_>) -> anyhow::Result<()> {
         if self.json {
-            let path = &path.to_string_lossy();
-            let digest = hashed.digest().to_string();
-            self.output.json(&Line {
-                digest,
-                path,
-                bytes,
-                new,
-            })
-        } else {
-            let line = checksum_line(hashed.digest(), path);
-            Ok(self.output.write_all(&line)?)
+            return self.output.json(&Line {
+                digest: stored.digest.to_string(),
+                path: &stored.path.to_string_lossy(),
+                bytes: stored.bytes,
+                new: stored.new,
+            });
         }
+        let line = checksum_line(&stored.digest, stored.path);
+        Ok(self.output.write_all(&line)?)
     }
 
     fn complain(&self, message: &str) {
@@ -170,6 +201,7 @@ impl Put<'_> {
     }
 }
 
+/// Counts the files whose lines were printed.
 #[derive(Clone, Copy, Default, Serialize)]
 struct Summary {
     files: u64,
@@ -181,30 +213,32 @@ struct Summary {
 }
 
 impl Summary {
-    fn add(&mut self, bytes: u64, new: bool) {
+    fn add(&mut self, stored: &Stored<'_>) {
         self.files += 1;
-        self.bytes += bytes;
-        if new {
+        self.bytes += stored.bytes as u64;
+        if stored.new {
             self.new += 1;
         } else {
             self.already_stored += 1;
         }
     }
 
-    fn report(self, json: bool) -> anyhow::Result<Exit> {
+    fn report(self, done: &anyhow::Result<()>, json: bool) -> anyhow::Result<Exit> {
+        let complete = done.is_ok();
         if json {
-            say(serde_json::to_string(&self)?);
+            let summary = self;
+            say(serde_json::to_string(&Report { summary, complete })?);
         } else {
-            self.print();
+            self.print(complete);
         }
-        Ok(if self.failed == 0 {
-            Exit::Done
-        } else {
-            Exit::Io
+        Ok(match done {
+            Err(error) => Exit::of(error),
+            Ok(()) if self.failed > 0 => Exit::Io,
+            Ok(()) => Exit::Done,
         })
     }
 
-    fn print(self) {
+    fn print(self, complete: bool) {
         let (files, bytes) = (count(self.files, "file"), size(self.bytes));
         let (new, already_stored) = (HumanCount(self.new), HumanCount(self.already_stored));
         let mut text = format!("{files}, {bytes}: {new} new, {already_stored} already stored");
@@ -215,6 +249,21 @@ impl Summary {
             let failed = HumanCount(self.failed);
             text = format!("{text}, {failed} not stored; see above, then put those again");
         }
+        if !complete {
+            text = format!(
+                "{text}; stopped by the error above: every line that was printed counts, mend the \
+                 cause and put the others again"
+            );
+        }
         complain(text);
     }
+}
+
+/// The summary of `--json`.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    summary: Summary,
+    /// Whether everything was tried.
+    complete: bool,
 }
