@@ -121,3 +121,90 @@ fn get_json_needs_a_file() {
         serde_json::json!({ "digest": digest, "bytes": 7, "file": "out" })
     );
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn get_writes_to_what_a_process_has_open_and_does_not_replace_it() {
+    let place = Place::with(&[b"content\n"]);
+    let digest = hex(b"content\n");
+    std::os::unix::fs::symlink("/dev/stdout", place.path("link")).unwrap();
+    std::os::unix::fs::symlink("link", place.path("link to it")).unwrap();
+    for name in [
+        "/dev/stdout",
+        "/dev/fd/1",
+        "/proc/self/fd/1",
+        "link",
+        "link to it",
+        "-",
+    ] {
+        place.write("out", b"");
+        let kept = fs::File::open(place.path("out")).unwrap();
+        let script =
+            format!("{{ echo before; \"$0\" get {digest} -o '{name}'; echo after; }} >out");
+        place.run_script(&script).unwrap().expect(DONE);
+        let text = fs::read_to_string(place.path("out")).unwrap();
+        assert_eq!(text, "before\ncontent\nafter\n", "{name}");
+        let same = std::io::read_to_string(kept).unwrap();
+        assert_eq!(same, text, "{name} has another file now");
+    }
+    for (name, redirection) in [
+        ("/dev/stderr", "2>out"),
+        ("/dev/fd/3", "3>out"),
+        ("/proc/self/fd/9", "9>>out"),
+    ] {
+        place.write("out", b"");
+        let kept = fs::File::open(place.path("out")).unwrap();
+        let script = format!("\"$0\" get {digest} -o {name} {redirection}");
+        place.run_script(&script).unwrap().expect(DONE);
+        let same = std::io::read_to_string(kept).unwrap();
+        assert_eq!(same, "content\n", "{name}");
+    }
+    place
+        .run(&["get", &digest, "--json", "-o", "/dev/stdout"])
+        .fails(USAGE, &["-o FILE"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn get_writes_to_a_pipe_that_has_a_name() {
+    let place = Place::with(&[b"content\n"]);
+    let digest = hex(b"content\n");
+    let script = format!(
+        "mkfifo pipe || exit 77; \"$0\" get {digest} -o pipe & cat pipe && wait && test -p pipe"
+    );
+    let ran = place.run_script(&script).unwrap().expect(DONE);
+    assert_eq!(ran.stdout, "content\n");
+}
+
+#[test]
+#[cfg(unix)]
+fn get_gives_a_new_file_the_mode_of_any_new_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let place = Place::with(&[b"content"]);
+    let script = format!("umask 027; \"$0\" get {} -o new", hex(b"content"));
+    place.run_script(&script).unwrap().expect(DONE);
+    let mode = fs::metadata(place.path("new")).unwrap().permissions();
+    assert_eq!(mode.mode() & 0o777, 0o640);
+}
+
+#[test]
+#[cfg(unix)]
+fn get_refuses_a_link_that_leads_nowhere() {
+    let place = Place::with(&[b"content"]);
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, place.path(name)).unwrap();
+    link("nowhere", "dangling");
+    link("dangling", "link to it");
+    link("round", "round");
+    let digest = hex(b"content");
+    for (name, why) in [
+        ("dangling", "nowhere, which does not exist"),
+        ("link to it", "nowhere, which does not exist"),
+        ("round", "more links"),
+    ] {
+        place
+            .run(&["get", &digest, "-o", name])
+            .fails(LOCKED_OR_IO, &[name, why, "choose a file"]);
+        assert!(place.path(name).is_symlink() && !place.path("nowhere").exists());
+    }
+}

@@ -1,19 +1,19 @@
 //! `get`: the content of one object.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::json;
 
 use crate::args::{GetArguments, Global};
-use crate::atomic_file;
+use crate::destination::Destination;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 pub fn run(arguments: &GetArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let file = arguments.output.as_deref();
-    let file = file.filter(|file| *file != Path::new("-"));
-    if global.json && file.is_none() {
+    let file = arguments.output.as_deref().unwrap_or(Path::new("-"));
+    // Before the store is opened, as for everything that the command line says.
+    let destination = Destination::named(file)?;
+    if global.json && destination == Destination::StandardOutput {
         let text = "get --json would mix JSON with the content; pass -o FILE, too";
         return Err(Failure::Usage(text.to_owned()).into());
     }
@@ -30,11 +30,8 @@ pub fn run(arguments: &GetArguments, global: &Global, output: &mut Output) -> an
         .into());
     };
 
-    match file {
-        Some(file) => atomic_file::write(file, &object)?,
-        None => output.write_all(&object)?,
-    }
-    if let (true, Some(file)) = (global.json, file) {
+    destination.write(&object, file, output)?;
+    if global.json {
         output.json(&json!({
             "digest": object.digest().to_string(),
             "bytes": object.len(),

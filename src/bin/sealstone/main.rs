@@ -5,8 +5,8 @@
 //! function `run`; which failure ends with which exit code is decided in `exit.rs` alone.
 
 mod args;
-mod atomic_file;
 mod compact;
+mod destination;
 mod digest_args;
 mod exit;
 mod get;
