@@ -43,22 +43,66 @@ fn compact_dry_run_says_what_would_go_and_changes_nothing() {
 }
 
 #[test]
-fn compact_warns_of_digests_that_the_store_does_not_hold() {
-    let place = Place::with(&[b"kept"]);
-    place.write(
+fn compact_refuses_a_list_of_which_not_everything_is_held() {
+    let place = Place::with(&[b"kept", b"other"]);
+    let (kept, absent) = (hex(b"kept"), hex(b"absent"));
+    place.write("list", format!("{kept}\n{absent}\n{absent}\n").as_bytes());
+    let before = place.files();
+    assert_refused(
+        &place,
         "list",
-        format!("{}\n{}\n", hex(b"kept"), hex(b"absent")).as_bytes(),
+        &["1 digest", &absent, "pass --allow-unknown"],
     );
-    let ran = place.run(&["compact", "--live", "list"]).expect(DONE);
-    assert!(
-        ran.stderr.starts_with("sealstone: warning: 1 digest"),
-        "{}",
-        ran.stderr
-    );
+    assert_eq!(place.files(), before);
+
+    let arguments = ["compact", "--live", "list", "--allow-unknown"];
+    let ran = place.run(&arguments).expect(DONE);
     assert_eq!(
-        place.json(&["compact", "--live", "list", "--json"])["live_missing"],
-        1
+        ran.stderr,
+        "sealstone: 1 digest of the list not in the store\n"
     );
+    assert!(place.has(b"kept") && !place.has(b"other"));
+    let stats = place.json(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(stats["live_missing"], 1);
+}
+
+#[test]
+fn compact_drops_everything_only_if_it_is_told_to() {
+    let place = Place::with(&[b"1", b"2"]);
+    place.write("of another store", hex(b"absent").as_bytes());
+    place.write("empty", b"# nothing\n");
+    let before = place.files();
+    for list in ["of another store", "empty"] {
+        assert_refused(&place, list, &["every object", "pass --drop-everything"]);
+        place
+            .run(&["compact", "--live", list, "--allow-unknown"])
+            .fails(USAGE, &[list, "pass --drop-everything"]);
+    }
+    place
+        .run(&["compact", "--live", "empty", "--drop-everything"])
+        .fails(USAGE, &["--drop-everything"]);
+    assert_eq!(place.files(), before);
+
+    let ran = place.run(&["compact", "--drop-everything", "--dry-run"]);
+    let ran = ran.expect(DONE);
+    assert!(
+        ran.stdout.contains("would drop 2 objects"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(place.json(&["stat", "--json"])["objects"], 2);
+    place.run(&["compact", "--drop-everything"]).expect(DONE);
+    assert_eq!(place.json(&["stat", "--json"])["objects"], 0);
+}
+
+/// A dry run says the same as a real one.
+#[track_caller]
+fn assert_refused(place: &Place, list: &str, parts: &[&str]) {
+    let real = place.run(&["compact", "--live", list]);
+    let real = real.fails(USAGE, &[&[list, "nothing was done"], parts].concat());
+    let dry = place.run(&["compact", "--live", list, "--dry-run"]);
+    let dry = dry.expect(USAGE);
+    assert_eq!((dry.stdout, dry.stderr), (real.stdout, real.stderr));
 }
 
 #[test]
@@ -70,18 +114,9 @@ fn compact_does_nothing_if_the_list_is_wrong() {
     place
         .run(&["compact", "--live", "bad"])
         .fails(USAGE, &["bad, line 3: ", short, "nothing was done"]);
-    place.write("empty", b"# nothing\n");
-    place
-        .run(&["compact", "--live", "empty"])
-        .fails(USAGE, &["empty: ", "--allow-empty"]);
     place
         .run(&["compact", "--live", "missing"])
         .fails(LOCKED_OR_IO, &["missing: "]);
     place.run(&["compact"]).fails(USAGE, &["--live"]);
     assert_eq!(place.files(), before);
-
-    place
-        .run(&["compact", "--live", "empty", "--allow-empty"])
-        .expect(DONE);
-    assert_eq!(place.json(&["stat", "--json"])["objects"], 0);
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use sealstone::{Options, Store};
 
-use crate::{DONE, LOCKED_OR_IO, Place, USAGE, hex};
+use crate::{DAMAGED, DONE, LOCKED_OR_IO, NOT_FOUND, Place, USAGE, hex};
 
 #[test]
 fn a_locked_store_can_be_read_but_not_written() {
@@ -156,4 +156,42 @@ fn every_command_explains_itself() {
     place.run(&["--version"]).expect(DONE);
     place.run(&["frobnicate"]).fails(USAGE, &["frobnicate"]);
     place.run(&[]).expect(USAGE);
+}
+
+#[test]
+fn a_store_without_one_of_its_segments_is_read_if_that_is_asked_for() {
+    let place = Place::new();
+    let store = Options::new().segment_bytes_max(64).open(place.store());
+    let store = store.unwrap();
+    for number in 0..40_u32 {
+        store.put(&number.to_le_bytes()).unwrap();
+    }
+    store.close().unwrap();
+    fs::remove_file(place.store().join("segments/seg-000000.dat")).unwrap();
+    let (lost, held) = (hex(&0_u32.to_le_bytes()), hex(&39_u32.to_le_bytes()));
+    place.write("list", held.as_bytes());
+    place.write("lost", &0_u32.to_le_bytes());
+
+    let lists = ["compact", "--live", "list", "--dry-run"];
+    for (arguments, code) in [
+        (&["get", &held][..], DONE),
+        (&["get", &lost], NOT_FOUND),
+        (&["has", "-q", &held], DONE),
+        (&["has", "-q", &lost], NOT_FOUND),
+        (&["ls"], DONE),
+        (&["ls", "--long"], DONE),
+        (&["stat"], DONE),
+        (&["verify"], DAMAGED),
+        (&lists, DONE),
+        (&["put", "lost"], DONE),
+        (&["get", &lost], DONE),
+    ] {
+        place.run(arguments).fails(
+            DAMAGED,
+            &["segment 0 is missing", "--allow-missing-segments"],
+        );
+        let allowed = [arguments, &["--allow-missing-segments"]].concat();
+        let note = "segment 0 is missing, its objects are not found";
+        place.run(&allowed).fails(code, &[note]);
+    }
 }

@@ -26,6 +26,10 @@ pub struct Global {
     /// Print JSON, as each command's help describes it
     #[arg(long, global = true)]
     pub json: bool,
+
+    /// Go on without segments whose files are missing; their objects are then not found
+    #[arg(long, global = true)]
+    pub allow_missing_segments: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,7 +69,7 @@ pub struct GetArguments {
     #[arg(value_name = "DIGEST")]
     pub digest: WantedDigest,
 
-    /// Write to FILE instead of standard output; FILE changes only once all of it is written
+    /// Write to FILE instead of standard output; a regular file changes only once all is written
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -114,14 +118,18 @@ pub struct VerifyArguments {
 #[command(after_help = help::COMPACT)]
 pub struct CompactArguments {
     /// The digests to keep, one a line; `-` is standard input
-    #[arg(long, value_name = "FILE")]
-    pub live: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "drop_everything")]
+    pub live: Option<PathBuf>,
 
     /// Say what would go, and drop nothing
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Accept a list without a digest, and drop every object
+    /// Accept a list of which some digests are not in the store
     #[arg(long)]
-    pub allow_empty: bool,
+    pub allow_unknown: bool,
+
+    /// Drop every object; instead of --live, since a list of which nothing is held is refused
+    #[arg(long, conflicts_with_all = ["live", "allow_unknown"])]
+    pub drop_everything: bool,
 }

@@ -1,8 +1,9 @@
 //! `compact`: drops what is not in a list.
 
 use std::io::Write as _;
+use std::path::Path;
 
-use sealstone::CompactionStats;
+use sealstone::{CompactionStats, Digest, Store};
 use serde::Serialize;
 
 use crate::args::{CompactArguments, Global};
@@ -23,18 +24,18 @@ pub fn run(
     global: &Global,
     output: &mut Output,
 ) -> anyhow::Result<Exit> {
-    let live = live_list::read(&arguments.live)?;
-    if live.is_empty() && !arguments.dry_run && !arguments.allow_empty {
+    let list = arguments.live.as_deref();
+    let live = list.map_or_else(|| Ok(Vec::new()), live_list::read)?;
+    if let (Some(list), true) = (list, live.is_empty()) {
         // Most likely the command that should have made the list has failed.
-        let list = arguments.live.display();
-        return Err(Failure::Usage(format!(
-            "{list}: the list is empty, which would drop every object; nothing was done; \
-             pass --allow-empty if that is meant"
-        ))
-        .into());
+        return Err(would_drop_everything(list, "there is no digest in it").into());
     }
 
     let store = global.open_to_write()?;
+    if let Some(list) = list {
+        // Before anything is begun, and the same for a dry run.
+        require_held(&live, list, arguments.allow_unknown, &store)?;
+    }
     let compaction = store.begin_compaction()?;
     let bar = progress::spinner("{spinner} compacting {elapsed}");
     let stats = if arguments.dry_run {
@@ -46,10 +47,8 @@ pub fn run(
     bar.finish_and_clear();
 
     if stats.live_missing > 0 {
-        let missing = count(stats.live_missing, "digest");
-        complain(format_args!(
-            "warning: {missing} in the list not in the store; make sure that the list belongs to it"
-        ));
+        let unknown = count(stats.live_missing, "digest");
+        complain(format_args!("{unknown} of the list not in the store"));
     }
     if global.json {
         let (dry_run, stats) = (arguments.dry_run, &stats);
@@ -58,6 +57,45 @@ pub fn run(
         print(&stats, arguments.dry_run, output)?;
     }
     Ok(Exit::Done)
+}
+
+/// A list of another store, or of another day, would cost objects that nothing brings back.
+fn require_held(
+    live: &[Digest],
+    list: &Path,
+    allow_unknown: bool,
+    store: &Store,
+) -> anyhow::Result<()> {
+    let (mut unknown, mut example) = (0, None);
+    for digest in live {
+        if !store.contains(digest)? {
+            unknown += 1;
+            example = example.or(Some(digest));
+        }
+    }
+    let Some(example) = example else {
+        return Ok(());
+    };
+    if unknown == live.len() {
+        return Err(would_drop_everything(list, "the store holds no digest of it").into());
+    }
+    if !allow_unknown {
+        let (list, unknown) = (list.display(), count(unknown as u64, "digest"));
+        return Err(Failure::Usage(format!(
+            "{list}: {unknown} of it not in the store, {example} for one; nothing was done; make \
+             sure that the list belongs to this store, then pass --allow-unknown"
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+fn would_drop_everything(list: &Path, why: &str) -> Failure {
+    let list = list.display();
+    Failure::Usage(format!(
+        "{list}: {why}, so that every object would be dropped; nothing was done; make the list \
+         anew, or pass --drop-everything instead of --live if that is meant"
+    ))
 }
 
 fn print(stats: &CompactionStats, dry_run: bool, output: &mut Output) -> anyhow::Result<()> {

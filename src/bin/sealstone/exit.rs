@@ -91,7 +91,8 @@ fn describe_store_error(error: &Error) -> String {
             path.display()
         ),
         Error::MissingSegment { segment, path } => format!(
-            "{}: segment {segment} is missing; restore the file from a backup",
+            "{}: segment {segment} is missing; restore the file from a backup, or pass \
+             --allow-missing-segments to go on without its objects",
             path.display()
         ),
         other => other.to_string(),

@@ -18,6 +18,10 @@ Exit codes:
   3  damaged data was met
   4  the store is locked by another writer or is not there, a file could not be read or written
 
+Where the file of a segment is missing, every command ends with 3, and with --allow-missing-segments
+it goes on: objects that only that segment holds are not found, and `put` stores them anew. Each time
+the segment is named on standard error; `verify` ends with 3 for as long as it is missing.
+
 Standard output carries the answer only; notes, progress and errors go to standard error.
 `get`, `has`, `ls`, `stat` and plain `verify` change nothing: they work beside a running writer and
 on a read-only file system.";
@@ -27,10 +31,12 @@ Prints `DIGEST  PATH` for each file, as b2sum does. The digest is the first 64 d
 prints. A name that contains a backslash, a line feed or a carriage return is escaped as b2sum
 escapes it, and its line begins with a backslash.
 
-Lines appear while the work goes on. They are safe from a power failure only after the command has
-synced, which it does before it prints its summary and ends with exit code 0, or with 4 if a file
-could not be read: such a file is named and the others are stored. If the reader of standard output
-goes away, storing goes on.
+Lines appear while the work goes on, after a sync for each 1024 files or 32 MiB: a line that is
+printed says that from then on every process can read the object, and that it survives a power
+failure. That holds whatever the exit code is. A file that cannot be read is named and the others are
+stored; the exit code is 4 then. Any other error, such as a full disk, ends the command: the summary
+then says that it was stopped, and for how many files lines were printed. What has no line may be
+stored or not; putting it again is safe. If the reader of standard output goes away, storing goes on.
 
 With -r the entries of a folder are taken in the order of their names. Symbolic links, devices,
 pipes, sockets and the store's own files are skipped and named; a symbolic link on the command line
@@ -43,11 +49,18 @@ Examples:
 
 JSON, an object a line, and the summary as the last line of standard error:
   {\"digest\": \"6f3a..\", \"path\": \"a.txt\", \"bytes\": 12, \"new\": true}
-  {\"files\": 9, \"bytes\": 4096, \"new\": 7, \"already_stored\": 2, \"failed\": 0, \"skipped\": 0}
+  {\"files\": 9, \"bytes\": 4096, \"new\": 7, \"already_stored\": 2, \"failed\": 0, \"skipped\": 0,
+   \"complete\": true}
+`files` are those with a line; `complete` is false if an error ended the command before all were tried.
 Bytes of a path that are not UTF-8 appear as U+FFFD.";
 
 pub const GET: &str = "\
 The content is checked against its digest before a byte of it is written.
+
+A regular file given with -o is replaced as a whole by a new one, which gets its mode; other hard
+links keep the old content. A symbolic link stays, and the file that it leads to is replaced; a link
+that leads nowhere is refused, as by cp. Devices, pipes, and what a process has open (/dev/stdout,
+/dev/fd/3, /proc/self/fd/3) are written to, behind what they hold.
 
 Examples:
   sealstone --store /srv/objects get 6f3a21 > report.pdf
@@ -106,9 +119,15 @@ JSON; `lost` counts the objects of which no copy is whole:
 pub const COMPACT: &str = "\
 The list has a digest of 64 digits a line. Blank lines, lines that begin with `#`, and whatever
 follows the digest are ignored, so the output of `put` and `ls` will do. If any line is wrong,
-nothing is done. An object that is stored after the list was made is not in the list and is
-dropped: make the list and compact while nothing else writes. --dry-run drops nothing, but it locks
-the store as well, and it may seal the segment that is being written.
+nothing is done and the exit code is 2. So it is if the store does not hold every digest of the list,
+unless --allow-unknown is given. A list without a digest, or of which the store holds none, is refused
+with that, too: to drop every object, pass --drop-everything instead of a list.
+
+An object that is stored after the list was made is not in the list and is
+dropped: make the list and compact while nothing else writes. --dry-run drops nothing and refuses
+what a real run refuses, but it locks the store as well, and it may seal the segment that is being
+written. It copies nothing, so only a real run meets a damaged object or a disk without room for the
+copies; the store is as it was then.
 
 Examples:
   sealstone --store /srv/objects compact --live photos.list --dry-run

@@ -9,14 +9,19 @@ use sealstone::Digest;
 use crate::exit::Failure;
 use crate::sources::unreadable;
 
-/// Reads the whole list before anything else happens: a wrong line must not cost an object.
+/// Reads the whole list before anything else happens: a wrong line must not cost an object. Gives
+/// each digest once, in order.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Digest>> {
-    if path == Path::new("-") {
-        return parse("standard input", io::stdin().lock());
-    }
-    let name = path.display().to_string();
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    parse(&name, BufReader::new(file))
+    let mut digests = if path == Path::new("-") {
+        parse("standard input", io::stdin().lock())?
+    } else {
+        let name = path.display().to_string();
+        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        parse(&name, BufReader::new(file))?
+    };
+    digests.sort_unstable();
+    digests.dedup();
+    Ok(digests)
 }
 
 fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {

@@ -24,6 +24,9 @@ impl Global {
     }
 
     fn open(&self, options: &Options) -> anyhow::Result<Store> {
+        let options = options
+            .clone()
+            .allow_missing_segments(self.allow_missing_segments);
         let store = options.open(self.folder()?)?;
         for repair in &store.recovery().repairs {
             complain(format_args!("recovery: {repair}"));
