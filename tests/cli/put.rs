@@ -11,7 +11,7 @@ use std::time::Duration;
 use sealstone::Options;
 use serde_json::Value;
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use crate::Ran;
 use crate::{DAMAGED, DONE, LOCKED_OR_IO, Place, USAGE, hex};
 
@@ -277,7 +277,7 @@ fn put_prints_a_line_when_others_can_read_the_object() {
 }
 
 /// Each line of a `put` that was stopped by an error.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn assert_lines_count(place: &Place, ran: &Ran, lines_min: usize) {
     let reader = Options::new().read_only(true).open(place.store()).unwrap();
     for line in ran.stdout.lines() {
