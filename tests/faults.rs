@@ -589,7 +589,9 @@ fn h1_a_block_that_fits_only_in_pieces_is_no_error() {
     store.sync().unwrap();
     assert_holds(&store, &held);
     store.close().unwrap();
-    assert_reopens_with(&options, folder.path(), &held);
+    // What recovery writes over itself takes no room.
+    let plain = Options::new().operations(without_syncing());
+    assert_reopens_with(&plain, folder.path(), &held);
 }
 
 #[test]

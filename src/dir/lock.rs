@@ -65,8 +65,10 @@ impl Dir {
 impl WriterLock {
     /// Best effort: some file systems lock no folders, and some systems do not open them.
     fn with_folder(mut self, dir: &Dir, path: &FilePath) -> Result<Self> {
-        let identity = identity_text(&self.file).map_err(Error::io(path))?;
-        let is_known = says(&self.file, &identity);
+        let is_known = says(
+            &self.file,
+            &identity_text(&self.file).map_err(Error::io(path))?,
+        );
         if let Some(folder) = dir.0.folder.handle_to_lock() {
             match folder.try_lock() {
                 Ok(()) => self.folder = Some(folder),
@@ -74,12 +76,20 @@ impl WriterLock {
                 Err(_) => {}
             }
         }
-        if !is_known {
-            // Without it, the folder's lock decides the next time as well.
-            let operations = &dir.0.operations;
-            let _ = operations.write_at(&self.file, path, identity.as_bytes(), 0);
-        }
         Ok(self)
+    }
+
+    /// Notes in the lock file which file it is, once the store is open. Best effort: without it, the
+    /// folder's lock decides the next time as well.
+    pub(crate) fn make_known(&self, dir: &Dir) {
+        let Ok(identity) = identity_text(&self.file) else {
+            return;
+        };
+        if !says(&self.file, &identity) {
+            let (path, operations) = (dir.0.folder.file(LOCK), &dir.0.operations);
+            let _ = operations.write_at(&self.file, &path, identity.as_bytes(), 0);
+            let _ = operations.set_len(&self.file, &path, identity.len() as u64);
+        }
     }
 
     /// Gives up the lock. Closing the files would do that as well, but not while a process that is

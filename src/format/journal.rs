@@ -166,7 +166,7 @@ pub(crate) fn plausible(bytes: &[u8]) -> Plausible {
         let count = bytes_at(rest, 4).map(u32::from_le_bytes);
         let end = bytes_at(rest, 8).map(u64::from_le_bytes);
         let (Some(kind), Some(count), Some(end)) = (kind, count, end) else {
-            let goes_on = !rest.iter().all(|&byte| byte == 0) || rest.is_empty();
+            let goes_on = kind.is_none_or(|kind| kind == KIND_ENTRIES || kind == KIND_SYNC_MARK);
             return Plausible { bytes: at, goes_on };
         };
         let ended = Plausible {

@@ -21,6 +21,8 @@ pub(super) struct Look {
     missing: Vec<u32>,
     /// Unsealed segments that are shorter than the manifest says, and by how many bytes.
     pub(super) short_unsealed: Vec<(u32, u64)>,
+    /// Segments of which a journal is all that there is.
+    pub(super) journals_without_data: Vec<u32>,
     /// Whether somebody who knows no manifest has compacted the store: the missing segments are gone for
     /// good, and what they held is in newer segments or was dropped.
     pub(super) has_moved_on: bool,
@@ -32,6 +34,7 @@ impl Look {
             sealed_bytes: BTreeMap::new(),
             missing: Vec::new(),
             short_unsealed: Vec::new(),
+            journals_without_data: journals_without_data(listing, manifest),
             has_moved_on: false,
         };
         for &id in manifest.sealed.keys() {
@@ -49,17 +52,48 @@ impl Look {
                 None => look.missing.push(id),
             }
         }
-        for id in journals_without_data(listing, manifest) {
+        for &id in &look.journals_without_data {
             let journal = read_journal(dir, id)?;
-            if journal.is_some_and(|journal| journal.synced_bytes > 0) {
+            if !manifest.unsealed.contains_key(&id)
+                && journal.is_some_and(|journal| journal.synced_bytes > 0)
+            {
                 look.missing.push(id);
             }
         }
-        look.has_moved_on = match look.missing.iter().max() {
-            Some(&highest) => has_foreign_segment_above(dir, listing, manifest, highest)?,
-            None => false,
-        };
+        look.has_moved_on = look.was_compacted_by_another(dir, listing, manifest)?;
         Ok(look)
+    }
+
+    /// Whether there is a segment without a journal behind all that are missing. We give each segment a
+    /// journal until the manifest lists it, so another program wrote it, or a later manifest listed it.
+    fn was_compacted_by_another(
+        &self,
+        dir: &Dir,
+        listing: &Listing,
+        manifest: &Manifest,
+    ) -> Result<bool> {
+        let Some(&highest) = self.missing.iter().max() else {
+            return Ok(false);
+        };
+        // Whoever compacts removes indexes as well. Where they are all there, somebody has lost data.
+        let has_index = |id: &u32| listing.sidecars.contains(id);
+        let is_removed = !self.missing.iter().all(has_index);
+        for above in unlisted(listing, manifest).filter(|&above| above > highest) {
+            if listing.journals.contains(&above) {
+                continue;
+            }
+            // An empty one is left by a compaction that kept nothing, and by a crash of ours.
+            let is_empty = dir.data_bytes(above)?.is_none_or(|bytes| bytes == 0);
+            if !is_empty || is_removed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether the data file of a segment is not there that the manifest or a journal speaks of.
+    pub(super) fn is_missing(&self, id: u32) -> bool {
+        self.missing.contains(&id)
     }
 
     /// Whether all that the manifest lists is there, as long as it says. A longer sealed segment has
@@ -102,23 +136,6 @@ impl Look {
     }
 }
 
-/// Whether there is a segment with content and without a journal behind all that are missing. We give each
-/// segment a journal until the manifest lists it, so another program wrote it, or a later manifest listed
-/// it.
-fn has_foreign_segment_above(
-    dir: &Dir,
-    listing: &Listing,
-    manifest: &Manifest,
-    id: u32,
-) -> Result<bool> {
-    for above in unlisted(listing, manifest).filter(|&above| above > id) {
-        if !listing.journals.contains(&above) && dir.data_bytes(above)?.is_some_and(|b| b > 0) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// Data files that no line of the manifest speaks of as sealed or retired.
 pub(super) fn unlisted(listing: &Listing, manifest: &Manifest) -> impl Iterator<Item = u32> {
     let ids = listing.data.iter().copied();
@@ -126,13 +143,9 @@ pub(super) fn unlisted(listing: &Listing, manifest: &Manifest) -> impl Iterator<
 }
 
 /// Journals without a data file, of segments that the manifest lists neither as sealed nor as retired.
-pub(super) fn journals_without_data(
-    listing: &Listing,
-    manifest: &Manifest,
-) -> impl Iterator<Item = u32> {
+fn journals_without_data(listing: &Listing, manifest: &Manifest) -> Vec<u32> {
     let ids = listing.journals.difference(&listing.data).copied();
-    let is_known = |id: u32| is_listed(id, manifest) || manifest.unsealed.contains_key(&id);
-    ids.filter(move |&id| !is_known(id))
+    ids.filter(|&id| !is_listed(id, manifest)).collect()
 }
 
 fn is_listed(id: u32, manifest: &Manifest) -> bool {

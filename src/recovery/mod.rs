@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use report::{RecoveryReport, Repair};
 
-use crate::dir::{Dir, FileKind, FilePath, Listing, Temporary, TemporaryOf};
+use crate::dir::{Dir, FileKind, FilePath, Listing, Temporary, TemporaryOf, regular_file_bytes};
 use crate::error::{Error, Result};
 use crate::format::{FormatError, Manifest, SealedSegment};
 use crate::options::Options;
@@ -32,7 +32,7 @@ use adoption::{Adopted, adopt_sidecar};
 use look::Look;
 use retired::is_what_was_retired;
 use unsealed::Recovered;
-pub(crate) use unsealed::read_journal;
+pub(crate) use unsealed::{is_journal_undamaged, read_journal};
 
 /// With more objects than this an unsealed segment is sealed at opening and closing instead of being
 /// loaded into memory again and again: 32,768 load in a few milliseconds.
@@ -52,9 +52,11 @@ pub(crate) struct Opened {
 pub(crate) fn open_writer(dir: &Dir, options: &Options) -> Result<Opened> {
     let mut recovery = Recovery::look(dir, options)?;
     recovery.keep_damaged_manifest()?;
+    recovery.keep_temporaries()?;
     recovery.open_listed()?;
+    recovery.keep_temporaries()?;
     recovery.judge_retired()?;
-    recovery.judge_temporaries()?;
+    recovery.forget_what_is_gone()?;
     recovery.open_runs()?;
     let appender = recovery.open_unlisted()?;
     recovery.finish(appender)
@@ -177,15 +179,26 @@ impl<'a> Recovery<'a> {
             }
             if self.listing.journals.contains(&id) {
                 // A crash came between the commit of a seal and this.
-                let journal = self.dir.segment_path(id, FileKind::Journal);
-                self.removals.files.push(journal);
+                self.remove_journal(id)?;
             }
         }
-        if self.look.has_moved_on {
-            for id in self.listing.journals.difference(&self.listing.data) {
-                let journal = self.dir.segment_path(*id, FileKind::Journal);
-                self.removals.files.push(journal);
+        for id in self.look.journals_without_data.clone() {
+            // Nothing of what they speak of was synced.
+            if !self.look.is_missing(id) {
+                self.remove_journal(id)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Has a journal removed that is not needed any more, if it is one.
+    fn remove_journal(&mut self, id: u32) -> Result<()> {
+        let path = self.dir.segment_path(id, FileKind::Journal);
+        if read_journal(self.dir, id)?.is_some() {
+            self.removals.files.push(path);
+        } else {
+            let path = path.to_path_buf();
+            self.report.push(Repair::IgnoredFile { path });
         }
         Ok(())
     }
@@ -278,34 +291,58 @@ impl<'a> Recovery<'a> {
                 self.removals.retired.push(id);
             } else if is_data {
                 self.report.push(Repair::KeptRetired { segment: id });
+            } else {
+                // What is left of it is removed when the manifest fits.
+                self.manifest.retired.insert(id, binding);
             }
         }
         Ok(())
     }
 
-    /// Decides which temporaries are to be removed. Where manifest and files are of different moments, a
-    /// data file that was being written may be all that there is of its objects.
-    fn judge_temporaries(&mut self) -> Result<()> {
-        for Temporary { path, of } in std::mem::take(&mut self.listing.temporaries) {
-            match of {
-                TemporaryOf::Segment(id, FileKind::Data)
-                    if !self.fits && self.is_free(id) && path.status().is_ok_and(|s| s.is_file) =>
-                {
-                    self.dir.rename_into_place(&path)?;
-                    self.listing.data.insert(id);
-                    self.highest_data = self.highest_data.max(Some(id));
-                    self.report.push(Repair::KeptTemporary { segment: id });
-                }
-                _ => self.removals.files.push(path),
+    /// Writes a manifest that does not list what another program has removed, and removes the journals of
+    /// that, before the segments of that program get journals: those without one are what shows that it was
+    /// there. So these journals do not wait until everything else has succeeded.
+    fn forget_what_is_gone(&mut self) -> Result<()> {
+        if !self.look.has_moved_on {
+            return Ok(());
+        }
+        self.dir.replace_manifest(&self.manifest.encode())?;
+        self.stored = Some(self.manifest.clone());
+        for &id in &self.look.journals_without_data {
+            if self.dir.data_bytes(id)?.is_none() && read_journal(self.dir, id)?.is_some() {
+                self.dir.remove_segment_file(id, FileKind::Journal)?;
             }
         }
-        Ok(())
+        self.dir.sync()
     }
 
-    /// Whether there is no segment of this id.
-    fn is_free(&self, id: u32) -> bool {
-        let is_listed = self.manifest.sealed.contains_key(&id);
-        !is_listed && !self.dir.holds_segment(id)
+    /// Where manifest and files are of different moments, a data file that was being written may be all
+    /// that there is of its objects, so it becomes a data file.
+    fn keep_temporaries(&mut self) -> Result<()> {
+        if self.fits {
+            return Ok(());
+        }
+        let mut others = Vec::new();
+        for temporary in std::mem::take(&mut self.listing.temporaries) {
+            let TemporaryOf::Segment(id, FileKind::Data) = temporary.of else {
+                others.push(temporary);
+                continue;
+            };
+            let bytes = regular_file_bytes(&temporary.path)?;
+            if self.dir.data_bytes(id)?.is_some() {
+                others.push(temporary);
+                continue;
+            }
+            self.dir.rename_into_place(&temporary.path)?;
+            self.report.push(Repair::KeptTemporary { segment: id });
+            self.listing.data.insert(id);
+            self.highest_data = self.highest_data.max(Some(id));
+            if self.manifest.sealed.contains_key(&id) {
+                self.look.sealed_bytes.insert(id, bytes);
+            }
+        }
+        self.listing.temporaries = others;
+        Ok(())
     }
 
     /// Takes over the data files that the manifest does not know, and finds or makes the segment to
@@ -459,10 +496,11 @@ impl<'a> Recovery<'a> {
     fn remove(&mut self) -> Result<()> {
         for path in std::mem::take(&mut self.removals.files) {
             self.dir.remove_if_present(&path)?;
-            if path.extension().is_some_and(|extension| extension == "tmp") {
-                let path = path.to_path_buf();
-                self.report.push(Repair::RemovedTemporary { path });
-            }
+        }
+        for Temporary { path, .. } in std::mem::take(&mut self.listing.temporaries) {
+            self.dir.remove_if_present(&path)?;
+            let path = path.to_path_buf();
+            self.report.push(Repair::RemovedTemporary { path });
         }
         if !self.removals.retired.is_empty() {
             // A process that was killed may not have synced the manifest that retires them.

@@ -90,6 +90,12 @@ pub enum Repair {
         /// The segment.
         segment: u32,
     },
+    /// The journal of a segment is damaged and was made anew from the data. What was not marked as synced
+    /// in the part that holds was read and hashed.
+    DamagedJournal {
+        /// The segment.
+        segment: u32,
+    },
     /// Records that were not marked as synced were read and hashed.
     RehashedTail {
         /// The segment.
@@ -209,6 +215,10 @@ impl fmt::Display for Repair {
             Self::RebuiltSidecar { segment } => {
                 write!(f, "rebuilt the index of segment {segment} from its data")
             }
+            Self::DamagedJournal { segment } => write!(
+                f,
+                "the journal of segment {segment} was damaged and was made anew from the data"
+            ),
             Self::RehashedTail { segment, bytes } => write!(
                 f,
                 "read and hashed {bytes} bytes of segment {segment} that were not marked as synced"
@@ -315,6 +325,10 @@ mod tests {
             (
                 Repair::RebuiltSidecar { segment },
                 &["segment 7", "rebuilt"],
+            ),
+            (
+                Repair::DamagedJournal { segment },
+                &["journal", "segment 7", "damaged"],
             ),
             (
                 Repair::RehashedTail { segment, bytes: 34 },

@@ -32,12 +32,32 @@ pub(super) enum Recovered {
     NotOurs,
 }
 
+/// A journal with what is said by the file that it was read from.
+struct ReadJournal {
+    journal: Journal,
+    /// Length of the file.
+    file_bytes: u64,
+    /// Whether it goes on with anything but the beginning of a frame, as a crash leaves it.
+    is_damaged: bool,
+}
+
 /// The journal of a segment, or `None` if there is none that is its. Reads no more of the file than can be
 /// a journal.
 pub(crate) fn read_journal(dir: &Dir, id: u32) -> Result<Option<Journal>> {
+    Ok(read_whole_journal(dir, id)?.map(|read| read.journal))
+}
+
+/// Whether the journal of a segment, if there is one, is whole but for a frame that was not written to its
+/// end, as a crash leaves it.
+pub(crate) fn is_journal_undamaged(dir: &Dir, id: u32) -> Result<bool> {
+    let read = read_whole_journal(dir, id)?;
+    Ok(read.is_some_and(|read| !read.is_damaged))
+}
+
+fn read_whole_journal(dir: &Dir, id: u32) -> Result<Option<ReadJournal>> {
     const FIRST_BYTES: u64 = 1 << 20;
     let path = dir.segment_path(id, FileKind::Journal);
-    let (mut file, _) = match open_regular_file(&path) {
+    let (mut file, file_bytes) = match open_regular_file(&path) {
         Err(error) if error.is_not_found() => return Ok(None),
         opened => opened?,
     };
@@ -47,35 +67,56 @@ pub(crate) fn read_journal(dir: &Dir, id: u32) -> Result<Option<Journal>> {
         let part = file.by_ref().take(more_bytes);
         let read = { part }.read_to_end(&mut bytes);
         let read = read.map_err(Error::io(&path))?;
-        let plausible = journal::plausible(&bytes);
-        if !plausible.goes_on || read == 0 {
-            return Ok(Journal::parse(&bytes[..plausible.bytes], id));
+        if read == 0 || !journal::plausible(&bytes).goes_on {
+            return Ok(parse(&bytes, file_bytes, |frames| {
+                Journal::parse(frames, id)
+            }));
         }
         more_bytes = bytes.len() as u64;
     }
 }
 
-/// As [`read_journal`], on all cores and without a copy, which whoever holds the lock may do: the
-/// file becomes no shorter, and nobody waits for this. With the length of the file.
-fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<(Journal, u64)>> {
+fn parse(
+    bytes: &[u8],
+    file_bytes: u64,
+    parse: impl FnOnce(&[u8]) -> Option<Journal>,
+) -> Option<ReadJournal> {
+    let plausible = journal::plausible(bytes);
+    let frames = &bytes[..plausible.bytes];
+    let journal = parse(frames)?;
+    // A file system can leave zeros behind a crash.
+    let is_cut_off = || {
+        let behind = &bytes[frames.len()..];
+        plausible.goes_on || behind.first().is_none_or(|&byte| byte == 0)
+    };
+    let is_damaged = journal.valid_bytes < frames.len() as u64 || !is_cut_off();
+    Some(ReadJournal {
+        journal,
+        file_bytes,
+        is_damaged,
+    })
+}
+
+/// As [`read_whole_journal`], on all cores and without a copy, which whoever holds the lock may do: the
+/// file becomes no shorter, and nobody waits for this.
+fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<ReadJournal>> {
     let path = dir.segment_path(id, FileKind::Journal);
     let (file, len) = match open_regular_file(&path) {
         Err(error) if error.is_not_found() => return Ok(None),
         opened => opened?,
     };
     let Some(map) = map_if_wanted(&file, len, mode) else {
-        return Ok(read_journal(dir, id)?.map(|journal| (journal, len)));
+        return read_whole_journal(dir, id);
     };
-    let bytes = map.bytes();
-    let bytes = &bytes[..journal::plausible(bytes).bytes];
-    let journal = if bytes.len() >= SHARED_JOURNAL_BYTES_MIN
-        && let Some(threads) = sharing()
-    {
-        threads.run(|| Journal::parse_in_parallel(bytes, id))
-    } else {
-        Journal::parse(bytes, id)
-    };
-    Ok(journal.map(|journal| (journal, len)))
+    Ok(parse(map.bytes(), len, |frames| {
+        if frames.len() >= SHARED_JOURNAL_BYTES_MIN
+            && let Some(threads) = sharing()
+        {
+            threads.run(|| Journal::parse_in_parallel(frames, id))
+        } else {
+            Journal::parse(frames, id)
+        }
+    }))
 }
 
 /// `is_ours`: there is a journal of this name, which only we write.
@@ -89,12 +130,15 @@ pub(super) fn recover(
     let data = dir.open_segment_file(id, FileKind::Data)?;
     let data_bytes = data.len()?;
     let noted = read_own_journal(dir, options.read_mode, id)?;
+    if noted.as_ref().is_some_and(|read| read.is_damaged) {
+        report.push(Repair::DamagedJournal { segment: id });
+    }
     // Of a journal that was not synced a crash can leave the end and not the middle. If the middle is
     // written again as it was, the old end would follow it, and speak of what has other content by then.
     let goes_on = noted
         .as_ref()
-        .is_some_and(|(journal, len)| journal.valid_bytes == *len);
-    let mut noted = noted.map_or_else(|| Journal::empty(id), |(journal, _)| journal);
+        .is_some_and(|read| read.journal.valid_bytes == read.file_bytes);
+    let mut noted = noted.map_or_else(|| Journal::empty(id), |read| read.journal);
     if data_bytes < noted.synced_bytes {
         let sealed = seal_as_it_is(dir, options.reading(), id, &mut noted)?;
         report.push(Repair::ShortData {

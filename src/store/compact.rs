@@ -197,9 +197,10 @@ impl Compaction {
             .replaced
             .iter()
             .map(|&input| prepared.inputs[input].id());
-        if let Some(highest) = outputs.iter().map(|output| output.id).max() {
-            inner.go_on_above(writer, highest)?;
-        }
+        let emptied = match outputs.iter().map(|output| output.id).max() {
+            Some(highest) => inner.go_on_above(writer, highest)?,
+            None => None,
+        };
         let closing = Arc::new(Closing {
             replaced: replaced.collect(),
             outputs: outputs
@@ -212,6 +213,10 @@ impl Compaction {
         self.append_stragglers(inner, writer, &closing, stats)?;
         inner.sync()?;
         inner.commit_compaction(writer, &closing.replaced, outputs)?;
+        if let Some(id) = emptied {
+            // The next opening removes what stays.
+            let _ = inner.dir.remove_segment(id);
+        }
         for &input in &prepared.plan.replaced {
             prepared.inputs[input].data().retire(&inner.dir);
         }

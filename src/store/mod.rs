@@ -140,6 +140,7 @@ impl Store {
     fn open_writer(root: &Path, dir: Dir, options: Options) -> Result<Self> {
         let lock = dir.lock()?;
         let opened = recovery::open_writer(&dir, &options)?;
+        lock.make_known(&dir);
         let ledger = Ledger::new(opened.manifest);
         let (sealing, jobs) = mpsc::channel();
         let (indexing, asked) = mpsc::channel();

@@ -291,15 +291,18 @@ impl Inner {
 
     /// Goes on with a segment whose id is higher than this. A program that knows no manifest, as NEDB
     /// v3, appends to the segment with the highest id, so that must never be a sealed or a retired one.
-    pub(super) fn go_on_above(&self, writer: &Writer, id: u32) -> Result<()> {
+    ///
+    /// Gives the id of the segment that was appended to before if nothing is in it. It is no part of the
+    /// store any more, and its files can be removed.
+    pub(super) fn go_on_above(&self, writer: &Writer, id: u32) -> Result<Option<u32>> {
         let mut appender = writer.lock_appender();
         if appender.active().id() > id {
-            return Ok(());
+            return Ok(None);
         }
         if appender.end() > 0 {
-            return self.roll(writer, &mut appender, 0);
+            self.roll(writer, &mut appender, 0)?;
+            return Ok(None);
         }
-        // Nothing is in it, so it goes instead of being sealed.
         let next = self.create_appender(writer, 0)?;
         let empty = Arc::clone(appender.active());
         let active = Arc::clone(next.active());
@@ -308,10 +311,7 @@ impl Inner {
             set.with_active_instead(empty.id(), Arc::clone(&active))
         });
         *appender = next;
-        drop(appender);
-        // What stays is an empty segment, which the next opening seals.
-        let _ = self.dir.remove_segment(empty.id());
-        Ok(())
+        Ok(Some(empty.id()))
     }
 
     /// Begins a segment with room for a first record of `first_bytes`.

@@ -1,11 +1,12 @@
 //! Whether the files of the folder and the manifest go together, whatever of them a handle has opened.
 
 use super::Problem;
-use crate::dir::{Dir, Listing};
-use crate::error::Result;
-use crate::format::Manifest;
+use crate::dir::{Dir, FileKind, Listing, open_regular_file, read_exact_at};
+use crate::error::{Error, Result};
+use crate::format::{Index, Manifest, record};
 use crate::options::Reading;
-use crate::recovery::read_journal;
+use crate::recovery::{is_journal_undamaged, read_journal};
+use crate::segment::sealed::open_sidecar;
 use crate::set_index::Run;
 
 /// How often the folder is looked at again because a writer committed something meanwhile. Then nothing is
@@ -78,8 +79,7 @@ impl Folder<'_> {
         }
         let derived = self.listing.sidecars.union(&self.listing.journals);
         for &id in derived {
-            let is_known = self.is_listed(id) || self.manifest.unsealed.contains_key(&id);
-            if !is_known && !self.listing.data.contains(&id) {
+            if self.is_orphan(id)? {
                 note(
                     Some(id),
                     "there is an index or a journal and no data file; restore that from a backup, or \
@@ -128,18 +128,57 @@ impl Folder<'_> {
     fn problem_of_unlisted(&self, id: u32) -> Result<Option<&'static str>> {
         let is_empty = self.dir.data_bytes(id)?.is_none_or(|bytes| bytes == 0);
         if self.listing.journals.contains(&id) {
-            let is_rubbish = !is_empty && read_journal(self.dir, id)?.is_none();
-            return Ok(is_rubbish.then_some(
-                "the journal is not one of this segment, so it cannot be known what was synced; open \
-                 the store as a writer to make a new one of what is there",
+            let is_damaged = !is_empty && !is_journal_undamaged(self.dir, id)?;
+            return Ok(is_damaged.then_some(
+                "the journal is damaged, so it cannot be known what was synced; open the store as a \
+                 writer to make a new one of what is there",
             ));
         }
-        let is_foreign = self.has_manifest && !is_empty;
+        let is_foreign = self.has_manifest && !is_empty && self.holds_record(id)?;
         Ok(is_foreign.then_some(
             "the manifest does not list this segment: the manifest is older, or another program wrote \
              the segment; what else there was cannot be known. Open the store as a writer to take over \
              what is there",
         ))
+    }
+
+    /// Whether a data file begins with a whole record. Otherwise there is no object in it.
+    fn holds_record(&self, id: u32) -> Result<bool> {
+        let path = self.dir.segment_path(id, FileKind::Data);
+        let (file, file_bytes) = match open_regular_file(&path) {
+            Err(error) if error.is_not_found() => return Ok(false),
+            opened => opened?,
+        };
+        let mut header = [0; 4];
+        if file_bytes < record::HEADER_BYTES {
+            return Ok(false);
+        }
+        read_exact_at(&file, &mut header, 0).map_err(Error::io(&path))?;
+        let len = record::parse_header(&header).unwrap_or(u32::MAX);
+        Ok(record::HEADER_BYTES + u64::from(len) <= file_bytes)
+    }
+
+    /// Whether index or journal of a segment speak of data that is not there. A compaction of another
+    /// program that was cut off can leave the index of a segment below others.
+    fn is_orphan(&self, id: u32) -> Result<bool> {
+        if self.listing.journals.contains(&id) {
+            let journal = read_journal(self.dir, id)?;
+            let is_unknown = journal.as_ref().is_none();
+            let speaks_of_data = journal.is_some_and(|journal| journal.synced_bytes > 0);
+            let is_missing = !self.listing.data.contains(&id);
+            let is_sealed = self.manifest.sealed.contains_key(&id);
+            if is_unknown && (is_missing || is_sealed) || speaks_of_data && is_missing {
+                return Ok(true);
+            }
+        }
+        let is_below = Some(&id) < self.listing.data.last();
+        let has_data = self.listing.data.contains(&id) || self.is_listed(id);
+        Ok(self.listing.sidecars.contains(&id) && !has_data && !(is_below && self.is_index(id)))
+    }
+
+    fn is_index(&self, id: u32) -> bool {
+        let sidecar = open_sidecar(self.dir, id, self.reading);
+        sidecar.is_ok_and(|bytes| Index::parse(bytes).is_ok())
     }
 
     fn is_listed(&self, id: u32) -> bool {
