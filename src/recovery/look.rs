@@ -60,35 +60,19 @@ impl Look {
                 look.missing.push(id);
             }
         }
-        look.has_moved_on = look.was_compacted_by_another(dir, listing, manifest)?;
+        look.has_moved_on = look.was_compacted_by_another(listing, manifest);
         Ok(look)
     }
 
     /// Whether there is a segment without a journal behind all that are missing. We give each segment a
-    /// journal until the manifest lists it, so another program wrote it, or a later manifest listed it.
-    fn was_compacted_by_another(
-        &self,
-        dir: &Dir,
-        listing: &Listing,
-        manifest: &Manifest,
-    ) -> Result<bool> {
+    /// journal until the manifest lists it, so another program wrote it, or a later manifest listed it. It
+    /// can be empty: that is what a compaction leaves which keeps nothing.
+    fn was_compacted_by_another(&self, listing: &Listing, manifest: &Manifest) -> bool {
         let Some(&highest) = self.missing.iter().max() else {
-            return Ok(false);
+            return false;
         };
-        // Whoever compacts removes indexes as well. Where they are all there, somebody has lost data.
-        let has_index = |id: &u32| listing.sidecars.contains(id);
-        let is_removed = !self.missing.iter().all(has_index);
-        for above in unlisted(listing, manifest).filter(|&above| above > highest) {
-            if listing.journals.contains(&above) {
-                continue;
-            }
-            // An empty one is left by a compaction that kept nothing, and by a crash of ours.
-            let is_empty = dir.data_bytes(above)?.is_none_or(|bytes| bytes == 0);
-            if !is_empty || is_removed {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let mut above = unlisted(listing, manifest).filter(|&above| above > highest);
+        above.any(|above| !listing.journals.contains(&above))
     }
 
     /// Whether the data file of a segment is not there that the manifest or a journal speaks of.

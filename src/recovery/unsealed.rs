@@ -68,9 +68,7 @@ fn read_whole_journal(dir: &Dir, id: u32) -> Result<Option<ReadJournal>> {
         let read = { part }.read_to_end(&mut bytes);
         let read = read.map_err(Error::io(&path))?;
         if read == 0 || !journal::plausible(&bytes).goes_on {
-            return Ok(parse(&bytes, file_bytes, |frames| {
-                Journal::parse(frames, id)
-            }));
+            return Ok(parse(&bytes, id, file_bytes, Journal::parse));
         }
         more_bytes = bytes.len() as u64;
     }
@@ -78,12 +76,22 @@ fn read_whole_journal(dir: &Dir, id: u32) -> Result<Option<ReadJournal>> {
 
 fn parse(
     bytes: &[u8],
+    id: u32,
     file_bytes: u64,
-    parse: impl FnOnce(&[u8]) -> Option<Journal>,
+    parse: impl FnOnce(&[u8], u32) -> Option<Journal>,
 ) -> Option<ReadJournal> {
+    let (header, _) = journal::encode_header(id);
+    if bytes.len() < header.len() && header.starts_with(bytes) {
+        // It was created, and a crash came before anything was written.
+        return Some(ReadJournal {
+            journal: Journal::empty(id),
+            file_bytes,
+            is_damaged: true,
+        });
+    }
     let plausible = journal::plausible(bytes);
     let frames = &bytes[..plausible.bytes];
-    let journal = parse(frames)?;
+    let journal = parse(frames, id)?;
     // A file system can leave zeros behind a crash.
     let is_cut_off = || {
         let behind = &bytes[frames.len()..];
@@ -108,7 +116,7 @@ fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<ReadJou
     let Some(map) = map_if_wanted(&file, len, mode) else {
         return read_whole_journal(dir, id);
     };
-    Ok(parse(map.bytes(), len, |frames| {
+    Ok(parse(map.bytes(), id, len, |frames, id| {
         if frames.len() >= SHARED_JOURNAL_BYTES_MIN
             && let Some(threads) = sharing()
         {

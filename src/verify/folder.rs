@@ -165,7 +165,8 @@ impl Folder<'_> {
             let journal = read_journal(self.dir, id)?;
             let is_unknown = journal.as_ref().is_none();
             let speaks_of_data = journal.is_some_and(|journal| journal.synced_bytes > 0);
-            let is_missing = !self.listing.data.contains(&id);
+            let is_retired = self.manifest.retired.contains_key(&id);
+            let is_missing = !self.listing.data.contains(&id) && !is_retired;
             let is_sealed = self.manifest.sealed.contains_key(&id);
             if is_unknown && (is_missing || is_sealed) || speaks_of_data && is_missing {
                 return Ok(true);

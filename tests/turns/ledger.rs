@@ -60,6 +60,11 @@ impl Ledger {
             Some(State::Synced) => {}
             Some(State::Loose { was_dropped } | State::Put { was_dropped })
                 if *was_dropped && !is_appended => {}
+            // It was put before a kill, by a put that had not returned yet, and may have been dropped since.
+            None if !is_appended => {
+                let state = State::Loose { was_dropped: true };
+                self.objects.insert(number, state);
+            }
             _ => {
                 let state = State::Put { was_dropped: false };
                 self.objects.insert(number, state);
