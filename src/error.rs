@@ -94,6 +94,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// The handle was opened before this process was forked from the one that opened it. Reads go on;
+    /// whatever would change a file, or wait for a thread that only the parent has, is refused.
+    #[error(
+        "the store was opened before this process was forked; open it anew in this process, read-only while the parent writes"
+    )]
+    Forked,
+
     /// More than one object begins with this prefix.
     #[error("{prefix}: {} or more objects begin with this, for instance {}; give more digits", candidates.len(), list(candidates))]
     AmbiguousPrefix {

@@ -130,6 +130,7 @@ pub mod format;
 mod mmap;
 mod object;
 mod options;
+mod quota;
 mod recovery;
 mod scan;
 mod segment;

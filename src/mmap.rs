@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
+use crate::quota::{MAPS, MapUse, Taken, maps_max};
 use crate::sync::CountedArc;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -22,19 +23,29 @@ pub(crate) struct Map {
     raw: Option<MmapRaw>,
     readable: AtomicUsize,
     watched: Watched,
+    /// Given back after the map is gone.
+    _counted: Option<Taken>,
 }
 
 impl Map {
-    /// Maps `reserved` bytes of `file`, none of them readable yet.
+    /// Maps `reserved` bytes of `file`, none of them readable yet. Fails where all stores of the process
+    /// have as many maps as they may: whoever asks can do without.
     pub(crate) fn reserve(file: &File, reserved: u64) -> io::Result<Self> {
+        Self::reserve_within(file, reserved, MapUse::Data.limit(maps_max()))
+    }
+
+    fn reserve_within(file: &File, reserved: u64, maps_max: usize) -> io::Result<Self> {
         let reserved = usize::try_from(reserved).map_err(io::Error::other)?;
-        let raw = if reserved == 0 {
-            None
+        let (raw, counted) = if reserved == 0 {
+            (None, None)
         } else {
-            Some(MmapOptions::new().len(reserved).map_raw_read_only(file)?)
+            let counted = MAPS.take(maps_max).ok_or(io::ErrorKind::QuotaExceeded)?;
+            let raw = MmapOptions::new().len(reserved).map_raw_read_only(file)?;
+            (Some(raw), Some(counted))
         };
         Ok(Self {
             raw,
+            _counted: counted,
             readable: AtomicUsize::new(0),
             watched: Watched::new(reserved),
         })
@@ -42,7 +53,12 @@ impl Map {
 
     /// Maps the first `len` bytes of `file`, which the caller has seen to exist.
     pub(crate) fn of_file(file: &File, len: u64) -> io::Result<Self> {
-        let map = Self::reserve(file, len)?;
+        Self::of_file_within(file, len, MapUse::Data.limit(maps_max()))
+    }
+
+    /// As [`of_file`](Self::of_file), if the stores of the process have fewer than `maps_max` maps.
+    pub(crate) fn of_file_within(file: &File, len: u64, maps_max: usize) -> io::Result<Self> {
+        let map = Self::reserve_within(file, len, maps_max)?;
         map.make_readable(len);
         Ok(map)
     }
@@ -309,6 +325,48 @@ impl Lines {
                 let count = map.len() / CACHE_LINE_BYTES;
                 std::slice::from_raw_parts(map.as_mut_ptr().cast::<Line>(), count)
             },
+        }
+    }
+}
+
+/// Says whether this process is another than the one that made the mark, without a system call where
+/// that can be. Linux empties the page for a process that is forked.
+#[derive(Debug)]
+pub(crate) struct ForkMark {
+    page: Option<MmapRaw>,
+    process: u32,
+}
+
+impl ForkMark {
+    pub(crate) fn new() -> Self {
+        Self {
+            page: Self::page(),
+            process: std::process::id(),
+        }
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn page() -> Option<MmapRaw> {
+        let mut page = MmapMut::map_anon(1).ok()?;
+        // SAFETY: the page is private memory of ours, as the call asks for. What it does to the page
+        // happens in a forked process, before anybody there can look.
+        let advised = unsafe { libc::madvise(page.as_mut_ptr().cast(), 1, libc::MADV_WIPEONFORK) };
+        page[0] = 1;
+        (advised == 0).then(|| page.into())
+    }
+
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    fn page() -> Option<MmapRaw> {
+        None
+    }
+
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        match &self.page {
+            // SAFETY: the mapping has a byte, lives as long as `self`, and is written to by nobody: a
+            // process that finds it empty was forked with it like that.
+            Some(page) => unsafe { page.as_ptr().read_volatile() == 0 },
+            None => self.process != std::process::id(),
         }
     }
 }

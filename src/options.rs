@@ -1,5 +1,6 @@
 //! How a store is opened.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use crate::Store;
 use crate::dir::{Dir, HUGE_PAGE_BYTES, Operations, SMALL_BLOCK_BYTES, System};
 use crate::error::Result;
 use crate::mmap::Map;
+use crate::quota::{self, MapUse};
 
 /// Segment size of a store that was opened without saying otherwise: 256 MiB.
 pub const SEGMENT_BYTES_MAX_DEFAULT: u64 = 256 << 20;
@@ -21,7 +23,7 @@ pub enum ReadMode {
     Mmap,
     /// Positional reads into a buffer of their own: a failing medium is an
     /// [`Error::Io`](crate::Error::Io). Costs two system calls and a copy a read, one file descriptor a
-    /// segment, and 12 to 13 bytes of heap an object for the set index; 44 more for each segment whose
+    /// segment (beyond half of those that the process may have, files are opened for each read), and 12 to 13 bytes of heap an object for the set index; 44 more for each segment whose
     /// sidecar is asked, by a walk for instance.
     Pread,
 }
@@ -183,6 +185,18 @@ impl Advice {
 pub(crate) struct Reading {
     pub(crate) mode: ReadMode,
     pub(crate) advice: Advice,
+    /// How many maps the stores of the process may have.
+    maps_max: usize,
+}
+
+impl Reading {
+    /// Maps a file, if it is to be mapped and the process may have another map.
+    pub(crate) fn map(&self, file: &File, len: u64, map_use: MapUse) -> Option<Map> {
+        match self.mode {
+            ReadMode::Mmap => Map::of_file_within(file, len, map_use.limit(self.maps_max)).ok(),
+            ReadMode::Pread => None,
+        }
+    }
 }
 
 impl From<ReadMode> for Reading {
@@ -190,6 +204,7 @@ impl From<ReadMode> for Reading {
         Self {
             mode,
             advice: Advice::new(),
+            maps_max: quota::maps_max(),
         }
     }
 }
@@ -215,6 +230,7 @@ pub struct Options {
     pub(crate) advice: Advice,
     pub(crate) verify: Verify,
     pub(crate) set_index_minimum: SetIndexMinimum,
+    maps_max: Option<usize>,
     fast_fsync: bool,
     write_block_bytes: usize,
     pub(crate) allow_missing_segments: bool,
@@ -256,6 +272,7 @@ impl Options {
             advice: Advice::new(),
             verify: Verify::EveryRead,
             set_index_minimum: SetIndexMinimum::default(),
+            maps_max: None,
             fast_fsync: false,
             write_block_bytes: HUGE_PAGE_BYTES,
             allow_missing_segments: false,
@@ -317,6 +334,7 @@ impl Options {
         Reading {
             mode: self.read_mode,
             advice: self.advice,
+            maps_max: self.maps_max.unwrap_or_else(quota::maps_max),
         }
     }
 
@@ -333,6 +351,15 @@ impl Options {
     #[must_use]
     pub fn set_index_minimum(mut self, segments: usize, objects: u64) -> Self {
         self.set_index_minimum = SetIndexMinimum { segments, objects };
+        self
+    }
+
+    /// How many maps the stores of the process may have for another file of a sealed segment to be
+    /// mapped, instead of half of what the system allows. For tests of small stores.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn maps_max(mut self, maps_max: usize) -> Self {
+        self.maps_max = Some(maps_max);
         self
     }
 

@@ -1,5 +1,6 @@
 //! Threads that share the work on many objects.
 
+use std::cell::Cell;
 use std::error::Error as _;
 use std::io;
 use std::process;
@@ -14,6 +15,10 @@ use crate::sync::IS_ONE_THREAD;
 /// to do, and `put_many`, does not have to wait until it is done. They have ended when this returns.
 /// Fails if the system does not start them.
 pub(crate) fn in_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    debug_assert!(
+        !is_alone(),
+        "a lock is held while other threads are waited for"
+    );
     if IS_ONE_THREAD {
         return Ok(work());
     }
@@ -56,6 +61,30 @@ impl Drop for Started {
     }
 }
 
+thread_local! {
+    /// How many calls of [`alone`] this thread is in.
+    static ALONE: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Runs work that this thread shares with no other, since it holds a lock: a thread of `rayon` that
+/// waits for others takes up another task meanwhile, and that may come for the same lock.
+pub(crate) fn alone<T>(work: impl FnOnce() -> T) -> T {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            ALONE.set(ALONE.get() - 1);
+        }
+    }
+    ALONE.set(ALONE.get() + 1);
+    // Dropped also while a panic goes through.
+    let _leave = Leave;
+    work()
+}
+
+fn is_alone() -> bool {
+    ALONE.get() > 0
+}
+
 /// The threads that work of some size is shared with.
 pub(crate) enum Sharing {
     /// Those of the pool that the calling thread belongs to.
@@ -74,12 +103,15 @@ impl Sharing {
     }
 }
 
-/// Threads to share work with, or `None` where the system starts none, and in a forked process, which
-/// has not the threads that were started before. Not `rayon`'s own pool: if that cannot be started the
+/// Threads to share work with, or `None` for who works [`alone`], where the system starts none, and in a
+/// forked process, which has not the threads that were started before. Not `rayon`'s own pool: if that cannot be started the
 /// first time it is asked for, it panics, then and ever after, for the application too.
 pub(crate) fn sharing() -> Option<Sharing> {
     static POOL: OnceLock<(u32, ThreadPool)> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
+    if is_alone() {
+        return None;
+    }
     if rayon::current_thread_index().is_some() {
         return Some(Sharing::Here);
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the top down. Each may use those below it, and none above.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "store",
     "compaction",
     "verify",
@@ -21,6 +21,7 @@ const LAYERS: [&str; 18] = [
     "error",
     "digest",
     "threads",
+    "quota",
     "sync",
     "lib",
 ];

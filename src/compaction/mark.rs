@@ -22,6 +22,15 @@ pub(super) struct Marks {
 
 /// How many entries one task of [`mark`] takes on.
 const PARTITION_ENTRIES: usize = 1 << 16;
+/// Each task looks into each input, so it takes on so many entries of each on average; otherwise marking
+/// would take time in proportion to the square of the number of segments.
+const PARTITION_ENTRIES_OF_INPUT: usize = 16;
+
+fn partitions(entries: usize, inputs: usize) -> usize {
+    let entries_min = inputs.saturating_mul(PARTITION_ENTRIES_OF_INPUT);
+    let partition_entries = entries_min.max(PARTITION_ENTRIES);
+    entries.div_ceil(partition_entries).clamp(1, 1 << 16)
+}
 
 /// Asks `keep` once for each object. Of several copies of a live object one stays, the last that
 /// verifies; if none does, all are marked, and copying them will say so.
@@ -44,7 +53,7 @@ pub(super) fn mark(
         .map(|&count| AtomicBits::new(count))
         .collect();
     let entries: usize = records.iter().sum();
-    let partitions = entries.div_ceil(PARTITION_ENTRIES).clamp(1, 1 << 16);
+    let partitions = partitions(entries, inputs.len());
     let (live_objects, dropped_objects) = (0..partitions)
         .into_par_iter()
         .map(|partition| mark_partition(inputs, &live, partition, partitions, keep))
@@ -154,6 +163,18 @@ fn partition_begin(partition: usize, partitions: usize) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn h67_inputs_are_looked_into_less_often_than_there_are_entries() {
+        for inputs in [1, 1000, 32_000, 1 << 20] {
+            for entries_of_input in [0, 1, 1000, 1 << 20] {
+                let entries = inputs * entries_of_input;
+                let looks = partitions(entries, inputs) * inputs;
+                assert!(looks <= entries / 16 + 2 * inputs, "{inputs} {entries}");
+            }
+        }
+        assert_eq!(partitions(1 << 24, 10), 1 << 8);
+    }
 
     #[test]
     fn partitions_cover_all_digests_in_order() {

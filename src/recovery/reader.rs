@@ -1,6 +1,6 @@
 //! Opening without changing anything, beside a writer that may be at work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ impl Reader {
                 let is_longer = !known.is_bound() && known.data().len() == data_bytes;
                 *known.binding() == binding && appended_bytes == 0 || is_longer
             };
-            let known = previous.sealed_segment(id);
+            let known = previous.sealed_with_id(id);
             if let Some(known) = known.filter(|known| is_as_before(known)) {
                 sealed.push(Arc::clone(known));
             } else if appended_bytes > 0 {
@@ -112,8 +112,8 @@ impl Reader {
                 Err(error) => return Err(error),
             }
         }
-        self.followed
-            .retain(|id, _| unsealed.iter().any(|active| active.id() == *id));
+        let loaded: BTreeSet<u32> = unsealed.iter().map(|active| active.id()).collect();
+        self.followed.retain(|id, _| loaded.contains(id));
         let runs = load_runs(dir, options.reading(), previous, &listing)?;
         Ok((SegmentSet::new(sealed, unsealed, runs), report))
     }
@@ -126,15 +126,13 @@ impl Reader {
         listing: &Listing,
         id: u32,
     ) -> Result<Unlisted> {
-        let known = previous.unsealed().iter().find(|active| active.id() == id);
-        if let Some(known) = known
+        if let Some(known) = previous.unsealed_with_id(id)
             && let Some(active) = self.follow(dir, reading.mode, known)?
         {
             return Ok(Unlisted::Unsealed(active));
         }
         if listing.sidecars.contains(&id) && !listing.journals.contains(&id) {
-            let known = previous.sealed_segment(id);
-            if let Some(known) = known {
+            if let Some(known) = previous.sealed_with_id(id) {
                 return Ok(Unlisted::Sealed(Arc::clone(known)));
             }
             return load_sealed(dir, reading, id).map(|sealed| Unlisted::Sealed(Arc::new(sealed)));
@@ -219,9 +217,11 @@ fn load_runs(
     listing: &Listing,
 ) -> Result<Vec<Arc<Run>>> {
     let mut runs = Vec::new();
+    let known = previous.runs().iter().map(Bound::run);
+    let known = known.filter(|run| !run.is_damaged());
+    let known: HashMap<u32, &Arc<Run>> = known.map(|run| (run.number(), run)).collect();
     for &number in &listing.set_indexes {
-        let mut known = previous.runs().iter().map(Bound::run);
-        if let Some(known) = known.find(|run| run.number() == number && !run.is_damaged()) {
+        if let Some(&known) = known.get(&number) {
             runs.push(Arc::clone(known));
             continue;
         }

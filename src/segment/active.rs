@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::Entry;
 use crate::mmap::{AppendBuffer, Map, SharedAppendBuffer};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{ArcSwap, CountedArc, Mutex, MutexGuard};
+use crate::sync::{ArcSwap, CountedArc, Mutex};
 
 /// The segment that is appended to, or one that waits to be sealed.
 ///
@@ -29,9 +29,11 @@ pub(crate) struct Active {
     buffer: ArcSwap<Buffer>,
     /// Length of the data file up to which all records are in the file.
     flushed_bytes: AtomicU64,
-    /// Length up to which the data file is durable. The lock is held while it is made so, which also
-    /// keeps a failing fsync from being hidden by one that succeeds beside it.
-    durable_bytes: Mutex<u64>,
+    /// Length up to which the data file is durable. Changed by whoever holds `syncing`.
+    durable_bytes: AtomicU64,
+    /// Held while the data file is made durable, which keeps a failing fsync from being hidden by one
+    /// that succeeds beside it. Readers never take it.
+    syncing: Mutex<()>,
     /// Whether the file can become no longer than that in a crash: a cut has to be synced as well,
     /// also one of a writer that was killed.
     length_is_durable: AtomicBool,
@@ -117,7 +119,8 @@ impl Active {
                 bytes: CountedArc::clone(AppendBuffer::with_capacity(0).shared()),
             }),
             flushed_bytes: AtomicU64::new(contents.bytes),
-            durable_bytes: Mutex::new(contents.durable_bytes),
+            durable_bytes: AtomicU64::new(contents.durable_bytes),
+            syncing: Mutex::new(()),
             length_is_durable: AtomicBool::new(false),
             name_is_durable: AtomicBool::new(false),
             durable_named_bytes: AtomicU64::new(0),
@@ -158,7 +161,7 @@ impl Active {
 
     /// Length of the data file that is known to be durable.
     pub(crate) fn durable_bytes(&self) -> u64 {
-        *self.lock_durable()
+        self.durable_bytes.load(Ordering::Acquire)
     }
 
     pub(crate) fn find(&self, digest: &Digest) -> Option<Extent> {
@@ -253,10 +256,12 @@ impl Active {
     /// somebody has taken the file its name: what is in it would not be found again.
     pub(crate) fn make_data_durable(&self, bytes: u64) -> Result<()> {
         let file = self.writable()?;
-        let mut durable = self.lock_durable();
+        // A sync that a panic cut off has said nothing of what is durable.
+        let syncing = self.syncing.lock();
+        let _syncing = syncing.unwrap_or_else(PoisonError::into_inner);
         // Set before the sync, so that a cut that comes meanwhile is synced the next time.
         let length_is_durable = self.length_is_durable.swap(true, Ordering::AcqRel);
-        if *durable < bytes || !length_is_durable {
+        if self.durable_bytes() < bytes || !length_is_durable {
             file.sync()?;
         }
         if let Err(error) = file.require_name()
@@ -264,7 +269,7 @@ impl Active {
         {
             return Err(error);
         }
-        *durable = bytes.max(*durable);
+        self.durable_bytes.fetch_max(bytes, Ordering::AcqRel);
         Ok(())
     }
 
@@ -300,12 +305,5 @@ impl Active {
     /// For the appender: unflushed records are in this buffer now. All before it are flushed.
     pub(super) fn set_buffer(&self, base: u64, bytes: SharedAppendBuffer) {
         self.buffer.store(Arc::new(Buffer { base, bytes }));
-    }
-
-    fn lock_durable(&self) -> MutexGuard<'_, u64> {
-        // It is changed last, after what it says has become true.
-        self.durable_bytes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }

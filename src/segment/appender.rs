@@ -48,6 +48,15 @@ pub(crate) struct Appender {
     /// End of the last record that was acknowledged.
     end: u64,
     journal: JournalWriter,
+    /// The segment that is to follow, where its journal could not be created.
+    begun: Option<Begun>,
+}
+
+/// A new segment that has a data file, and no journal yet.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    id: u32,
+    data: WritableFile,
 }
 
 /// Appends to the journal. A journal is never needed, so a write that fails is no error: what it
@@ -109,32 +118,24 @@ impl Appender {
         segment_bytes_max: u64,
         first_bytes: u64,
     ) -> Result<Self> {
-        let data = dir.create_segment_file(id, FileKind::Data)?;
-        let journal = dir
-            .create_segment_file(id, FileKind::Journal)
-            .and_then(|file| {
-                file.write_all_at(&journal::encode_header(id).0, 0)?;
-                Ok(file)
-            });
-        let journal = journal.inspect_err(|_| {
-            // Both are empty and nobody knows of them; what stays is an empty segment.
-            let _ = dir.remove_segment(id);
-        })?;
-        let reserved_bytes = segment_bytes_max.max(first_bytes);
-        Ok(Self::resume(
-            Resumed {
-                id,
-                data,
-                journal_file: journal,
-                journal: Journal::empty(id),
-                noted: 0,
-                entries: Vec::new(),
-                end: 0,
-            },
-            mode,
-            segment_bytes_max,
-            reserved_bytes,
-        ))
+        let begun = Begun::create(dir, id)?;
+        match begun.create_journal(dir) {
+            Ok(journal) => Ok(begun.finish(journal, mode, segment_bytes_max, first_bytes)),
+            Err(error) => {
+                begun.discard(dir);
+                Err(error)
+            }
+        }
+    }
+
+    /// What [`keep_begun`](Self::keep_begun) was given.
+    pub(crate) const fn take_begun(&mut self) -> Option<Begun> {
+        self.begun.take()
+    }
+
+    /// Keeps a segment that is to follow this one until its journal can be created.
+    pub(crate) fn keep_begun(&mut self, begun: Begun) {
+        self.begun = Some(begun);
     }
 
     /// Goes on with a segment that recovery has read.
@@ -180,6 +181,7 @@ impl Appender {
                 pending,
                 frame: Vec::new(),
             },
+            begun: None,
         }
     }
 
@@ -415,6 +417,55 @@ impl Appender {
     /// Notes in the journal that the data file is durable up to `bytes`.
     pub(crate) fn mark_synced(&mut self, bytes: u64) {
         self.journal.write_sync_mark(bytes);
+    }
+}
+
+impl Begun {
+    pub(crate) fn create(dir: &Dir, id: u32) -> Result<Self> {
+        let data = dir.create_segment_file(id, FileKind::Data)?;
+        Ok(Self { id, data })
+    }
+
+    pub(crate) const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// On an error there is no journal, and it can be tried again.
+    pub(crate) fn create_journal(&self, dir: &Dir) -> Result<WritableFile> {
+        let journal = dir.create_segment_file(self.id, FileKind::Journal)?;
+        match journal.write_all_at(&journal::encode_header(self.id).0, 0) {
+            Ok(()) => Ok(journal),
+            Err(error) => {
+                let _ = dir.remove_segment_file(self.id, FileKind::Journal);
+                Err(error)
+            }
+        }
+    }
+
+    /// An appender of the segment, with room for a first record of `first_bytes`.
+    pub(crate) fn finish(
+        self,
+        journal_file: WritableFile,
+        mode: ReadMode,
+        segment_bytes_max: u64,
+        first_bytes: u64,
+    ) -> Appender {
+        let resumed = Resumed {
+            id: self.id,
+            data: self.data,
+            journal_file,
+            journal: Journal::empty(self.id),
+            noted: 0,
+            entries: Vec::new(),
+            end: 0,
+        };
+        let reserved_bytes = segment_bytes_max.max(first_bytes);
+        Appender::resume(resumed, mode, segment_bytes_max, reserved_bytes)
+    }
+
+    /// Removes it. Nobody knows of it, and what stays is an empty segment.
+    pub(crate) fn discard(self, dir: &Dir) {
+        let _ = dir.remove_segment(self.id);
     }
 }
 

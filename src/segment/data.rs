@@ -2,20 +2,22 @@
 
 use std::borrow::Cow;
 use std::fs::File;
+use std::io;
 use std::sync::OnceLock;
 
-use crate::dir::{Dir, FileKind, FilePath, open_regular_file, read_exact_at};
+use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::record;
 use crate::mmap::Map;
-use crate::options::{ReadMode, Reading};
+use crate::options::Reading;
+use crate::quota::{HeldFile, MapUse};
 
 /// Shared by the segment sets that hold it and by every object that was read from it. Once it is
 /// retired, the last of them to go removes the files.
 #[derive(Debug)]
 pub(crate) struct Data {
     id: u32,
-    path: FilePath,
+    dir: Dir,
     len: u64,
     source: Source,
     retired: OnceLock<Dir>,
@@ -25,7 +27,10 @@ pub(crate) struct Data {
 enum Source {
     /// The file descriptor is closed: a store of many segments does not use them up.
     Map(Map),
-    File(File),
+    /// Held open, as long as the process does not hold too many.
+    File(HeldFile),
+    /// Opened for each read.
+    Named,
     /// Let go of before the file is removed, which Windows asks for.
     Closed,
 }
@@ -37,20 +42,16 @@ impl Data {
         let path = dir.segment_path(id, FileKind::Data);
         let (file, file_bytes) = open_regular_file(&path)?;
         let len = file_bytes.min(len_max);
-        let map = match reading.mode {
-            ReadMode::Mmap => Map::of_file(&file, len).ok(),
-            ReadMode::Pread => None,
-        };
-        let source = match map {
+        let source = match reading.map(&file, len, MapUse::Data) {
             Some(map) => {
                 reading.advice.advise_data(&map);
                 Source::Map(map)
             }
-            None => Source::File(file),
+            None => HeldFile::hold(file).map_or(Source::Named, Source::File),
         };
         Ok(Self {
             id,
-            path,
+            dir: dir.clone(),
             len,
             source,
             retired: OnceLock::new(),
@@ -71,7 +72,7 @@ impl Data {
     pub(crate) fn mapped(&self, offset: u64, len: usize) -> Option<&[u8]> {
         match &self.source {
             Source::Map(map) => map.slice(offset, len),
-            Source::File(_) | Source::Closed => None,
+            Source::File(_) | Source::Named | Source::Closed => None,
         }
     }
 
@@ -79,17 +80,49 @@ impl Data {
     pub(crate) fn read(&self, offset: u64, len: usize) -> Result<Option<Cow<'_, [u8]>>> {
         match &self.source {
             Source::Map(map) => Ok(map.slice(offset, len).map(Cow::Borrowed)),
-            Source::File(file) => {
-                let end = offset.checked_add(len as u64);
-                if end.is_none_or(|end| end > self.len) {
-                    return Ok(None);
-                }
-                let mut buffer = vec![0; len];
-                read_exact_at(file, &mut buffer, offset).map_err(Error::io(&self.path))?;
-                Ok(Some(Cow::Owned(buffer)))
-            }
+            Source::File(held) => self.read_from(held.file(), offset, len),
+            Source::Named => self.read_from(&self.open_again()?, offset, len),
             Source::Closed => Ok(None),
         }
+    }
+
+    fn read_from(&self, file: &File, offset: u64, len: usize) -> Result<Option<Cow<'_, [u8]>>> {
+        let end = offset.checked_add(len as u64);
+        if end.is_none_or(|end| end > self.len) {
+            return Ok(None);
+        }
+        let mut buffer = vec![0; len];
+        read_exact_at(file, &mut buffer, offset).map_err(|error| self.failed(error))?;
+        Ok(Some(Cow::Owned(buffer)))
+    }
+
+    /// This process keeps the file as long as it has this. Another that writes does not know who reads.
+    fn open_again(&self) -> Result<File> {
+        match open_regular_file(&self.dir.segment_path(self.id, FileKind::Data)) {
+            Ok((file, _)) => Ok(file),
+            Err(error) if error.is_not_found() => {
+                let reason = "the file was removed since it was listed, refresh this handle";
+                Err(self.failed(io::Error::new(io::ErrorKind::NotFound, reason)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        Error::io(&self.dir.segment_path(self.id, FileKind::Data))(error)
+    }
+
+    /// Whether this process was forked from the one that opened the file.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.dir.is_inherited()
+    }
+
+    pub(crate) const fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    pub(crate) const fn is_mapped(&self) -> bool {
+        matches!(self.source, Source::Map(_))
     }
 
     /// The length of the content that begins at `offset`, as the record's header says it. `None` if that
@@ -114,8 +147,8 @@ impl Data {
 
     /// All bytes; a copy where the file is not mapped.
     pub(crate) fn read_all(&self) -> Result<Cow<'_, [u8]>> {
-        let len = usize::try_from(self.len).map_err(std::io::Error::other);
-        let all = self.read(0, len.map_err(Error::io(&self.path))?)?;
+        let len = usize::try_from(self.len).map_err(io::Error::other);
+        let all = self.read(0, len.map_err(|error| self.failed(error))?)?;
         Ok(all.unwrap_or_default())
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod data;
 pub(crate) mod fanout;
 #[cfg(all(test, loom))]
 mod interleavings;
+mod once;
 mod records;
 pub(crate) mod sealed;
 mod slots;

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use super::bits::AtomicBits;
 use super::fanout::Fanout;
+use super::once::Once;
 use super::{Data, hash_records_single_threaded};
 use crate::digest::{DIGEST_BYTES, Digest};
 use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
@@ -15,6 +16,7 @@ use crate::format::set_index::{Geometry, Location};
 use crate::format::{Entry, FormatError, Index, Record, Records, SealedSegment, record};
 use crate::mmap::{Map, prefetch};
 use crate::options::{ReadMode, Reading};
+use crate::quota::{HeldFile, MapUse};
 
 /// The bytes of a sidecar, or of another file that is derived from the data.
 #[derive(Debug)]
@@ -37,7 +39,10 @@ impl AsRef<[u8]> for SidecarBytes {
 #[derive(Debug)]
 enum Unchecked {
     Map(Map),
-    File(File, Box<Path>),
+    /// Held open, as long as the process does not hold too many.
+    File(HeldFile, Box<Path>),
+    /// Opened when it is looked into.
+    Named(Reading),
     /// There is none, and the data has to do.
     Missing,
 }
@@ -50,12 +55,12 @@ pub(crate) struct Sealed {
     binding: SealedSegment,
     /// Whether the sidecar on disk is to be what `binding` says.
     is_bound: bool,
-    checked: OnceLock<CheckedIndex>,
+    checked: Once<CheckedIndex>,
     /// Held while the sidecar is checked, so that it is done once. Nothing that is done meanwhile
     /// may wait for other threads of a pool: they could be waiting for this.
     unchecked: Mutex<Unchecked>,
     /// Which records were verified in this process, by their position in the sidecar.
-    verified: OnceLock<AtomicBits>,
+    verified: Once<AtomicBits>,
     /// Length of a record, on average.
     prefetched_bytes: usize,
 }
@@ -65,7 +70,7 @@ pub(crate) struct Sealed {
 struct CheckedIndex {
     index: Index<SidecarBytes>,
     /// Made when the index is first searched; a walk does not need it.
-    fanout: OnceLock<Fanout>,
+    fanout: Once<Fanout>,
     /// Why the index may lack objects, where that is so.
     doubt: Option<String>,
 }
@@ -73,14 +78,16 @@ struct CheckedIndex {
 impl CheckedIndex {
     fn new(index: Index<SidecarBytes>) -> Self {
         Self {
-            fanout: OnceLock::new(),
+            fanout: Once::new(),
             index,
             doubt: None,
         }
     }
 
-    fn fanout(&self) -> &Fanout {
-        self.fanout.get_or_init(|| Fanout::new(&self.index))
+    #[inline]
+    fn fanout(&self, is_forked: impl FnOnce() -> bool) -> &Fanout {
+        self.fanout
+            .get_or_init(is_forked, || Fanout::new(&self.index))
     }
 }
 
@@ -102,9 +109,9 @@ impl Sealed {
             data: Arc::new(data),
             binding,
             is_bound: true,
-            checked: OnceLock::new(),
+            checked: Once::new(),
             unchecked: Mutex::new(unchecked),
-            verified: OnceLock::new(),
+            verified: Once::new(),
             prefetched_bytes: mean_record_bytes(&binding),
         })
     }
@@ -117,12 +124,14 @@ impl Sealed {
         data_bytes: u64,
         index: &Index<Vec<u8>>,
     ) -> Result<Self> {
-        let sealed = Self::open(dir, id, reading, binding_of(index, data_bytes))?;
+        let mut sealed = Self::open(dir, id, reading, binding_of(index, data_bytes))?;
         let checked = match open_sidecar(dir, id, reading).map(Index::parse_unchecked) {
             Ok(Ok(mapped)) => CheckedIndex::new(mapped),
             _ => CheckedIndex::new(index.clone().map_bytes(SidecarBytes::Heap)),
         };
-        let _ = sealed.checked.set(checked);
+        sealed.checked = Once::from(checked);
+        // Mapped once is enough.
+        sealed.unchecked = Mutex::new(Unchecked::Missing);
         Ok(sealed)
     }
 
@@ -143,9 +152,9 @@ impl Sealed {
             data: Arc::new(data),
             binding,
             is_bound: false,
-            checked: OnceLock::from(checked),
+            checked: Once::from(checked),
             unchecked: Mutex::new(Unchecked::Missing),
-            verified: OnceLock::new(),
+            verified: Once::new(),
             prefetched_bytes: mean_record_bytes(&binding),
         }
     }
@@ -189,7 +198,7 @@ impl Sealed {
         digest: &Digest,
     ) -> Result<impl Iterator<Item = (usize, Entry)> + '_> {
         let checked = self.checked()?;
-        let range = checked.fanout().range(digest);
+        let range = checked.fanout(|| self.data.is_inherited()).range(digest);
         // All of it at once: a search that waits for one line after the other takes longer.
         prefetch(checked.index.entries_bytes(range.clone()));
         let mut entries = checked.index.find_positions_in(range, digest).peekable();
@@ -286,7 +295,8 @@ impl Sealed {
     /// Which records were verified in this process, by their position in the sidecar. Costs one bit
     /// of heap a record from the first time on.
     pub(crate) fn verified(&self) -> &AtomicBits {
-        self.verified.get_or_init(|| {
+        let is_forked = || self.data.is_inherited();
+        self.verified.get_or_init(is_forked, || {
             // No more than fit the file, whatever the manifest says.
             let fit = usize::try_from(self.data.len() / record::HEADER_BYTES);
             let records = self.binding.objects as usize;
@@ -346,6 +356,11 @@ impl Sealed {
 
     #[cold]
     fn check_now(&self) -> Result<&CheckedIndex> {
+        if self.data.is_inherited() {
+            // The lock may be held by a thread that only the parent has.
+            let checked = self.check_after_fork()?;
+            return Ok(self.checked.get_or_init(|| true, || checked));
+        }
         // What a panic leaves behind is opened or missing, as before.
         let mut unchecked = self
             .unchecked
@@ -356,7 +371,7 @@ impl Sealed {
                 Some(index) => CheckedIndex::new(index),
                 None => self.rebuild()?,
             };
-            let _ = self.checked.set(checked);
+            return Ok(self.checked.get_or_init(|| false, || checked));
         }
         drop(unchecked);
         self.checked.get().ok_or_else(|| Error::CorruptIndex {
@@ -365,16 +380,39 @@ impl Sealed {
         })
     }
 
+    /// Checks the sidecar that there is now, as one that was just opened.
+    fn check_after_fork(&self) -> Result<CheckedIndex> {
+        let mode = if self.data.is_mapped() {
+            ReadMode::Mmap
+        } else {
+            ReadMode::Pread
+        };
+        let mut unchecked = if self.is_bound {
+            Unchecked::Named(Reading::from(mode))
+        } else {
+            Unchecked::Missing
+        };
+        match self.read_sidecar(&mut unchecked)? {
+            Some(index) => Ok(CheckedIndex::new(index)),
+            None => self.rebuild(),
+        }
+    }
+
     /// The sidecar, if there is one and it is, as a whole, what the manifest says.
     fn read_sidecar(&self, unchecked: &mut Unchecked) -> Result<Option<Index<SidecarBytes>>> {
-        let bytes = match unchecked {
-            Unchecked::File(file, path) => SidecarBytes::Heap(read_file(file, path)?),
-            Unchecked::Map(_) | Unchecked::Missing => {
-                match std::mem::replace(unchecked, Unchecked::Missing) {
-                    Unchecked::Map(map) => SidecarBytes::Map(map),
-                    _ => return Ok(None),
-                }
-            }
+        let read = match unchecked {
+            Unchecked::File(held, path) => Some(SidecarBytes::Heap(read_file(held.file(), path)?)),
+            Unchecked::Named(reading) => match open_sidecar(self.data.dir(), self.id(), *reading) {
+                Err(error) if error.is_not_found() => None,
+                opened => Some(opened?),
+            },
+            Unchecked::Map(_) | Unchecked::Missing => None,
+        };
+        // After an error it is as it was.
+        let bytes = match (std::mem::replace(unchecked, Unchecked::Missing), read) {
+            (Unchecked::Map(map), _) => SidecarBytes::Map(map),
+            (_, Some(bytes)) => bytes,
+            (_, None) => return Ok(None),
         };
         Ok(check(bytes, &self.binding).ok())
     }
@@ -422,21 +460,21 @@ pub(crate) fn sidecar_fits(dir: &Dir, id: u32, binding: &SealedSegment) -> Resul
 
 /// Opens the bytes of a sidecar, mapped where they may be.
 pub(crate) fn open_sidecar(dir: &Dir, id: u32, reading: Reading) -> Result<SidecarBytes> {
-    match open_sidecar_file(dir, id, reading)? {
-        Unchecked::Map(map) => Ok(SidecarBytes::Map(map)),
-        Unchecked::File(file, path) => read_file(&file, &path).map(SidecarBytes::Heap),
-        Unchecked::Missing => Ok(SidecarBytes::Heap(Vec::new())),
-    }
+    let path = dir.segment_path(id, FileKind::Sidecar);
+    let (file, len) = open_regular_file(&path)?;
+    file_bytes(&file, &path, len, reading, MapUse::Sidecar)
 }
 
 fn open_sidecar_file(dir: &Dir, id: u32, reading: Reading) -> Result<Unchecked> {
     let path = dir.segment_path(id, FileKind::Sidecar);
     let (file, len) = open_regular_file(&path)?;
-    let map = map_file(&file, len, reading);
-    Ok(map.map_or_else(
-        || Unchecked::File(file, path.as_ref().into()),
-        Unchecked::Map,
-    ))
+    if let Some(map) = map_file(&file, len, reading, MapUse::Sidecar) {
+        return Ok(Unchecked::Map(map));
+    }
+    Ok(match HeldFile::hold(file) {
+        Some(held) => Unchecked::File(held, path.as_ref().into()),
+        None => Unchecked::Named(reading),
+    })
 }
 
 /// The bytes of an open file, mapped where they may be.
@@ -445,18 +483,16 @@ pub(crate) fn file_bytes(
     path: &Path,
     len: u64,
     reading: Reading,
+    map_use: MapUse,
 ) -> Result<SidecarBytes> {
-    match map_file(file, len, reading) {
+    match map_file(file, len, reading, map_use) {
         Some(map) => Ok(SidecarBytes::Map(map)),
         None => read_file(file, path).map(SidecarBytes::Heap),
     }
 }
 
-fn map_file(file: &File, len: u64, reading: Reading) -> Option<Map> {
-    let map = match reading.mode {
-        ReadMode::Mmap => Map::of_file(file, len).ok()?,
-        ReadMode::Pread => return None,
-    };
+fn map_file(file: &File, len: u64, reading: Reading, map_use: MapUse) -> Option<Map> {
+    let map = reading.map(file, len, map_use)?;
     reading.advice.advise_index(&map);
     Some(map)
 }

@@ -11,7 +11,7 @@ mod place;
 mod prefix;
 mod tried;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 pub(crate) use bound::Bound;
@@ -64,10 +64,23 @@ impl SegmentSet {
         &self.unsealed
     }
 
-    /// The sealed segment of this id. Logarithmic.
-    pub(crate) fn sealed_segment(&self, id: u32) -> Option<&Arc<Sealed>> {
+    /// The sealed segment with this id.
+    pub(crate) fn sealed_with_id(&self, id: u32) -> Option<&Arc<Sealed>> {
         let at = self.sealed.binary_search_by_key(&id, |sealed| sealed.id());
-        Some(&self.sealed[at.ok()?])
+        self.sealed.get(at.ok()?)
+    }
+
+    /// The unsealed segment with this id.
+    pub(crate) fn unsealed_with_id(&self, id: u32) -> Option<&Arc<Active>> {
+        let at = self
+            .unsealed
+            .binary_search_by_key(&id, |active| active.id());
+        self.unsealed.get(at.ok()?)
+    }
+
+    /// The numbers of the runs that are of use.
+    pub(crate) fn run_numbers(&self) -> HashSet<u32> {
+        self.runs.iter().map(|bound| bound.run().number()).collect()
     }
 
     /// The runs of the set index that are of use, the largest first.
@@ -126,6 +139,7 @@ impl SegmentSet {
     /// This set without the runs of these numbers, and with a new one.
     pub(crate) fn with_run(&self, replaced: &[u32], run: Option<Arc<Run>>) -> Self {
         let mut runs = self.all_runs();
+        let replaced: HashSet<u32> = replaced.iter().copied().collect();
         runs.retain(|run| !replaced.contains(&run.number()));
         runs.extend(run);
         Self::new(self.sealed.clone(), self.unsealed.clone(), runs)

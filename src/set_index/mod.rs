@@ -15,6 +15,7 @@ use crate::format::SetIndex;
 use crate::format::set_index::{DamagedPage, Location, Probe};
 use crate::mmap::prefetch_value;
 use crate::options::Reading;
+use crate::quota::MapUse;
 use crate::segment::bits::AtomicBits;
 use crate::segment::sealed::{SidecarBytes, file_bytes};
 
@@ -35,7 +36,7 @@ impl Run {
     pub(crate) fn open(dir: &Dir, number: u32, reading: Reading) -> Result<Option<Self>> {
         let path = dir.set_index_path(number);
         let (file, len) = open_regular_file(&path)?;
-        let bytes = file_bytes(&file, &path, len, reading)?;
+        let bytes = file_bytes(&file, &path, len, reading, MapUse::SetIndex)?;
         Ok(SetIndex::parse(bytes).ok().map(|index| Self {
             number,
             checked_pages: AtomicBits::new(usize::try_from(index.pages()).unwrap_or(usize::MAX)),

@@ -33,9 +33,8 @@ pub(crate) fn plan(runs: &[RunSize], uncovered_objects: u64, wants_cover: bool) 
     }
     let live = |at: usize| runs[at].live_objects;
     let mut objects = uncovered_objects + replaced.iter().map(|&at| live(at)).sum::<u64>();
-    let mut others: Vec<usize> = (0..runs.len())
-        .filter(|at| !replaced.contains(at))
-        .collect();
+    let others = (0..runs.len()).filter(|&at| !has_to_go(&runs[at]));
+    let mut others: Vec<usize> = others.collect();
     others.sort_unstable_by_key(|&at| live(at));
     for at in others {
         if live(at) > objects.saturating_mul(MERGE_RATIO) {

@@ -154,6 +154,8 @@ impl Compaction {
     }
 
     fn prepare(&self, keep: &(impl Fn(&Digest) -> bool + Sync)) -> Result<Prepared> {
+        // Begun in the parent of a forked process, it has a lock for the pins that may be held there.
+        self.store.inner().writer()?;
         let keep = |digest: &Digest| keep(digest) || self.pins.contains(digest);
         let segment_bytes_max = self.store.inner().options.segment_bytes_max;
         let prepare = || compaction::prepare(self.inputs.clone(), segment_bytes_max, &keep);
@@ -164,16 +166,16 @@ impl Compaction {
         let inner = self.store.inner();
         let writer = inner.writer()?;
         inner.require_space_to_finish(writer, prepared)?;
-        let ids: Result<Vec<u32>> = prepared
-            .plan
-            .outputs
-            .iter()
-            .map(|_| writer.take_id())
-            .collect();
-        let (ids, set) = (ids?, inner.set.load_full());
-        let outputs = in_own_threads(|| prepared.copy(&inner.dir, &ids, &set))
-            .map_err(Error::io(&inner.root))??;
+        let taken = writer.take_ids(prepared.plan.outputs.len())?;
+        // `take_ids` gives none beyond `u32`.
+        let ids = taken.clone().map(u32::try_from);
+        let ids: Vec<u32> = ids.collect::<Result<_, _>>().unwrap_or_default();
+        let set = inner.set.load_full();
+        let copied = in_own_threads(|| prepared.copy(&inner.dir, &ids, &set));
+        let copied = copied.map_err(Error::io(&inner.root)).flatten();
         drop(set);
+        // All that had these ids were temporaries, and they are gone.
+        let outputs = copied.inspect_err(|_| writer.give_back_ids(taken))?;
         let committed = self.close_and_commit(inner, writer, prepared, &outputs, stats);
         if committed.is_err() {
             // If the commit may have happened, the directory refuses this.

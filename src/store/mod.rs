@@ -23,15 +23,16 @@ pub use stats::{SegmentState, SegmentStats, StoreStats};
 use crate::digest::{DIGEST_BYTES, Digest};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::mmap::ForkMark;
 use crate::object::Object;
 use crate::options::Options;
 use crate::recovery::reader::Reader;
 use crate::recovery::{self, RecoveryReport, UNSEALED_OBJECTS_MAX};
 use crate::scan::{Digests, Objects};
-use crate::segment_set::SegmentSet;
+use crate::segment_set::{Found, SegmentSet};
 use crate::sync::thread::{Builder, JoinHandle};
 use crate::sync::{ArcSwap, Mutex, mpsc};
-use crate::threads::{in_own_threads, not_started};
+use crate::threads::{alone, in_own_threads, not_started};
 use crate::verify::{self, Problem, VerifyProgress, VerifyReport};
 use seal::{Job, Ledger};
 use set_index::Effort;
@@ -73,6 +74,8 @@ struct Inner {
     set: ArcSwap<SegmentSet>,
     access: Access,
     report: RecoveryReport,
+    /// Of the process that opened it.
+    origin: ForkMark,
 }
 
 enum Access {
@@ -131,6 +134,7 @@ impl Store {
                     set: ArcSwap::from_pointee(set),
                     access: Access::Reader(Mutex::new(reader)),
                     report,
+                    origin: ForkMark::new(),
                 }),
                 background: Vec::new(),
             }),
@@ -160,6 +164,7 @@ impl Store {
             set: ArcSwap::from_pointee(opened.set),
             access: Access::Writer(Box::new(writer)),
             report: opened.report,
+            origin: ForkMark::new(),
         });
         inner.remove_unused_runs(opened.run_numbers);
         // Dropping it stops those of the threads that have started.
@@ -242,7 +247,7 @@ impl Store {
     pub fn get_many(&self, digests: &[Digest]) -> Vec<Result<Option<Object>>> {
         let inner = self.inner();
         let set = inner.set.load();
-        let found = set.lookup_many(digests, inner.options.verify);
+        let found = inner.look_up_many(&set, digests);
         inner.look_after(&set);
         found
             .into_iter()
@@ -367,7 +372,7 @@ impl Store {
         let (mut report, damaged_sidecars) =
             in_own_threads(verify).map_err(Error::io(&inner.root))??;
         inner.look_after(&set);
-        if let Access::Writer(writer) = &inner.access {
+        if let Ok(writer) = inner.writer() {
             for sealed in damaged_sidecars {
                 if let Err(error) = inner.rewrite_sidecar(writer, &sealed) {
                     report.problems.push(Problem {
@@ -392,16 +397,18 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Options::open`]. After an error the handle sees what it saw before.
+    /// Those of [`Options::open`], and [`Error::Forked`]. After an error the handle sees what it saw
+    /// before.
     pub fn refresh(&self) -> Result<bool> {
         let inner = self.inner();
+        inner.require_own_process()?;
         let Access::Reader(reader) = &inner.access else {
             return Ok(false);
         };
         // What a panic could leave behind in the reader is at worst read again.
         let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
         let before = inner.set.load_full();
-        let (set, _) = reader.load(&inner.dir, &inner.options, &before)?;
+        let (set, _) = alone(|| reader.load(&inner.dir, &inner.options, &before))?;
         let changed = !set.is_same_as(&before);
         if changed {
             inner.set.store(Arc::new(set));
@@ -479,15 +486,41 @@ impl Inner {
 
     #[cold]
     fn ask_for_index(&self) {
-        if let Access::Writer(writer) = &self.access {
+        if let Ok(writer) = self.writer() {
             writer.ask_for_index();
         }
     }
 
+    /// What only a writer has. Whoever changes something, or takes one of its locks, comes by here
+    /// first.
     fn writer(&self) -> Result<&Writer> {
         match &self.access {
-            Access::Writer(writer) => Ok(writer),
+            Access::Writer(writer) => self.require_own_process().map(|()| &**writer),
             Access::Reader(_) => Err(Error::ReadOnly),
+        }
+    }
+
+    /// Fails in a process that was forked from the one that opened the store. It has the parent's
+    /// locks as they were at that moment, and those that a thread held are never given up there.
+    fn require_own_process(&self) -> Result<()> {
+        if self.origin.is_forked() {
+            return Err(Error::Forked);
+        }
+        Ok(())
+    }
+
+    /// Reads several objects, with other threads where there are any.
+    fn look_up_many<'a>(
+        &self,
+        set: &'a SegmentSet,
+        digests: &[Digest],
+    ) -> Vec<Result<Option<Found<'a>>>> {
+        let look_up = || set.lookup_many(digests, self.options.verify);
+        if self.origin.is_forked() {
+            // The thread that was forked may be one of `rayon`'s, and the others of its pool are gone.
+            alone(look_up)
+        } else {
+            look_up()
         }
     }
 }

@@ -63,7 +63,7 @@ impl PinnedReader {
     /// Reads several objects, as [`Store::get_many`](crate::Store::get_many) does.
     #[must_use]
     pub fn get_many(&self, digests: &[Digest]) -> Vec<Result<Option<PinnedObject<'_>>>> {
-        let found = self.set.lookup_many(digests, self.inner.options.verify);
+        let found = self.inner.look_up_many(&self.set, digests);
         self.inner.look_after(&self.set);
         found
             .into_iter()

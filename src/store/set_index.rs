@@ -149,14 +149,9 @@ impl Inner {
     /// Removes the files of those of these runs that are of no use any more: their segments are gone,
     /// or covered by another.
     pub(super) fn remove_unused_runs(&self, numbers: impl IntoIterator<Item = u32>) {
-        let set = self.set.load();
-        let is_used = |number| {
-            set.runs()
-                .iter()
-                .any(|bound| bound.run().number() == number)
-        };
+        let used = self.set.load().run_numbers();
         for number in numbers {
-            if !is_used(number) {
+            if !used.contains(&number) {
                 // What stays is removed by the next opening.
                 let path = self.dir.set_index_path(number);
                 let _ = self.dir.remove_if_present(&path);

@@ -1,5 +1,6 @@
 //! Putting and syncing.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
@@ -7,16 +8,20 @@ use super::phase::Phase;
 use super::seal::{Job, Ledger};
 use super::{Inner, Store};
 use crate::digest::{Digest, Hashed};
-use crate::dir::WriterLock;
+use crate::dir::{Dir, WriterLock};
 use crate::error::{Error, Result};
 use crate::format::record;
 use crate::segment::Appender;
+use crate::segment::appender::Begun;
 use crate::segment_set::SegmentSet;
 use crate::sync::mpsc::Sender;
 use crate::sync::{ArcSwapGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 /// How many full segments may wait to be sealed before a put helps. Each holds its index in memory.
 const SEALING_SEGMENTS_MAX: usize = 16;
+
+/// How many segment ids there are.
+const SEGMENT_IDS: u64 = 1 << u32::BITS;
 
 pub(super) type SetGuard = ArcSwapGuard<SegmentSet>;
 
@@ -66,13 +71,42 @@ impl Writer {
         }
     }
 
-    /// An id that was never used.
-    pub(super) fn take_id(&self) -> Result<u32> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        u32::try_from(id).map_err(|_| {
-            self.next_id.store(1 << 32, Ordering::Relaxed);
-            Error::SegmentIdsExhausted
+    /// Ids that were never used, one after the other.
+    pub(super) fn take_ids(&self, count: usize) -> Result<Range<u64>> {
+        let end_of = |begin: u64| {
+            let end = begin.checked_add(count as u64)?;
+            (end <= SEGMENT_IDS).then_some(end)
+        };
+        let begin = self
+            .next_id
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, end_of)
+            .map_err(|_| Error::SegmentIdsExhausted)?;
+        Ok(begin..begin + count as u64)
+    }
+
+    /// Gives back ids under which no file came to be, unless somebody has taken others since.
+    pub(super) fn give_back_ids(&self, ids: Range<u64>) {
+        let (next, before) = (ids.end, ids.start);
+        let _ = self
+            .next_id
+            .compare_exchange(next, before, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Creates the data file of a new segment. Only then its id is used.
+    fn begin_segment(&self, dir: &Dir) -> Result<Begun> {
+        let ids = self.take_ids(1)?;
+        // `take_ids` gives none beyond `u32`.
+        let id = u32::try_from(ids.start).map_err(|_| Error::SegmentIdsExhausted)?;
+        Begun::create(dir, id).inspect_err(|_| {
+            if !dir.holds_segment(id) {
+                self.give_back_ids(ids);
+            }
         })
+    }
+
+    /// Whether no id was taken after this one.
+    fn is_newest_id(&self, id: u32) -> bool {
+        self.next_id() == u64::from(id) + 1
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -282,7 +316,7 @@ impl Inner {
         content_bytes: u64,
     ) -> Result<()> {
         appender.flush()?;
-        let next = self.create_appender(writer, content_bytes + record::HEADER_BYTES)?;
+        let next = self.begin_next(writer, appender, content_bytes + record::HEADER_BYTES)?;
         self.publish(writer, |set| set.with_active(Arc::clone(next.active())));
         *appender = next;
         writer.in_background(Job::Seal);
@@ -303,7 +337,7 @@ impl Inner {
             self.roll(writer, &mut appender, 0)?;
             return Ok(None);
         }
-        let next = self.create_appender(writer, 0)?;
+        let next = self.begin_next(writer, &mut appender, 0)?;
         let empty = Arc::clone(appender.active());
         let active = Arc::clone(next.active());
         empty.discard();
@@ -315,14 +349,35 @@ impl Inner {
     }
 
     /// Begins a segment with room for a first record of `first_bytes`.
-    fn create_appender(&self, writer: &Writer, first_bytes: u64) -> Result<Appender> {
-        Appender::create(
-            &self.dir,
-            writer.take_id()?,
+    fn begin_next(
+        &self,
+        writer: &Writer,
+        appender: &mut Appender,
+        first_bytes: u64,
+    ) -> Result<Appender> {
+        let begun = match appender.take_begun() {
+            Some(begun) if writer.is_newest_id(begun.id()) => begun,
+            older => {
+                if let Some(older) = older {
+                    older.discard(&self.dir);
+                }
+                writer.begin_segment(&self.dir)?
+            }
+        };
+        let journal = match begun.create_journal(&self.dir) {
+            Ok(journal) => journal,
+            Err(error) => {
+                // The next attempt goes on with it, so that no attempt uses up an id.
+                appender.keep_begun(begun);
+                return Err(error);
+            }
+        };
+        Ok(begun.finish(
+            journal,
             self.options.read_mode,
             self.options.segment_bytes_max,
             first_bytes,
-        )
+        ))
     }
 
     pub(super) fn sync(&self) -> Result<()> {

@@ -1,0 +1,98 @@
+//! Values that are made when they are first asked for.
+
+use std::sync::OnceLock;
+
+use once_cell::race::OnceBox;
+
+/// A value that is made once, by the thread that asks first, while others wait for it.
+///
+/// In a forked process nobody waits: the thread of the parent that was making the value is not there.
+/// What was made by then is used, and the forked process makes for itself what was not.
+#[derive(Debug)]
+pub(super) struct Once<T> {
+    made: OnceLock<T>,
+    made_after_fork: OnceBox<T>,
+}
+
+impl<T> Once<T> {
+    pub(super) const fn new() -> Self {
+        Self {
+            made: OnceLock::new(),
+            made_after_fork: OnceBox::new(),
+        }
+    }
+
+    /// The value, if it has been made. Never waits.
+    #[inline]
+    pub(super) fn get(&self) -> Option<&T> {
+        match self.made.get() {
+            Some(made) => Some(made),
+            None => self.made_after_fork.get(),
+        }
+    }
+
+    /// `is_forked`: whether this process is another than the one that made the cell.
+    #[inline]
+    pub(super) fn get_or_init(
+        &self,
+        is_forked: impl FnOnce() -> bool,
+        make: impl FnOnce() -> T,
+    ) -> &T {
+        match self.get() {
+            Some(made) => made,
+            None => self.init(is_forked(), make),
+        }
+    }
+
+    #[cold]
+    fn init(&self, is_forked: bool, make: impl FnOnce() -> T) -> &T {
+        if is_forked {
+            // Of several threads that make it, one has made it for all.
+            self.made_after_fork.get_or_init(|| Box::new(make()))
+        } else {
+            self.made.get_or_init(make)
+        }
+    }
+}
+
+impl<T> From<T> for Once<T> {
+    fn from(made: T) -> Self {
+        Self {
+            made: OnceLock::from(made),
+            made_after_fork: OnceBox::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn h59_a_forked_process_does_not_wait_for_a_value_that_a_lost_thread_makes() {
+        let once = Once::new();
+        let (begin, begun) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                once.get_or_init(
+                    || false,
+                    move || {
+                        begin.send(()).unwrap();
+                        ended.recv().unwrap();
+                        1
+                    },
+                )
+            });
+            begun.recv().unwrap();
+            assert_eq!(once.get(), None);
+            assert_eq!(*once.get_or_init(|| true, || 2), 2);
+            assert_eq!(once.get(), Some(&2));
+            end.send(()).unwrap();
+        });
+        assert_eq!(once.get(), Some(&1));
+    }
+}
