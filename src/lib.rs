@@ -88,9 +88,13 @@
 //! # Limits
 //!
 //! - An object has at most `u32::MAX` bytes. It is read and hashed as a whole.
-//! - There are at most 2^32 segments in the life of a store, and as many at a time as the system
-//!   allows mappings (two each, and one for each run of the set index; `vm.max_map_count` is 65,530 by
-//!   default on Linux). Beyond that, reads fall back to system calls.
+//! - There are at most 2^32 segments in the life of a store. Each is mapped twice, data and sidecar, while
+//!   all stores of the process have no more maps than half of what Linux allows (`vm.max_map_count`,
+//!   65,530 by default): about 12,000 segments have both, then data comes first. What is not mapped is
+//!   read by system calls, and a sidecar that is asked for something costs 44 bytes of heap an object.
+//!   Up to half of the file descriptors that the process may have (`RLIMIT_NOFILE`) hold such files open;
+//!   further ones are opened for each read. If another process has compacted such a file away, that
+//!   read is an [`Error::Io`] which says so, until [`Store::refresh`].
 //! - Objects are verified at each read, or at the first read with [`Verify::FirstRead`].
 //! - The sidecar of a segment is checked as a whole, about a gigabyte a second, when it is first asked
 //!   for something: by [`Store::contains`] and [`Store::find`], a put of what is held already, a walk,
@@ -102,7 +106,8 @@
 //! - One writer. The lock is advisory, and as good as the file system's locks are: not all network
 //!   file systems have good ones, and their mappings are not coherent either. Use a local one.
 //! - A process that is forked from the one that opened a store, and starts no other program, can read
-//!   with what it inherits. Whatever would change a file is [`Error::Poisoned`] there.
+//!   with what it inherits, and waits for nothing that its parent was doing. Whatever would change a file,
+//!   and [`Store::refresh`], is [`Error::Forked`] there; it opens the store anew for that.
 //! - Large batches and recoveries are spread over a pool of threads that the stores of a process share,
 //!   as many as there are cores or as `RAYON_NUM_THREADS` says, or over that of `rayon` to which the
 //!   calling thread belongs. Where the system starts none, and in a forked process, the calling thread
@@ -127,6 +132,8 @@ mod digest;
 pub mod dir;
 mod error;
 pub mod format;
+#[cfg(test)]
+mod looks;
 mod mmap;
 mod object;
 mod options;

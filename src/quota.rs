@@ -35,7 +35,7 @@ impl Quota {
         let taken = self
             .taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taken.is_ok().then_some(Taken(self))
+        taken.ok().map(|_| Taken(self))
     }
 }
 

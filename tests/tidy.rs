@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the top down. Each may use those below it, and none above.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "store",
     "compaction",
     "verify",
@@ -22,6 +22,7 @@ const LAYERS: [&str; 19] = [
     "digest",
     "threads",
     "quota",
+    "looks",
     "sync",
     "lib",
 ];

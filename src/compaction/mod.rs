@@ -58,11 +58,14 @@ impl CompactionStats {
 }
 
 /// A plan with all that is needed to carry it out.
+#[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) inputs: Vec<Arc<Sealed>>,
     pub(crate) plan: Plan,
     /// For each input that is replaced, the positions of its live records in file order.
     live: Vec<Vec<u32>>,
+    /// For each input, which records are live, by their position in the sidecar.
+    marked: Vec<AtomicBits>,
     /// Data and sidecars of the new segments, in bytes.
     copied_bytes: u64,
     stats: CompactionStats,
@@ -95,6 +98,7 @@ pub(crate) fn prepare(
         inputs,
         plan,
         live,
+        marked: marks.live,
         copied_bytes,
         stats,
     })
@@ -178,6 +182,15 @@ fn planned_stats(
 }
 
 impl Prepared {
+    /// Whether an input holds a copy of an object that stays.
+    pub(crate) fn is_live_in(&self, input: usize, digest: &Digest) -> bool {
+        let positions = self.inputs[input].find_positions(digest);
+        // One that cannot be asked keeps nothing, as far as is known.
+        positions.is_ok_and(|mut positions| {
+            positions.any(|(position, _)| self.marked[input].get(position))
+        })
+    }
+
     /// What carrying it out will do.
     pub(crate) fn stats(&self) -> CompactionStats {
         self.stats.clone()
@@ -261,6 +274,7 @@ mod tests {
             inputs: Vec::new(),
             plan: plan(&[Some(vec![6, 6, 6, 6, 6])], 10),
             live: Vec::new(),
+            marked: Vec::new(),
             copied_bytes: 777,
             stats: CompactionStats::default(),
         };

@@ -160,6 +160,8 @@ impl Sealed {
     }
 
     pub(crate) fn id(&self) -> u32 {
+        #[cfg(test)]
+        crate::looks::count();
         self.data.id()
     }
 

@@ -237,6 +237,17 @@ impl SegmentSet {
         })
     }
 
+    /// Whether one of the segments that hold a copy, as the sidecars know them, is one that `is_meant`
+    /// is true of.
+    pub(crate) fn is_held_in(
+        &self,
+        digest: &Digest,
+        is_meant: impl Fn(u32) -> bool,
+    ) -> Result<bool> {
+        let found = self.find_copy(digest, |place| Ok(is_meant(place.segment()).then_some(())));
+        Ok(found?.is_some())
+    }
+
     /// Whether a segment that does not go holds a copy that verifies.
     pub(crate) fn is_held_outside(
         &self,

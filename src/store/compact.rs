@@ -44,7 +44,8 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::NoSpace`] if there is no room to seal the segment that is appended to;
-    /// [`Error::CompactionRunning`], [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Io`].
+    /// [`Error::CompactionRunning`], [`Error::ReadOnly`], [`Error::Forked`], [`Error::Poisoned`],
+    /// [`Error::Io`].
     pub fn begin_compaction(&self) -> Result<Compaction> {
         let inner = self.inner();
         let writer = inner.writer()?;
@@ -90,8 +91,8 @@ impl Compaction {
     ///
     /// # Errors
     ///
-    /// [`Error::CorruptIndex`]; [`Error::Io`], also where the system does not start the threads that it
-    /// works in.
+    /// [`Error::CorruptIndex`]; [`Error::Forked`]; [`Error::Io`], also where the system does not start the
+    /// threads that it works in.
     pub fn plan(&self, keep: impl Fn(&Digest) -> bool + Sync) -> Result<CompactionStats> {
         Ok(self.prepare(&keep)?.stats())
     }
@@ -129,7 +130,7 @@ impl Compaction {
     /// commit itself every further write is [`Error::Poisoned`], and the next opening finds the old
     /// set or the new one.
     pub fn finish(self, keep: impl Fn(&Digest) -> bool + Sync) -> Result<CompactionStats> {
-        let prepared = self.prepare(&keep)?;
+        let prepared = Arc::new(self.prepare(&keep)?);
         let mut stats = prepared.stats();
         if !prepared.plan.replaced.is_empty() {
             self.replace(&prepared, &mut stats)?;
@@ -162,7 +163,7 @@ impl Compaction {
         in_own_threads(prepare).map_err(Error::io(self.store.root()))?
     }
 
-    fn replace(&self, prepared: &Prepared, stats: &mut CompactionStats) -> Result<()> {
+    fn replace(&self, prepared: &Arc<Prepared>, stats: &mut CompactionStats) -> Result<()> {
         let inner = self.store.inner();
         let writer = inner.writer()?;
         inner.require_space_to_finish(writer, prepared)?;
@@ -190,31 +191,20 @@ impl Compaction {
         &self,
         inner: &Inner,
         writer: &Writer,
-        prepared: &Prepared,
+        prepared: &Arc<Prepared>,
         outputs: &[Output],
         stats: &mut CompactionStats,
     ) -> Result<()> {
-        let replaced = prepared
-            .plan
-            .replaced
-            .iter()
-            .map(|&input| prepared.inputs[input].id());
         let emptied = match outputs.iter().map(|output| output.id).max() {
             Some(highest) => inner.go_on_above(writer, highest)?,
             None => None,
         };
-        let closing = Arc::new(Closing {
-            replaced: replaced.collect(),
-            outputs: outputs
-                .iter()
-                .map(|output| Arc::clone(&output.index))
-                .collect(),
-        });
+        let closing = Arc::new(Closing::new(Arc::clone(prepared)));
         writer.set_phase(Phase::Closing(Arc::clone(&closing)));
         // No further pin can come, and no put is under way that relies on one.
         self.append_stragglers(inner, writer, &closing, stats)?;
         inner.sync()?;
-        inner.commit_compaction(writer, &closing.replaced, outputs)?;
+        inner.commit_compaction(writer, &closing.replaced_ids(), outputs)?;
         if let Some(id) = emptied {
             // The next opening removes what stays.
             let _ = inner.dir.remove_segment(id);
@@ -237,8 +227,9 @@ impl Compaction {
         let phase = Phase::Closing(Arc::clone(closing));
         for digest in self.pins.to_vec() {
             let set = inner.set.load();
-            let goes = |id: u32| closing.replaced.contains(&id);
-            if closing.will_hold(&digest) || set.is_held_outside(&digest, goes)? {
+            let is_kept = |id: u32| closing.keeps_copy_in(id, &digest);
+            let goes = |id: u32| closing.replaces(id);
+            if set.is_held_in(&digest, is_kept)? || set.is_held_outside(&digest, goes)? {
                 continue;
             }
             if let Some(object) = set.get(&digest)? {

@@ -1,6 +1,8 @@
 //! The facade: opening, reading, and what does not belong to writing, sealing or compacting.
 
 mod compact;
+#[cfg(test)]
+mod growth;
 mod phase;
 mod pinned;
 mod put_many;
@@ -394,6 +396,9 @@ impl Store {
 
     /// For a read-only handle: sees what the writer has flushed, sealed and compacted since. True if
     /// something changed. A writer always sees everything, for it this does nothing.
+    ///
+    /// Of a store with more segments than can be mapped or held open, some files are opened for each
+    /// read. A read of one that the writer has removed is an [`Error::Io`] until the next refresh.
     ///
     /// # Errors
     ///

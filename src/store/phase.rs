@@ -1,10 +1,10 @@
 //! What a put has to know of a running compaction.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, PoisonError};
 
+use crate::compaction::Prepared;
 use crate::digest::Digest;
-use crate::format::Index;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Every put holds the phase for as long as it takes, so that after a change of phase none is under
@@ -32,9 +32,9 @@ pub(super) struct Pins {
 /// What is known when nothing can be pinned any more.
 #[derive(Debug)]
 pub(super) struct Closing {
-    pub(super) replaced: BTreeSet<u32>,
-    /// The indexes of the new segments.
-    pub(super) outputs: Vec<Arc<Index<Vec<u8>>>>,
+    prepared: Arc<Prepared>,
+    /// By id, the segments that go, as `prepared` numbers them.
+    replaced: BTreeMap<u32, usize>,
 }
 
 impl Phase {
@@ -43,7 +43,7 @@ impl Phase {
         match self {
             Self::Idle | Self::Pinning(_) => true,
             Self::Closing(closing) => {
-                !closing.replaced.contains(&segment) || closing.will_hold(digest)
+                !closing.replaces(segment) || closing.keeps_copy_in(segment, digest)
             }
         }
     }
@@ -85,8 +85,28 @@ impl Pins {
 }
 
 impl Closing {
-    pub(super) fn will_hold(&self, digest: &Digest) -> bool {
-        let mut outputs = self.outputs.iter();
-        outputs.any(|index| index.find(digest).next().is_some())
+    pub(super) fn new(prepared: Arc<Prepared>) -> Self {
+        let replaced = prepared.plan.replaced.iter();
+        let replaced = replaced.map(|&number| (prepared.inputs[number].id(), number));
+        Self {
+            replaced: replaced.collect(),
+            prepared,
+        }
+    }
+
+    pub(super) fn replaces(&self, segment: u32) -> bool {
+        self.replaced.contains_key(&segment)
+    }
+
+    /// Whether this segment goes, and its copy of the object was copied. Asks the one segment, not the
+    /// new ones, of which there may be many.
+    pub(super) fn keeps_copy_in(&self, segment: u32, digest: &Digest) -> bool {
+        let number = self.replaced.get(&segment);
+        number.is_some_and(|&number| self.prepared.is_live_in(number, digest))
+    }
+
+    /// The ids of the segments that go.
+    pub(super) fn replaced_ids(&self) -> BTreeSet<u32> {
+        self.replaced.keys().copied().collect()
     }
 }

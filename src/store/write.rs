@@ -189,8 +189,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`] beyond `u32::MAX` bytes; [`Error::ReadOnly`]; [`Error::Poisoned`];
-    /// [`Error::Io`], for instance when the disk is full. Then nothing was stored, what was stored
+    /// [`Error::TooLarge`] beyond `u32::MAX` bytes; [`Error::ReadOnly`]; [`Error::Forked`];
+    /// [`Error::Poisoned`]; [`Error::Io`], for instance when the disk is full. Then nothing was stored, what was stored
     /// before is unharmed, and the put can be tried again.
     pub fn put(&self, content: &[u8]) -> Result<Digest> {
         // Nothing is hashed that would then be refused.
@@ -214,7 +214,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the system could not write, or not sync. After a failed sync of a file it is
+    /// [`Error::ReadOnly`]; [`Error::Forked`]; [`Error::Io`] if the system could not write, or not sync.
+    /// After a failed sync of a file it is
     /// unknown what is on disk, and every further write is [`Error::Poisoned`].
     pub fn sync(&self) -> Result<()> {
         self.inner().sync()

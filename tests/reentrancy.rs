@@ -1,0 +1,425 @@
+//! Every call from where an application may make it: tasks of `rayon`, several at once and in pools of
+//! few threads; a compaction's predicate; the callback of a verification; a destructor.
+//!
+//! A call that hangs ends the program, with its name.
+
+#[path = "common/workload.rs"]
+mod workload;
+
+use std::collections::HashSet;
+use std::fs;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use sealstone::format::{Entry, Index};
+use sealstone::{Digest, Error, Hashed, Options, Store};
+use tempfile::TempDir;
+use workload::{Contents, assert_holds, assert_verifies, content, contents, put_all};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const POOLS: [usize; 3] = [1, 2, 4];
+const OBJECT_BYTES: usize = 4096;
+/// So many that the work on them is shared.
+const OBJECTS: u64 = 300;
+/// How many tasks do the same at once.
+const TASKS: usize = 4;
+
+/// Ends the program if this takes too long.
+fn watched<T>(what: &str, run: impl FnOnce() -> T) -> T {
+    let (done, is_done) = channel::<()>();
+    let name = what.to_owned();
+    let watchdog = thread::spawn(move || {
+        if is_done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("it hangs: {name}");
+            std::process::abort();
+        }
+    });
+    let result = run();
+    drop(done);
+    watchdog.join().unwrap();
+    result
+}
+
+fn pool(threads: usize) -> ThreadPool {
+    let pool = ThreadPoolBuilder::new().num_threads(threads);
+    pool.build().unwrap()
+}
+
+fn options() -> Options {
+    Options::new()
+        .segment_bytes_max(256 << 10)
+        .set_index_minimum(1, 1)
+        .operations(workload::without_syncing())
+}
+
+/// A store, a reader beside it, and what is in them.
+struct World {
+    folder: TempDir,
+    store: Store,
+    reader: Store,
+    held: Contents,
+    digests: Vec<Digest>,
+    next: AtomicU64,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path().join("store");
+        let store = options().open(&root).unwrap();
+        let held = contents(0, OBJECTS, OBJECT_BYTES);
+        put_all(&store, &held);
+        store.sync().unwrap();
+        let reader = options().read_only(true).open(&root).unwrap();
+        let digests = held.keys().copied().collect();
+        Self {
+            folder,
+            store,
+            reader,
+            held,
+            digests,
+            next: AtomicU64::new(1 << 20),
+        }
+    }
+
+    fn root(&self) -> &Path {
+        self.store.root()
+    }
+
+    /// Contents that nobody has put.
+    fn new_contents(&self, count: u64) -> Vec<Vec<u8>> {
+        let first = self.next.fetch_add(count, Ordering::Relaxed);
+        let numbers = first..first + count;
+        numbers
+            .map(|number| content(number, OBJECT_BYTES))
+            .collect()
+    }
+
+    fn is_held(&self, digest: &Digest) -> bool {
+        self.held.contains_key(digest)
+    }
+
+    fn assert_reads_many(&self, store: &Store) {
+        for (digest, object) in self.digests.iter().zip(store.get_many(&self.digests)) {
+            assert_eq!(object.unwrap().as_deref(), Some(&self.held[digest][..]));
+        }
+    }
+}
+
+/// A compaction runs, or another does.
+fn unless_running<T>(result: Result<T, Error>) -> Option<T> {
+    match result {
+        Err(Error::CompactionRunning) => None,
+        result => Some(result.unwrap()),
+    }
+}
+
+type Operation = (&'static str, fn(&World));
+
+const OPERATIONS: [Operation; 27] = [
+    ("open a writer", |world| {
+        let opened = options().open(world.root());
+        assert!(matches!(opened, Err(Error::Locked { .. })), "{opened:?}");
+    }),
+    ("open another writer", |world| {
+        let root = world.folder.path().join("others");
+        fs::create_dir_all(&root).unwrap();
+        let root = TempDir::new_in(root).unwrap();
+        let store = options().open(root.path()).unwrap();
+        store.put_many(&world.new_contents(200)).unwrap();
+        store.close().unwrap();
+        assert_eq!(options().open(root.path()).unwrap().len(), 200);
+    }),
+    ("open a reader", |world| {
+        let reader = options().read_only(true).open(world.root()).unwrap();
+        world.assert_reads_many(&reader);
+    }),
+    ("put", |world| {
+        for content in world.new_contents(20) {
+            world.store.put(&content).unwrap();
+        }
+    }),
+    ("put what is held", |world| {
+        for (digest, content) in world.held.iter().take(20) {
+            assert_eq!(world.store.put(content).unwrap(), *digest);
+        }
+    }),
+    ("put_hashed", |world| {
+        for content in world.new_contents(20) {
+            assert!(world.store.put_hashed(&Hashed::new(&content)).unwrap());
+        }
+    }),
+    ("put_many", |world| {
+        let new = world.new_contents(200);
+        assert_eq!(world.store.put_many(&new).unwrap().len(), 200);
+    }),
+    ("get", |world| assert_holds(&world.store, &world.held)),
+    ("get_many", |world| world.assert_reads_many(&world.store)),
+    ("contains", |world| {
+        assert!(!world.store.contains(&Digest::of(b"absent")).unwrap());
+        assert!(world.store.contains(&world.digests[0]).unwrap());
+    }),
+    ("find", |world| {
+        let digest = world.digests[0];
+        let found = world.store.find(&digest.to_string()).unwrap();
+        assert_eq!(found, Some(digest));
+    }),
+    ("iter", |world| {
+        let objects = world.store.iter().map(Result::unwrap);
+        assert!(
+            objects
+                .filter(|object| world.is_held(object.digest()))
+                .count()
+                == world.held.len()
+        );
+    }),
+    ("digests", |world| {
+        let digests: HashSet<Digest> = world.store.digests().map(Result::unwrap).collect();
+        assert!(world.digests.iter().all(|digest| digests.contains(digest)));
+    }),
+    ("len, stats, recovery, Debug", |world| {
+        assert!(world.store.len() >= OBJECTS && !world.store.is_empty());
+        assert!(world.store.stats().objects >= OBJECTS);
+        assert!(world.store.recovery().is_clean());
+        assert!(format!("{:?} {:?}", world.store, world.reader).contains("Store"));
+    }),
+    ("verify", |world| assert_verifies(&world.store)),
+    ("verify a reader", |world| {
+        let report = world.reader.verify(|_| ControlFlow::Continue(()));
+        assert!(report.unwrap().corrupt.is_empty());
+    }),
+    ("refresh", |world| {
+        assert!(!world.store.refresh().unwrap());
+        world.reader.refresh().unwrap();
+        world.assert_reads_many(&world.reader);
+    }),
+    ("checkpoint", |world| {
+        let target = TempDir::new_in(world.folder.path()).unwrap();
+        world.store.checkpoint(target.path()).unwrap();
+        let copy = options().read_only(true).open(target.path()).unwrap();
+        world.assert_reads_many(&copy);
+    }),
+    ("sync", |world| world.store.sync().unwrap()),
+    ("close a clone", |world| {
+        world.store.clone().close().unwrap()
+    }),
+    ("begin a compaction and drop it", |world| {
+        drop(unless_running(world.store.begin_compaction()));
+    }),
+    ("plan", |world| {
+        if let Some(compaction) = unless_running(world.store.begin_compaction()) {
+            compaction.plan(|digest| world.is_held(digest)).unwrap();
+            let stats = compaction.plan_list(&world.digests).unwrap();
+            assert_eq!(stats.live_missing, 0);
+        }
+    }),
+    ("finish", |world| {
+        if let Some(compaction) = unless_running(world.store.begin_compaction()) {
+            compaction.finish(|digest| world.is_held(digest)).unwrap();
+        }
+    }),
+    ("finish_list", |world| {
+        if let Some(compaction) = unless_running(world.store.begin_compaction()) {
+            compaction.finish_list(&world.digests).unwrap();
+        }
+    }),
+    ("compact", |world| {
+        unless_running(world.store.compact(|digest| world.is_held(digest)));
+    }),
+    ("a pinned reader", |world| {
+        let mut reader = world.store.reader();
+        let first = &world.digests[0];
+        assert_eq!(
+            reader.get(first).unwrap().as_deref(),
+            Some(&world.held[first][..])
+        );
+        assert!(reader.contains(first).unwrap());
+        let read = reader.get_many(&world.digests);
+        assert!(read.into_iter().all(|object| object.unwrap().is_some()));
+        reader.refresh();
+    }),
+    ("open and drop in a task", |world| {
+        let root = TempDir::new_in(world.folder.path()).unwrap();
+        let store = options().open(root.path()).unwrap();
+        store.put_many(&world.new_contents(100)).unwrap();
+        drop(store);
+    }),
+];
+
+/// Several tasks at once do this in a pool.
+fn run_in(pool: &ThreadPool, what: &str, tasks: &[&(dyn Fn() + Sync)]) {
+    watched(what, || {
+        pool.scope(|scope| {
+            for task in tasks {
+                scope.spawn(move |_| task());
+            }
+        });
+    });
+}
+
+#[test]
+fn h58_every_call_comes_back_in_tasks_of_small_pools() {
+    for threads in POOLS {
+        let (pool, world) = (pool(threads), World::new());
+        for (name, operation) in OPERATIONS {
+            let what = format!("{name}, {TASKS} tasks, {threads} threads");
+            let task: &(dyn Fn() + Sync) = &|| operation(&world);
+            run_in(&pool, &what, &[task; TASKS]);
+        }
+        assert_holds(&world.store, &world.held);
+    }
+}
+
+#[test]
+fn h58_all_calls_at_once_come_back_in_tasks_of_small_pools() {
+    for threads in POOLS {
+        let (pool, world) = (pool(threads), World::new());
+        let tasks = OPERATIONS.map(|(_, operation)| {
+            let world = &world;
+            move || operation(world)
+        });
+        let tasks: Vec<&(dyn Fn() + Sync)> = tasks.iter().map(|task| task as _).collect();
+        run_in(&pool, &format!("all calls, {threads} threads"), &tasks);
+        assert_holds(&world.store, &world.held);
+        assert_verifies(&world.store);
+    }
+}
+
+/// A segment as NEDB v3 leaves it, so long that its comparison with its sidecar is shared.
+fn write_segment(root: &Path, id: u32) {
+    const RECORDS: u64 = 64;
+    let (mut data, mut entries) = (Vec::new(), Vec::new());
+    for number in 0..RECORDS {
+        let content = content(u64::from(id) * RECORDS + number, OBJECT_BYTES);
+        let len = u32::try_from(content.len()).unwrap();
+        data.extend(len.to_le_bytes());
+        entries.push(Entry {
+            digest: Digest::of(&content),
+            offset: data.len() as u64,
+            len,
+        });
+        data.extend(content);
+    }
+    let path = root.join(format!("segments/seg-{id:06}"));
+    fs::write(
+        path.with_extension("idx"),
+        Index::build(&mut entries).as_bytes(),
+    )
+    .unwrap();
+    fs::write(path.with_extension("dat"), data).unwrap();
+}
+
+/// Each refresh finds new segments, and compares them while it holds the reader's lock.
+#[test]
+fn h58_refreshes_in_tasks_come_back_while_they_compare_sidecars() {
+    for threads in POOLS {
+        let (pool, folder) = (pool(threads), TempDir::new().unwrap());
+        fs::create_dir(folder.path().join("segments")).unwrap();
+        write_segment(folder.path(), 0);
+        let reader = Options::new().read_only(true).open(folder.path()).unwrap();
+        for round in 0..25 {
+            for id in 0..4 {
+                write_segment(folder.path(), 1 + round * 4 + id);
+            }
+            let refresh: &(dyn Fn() + Sync) = &|| {
+                reader.refresh().unwrap();
+            };
+            let what = format!("refresh, {threads} threads");
+            run_in(&pool, &what, &[refresh; 2 * TASKS]);
+        }
+        assert_eq!(reader.len(), 101 * 64);
+    }
+}
+
+/// What may run inside a call that calls back: verifying calls back itself.
+fn run_all(world: &World, inside: &str) {
+    for (name, operation) in OPERATIONS {
+        watched(&format!("{name}, inside {inside}"), || operation(world));
+    }
+}
+
+#[test]
+fn h58_every_call_comes_back_in_the_predicate_of_a_compaction() {
+    let world = World::new();
+    let is_first = AtomicBool::new(true);
+    let keep = |digest: &Digest| {
+        if is_first.swap(false, Ordering::Relaxed) {
+            let begun = world.store.begin_compaction();
+            assert!(matches!(begun, Err(Error::CompactionRunning)), "{begun:?}");
+            run_all(&world, "a predicate");
+        }
+        world.is_held(digest)
+    };
+    let compaction = world.store.begin_compaction().unwrap();
+    watched("plan", || compaction.plan(keep).unwrap());
+    is_first.store(true, Ordering::Relaxed);
+    watched("finish", || compaction.finish(keep).unwrap());
+    assert!(!is_first.into_inner());
+    assert_holds(&world.store, &world.held);
+    assert_verifies(&world.store);
+}
+
+#[test]
+fn h58_every_call_comes_back_in_the_callback_of_a_verification() {
+    for threads in [0, 1, 2] {
+        let world = World::new();
+        let is_first = AtomicBool::new(true);
+        let verify = || {
+            let verified = world.store.verify(|_| {
+                if is_first.swap(false, Ordering::Relaxed) {
+                    run_all(&world, "a callback");
+                }
+                ControlFlow::Continue(())
+            });
+            assert!(verified.unwrap().corrupt.is_empty());
+        };
+        watched("verify", || match threads {
+            0 => verify(),
+            threads => pool(threads).install(verify),
+        });
+        assert!(!is_first.into_inner());
+        assert_holds(&world.store, &world.held);
+    }
+}
+
+/// An application's own, which does everything when it goes.
+struct Application(Option<World>);
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        let world = self.0.take().unwrap();
+        run_all(&world, "a destructor");
+        let World {
+            store,
+            reader,
+            held,
+            ..
+        } = world;
+        watched("drop the reader", move || drop(reader));
+        watched("drop the last handle", move || {
+            assert_holds(&store, &held);
+            drop(store);
+        });
+    }
+}
+
+#[test]
+fn h58_every_call_comes_back_in_a_destructor() {
+    drop(Application(Some(World::new())));
+    pool(1).install(|| drop(Application(Some(World::new()))));
+    // While a panic goes through.
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _application = Application(Some(World::new()));
+        panic!("the application's");
+    }));
+    assert!(panicked.is_err());
+    // In a thread that ends.
+    let application = Application(Some(World::new()));
+    thread::spawn(move || drop(application)).join().unwrap();
+}
