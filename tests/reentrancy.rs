@@ -207,7 +207,7 @@ const OPERATIONS: [Operation; 27] = [
     }),
     ("sync", |world| world.store.sync().unwrap()),
     ("close a clone", |world| {
-        world.store.clone().close().unwrap()
+        world.store.clone().close().unwrap();
     }),
     ("begin a compaction and drop it", |world| {
         drop(unless_running(world.store.begin_compaction()));

@@ -39,7 +39,7 @@ impl<T> Once<T> {
         make: impl FnOnce() -> T,
     ) -> &T {
         match self.get() {
-            Some(made) => made,
+            Some(value) => value,
             None => self.init(is_forked(), make),
         }
     }
@@ -74,24 +74,24 @@ mod tests {
     #[test]
     fn h59_a_forked_process_does_not_wait_for_a_value_that_a_lost_thread_makes() {
         let once = Once::new();
-        let (begin, begun) = mpsc::channel();
-        let (end, ended) = mpsc::channel();
+        let (say_begun, wait_begun) = mpsc::channel();
+        let (say_end, wait_end) = mpsc::channel();
         thread::scope(|scope| {
             scope.spawn(|| {
                 once.get_or_init(
                     || false,
                     move || {
-                        begin.send(()).unwrap();
-                        ended.recv().unwrap();
+                        say_begun.send(()).unwrap();
+                        wait_end.recv().unwrap();
                         1
                     },
                 )
             });
-            begun.recv().unwrap();
+            wait_begun.recv().unwrap();
             assert_eq!(once.get(), None);
             assert_eq!(*once.get_or_init(|| true, || 2), 2);
             assert_eq!(once.get(), Some(&2));
-            end.send(()).unwrap();
+            say_end.send(()).unwrap();
         });
         assert_eq!(once.get(), Some(&1));
     }
