@@ -251,6 +251,7 @@ mod tests {
                 outputs,
             },
             live: vec![vec![0, 2]],
+            marked: Vec::new(),
             copied_bytes: 0,
             stats: CompactionStats::default(),
         };

@@ -26,8 +26,7 @@ fn options() -> Options {
 
 /// Makes a folder of so many sealed segments. They hold the same object, so all have the same two files.
 fn make_segments(root: &Path, count: u32) {
-    let dir = options().dir(root);
-    fs::create_dir_all(dir.path()).unwrap();
+    let dir = options().create_dir(root).unwrap();
     let len = u32::try_from(CONTENT.len()).unwrap();
     let entry = Entry {
         digest: Digest::of(CONTENT),
@@ -61,7 +60,7 @@ fn looks_with(count: u32) -> BTreeMap<&'static str, u64> {
     let folder = TempDir::new().unwrap();
     make_segments(folder.path(), count);
     let options = options();
-    let dir = options.dir(folder.path());
+    let dir = options.open_dir(folder.path()).unwrap().unwrap();
     let mut looks = BTreeMap::new();
 
     let mut reader = Reader::default();
