@@ -27,9 +27,17 @@
 //! 3. A put that was not synced yet may vanish in a crash; it never comes back corrupted.
 //! 4. Readers never wait: not for a writer, not for a seal, not for a compaction.
 //! 5. A compaction is all or nothing: after a crash the store is the old set or the new set.
-//! 6. Nothing is deleted that is not proven dead: a file is removed only if the manifest says that
-//!    it is retired or superseded, or if its name says that it is a temporary of ours.
-//! 7. Opening costs time for each segment, not for each object. A sealed object costs no heap.
+//! 6. Nothing is deleted or overwritten that is not proven dead and proven ours: a file is removed only
+//!    if a manifest that fits the files says that it is retired, or if its name says that it is a
+//!    temporary of ours, or made from others, as a run of the set index. An opening that fails has
+//!    removed nothing.
+//! 7. Opening costs time for each segment, not for each sealed object, and a sealed object costs no
+//!    heap. The segment that is not sealed yet costs time and heap for each of its objects: with more than
+//!    32,768 it is sealed when the store is closed. Whatever a file claims, opening it takes memory and
+//!    time in proportion to what is really stored.
+//! 8. The store is the folder that was opened, not whatever has its path later. Moving it, putting
+//!    another one in its place, or changing the working directory makes writes go on in the same folder;
+//!    removing it makes them fail, [`sync`](Store::sync) at the latest.
 //!
 //! What this rests on is listed in [`format`](mod@format#what-is-assumed-of-the-medium).
 //!
@@ -81,7 +89,10 @@
 //! # When something is wrong
 //!
 //! Opening repairs what can be repaired without losing anything and says so in
-//! [`Store::recovery`]. Damage to an object is [`Error::Corrupt`] when it is read, never "not
+//! [`Store::recovery`]. A manifest and files of different moments, as of a backup that was restored file by
+//! file, lose nothing that is in a file: where they do not fit, nothing is removed, and what was dropped can
+//! come back. NEDB v3 may write between two openings; what it appends is found, and what it compacts away
+//! is reported. Damage to an object is [`Error::Corrupt`] when it is read, never "not
 //! found"; putting its content again repairs it. [`Store::verify`] finds all damage there is. After a
 //! failed fsync, writes are refused ([`Error::Poisoned`]) and reads go on.
 //!

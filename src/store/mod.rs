@@ -421,9 +421,12 @@ impl Store {
         Ok(changed)
     }
 
-    /// Writes a store of its own into the folder `target`, which must be empty or not exist: all
-    /// objects that were put before this was called, as hard links, so it costs no space and next to
-    /// no time. On another file system it copies.
+    /// Writes another store into the folder `target`, which must not exist or be empty but for
+    /// `lost+found`: all objects that were put before this was called, as hard links, so it costs no
+    /// space and next to no time. On another file system it copies, with the permissions of the files.
+    ///
+    /// From then on the two are changed independently of each other, but for damage: a file that has
+    /// two names is one file, and what rots or is overwritten from outside is lost in both.
     ///
     /// # Errors
     ///
