@@ -291,12 +291,14 @@ fn h58_all_calls_at_once_come_back_in_tasks_of_small_pools() {
     }
 }
 
+const RECORDS: u64 = 64;
+const RECORD_BYTES: usize = 32 << 10;
+
 /// A segment as NEDB v3 leaves it, so long that its comparison with its sidecar is shared.
 fn write_segment(root: &Path, id: u32) {
-    const RECORDS: u64 = 64;
     let (mut data, mut entries) = (Vec::new(), Vec::new());
     for number in 0..RECORDS {
-        let content = content(u64::from(id) * RECORDS + number, OBJECT_BYTES);
+        let content = content(u64::from(id) * RECORDS + number, RECORD_BYTES);
         let len = u32::try_from(content.len()).unwrap();
         data.extend(len.to_le_bytes());
         entries.push(Entry {
@@ -315,26 +317,34 @@ fn write_segment(root: &Path, id: u32) {
     fs::write(path.with_extension("dat"), data).unwrap();
 }
 
-/// Each refresh finds new segments, and compares them while it holds the reader's lock.
+/// Each refresh finds a new segment, and compares it while it holds the reader's lock. One thread of the
+/// pool takes part in that if it may, and another has a task that refreshes to be taken up.
 #[test]
 fn h58_refreshes_in_tasks_come_back_while_they_compare_sidecars() {
-    for threads in POOLS {
-        let (pool, folder) = (pool(threads), TempDir::new().unwrap());
-        fs::create_dir(folder.path().join("segments")).unwrap();
-        write_segment(folder.path(), 0);
-        let reader = Options::new().read_only(true).open(folder.path()).unwrap();
-        for round in 0..25 {
-            for id in 0..4 {
-                write_segment(folder.path(), 1 + round * 4 + id);
+    let (pool, folder) = (pool(3), TempDir::new().unwrap());
+    fs::create_dir(folder.path().join("segments")).unwrap();
+    write_segment(folder.path(), 0);
+    let reader = Options::new().read_only(true).open(folder.path()).unwrap();
+    let refresh = || {
+        reader.refresh().unwrap();
+    };
+    for round in 1..=60 {
+        write_segment(folder.path(), round);
+        let is_begun = AtomicBool::new(false);
+        let first = || {
+            is_begun.store(true, Ordering::Release);
+            refresh();
+        };
+        let second = || {
+            while !is_begun.load(Ordering::Acquire) {
+                std::hint::spin_loop();
             }
-            let refresh: &(dyn Fn() + Sync) = &|| {
-                reader.refresh().unwrap();
-            };
-            let what = format!("refresh, {threads} threads");
-            run_in(&pool, &what, &[refresh; 2 * TASKS]);
-        }
-        assert_eq!(reader.len(), 101 * 64);
+            thread::sleep(Duration::from_micros(u64::from(round) * 50));
+            pool.join(|| thread::sleep(Duration::from_millis(8)), refresh);
+        };
+        watched("refresh", || pool.join(first, second));
     }
+    assert_eq!(reader.len(), 61 * RECORDS);
 }
 
 /// What may run inside a call that calls back: verifying calls back itself.
