@@ -1,119 +1,122 @@
 //! How the work of what concerns all segments grows with their number.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
-use std::sync::Arc;
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
 
-use tempfile::TempDir;
+    use tempfile::TempDir;
 
-use super::stats::stats;
-use crate::digest::Digest;
-use crate::dir::FileKind;
-use crate::format::{Entry, Index, Manifest, SealedSegment, record};
-use crate::looks::taken_by;
-use crate::options::Options;
-use crate::recovery;
-use crate::recovery::reader::Reader;
-use crate::segment::Sealed;
-use crate::segment_set::SegmentSet;
+    use crate::digest::Digest;
+    use crate::dir::FileKind;
+    use crate::format::{Entry, Index, Manifest, SealedSegment, record};
+    use crate::looks::taken_by;
+    use crate::options::Options;
+    use crate::recovery;
+    use crate::recovery::reader::Reader;
+    use crate::segment::Sealed;
+    use crate::segment_set::SegmentSet;
+    use crate::store::stats::stats;
 
-const CONTENT: &[u8] = b"content";
+    const CONTENT: &[u8] = b"content";
 
-fn options() -> Options {
-    Options::new().maps_max(16)
-}
-
-/// Makes a folder of so many sealed segments. They hold the same object, so all have the same two files.
-fn make_segments(root: &Path, count: u32) {
-    let dir = options().create_dir(root).unwrap();
-    let len = u32::try_from(CONTENT.len()).unwrap();
-    let entry = Entry {
-        digest: Digest::of(CONTENT),
-        offset: record::HEADER_BYTES,
-        len,
-    };
-    let data = [&record::header(len)[..], CONTENT].concat();
-    let index = Index::build(&mut [entry]);
-    let (data_file, index_file) = (root.join("data"), root.join("index"));
-    fs::write(&data_file, &data).unwrap();
-    fs::write(&index_file, index.as_bytes()).unwrap();
-    for id in 0..count {
-        fs::hard_link(&data_file, dir.segment_path(id, FileKind::Data)).unwrap();
-        fs::hard_link(&index_file, dir.segment_path(id, FileKind::Sidecar)).unwrap();
+    fn options() -> Options {
+        Options::new().maps_max(16)
     }
-    let binding = SealedSegment {
-        data_bytes: data.len() as u64,
-        objects: 1,
-        sidecar_checksum: index.checksum(),
-    };
-    let manifest = Manifest {
-        next_id: u64::from(count),
-        sealed: (0..count).map(|id| (id, binding)).collect(),
-        ..Manifest::default()
-    };
-    fs::write(dir.manifest_path(), manifest.encode()).unwrap();
-}
 
-/// How many looks each thing takes with so many segments.
-fn looks_with(count: u32) -> BTreeMap<&'static str, u64> {
-    let folder = TempDir::new().unwrap();
-    make_segments(folder.path(), count);
-    let options = options();
-    let dir = options.open_dir(folder.path()).unwrap().unwrap();
-    let mut looks = BTreeMap::new();
+    /// Makes a folder of so many sealed segments. They hold the same object, so all have the same two files.
+    fn make_segments(root: &Path, count: u32) {
+        let dir = options().create_dir(root).unwrap();
+        let len = u32::try_from(CONTENT.len()).unwrap();
+        let entry = Entry {
+            digest: Digest::of(CONTENT),
+            offset: record::HEADER_BYTES,
+            len,
+        };
+        let data = [&record::header(len)[..], CONTENT].concat();
+        let index = Index::build(&mut [entry]);
+        let (data_file, index_file) = (root.join("data"), root.join("index"));
+        fs::write(&data_file, &data).unwrap();
+        fs::write(&index_file, index.as_bytes()).unwrap();
+        for id in 0..count {
+            fs::hard_link(&data_file, dir.segment_path(id, FileKind::Data)).unwrap();
+            fs::hard_link(&index_file, dir.segment_path(id, FileKind::Sidecar)).unwrap();
+        }
+        let binding = SealedSegment {
+            data_bytes: data.len() as u64,
+            objects: 1,
+            sidecar_checksum: index.checksum(),
+        };
+        let manifest = Manifest {
+            next_id: u64::from(count),
+            sealed: (0..count).map(|id| (id, binding)).collect(),
+            ..Manifest::default()
+        };
+        fs::write(dir.manifest_path(), manifest.encode()).unwrap();
+    }
 
-    let mut reader = Reader::default();
-    let nothing = SegmentSet::default();
-    let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &nothing));
-    let set = loaded.unwrap().0;
-    assert_eq!(set.sealed().len(), count as usize);
-    looks.insert("open a reader", taken);
-    let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &set));
-    assert!(loaded.unwrap().0.is_same_as(&set));
-    looks.insert("refresh", taken);
+    /// How many looks each thing takes with so many segments.
+    fn looks_with(count: u32) -> BTreeMap<&'static str, u64> {
+        let folder = TempDir::new().unwrap();
+        make_segments(folder.path(), count);
+        let options = options();
+        let dir = options.open_dir(folder.path()).unwrap().unwrap();
+        let mut looks = BTreeMap::new();
 
-    let (taken, counted) = taken_by(|| stats(&set));
-    assert_eq!(counted.objects, u64::from(count));
-    looks.insert("stats", taken);
+        let mut reader = Reader::default();
+        let nothing = SegmentSet::default();
+        let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &nothing));
+        let set = loaded.unwrap().0;
+        assert_eq!(set.sealed().len(), count as usize);
+        looks.insert("open a reader", taken);
+        let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &set));
+        assert!(loaded.unwrap().0.is_same_as(&set));
+        looks.insert("refresh", taken);
 
-    let binding = *set.sealed()[0].binding();
-    let open = |id| Sealed::open(&dir, id, options.reading(), binding);
-    let newest = Arc::new(open(count - 1).unwrap());
-    let (taken, _) = taken_by(|| set.with_sealed(Arc::clone(&newest)));
-    looks.insert("publish a seal", taken);
-    let odd: BTreeSet<u32> = (0..count).filter(|id| id % 2 == 1).collect();
-    let outputs: Vec<Arc<Sealed>> = set.sealed().iter().take(odd.len()).cloned().collect();
-    let (taken, _) = taken_by(|| set.with_replaced(&odd, &outputs));
-    looks.insert("publish a compaction", taken);
-    let (taken, _) = taken_by(|| set.with_run(&[], None));
-    looks.insert("publish a run", taken);
-    drop((set, outputs, newest));
+        let (taken, counted) = taken_by(|| stats(&set));
+        assert_eq!(counted.objects, u64::from(count));
+        looks.insert("stats", taken);
 
-    let (taken, opened) = taken_by(|| recovery::open_writer(&dir, &options));
-    assert_eq!(opened.unwrap().set.sealed().len(), count as usize);
-    looks.insert("open a writer", taken);
+        let binding = *set.sealed()[0].binding();
+        let open = |id| Sealed::open(&dir, id, options.reading(), binding);
+        let newest = Arc::new(open(count - 1).unwrap());
+        let (taken, _) = taken_by(|| set.with_sealed(Arc::clone(&newest)));
+        looks.insert("publish a seal", taken);
+        let odd: BTreeSet<u32> = (0..count).filter(|id| id % 2 == 1).collect();
+        let outputs: Vec<Arc<Sealed>> = set.sealed().iter().take(odd.len()).cloned().collect();
+        let (taken, _) = taken_by(|| set.with_replaced(&odd, &outputs));
+        looks.insert("publish a compaction", taken);
+        let (taken, _) = taken_by(|| set.with_run(&[], None));
+        looks.insert("publish a run", taken);
+        drop((set, outputs, newest));
 
-    // As NEDB v3 leaves it.
-    fs::remove_file(dir.manifest_path()).unwrap();
-    let mut reader = Reader::default();
-    let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &nothing));
-    let set = loaded.unwrap().0;
-    looks.insert("open a reader without a manifest", taken);
-    let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &set));
-    loaded.unwrap();
-    looks.insert("refresh without a manifest", taken);
-    looks
-}
+        let (taken, opened) = taken_by(|| recovery::open_writer(&dir, &options));
+        assert_eq!(opened.unwrap().set.sealed().len(), count as usize);
+        looks.insert("open a writer", taken);
 
-#[test]
-fn h67_what_concerns_all_segments_takes_work_in_proportion_to_their_number() {
-    let few = looks_with(1000);
-    let many = looks_with(32_000);
-    eprintln!("1,000: {few:?}\n32,000: {many:?}");
-    for (what, taken) in many {
-        assert!(taken > 0, "{what} is not counted");
-        // 32 times as many; twice that for searches among them. Squares would be a thousand times.
-        assert!(taken <= 64 * few[what], "{what}: {} and {taken}", few[what]);
+        // As NEDB v3 leaves it.
+        fs::remove_file(dir.manifest_path()).unwrap();
+        let mut reader = Reader::default();
+        let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &nothing));
+        let set = loaded.unwrap().0;
+        looks.insert("open a reader without a manifest", taken);
+        let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &set));
+        loaded.unwrap();
+        looks.insert("refresh without a manifest", taken);
+        looks
+    }
+
+    #[test]
+    fn h67_what_concerns_all_segments_takes_work_in_proportion_to_their_number() {
+        let few = looks_with(1000);
+        let many = looks_with(32_000);
+        eprintln!("1,000: {few:?}\n32,000: {many:?}");
+        for (what, taken) in many {
+            assert!(taken > 0, "{what} is not counted");
+            // 32 times as many; twice that for searches among them. Squares would be a thousand times.
+            assert!(taken <= 64 * few[what], "{what}: {} and {taken}", few[what]);
+        }
     }
 }
