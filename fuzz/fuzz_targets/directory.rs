@@ -1,9 +1,13 @@
 //! A store whose files somebody has changed: any damage to any of them, with checksums recomputed or
-//! not, opened read-only and for writing and used in every way. Nothing panics, and whatever is read
-//! has the digest that was asked for.
+//! not, links, folders and files that are mostly holes in their place, opened read-only and for writing
+//! and used in every way. Nothing panics, whatever is read has the digest that was asked for, and nothing
+//! outside of the folder is changed or copied.
 #![no_main]
 
+use std::fs::{self, File};
+use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -27,6 +31,7 @@ struct Input {
     plans: bool,
     keeps_bit: u8,
     changes: Vec<(u8, Change)>,
+    disguises: Vec<(u8, Disguise)>,
 }
 
 /// Who opens the store. Of one input it is one, since an opening takes longer than all the rest.
@@ -57,6 +62,28 @@ enum Change {
     CopyEntry { from: u8, to: u8 },
     Recompute,
     Bind,
+}
+
+/// What becomes of a file that is more than other bytes.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Disguise {
+    /// It is a link to a file that is none of the store's business.
+    LinkToPrivate,
+    LinkToOther {
+        other: u8,
+    },
+    LinkToNothing,
+    /// It is a link to what it was itself.
+    LinkToItself,
+    /// It is as long as a power of two says, and most of it is not stored.
+    Sparse {
+        exponent: u8,
+    },
+    /// So is it, and ends with its last bytes.
+    SparseWithEnd {
+        exponent: u8,
+    },
+    Folder,
 }
 
 /// Names that a store gives, and some that it does not.
@@ -174,6 +201,69 @@ fn change(files: &mut Files, number: u8, change: &Change) {
     files.insert(name, bytes);
 }
 
+const PRIVATE: &[u8] = b"a file of somebody else, which nobody may read or change from here";
+
+/// Where the private file lies, and where files lie to which links lead.
+const OUTSIDE: &str = "outside";
+
+fn disguise(root: &Path, files: &Files, number: u8, how: Disguise) -> io::Result<()> {
+    let name = name_of(files, number);
+    let (path, outside) = (root.join("segments").join(&name), root.join(OUTSIDE));
+    match how {
+        Disguise::LinkToPrivate => {
+            fs::remove_file(&path)?;
+            symlink(outside.join("private"), path)
+        }
+        Disguise::LinkToOther { other } => {
+            fs::remove_file(&path)?;
+            symlink(name_of(files, other), path)
+        }
+        Disguise::LinkToNothing => {
+            fs::remove_file(&path)?;
+            symlink(outside.join("nothing"), path)
+        }
+        Disguise::LinkToItself => {
+            fs::rename(&path, outside.join(&name))?;
+            symlink(outside.join(&name), path)
+        }
+        Disguise::Sparse { exponent } => {
+            let file = File::options().write(true).open(path)?;
+            file.set_len(1 << (exponent % 41))
+        }
+        Disguise::SparseWithEnd { exponent } => {
+            let bytes = fs::read(&path)?;
+            let end = &bytes[bytes.len().saturating_sub(100)..];
+            let file = File::options().write(true).open(path)?;
+            file.write_all_at(end, 1 << (exponent % 41))
+        }
+        Disguise::Folder => {
+            fs::remove_file(&path)?;
+            fs::create_dir(path)
+        }
+    }
+}
+
+/// What is outside is as it was, and is not in a file of the store.
+fn assert_is_private(root: &Path) {
+    let private = fs::read(root.join(OUTSIDE).join("private")).expect("the private file");
+    assert!(private == PRIVATE, "a private file was changed");
+    for entry in fs::read_dir(root.join("segments"))
+        .expect("the folder")
+        .flatten()
+    {
+        let metadata = entry.metadata().expect("a file of the folder");
+        if metadata.is_file() && metadata.len() < 1 << 20 {
+            let bytes = fs::read(entry.path()).expect("a file of the folder");
+            let is_copied = bytes.windows(16).any(|part| part == &PRIVATE[..16]);
+            assert!(
+                !is_copied,
+                "{:?} has a copy of a private file",
+                entry.path()
+            );
+        }
+    }
+}
+
 /// Reads everything in every way. With `is_whole`, nothing may be missing.
 fn read(store: &Store, is_whole: bool) {
     let digests: Vec<Digest> = CONTENTS.iter().map(|(digest, _)| *digest).collect();
@@ -285,12 +375,20 @@ fuzz_target!(|input: Input| {
     }
     let folder = scratch();
     write_files(folder.path(), &files);
-    let (root, is_whole) = (folder.path(), files == *SAMPLE);
+    let root = folder.path();
+    fs::create_dir(root.join(OUTSIDE)).expect("a folder");
+    fs::write(root.join(OUTSIDE).join("private"), PRIVATE).expect("a private file");
+    for &(number, how) in input.disguises.iter().take(4) {
+        // What was disguised before may be in the way.
+        let _ = disguise(root, &files, number, how);
+    }
+    let is_whole = files == *SAMPLE && input.disguises.is_empty();
     if input.used_by == UsedBy::Reader {
         open_and_read(root, &options, is_whole);
-        return;
+        return assert_is_private(root);
     }
     open_and_write(root, &options, &input, is_whole);
+    assert_is_private(root);
     if input.used_by == UsedBy::WriterThenReader {
         open_and_read(root, &options, false);
     }

@@ -279,6 +279,18 @@ mod tests {
         assert_eq!(Manifest::parse(sample().encode().as_bytes()), Ok(sample()));
     }
 
+    #[test]
+    fn every_line_is_written_as_it_is_specified() {
+        let sidecar = Digest::of(b"sidecar");
+        let segment = format!("data_bytes 268435012 objects 261121 sidecar {sidecar}");
+        let body = format!(
+            "sealstone 2\nnext 9\nactive 8\nsealed 1 {segment}\nsealed 4 {segment}\n\
+             unsealed 6 data_bytes 4711\nunsealed 8 data_bytes 1\n\
+             retired 2 {segment}\nretired 3\n"
+        );
+        assert_eq!(sample().encode(), with_checksum(&body));
+    }
+
     /// A version of this crate that does not know the lines refuses them by the first one.
     #[test]
     fn a_manifest_has_the_lowest_version_that_says_it_all() {

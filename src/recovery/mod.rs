@@ -239,15 +239,14 @@ impl<'a> Recovery<'a> {
             self.manifest.sealed.insert(id, *sealed.binding());
             self.sealed.push(Arc::new(sealed));
         } else {
-            // It is another segment, or it is damaged: all that can be read in it is taken.
             let reason = "the file is longer than when it was sealed, and its front part differs";
             self.report.push(Repair::DamagedSegment {
                 segment: id,
                 reason: reason.to_owned(),
             });
             self.fits = false;
-            self.manifest.sealed.remove(&id);
-            self.listing.data.insert(id);
+            let sealed = Sealed::open(dir, id, reading, binding)?;
+            self.sealed.push(Arc::new(sealed));
         }
         Ok(())
     }

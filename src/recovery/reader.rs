@@ -313,7 +313,7 @@ fn load_longer(dir: &Dir, reading: Reading, id: u32, binding: SealedSegment) -> 
     }
     match appended::find(dir, id, reading, binding, hash_records_single_threaded)? {
         Some(appended) => appended.in_memory(dir, id, reading),
-        None => load_sealed(dir, reading, id),
+        None => Sealed::open(dir, id, reading, binding),
     }
 }
 

@@ -30,19 +30,19 @@ pub(super) fn is_what_was_retired(
     Ok(rebuilt.doubt.is_none())
 }
 
-/// As far as that is told without reading data: what somebody who removes nothing has to know. False where
-/// the file is not there.
+/// As far as that is told without reading data: what somebody who removes nothing has to know. The files
+/// can be removed at any moment, so what is gone is what was retired.
 pub(super) fn may_be_what_was_retired(
     dir: &Dir,
     id: u32,
     binding: Option<&SealedSegment>,
 ) -> Result<bool> {
-    let Some(binding) = binding else {
+    let (Some(binding), Some(bytes)) = (binding, dir.data_bytes(id)?) else {
         return Ok(true);
     };
-    if dir.data_bytes(id)? != Some(binding.data_bytes) {
+    if bytes != binding.data_bytes {
         return Ok(false);
     }
     let sidecar = dir.segment_path(id, FileKind::Sidecar);
-    Ok(sidecar.status().is_err() || sidecar_fits(dir, id, binding)?)
+    Ok(sidecar_fits(dir, id, binding)? || sidecar.status().is_err())
 }

@@ -81,8 +81,10 @@ fn parse(
     parse: impl FnOnce(&[u8], u32) -> Option<Journal>,
 ) -> Option<ReadJournal> {
     let (header, _) = journal::encode_header(id);
-    if bytes.len() < header.len() && header.starts_with(bytes) {
-        // It was created, and a crash came before anything was written.
+    let begin = &bytes[..header.len().min(bytes.len())];
+    let is_unwritten = begin.iter().all(|&byte| byte == 0);
+    if is_unwritten || begin.len() < header.len() && header.starts_with(begin) {
+        // A crash came before its header was written.
         return Some(ReadJournal {
             journal: Journal::empty(id),
             file_bytes,
@@ -145,7 +147,7 @@ pub(super) fn recover(
     // written again as it was, the old end would follow it, and speak of what has other content by then.
     let goes_on = noted
         .as_ref()
-        .is_some_and(|read| read.journal.valid_bytes == read.file_bytes);
+        .is_some_and(|read| !read.is_damaged && read.journal.valid_bytes == read.file_bytes);
     let mut noted = noted.map_or_else(|| Journal::empty(id), |read| read.journal);
     if data_bytes < noted.synced_bytes {
         let sealed = seal_as_it_is(dir, options.reading(), id, &mut noted)?;

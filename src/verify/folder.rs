@@ -163,7 +163,9 @@ impl Folder<'_> {
     fn is_orphan(&self, id: u32) -> Result<bool> {
         if self.listing.journals.contains(&id) {
             let journal = read_journal(self.dir, id)?;
-            let is_unknown = journal.as_ref().is_none();
+            // It is removed when its segment is sealed, which can be now.
+            let path = self.dir.segment_path(id, FileKind::Journal);
+            let is_unknown = journal.is_none() && path.own_status().is_ok();
             let speaks_of_data = journal.is_some_and(|journal| journal.synced_bytes > 0);
             let is_retired = self.manifest.retired.contains_key(&id);
             let is_missing = !self.listing.data.contains(&id) && !is_retired;
@@ -177,9 +179,12 @@ impl Folder<'_> {
         Ok(self.listing.sidecars.contains(&id) && !has_data && !(is_below && self.is_index(id)))
     }
 
+    /// Whether the sidecar is one, or has been removed since it was listed.
     fn is_index(&self, id: u32) -> bool {
-        let sidecar = open_sidecar(self.dir, id, self.reading);
-        sidecar.is_ok_and(|bytes| Index::parse(bytes).is_ok())
+        match open_sidecar(self.dir, id, self.reading) {
+            Err(error) => error.is_not_found(),
+            Ok(bytes) => Index::parse(bytes).is_ok(),
+        }
     }
 
     fn is_listed(&self, id: u32) -> bool {

@@ -86,9 +86,10 @@ fn assert_names_what_is_hit(store: &Store, sample: &Sample, files: &Files) {
     let mut hit = BTreeSet::new();
     for object in &sample.objects {
         match store.get(&object.digest) {
+            // What lies in the place of others is found where it was taken over.
             Ok(Some(read)) => {
                 assert_eq!(&read[..], object.content);
-                assert!(!is_hit(object));
+                assert!(!is_hit(object) || !store.recovery().is_clean());
             }
             Err(Error::Corrupt { digest, .. }) => {
                 assert!(is_hit(object));
@@ -98,10 +99,13 @@ fn assert_names_what_is_hit(store: &Store, sample: &Sample, files: &Files) {
             unexpected => panic!("{unexpected:?} for {:?}", object.digest),
         }
     }
-    assert!(!hit.is_empty());
+    assert!(!hit.is_empty() || !store.recovery().is_clean());
     let report = verify(store);
     let named: BTreeSet<Digest> = report.corrupt.iter().map(|found| found.digest).collect();
-    assert_eq!(named, hit, "{report:?}");
+    assert!(hit.is_subset(&named), "{report:?}");
+    let objects = sample.objects.iter().filter(|object| is_hit(object));
+    let hit_anywhere: BTreeSet<Digest> = objects.map(|object| object.digest).collect();
+    assert!(named.is_subset(&hit_anywhere), "{report:?}");
     for object in store.iter().flatten() {
         assert_eq!(Digest::of(&object), *object.digest());
     }

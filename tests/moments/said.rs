@@ -141,8 +141,7 @@ fn h68_files_under_our_names_that_belong_to_nothing_are_noticed() {
     let sidecar = files.iter().find(|(name, _)| is_kind(name, "idx"));
     let (_, sidecar) = sidecar.expect("a sidecar");
     let journal = &files[&journal_name(&files)];
-    let orphans: [(&str, &[u8]); 7] = [
-        ("seg-000077.dat", &text),
+    let orphans: [(&str, &[u8]); 6] = [
         ("seg-000077.idx", &text),
         ("seg-000077.idx", sidecar),
         ("seg-000077.jnl", &text),
@@ -162,6 +161,21 @@ fn h68_files_under_our_names_that_belong_to_nothing_are_noticed() {
         );
     }
     tally.assert_empty();
+}
+
+/// It may be what another program began to write, so `verify` does not complain of it for ever.
+#[test]
+fn h68_a_data_file_without_a_record_is_noticed_by_a_writer_and_left_alone() {
+    let mut files = closed_store();
+    let text = b"and now for something else\n".repeat(20);
+    files.insert("seg-000077.dat".to_owned(), text.clone());
+    let folder = scratch();
+    write_files(folder.path(), &files);
+    let store = options().open(folder.path()).unwrap();
+    assert!(!store.recovery().is_clean());
+    store.close().unwrap();
+    let kept = fs::read(file(folder.path(), "seg-000077.dat")).unwrap();
+    assert!(kept == text);
 }
 
 /// A segment that nothing speaks of is used, and said to be new.
