@@ -69,8 +69,14 @@ fn save(dir: &Dir, id: u32, data: &WritableFile, torn: Range<u64>) -> Result<Sav
     } else {
         torn.end
     };
-    let Some(end) = end_of_content(data, torn.start..end)? else {
+    let Some(end_of_content) = end_of_content(data, torn.start..end)? else {
         return Ok(Saved::Safe(None));
+    };
+    // A file can be said to be longer than anything that is stored in it.
+    let end = if end - torn.start > SAVED_BYTES_MAX {
+        end_of_content
+    } else {
+        end
     };
     let path = dir.segment_path(id, FileKind::Torn);
     let no_room = |reason: String| {
@@ -152,11 +158,13 @@ fn append(dir: &Dir, id: u32, data: &WritableFile, range: Range<u64>) -> Result<
 fn copy(data: &WritableFile, range: &Range<u64>, to: &WritableFile, at: u64) -> Result<()> {
     to.take_permissions_of(data.file())?;
     let mut chunk = vec![0; CHUNK_BYTES];
-    for_each_stored(data, range.clone(), |stored| {
-        let part = part(&mut chunk, &stored);
-        read(data, part, stored.start)?;
-        to.write_all_at(part, at + (stored.start - range.start))
-    })?;
+    let mut position = range.start;
+    while position < range.end {
+        let part = part(&mut chunk, &(position..range.end));
+        read(data, part, position)?;
+        to.write_all_at(part, at + (position - range.start))?;
+        position += part.len() as u64;
+    }
     to.sync()
 }
 
