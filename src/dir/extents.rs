@@ -42,6 +42,13 @@ pub(crate) fn hole_bytes(file: &File, range: Range<u64>) -> io::Result<u64> {
     Ok(holes + range.end.saturating_sub(at))
 }
 
+/// Whether a file that holds digests or tables has more holes than such a file can have. It would be read
+/// as a whole, and hashed.
+pub(crate) fn is_mostly_holes(file: &File, file_bytes: u64) -> io::Result<bool> {
+    const HOLE_BYTES_MAX: u64 = 1 << 20;
+    Ok(hole_bytes(file, 0..file_bytes)? > HOLE_BYTES_MAX)
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::os::unix::fs::FileExt;

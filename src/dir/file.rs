@@ -75,8 +75,8 @@ impl WritableFile {
 
     /// Copies a file, with its permissions: a private file does not become readable for others.
     pub(super) fn copy_from(&self, source: &File, source_path: &Path) -> Result<()> {
-        self.take_permissions_of(source)?;
         const CHUNK_BYTES: usize = 1 << 20;
+        self.take_permissions_of(source)?;
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut writer = BlockWriter::new(self, self.write_block_bytes());
         loop {

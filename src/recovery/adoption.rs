@@ -6,8 +6,8 @@
 use rayon::prelude::*;
 
 use crate::digest::Digest;
-use crate::dir::Dir;
-use crate::error::Result;
+use crate::dir::{Dir, FileKind, is_mostly_holes, open_regular_file};
+use crate::error::{Error, Result};
 use crate::format::{Entry, Index};
 use crate::options::Reading;
 use crate::segment::Data;
@@ -30,6 +30,11 @@ pub(super) struct Adopted {
 /// Reads the sidecar of a segment that the manifest does not speak of. `None` if it does not hold, or
 /// was made for other data, and so has to be made anew.
 pub(super) fn adopt_sidecar(dir: &Dir, data: &Data, reading: Reading) -> Result<Option<Adopted>> {
+    let path = dir.segment_path(data.id(), FileKind::Sidecar);
+    let (file, file_bytes) = open_regular_file(&path)?;
+    if is_mostly_holes(&file, file_bytes).map_err(Error::io(&path))? {
+        return Ok(None);
+    }
     let Ok(index) = Index::parse(open_sidecar(dir, data.id(), reading)?) else {
         return Ok(None);
     };

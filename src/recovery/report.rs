@@ -169,6 +169,7 @@ pub enum Repair {
 }
 
 impl fmt::Display for Repair {
+    #[expect(clippy::too_many_lines, reason = "there is a sentence for each repair")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RemovedTemporary { path } => {
@@ -293,6 +294,7 @@ mod tests {
     use super::*;
 
     /// Each repair with what its sentence has to say: which file, how much, and what to do.
+    #[expect(clippy::too_many_lines, reason = "there is a sentence for each repair")]
     fn sentences() -> Vec<(Repair, &'static [&'static str])> {
         let path = PathBuf::from("folder/seg-000007.torn");
         let segment = 7;

@@ -9,8 +9,8 @@ pub(crate) use build::build;
 pub(crate) use plan::{RunSize, Step, plan};
 
 use crate::digest::Digest;
-use crate::dir::{Dir, open_regular_file};
-use crate::error::Result;
+use crate::dir::{Dir, is_mostly_holes, open_regular_file};
+use crate::error::{Error, Result};
 use crate::format::SetIndex;
 use crate::format::set_index::{DamagedPage, Location, Probe};
 use crate::mmap::prefetch_value;
@@ -36,6 +36,9 @@ impl Run {
     pub(crate) fn open(dir: &Dir, number: u32, reading: Reading) -> Result<Option<Self>> {
         let path = dir.set_index_path(number);
         let (file, len) = open_regular_file(&path)?;
+        if is_mostly_holes(&file, len).map_err(Error::io(&path))? {
+            return Ok(None);
+        }
         let bytes = file_bytes(&file, &path, len, reading, MapUse::SetIndex)?;
         Ok(SetIndex::parse(bytes).ok().map(|index| Self {
             number,

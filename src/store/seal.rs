@@ -11,6 +11,7 @@ use super::write::Writer;
 use crate::dir::{Dir, FileKind};
 use crate::error::{Error, Result};
 use crate::format::{Index, Manifest};
+use crate::segment::appender::Begun;
 use crate::segment::sealed::rebuild_index;
 use crate::segment::{Active, Sealed, hash_records};
 use crate::segment_set::SegmentSet;
@@ -251,10 +252,13 @@ impl Inner {
         let set = self.set.load_full();
         let copy = self.options.create_dir(target)?;
         let ids = set.sealed().iter().map(|sealed| sealed.id());
-        let highest = ids.chain([active]).max().unwrap_or(active);
+        let above_sealed = ids.max().map_or(0, |highest| u64::from(highest) + 1);
+        // A program that knows no manifest appends to the segment with the highest id, so there is an empty
+        // one above those that both stores have.
+        let above = u32::try_from(above_sealed.max(u64::from(active)));
         let sealed = set.sealed().iter();
         let manifest = Manifest {
-            next_id: u64::from(highest) + 1,
+            next_id: above.map_or(1 << 32, |above| u64::from(above) + 1),
             sealed: sealed
                 .map(|sealed| (sealed.id(), *sealed.binding()))
                 .collect(),
@@ -269,6 +273,10 @@ impl Inner {
         }
         for bound in set.runs() {
             self.dir.link_set_index(bound.run().number(), &copy);
+        }
+        if let Ok(id) = above {
+            let begun = Begun::create(&copy, id)?;
+            begun.create_journal(&copy)?;
         }
         copy.sync()
     }
