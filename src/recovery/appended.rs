@@ -43,13 +43,7 @@ pub(super) fn find(
     let (file, file_bytes) = open_regular_file(&path)?;
     let named = (&file, &*path);
     let mut scan = RecordScan::new(named, binding.data_bytes, file_bytes, seen_empty, hash);
-    loop {
-        let batch = scan.next_batch()?;
-        if batch.is_empty() {
-            break;
-        }
-        entries.extend(batch);
-    }
+    scan.append_rest(&mut entries)?;
     Ok(Some(Appended {
         new_records: entries.len() - bound_records,
         entries,

@@ -147,8 +147,8 @@ impl Reader {
         let journal = unsealed::read_journal(dir, id)?;
         let mut journal = journal.unwrap_or_else(|| Journal::empty(id));
         let mut entries = std::mem::take(&mut journal.entries);
-        let (behind, seen_bytes) = entries_behind(dir, id, journal.covered_bytes, &entries)?;
-        entries.extend(behind);
+        let begin = journal.covered_bytes;
+        let seen_bytes = append_entries_behind(dir, id, begin, &mut entries)?;
         let index = ActiveIndexWriter::new(entries);
         let contents = Contents {
             index: Arc::clone(index.shared()),
@@ -245,21 +245,15 @@ struct Followed {
     seen_bytes: u64,
 }
 
-/// The whole records behind `begin`, which ends `known`.
-fn entries_behind(dir: &Dir, id: u32, begin: u64, known: &[Entry]) -> Result<(Vec<Entry>, u64)> {
+/// Appends the whole records behind `begin`, which ends `known`, and gives the length of the file.
+fn append_entries_behind(dir: &Dir, id: u32, begin: u64, known: &mut Vec<Entry>) -> Result<u64> {
     let path = dir.segment_path(id, FileKind::Data);
     let (file, file_bytes) = open_regular_file(&path)?;
     let seen_empty = known.iter().any(|entry| entry.len == 0);
     let hash = hash_records_single_threaded;
     let mut scan = RecordScan::new((&file, &path), begin, file_bytes, seen_empty, hash);
-    let mut entries = Vec::new();
-    loop {
-        let batch = scan.next_batch()?;
-        if batch.is_empty() {
-            return Ok((entries, file_bytes));
-        }
-        entries.extend(batch);
-    }
+    scan.append_rest(known)?;
+    Ok(file_bytes)
 }
 
 /// Reads what follows in a journal. False if it is not there or was replaced.

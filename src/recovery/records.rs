@@ -77,6 +77,17 @@ impl<'a> RecordScan<'a> {
         Ok(entries)
     }
 
+    /// Appends the entries of all whole records that follow.
+    pub(super) fn append_rest(&mut self, entries: &mut Vec<Entry>) -> Result<()> {
+        loop {
+            let batch = self.next_batch()?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            entries.extend(batch);
+        }
+    }
+
     /// As [`next_batch`](Self::next_batch), for a record that is longer than a batch.
     fn next_large(&mut self) -> Result<Vec<Entry>> {
         let header = self.buffer.get(..4).and_then(record::parse_header);
@@ -134,13 +145,8 @@ mod tests {
         let (named, hash) = ((file, Path::new("file")), hash_records_single_threaded);
         let mut scan = RecordScan::new(named, position, file_bytes, seen_empty, hash);
         let mut entries = Vec::new();
-        loop {
-            let batch = scan.next_batch()?;
-            if batch.is_empty() {
-                return Ok((entries, scan.position()));
-            }
-            entries.extend(batch);
-        }
+        scan.append_rest(&mut entries)?;
+        Ok((entries, scan.position()))
     }
 
     fn record_of(content: &[u8]) -> Vec<u8> {
