@@ -310,12 +310,17 @@ fn h12_a_checkpoint_is_durable_when_it_returns() {
     let first_link = position(&steps, Kind::Link, "");
     let commit = last_position(&steps, Kind::Rename, "MANIFEST.tmp");
     let is_copy = |step: &Step| step.path == folder.path().join("copy/segments");
+    let is_copy_file = |step: &Step| step.path.starts_with(folder.path().join("copy/segments"));
     let named = |steps: &[Step]| steps.iter().any(|s| s.kind == Kind::SyncDir && is_copy(s));
     assert!(
         named(&steps[commit..first_link]) && named(&steps[linked..]),
         "{}",
         list(&steps)
     );
+    // The segment above comes last, as a compaction by another program would leave it.
+    let is_above = |step: &Step| step.is(Kind::Create, ".dat") && is_copy_file(step);
+    let above = steps.iter().position(is_above).unwrap();
+    assert!(named(&steps[linked..above]), "{}", list(&steps));
 }
 
 // --- No space (H1) ---

@@ -275,6 +275,9 @@ impl Inner {
             self.dir.link_set_index(bound.run().number(), &copy);
         }
         if let Ok(id) = above {
+            // A segment without a journal above segments that are missing is the mark of a store that another
+            // program has compacted. A crash must not leave it of an interrupted checkpoint.
+            copy.sync()?;
             let begun = Begun::create(&copy, id)?;
             begun.create_journal(&copy)?;
         }
