@@ -4,7 +4,7 @@
 use super::adoption::belongs_to;
 use super::records::{Hash, RecordScan};
 use super::report::{RecoveryReport, Repair};
-use super::torn;
+use super::torn::{self, Torn};
 use crate::dir::{Dir, FileKind, open_regular_file};
 use crate::error::Result;
 use crate::format::{Entry, Index, SealedSegment};
@@ -70,7 +70,12 @@ impl Appended {
     ) -> Result<Sealed> {
         let data = dir.open_segment_file(id, FileKind::Data)?;
         if self.end < self.file_bytes {
-            torn::cut_off(dir, id, &data, self.end..self.file_bytes, report)?;
+            let torn = Torn {
+                segment: id,
+                range: self.end..self.file_bytes,
+                is_unnoted: false,
+            };
+            torn::cut_off(dir, &data, &torn, report)?;
         }
         // Whoever wrote them may not have synced them.
         data.sync()?;

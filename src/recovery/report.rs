@@ -109,8 +109,8 @@ pub enum Repair {
         segment: u32,
         /// How many bytes.
         bytes: u64,
-        /// Where they were saved; nowhere if they were all zero. Of the front part of one record the
-        /// first 64 KiB are saved.
+        /// Where they were saved; nowhere if they were all zero. Of a put of ours that was interrupted
+        /// the first 64 KiB are saved.
         saved_as: Option<PathBuf>,
     },
     /// The front part of one record that a crash had left half-written was cut off, and there was no

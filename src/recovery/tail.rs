@@ -36,8 +36,10 @@ pub(super) fn examine(
     let covered = count_covered(&entries, synced);
     let noted = entries.split_off(covered);
     let seen_empty = entries.iter().any(|entry| entry.len == 0);
-    let mut scan = RecordScan::new(file, synced, file_bytes, seen_empty, hash_records);
     let end = |entry: &Entry| entry.end().unwrap_or(u64::MAX);
+    // Where the mark stands. A mark within a record is forged, and would begin with bytes of its content.
+    let begin = entries.last().map_or(0, end);
+    let mut scan = RecordScan::new(file, begin, file_bytes, seen_empty, hash_records);
     loop {
         let batch = scan.next_batch()?;
         let is_noted = |(position, entry): &(usize, &Entry)| {
@@ -53,7 +55,7 @@ pub(super) fn examine(
     Ok(Tail {
         end: entries.last().map_or(0, end),
         entries,
-        rehashed_bytes: scan.position() - synced,
+        rehashed_bytes: scan.position() - begin,
     })
 }
 
@@ -135,6 +137,18 @@ mod tests {
             let mut data = data();
             data[flipped] ^= 0xff;
             assert_eq!(examine(&data, &mut journal(4, 4)).entries, entries());
+        }
+    }
+
+    #[test]
+    fn a_mark_within_a_record_is_not_where_records_begin() {
+        let whole = journal(4, 2);
+        let begin = whole.synced_bytes;
+        for forged in 1..data().len() as u64 {
+            let mut journal = whole.clone();
+            journal.synced_bytes = forged;
+            let tail = examine(&data(), &mut journal);
+            assert_eq!(tail.entries, entries(), "{forged}, not {begin}");
         }
     }
 

@@ -9,8 +9,8 @@ use crate::dir::{Dir, FileKind, FilePath, WritableFile, first_stored, read_exact
 use crate::error::{Error, Result};
 use crate::format::record;
 
-/// Of the front part of one incomplete record no more than this is saved. It cannot be completed, and a
-/// large put that is cut off again and again would otherwise fill the disk.
+/// Of a put that a crash interrupted no more than this is saved. It cannot be completed, and a large put
+/// that is interrupted again and again would otherwise fill the disk.
 const FRONT_BYTES_MAX: u64 = 64 << 10;
 /// How long the file with what was saved of a segment may become.
 const SAVED_BYTES_MAX: u64 = 64 << 20;
@@ -26,16 +26,25 @@ enum Saved {
     Needed(String),
 }
 
+/// The end of a data file, which is not what was written.
+pub(super) struct Torn {
+    pub(super) segment: u32,
+    pub(super) range: Range<u64>,
+    /// Whether our own journal notes no record in it. Then a record that goes on beyond the file was never
+    /// whole. Otherwise damage to a length may be all that makes it look so.
+    pub(super) is_unnoted: bool,
+}
+
 /// Saves the end of a data file and cuts it off, and reports that. False if it has to stay.
 pub(super) fn cut_off(
     dir: &Dir,
-    id: u32,
     data: &WritableFile,
-    torn: Range<u64>,
+    torn: &Torn,
     report: &mut RecoveryReport,
 ) -> Result<bool> {
-    let (segment, bytes) = (id, torn.end - torn.start);
-    let repair = match save(dir, id, data, torn.clone())? {
+    let Torn { segment, range, .. } = torn;
+    let (segment, bytes) = (*segment, range.end - range.start);
+    let repair = match save(dir, data, torn)? {
         Saved::Safe(saved_as) => Repair::CutTail {
             segment,
             bytes,
@@ -55,30 +64,31 @@ pub(super) fn cut_off(
             return Ok(false);
         }
     };
-    data.cut(torn.start)?;
+    data.cut(range.start)?;
     report.push(repair);
     Ok(true)
 }
 
 /// Saves a part of a data file that is to be cut off, unless it is all zeros. An earlier file with
 /// other content is kept: the new part is appended to it.
-fn save(dir: &Dir, id: u32, data: &WritableFile, torn: Range<u64>) -> Result<Saved> {
-    let is_front = is_front_of_one_record(data, &torn)?;
+fn save(dir: &Dir, data: &WritableFile, torn: &Torn) -> Result<Saved> {
+    let Torn { segment, range, .. } = torn;
+    let is_front = torn.is_unnoted && is_front_of_one_record(data, range)?;
     let end = if is_front {
-        torn.end.min(torn.start + FRONT_BYTES_MAX)
+        range.end.min(range.start + FRONT_BYTES_MAX)
     } else {
-        torn.end
+        range.end
     };
-    let Some(end_of_content) = end_of_content(data, torn.start..end)? else {
+    let Some(end_of_content) = end_of_content(data, range.start..end)? else {
         return Ok(Saved::Safe(None));
     };
     // A file can be said to be longer than anything that is stored in it.
-    let end = if end - torn.start > SAVED_BYTES_MAX {
+    let end = if end - range.start > SAVED_BYTES_MAX {
         end_of_content
     } else {
         end
     };
-    let path = dir.segment_path(id, FileKind::Torn);
+    let path = dir.segment_path(*segment, FileKind::Torn);
     let no_room = |reason: String| {
         if is_front {
             Saved::Worthless(reason)
@@ -86,7 +96,7 @@ fn save(dir: &Dir, id: u32, data: &WritableFile, torn: Range<u64>) -> Result<Sav
             Saved::Needed(reason)
         }
     };
-    match append(dir, id, data, torn.start..end) {
+    match append(dir, *segment, data, range.start..end) {
         Ok(true) => Ok(Saved::Safe(Some(path.to_path_buf()))),
         Ok(false) => Ok(no_room(format!(
             "{} has {SAVED_BYTES_MAX} bytes already; move it away",

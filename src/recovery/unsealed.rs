@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::report::{RecoveryReport, Repair};
 use super::tail::{self, Tail};
-use super::torn;
+use super::torn::{self, Torn};
 use crate::dir::{Dir, FileKind, WritableFile, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Index, Journal, journal};
@@ -140,7 +140,8 @@ pub(super) fn recover(
     let data = dir.open_segment_file(id, FileKind::Data)?;
     let data_bytes = data.len()?;
     let noted = read_own_journal(dir, options.read_mode, id)?;
-    if noted.as_ref().is_some_and(|read| read.is_damaged) {
+    let is_damaged = noted.as_ref().is_none_or(|read| read.is_damaged);
+    if is_damaged && noted.is_some() {
         report.push(Repair::DamagedJournal { segment: id });
     }
     // Of a journal that was not synced a crash can leave the end and not the middle. If the middle is
@@ -173,8 +174,12 @@ pub(super) fn recover(
         });
         dirty_again(&data, noted.synced_bytes..tail.end)?;
     }
-    let torn = tail.end..data_bytes;
-    let is_cut = torn.is_empty() || torn::cut_off(dir, id, &data, torn, report)?;
+    let torn = Torn {
+        segment: id,
+        range: tail.end..data_bytes,
+        is_unnoted: !is_damaged && noted.covered_bytes <= tail.end,
+    };
+    let is_cut = torn.range.is_empty() || torn::cut_off(dir, &data, &torn, report)?;
     let resumed = resume_journal(dir, id, data, goes_on.then_some(noted_entries), noted, tail)?;
     let segment_bytes_max = options.segment_bytes_max;
     let appender = Appender::resume(

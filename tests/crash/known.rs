@@ -27,7 +27,8 @@ pub struct Known {
     pub checkpoints: BTreeMap<PathBuf, BTreeSet<Digest>>,
     /// One that was begun and has not ended, and what it has to hold if it seems to be whole.
     pub checkpointing: Option<(PathBuf, BTreeSet<Digest>)>,
-    /// What was cut off a data file and was not all zero: the file of torn bytes beside it holds it.
+    /// What was cut off a data file, as far as it has to be kept, and was not all zero: the file of torn
+    /// bytes beside it holds it.
     pub cut: BTreeSet<(PathBuf, Arc<[u8]>)>,
 }
 
@@ -39,7 +40,7 @@ impl Known {
             Event::Cut(path, len) => {
                 let held = disk.read(path).unwrap_or_default();
                 let kept = usize::try_from(*len).unwrap().min(held.len());
-                let torn = &held[kept..];
+                let torn = kept_of(&held[kept..]);
                 if torn.iter().any(|byte| *byte != 0) {
                     self.cut.insert((path.with_extension("torn"), torn.into()));
                 }
@@ -86,4 +87,18 @@ impl Known {
             ..self.clone()
         }
     }
+}
+
+/// The first 64 KiB of an interrupted put have to be kept, and all of anything else.
+fn kept_of(torn: &[u8]) -> &[u8] {
+    const FRONT_BYTES: usize = 64 << 10;
+    let len = |header: &[u8; 4]| usize::try_from(u32::from_le_bytes(*header)).unwrap();
+    let goes_beyond = torn
+        .first_chunk()
+        .is_some_and(|header| 4 + len(header) > torn.len());
+    &torn[..if goes_beyond {
+        torn.len().min(FRONT_BYTES)
+    } else {
+        torn.len()
+    }]
 }

@@ -37,6 +37,29 @@ fn h64_large_puts_that_are_cut_off_again_and_again_leave_little() {
     assert!(fs::metadata(torn).unwrap().len() <= 6 * (64 << 10));
 }
 
+/// Behind a damaged length there may be whole records, unless our journal says that there are none.
+#[test]
+fn h5_h64_what_another_program_wrote_behind_a_damaged_length_is_saved_whole() {
+    for is_in_a_segment_of_ours in [true, false] {
+        let (folder, held) = closed_store();
+        let data = active_data(folder.path());
+        if !is_in_a_segment_of_ours {
+            fs::remove_file(data.with_extension("jnl")).unwrap();
+        }
+        let record = [&100_000_u32.to_le_bytes()[..], &vec![7; 100_000]].concat();
+        let damaged = [&(1_u32 << 30).to_le_bytes()[..], &record[4..], &record].concat();
+        append(&data, &[&record, &damaged]);
+        let store = options().open(folder.path()).unwrap();
+        assert_eq!(walk(&store).len(), held.len() + 1);
+        let torn = fs::read(data.with_extension("torn")).unwrap();
+        if is_in_a_segment_of_ours {
+            assert_eq!(torn, damaged[..64 << 10]);
+        } else {
+            assert_eq!(torn, damaged);
+        }
+    }
+}
+
 /// Nothing more is saved once there is as much as may be, and the report says so.
 #[test]
 fn h64_what_was_saved_grows_to_a_bound() {
