@@ -138,6 +138,20 @@ impl Dir {
         Ok(listing)
     }
 
+    /// The files with what recovery cut off, and how many bytes each has.
+    pub(crate) fn torn_files(&self) -> Result<Vec<(FilePath, u64)>> {
+        let mut files = Vec::new();
+        for id in self.list()?.torn {
+            let path = self.segment_path(id, FileKind::Torn);
+            match path.own_status() {
+                Ok(status) => files.push((path, status.len)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io(&path)(error)),
+            }
+        }
+        Ok(files)
+    }
+
     /// The bytes of the manifest, or `None` if there is none. It is text, so nothing is read behind the
     /// first zeros: a file of any length with nothing stored in it would otherwise be read as a whole.
     pub(crate) fn read_manifest(&self) -> Result<Option<Vec<u8>>> {

@@ -388,10 +388,30 @@ impl Store {
         Ok(report)
     }
 
-    /// Number of objects and size of files, for each segment and over all.
+    /// Number of objects and size of files, for each segment and over all. Lists the folder once.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
-        stats::stats(&self.inner().set.load())
+        let inner = self.inner();
+        let mut stats = stats::stats(&inner.set.load());
+        stats.count_torn_files(&inner.dir);
+        stats
+    }
+
+    /// Removes the files with bytes that openings cut off the ends of segments, `seg-N.torn`, and gives how
+    /// many there were. The store never reads them. They are evidence of what a crash or damage left, so
+    /// look first whether [`verify`](Self::verify) finds all that you expect.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`], [`Error::Forked`], [`Error::Io`]. Some files may have been removed then.
+    pub fn remove_torn_files(&self) -> Result<usize> {
+        let inner = self.inner();
+        inner.writer()?;
+        let files = inner.dir.torn_files()?;
+        for (path, _) in &files {
+            inner.dir.remove_if_present(path)?;
+        }
+        Ok(files.len())
     }
 
     /// For a read-only handle: sees what the writer has flushed, sealed and compacted since. True if

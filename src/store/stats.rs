@@ -1,5 +1,6 @@
 //! Figures about a store.
 
+use crate::dir::Dir;
 use crate::segment_set::SegmentSet;
 
 /// Figures about a store, from [`Store::stats`](crate::Store::stats).
@@ -19,6 +20,12 @@ pub struct StoreStats {
     pub set_index_file_bytes: u64,
     /// Number of data files, sidecars and runs of the set index.
     pub files: u64,
+    /// Files with bytes that an opening cut off the end of a segment, `seg-N.torn`. Counted in the folder,
+    /// and as 0 if it cannot be listed. See
+    /// [`remove_torn_files`](crate::Store::remove_torn_files).
+    pub torn_files: u64,
+    /// All of them, in bytes.
+    pub torn_file_bytes: u64,
     /// Runs of the set index, each of which a lookup probes.
     pub set_index_runs: u64,
     /// Sealed segments that no run covers yet: a lookup has to ask them one by one.
@@ -59,6 +66,15 @@ pub enum SegmentState {
     Sealing,
     /// Never written to again.
     Sealed,
+}
+
+impl StoreStats {
+    pub(super) fn count_torn_files(&mut self, dir: &Dir) {
+        for (_, bytes) in dir.torn_files().unwrap_or_default() {
+            self.torn_files += 1;
+            self.torn_file_bytes += bytes;
+        }
+    }
 }
 
 pub(super) fn stats(set: &SegmentSet) -> StoreStats {

@@ -77,7 +77,13 @@ fn stat_counts() {
     for key in ["id", "state", "data_bytes", "index_bytes"] {
         assert!(!segments[0][key].is_null(), "{key} in {stats}");
     }
-    for key in ["index_file_bytes", "files", "uncovered_segments"] {
+    for key in [
+        "index_file_bytes",
+        "files",
+        "torn_files",
+        "torn_file_bytes",
+        "uncovered_segments",
+    ] {
         assert!(stats[key].is_u64(), "{key} in {stats}");
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use sealstone::Options;
 use serde_json::Value;
 
-use crate::{DAMAGED, DONE, Place, hex};
+use crate::{DAMAGED, DONE, Place, USAGE, hex};
 
 #[test]
 fn verify_is_content_with_a_sound_store() {
@@ -68,4 +68,42 @@ fn verify_repairs_an_index_only_if_it_is_told_to() {
     place.run(&["verify", "--repair"]).expect(DONE);
     place.run(&["verify"]).expect(DONE);
     assert!(fs::read(index).unwrap() == sound[index]);
+}
+
+#[test]
+fn h64_torn_files_are_counted_by_stat_and_removed_by_verify_if_there_is_no_damage() {
+    let place = Place::with(&[b"1", b"22"]);
+    let data = place.store().join("segments/seg-000000.dat");
+    let mut torn = fs::read(&data).unwrap();
+    torn.extend(b"half of a record");
+    fs::write(&data, torn).unwrap();
+    place.run(&["verify", "--repair"]).expect(DONE);
+    let stats = place.json(&["stat", "--json"]);
+    assert_eq!(stats["torn_files"], 1);
+    assert_eq!(stats["torn_file_bytes"], 16);
+    let ran = place.run(&["stat"]).expect(DONE);
+    assert!(
+        ran.stdout.contains("torn         16 bytes in 1 file"),
+        "{}",
+        ran.stdout
+    );
+
+    place
+        .run(&["verify", "--remove-torn"])
+        .fails(USAGE, &["--repair"]);
+    place.damage(b"22");
+    let keeps = place.run(&["verify", "--repair", "--remove-torn"]);
+    keeps.fails(DAMAGED, &["1 damaged object"]);
+    assert_eq!(place.json(&["stat", "--json"])["torn_files"], 1);
+    // The same bit again.
+    place.damage(b"32");
+    let ran = place.run(&["verify", "--repair", "--remove-torn"]);
+    let ran = ran.expect(DONE);
+    assert!(
+        ran.stdout
+            .ends_with("removed 1 file of bytes that were cut off\n"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(place.json(&["stat", "--json"])["torn_files"], 0);
 }

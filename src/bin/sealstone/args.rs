@@ -112,6 +112,10 @@ pub struct VerifyArguments {
     /// Write damaged indexes anew from their data; locks the store as a writer does
     #[arg(long)]
     pub repair: bool,
+
+    /// If there is no damage, remove the files with what was cut off torn segments
+    #[arg(long, requires = "repair")]
+    pub remove_torn: bool,
 }
 
 #[derive(Debug, Args)]

@@ -97,7 +97,7 @@ Examples:
 
 JSON, always with the segments:
   {\"objects\": 9, \"content_bytes\": 4096, \"data_file_bytes\": 4132, \"index_file_bytes\": 440,
-   \"files\": 4, \"uncovered_segments\": 0,
+   \"files\": 4, \"torn_files\": 0, \"torn_file_bytes\": 0, \"uncovered_segments\": 0,
    \"segments\": [{\"id\": 0, \"state\": \"sealed\", \"objects\": 9, \"data_bytes\": 4132,
                  \"index_bytes\": 440}]}";
 
@@ -107,9 +107,14 @@ there, and for each other problem. The exit code is 3 if there are any. Storing 
 again with `put` repairs an object; `compact` then drops the damaged copy. What is reported with
 --repair is what is left.
 
+What a crash left half-written was cut off and saved beside the segment as `seg-N.torn`; `stat` counts
+these files. With --repair, --remove-torn removes them unless there is damage; JSON then has
+`torn_files_removed`.
+
 Examples:
   sealstone --store /srv/objects verify
   sealstone --store /srv/objects verify --repair
+  sealstone --store /srv/objects verify --repair --remove-torn
 
 JSON; `lost` counts the objects of which no copy is whole:
   {\"clean\": false, \"lost\": 1, \"objects\": 9, \"bytes\": 4096, \"cancelled\": false,

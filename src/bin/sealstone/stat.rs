@@ -7,7 +7,7 @@ use sealstone::{SegmentStats, StoreStats};
 
 use crate::args::{Global, StatArguments};
 use crate::exit::Exit;
-use crate::output::{Output, size};
+use crate::output::{Output, count, size};
 
 pub fn run(
     arguments: &StatArguments,
@@ -40,6 +40,14 @@ fn print_totals(stats: &StoreStats, output: &mut impl Write) -> io::Result<()> {
     )?;
     writeln!(output, "files        {}", HumanCount(stats.files))?;
     writeln!(output, "segments     {segments}")?;
+    if stats.torn_files > 0 {
+        writeln!(
+            output,
+            "torn         {} in {} (cut off and saved; `verify --repair --remove-torn` removes them)",
+            size(stats.torn_file_bytes),
+            count(stats.torn_files, "file"),
+        )?;
+    }
     let uncovered = stats.uncovered_segments;
     writeln!(
         output,

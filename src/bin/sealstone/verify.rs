@@ -18,6 +18,8 @@ struct Verdict {
     clean: bool,
     #[serde(serialize_with = "number_of")]
     lost: BTreeSet<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    torn_files_removed: Option<usize>,
     #[serde(flatten)]
     report: VerifyReport,
 }
@@ -34,7 +36,10 @@ pub fn run(
             // A writer has repaired on its way what can be; this finds what is left.
             report = check(&store)?;
         }
-        let verdict = Verdict::new(report, &store);
+        let mut verdict = Verdict::new(report, &store);
+        if arguments.remove_torn && verdict.clean {
+            verdict.torn_files_removed = Some(store.remove_torn_files()?);
+        }
         store.close()?;
         verdict
     } else {
@@ -73,6 +78,7 @@ impl Verdict {
         Self {
             clean: report.is_clean(),
             lost: damaged.filter(is_lost).collect(),
+            torn_files_removed: None,
             report,
         }
     }
@@ -103,6 +109,10 @@ impl Verdict {
             let (objects, bytes) = (self.report.objects, self.report.bytes);
             let (objects, bytes) = (count(objects, "object"), size(bytes));
             writeln!(output, "{objects}, {bytes}: no damage")?;
+        }
+        if let Some(removed) = self.torn_files_removed {
+            let files = count(removed as u64, "file");
+            writeln!(output, "removed {files} of bytes that were cut off")?;
         }
         Ok(())
     }
