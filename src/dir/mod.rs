@@ -398,9 +398,7 @@ impl Dir {
     fn check_own(&self) -> Result<()> {
         self.check_writable()?;
         if self.is_inherited() {
-            return Err(Error::Poisoned {
-                reason: "the store was opened before this process was forked".to_owned(),
-            });
+            return Err(Error::Forked);
         }
         Ok(())
     }
