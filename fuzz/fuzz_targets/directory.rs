@@ -209,6 +209,10 @@ const OUTSIDE: &str = "outside";
 fn disguise(root: &Path, files: &Files, number: u8, how: Disguise) -> io::Result<()> {
     let name = name_of(files, number);
     let (path, outside) = (root.join("segments").join(&name), root.join(OUTSIDE));
+    if !fs::symlink_metadata(&path)?.is_file() {
+        // It has a disguise already, and what it leads to is not to be changed.
+        return Ok(());
+    }
     match how {
         Disguise::LinkToPrivate => {
             fs::remove_file(&path)?;

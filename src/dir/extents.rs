@@ -42,11 +42,26 @@ pub(crate) fn hole_bytes(file: &File, range: Range<u64>) -> io::Result<u64> {
     Ok(holes + range.end.saturating_sub(at))
 }
 
-/// Whether a file that holds digests or tables has more holes than such a file can have. It would be read
-/// as a whole, and hashed.
+/// So many bytes of holes may be in the records that are hashed because nothing vouches for them. Who
+/// restores a file may leave out zeros, but a file that stores next to nothing would otherwise be hashed for
+/// as long as it likes.
+pub(crate) const DATA_HOLE_BYTES_MAX: u64 = 256 << 20;
+
+/// A file that holds digests or tables has no more holes than this. It is read as a whole, and hashed.
+const TABLE_HOLE_BYTES_MAX: u64 = 1 << 20;
+
+/// Whether a file that holds digests or tables has more holes than such a file can have.
 pub(crate) fn is_mostly_holes(file: &File, file_bytes: u64) -> io::Result<bool> {
-    const HOLE_BYTES_MAX: u64 = 1 << 20;
-    Ok(hole_bytes(file, 0..file_bytes)? > HOLE_BYTES_MAX)
+    has_more_holes_than(TABLE_HOLE_BYTES_MAX, file, file_bytes)
+}
+
+/// Whether a data file is one whose records are not all hashed: see [`DATA_HOLE_BYTES_MAX`].
+pub(crate) fn has_more_holes_than_data(file: &File, file_bytes: u64) -> io::Result<bool> {
+    has_more_holes_than(DATA_HOLE_BYTES_MAX, file, file_bytes)
+}
+
+fn has_more_holes_than(bytes_max: u64, file: &File, file_bytes: u64) -> io::Result<bool> {
+    Ok(file_bytes > bytes_max && hole_bytes(file, 0..file_bytes)? > bytes_max)
 }
 
 #[cfg(all(test, target_os = "linux"))]

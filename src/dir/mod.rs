@@ -22,7 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub(crate) use block_writer::{BlockWriter, HUGE_PAGE_BYTES, SMALL_BLOCK_BYTES};
-pub(crate) use extents::{first_stored, hole_bytes, is_mostly_holes};
+pub(crate) use extents::{
+    DATA_HOLE_BYTES_MAX, first_stored, has_more_holes_than_data, hole_bytes, is_mostly_holes,
+};
 pub(crate) use file::{WritableFile, open_regular_file, read_exact_at, regular_file_bytes};
 #[doc(hidden)]
 pub use folder::{FilePath, Folder};

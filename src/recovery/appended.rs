@@ -2,13 +2,13 @@
 //! to the segment with the highest id.
 
 use super::adoption::belongs_to;
-use super::records::{Hash, RecordScan};
 use super::report::{RecoveryReport, Repair};
 use super::torn::{self, Torn};
 use crate::dir::{Dir, FileKind, open_regular_file};
 use crate::error::Result;
 use crate::format::{Entry, Index, SealedSegment};
 use crate::options::Reading;
+use crate::segment::record_scan::{Hash, RecordScan};
 use crate::segment::{Data, Sealed};
 
 /// The whole records of a segment that is longer than the manifest says.

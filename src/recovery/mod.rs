@@ -8,7 +8,6 @@ mod adoption;
 mod appended;
 mod look;
 pub(crate) mod reader;
-mod records;
 mod report;
 mod retired;
 mod tail;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::adoption::{Adopted, adopt_sidecar};
 use super::look::{Look, unlisted};
-use super::records::RecordScan;
 use super::report::RecoveryReport;
 use super::retired::may_be_what_was_retired;
 use super::{appended, parse_manifest, unsealed};
@@ -17,6 +16,7 @@ use crate::mmap::Map;
 use crate::options::{Options, ReadMode, Reading};
 use crate::segment::active::Contents;
 use crate::segment::active_index::ActiveIndexWriter;
+use crate::segment::record_scan::RecordScan;
 use crate::segment::sealed::{RebuiltIndex, rebuild_index};
 use crate::segment::{Active, Data, Sealed, hash_records_single_threaded};
 use crate::segment_set::{Bound, SegmentSet};

@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::records::RecordScan;
 use crate::error::Result;
 use crate::format::{Entry, Journal};
 use crate::segment::hash_records;
+use crate::segment::record_scan::RecordScan;
 
 /// Up to the last sync mark the journal is trusted; behind it the data is.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::OnceLock;
 
-use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
+use crate::dir::{Dir, FileKind, has_more_holes_than_data, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::record;
 use crate::mmap::Map;
@@ -42,7 +43,10 @@ impl Data {
         let path = dir.segment_path(id, FileKind::Data);
         let (file, file_bytes) = open_regular_file(&path)?;
         let len = file_bytes.min(len_max);
-        let source = match reading.map(&file, len, MapUse::Data) {
+        // Records that are read from a map are hashed without asking what of them is stored.
+        let is_mappable = !has_more_holes_than_data(&file, len).map_err(Error::io(&path))?;
+        let map = is_mappable.then(|| reading.map(&file, len, MapUse::Data));
+        let source = match map.flatten() {
             Some(map) => {
                 reading.advice.advise_data(&map);
                 Source::Map(map)
@@ -91,7 +95,11 @@ impl Data {
         if end.is_none_or(|end| end > self.len) {
             return Ok(None);
         }
-        let mut buffer = vec![0; len];
+        let mut buffer = Vec::new();
+        if buffer.try_reserve_exact(len).is_err() {
+            return Err(self.failed(io::ErrorKind::OutOfMemory.into()));
+        }
+        buffer.resize(len, 0);
         read_exact_at(file, &mut buffer, offset).map_err(|error| self.failed(error))?;
         Ok(Some(Cow::Owned(buffer)))
     }
@@ -145,11 +153,22 @@ impl Data {
         self.mapped(offset, record::parse_header(header)? as usize)
     }
 
-    /// All bytes; a copy where the file is not mapped.
-    pub(crate) fn read_all(&self) -> Result<Cow<'_, [u8]>> {
-        let len = usize::try_from(self.len).map_err(io::Error::other);
-        let all = self.read(0, len.map_err(|error| self.failed(error))?)?;
-        Ok(all.unwrap_or_default())
+    /// All bytes, if the file is mapped.
+    pub(crate) fn mapped_all(&self) -> Option<&[u8]> {
+        self.mapped(0, usize::try_from(self.len).ok()?)
+    }
+
+    /// Calls `work` with the file, or `None` if it is let go of.
+    pub(crate) fn with_file<T>(
+        &self,
+        work: impl FnOnce((&File, &Path)) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let path = self.dir.segment_path(self.id, FileKind::Data);
+        match &self.source {
+            Source::File(held) => work((held.file(), &path)).map(Some),
+            Source::Map(_) | Source::Named => work((&self.open_again()?, &path)).map(Some),
+            Source::Closed => Ok(None),
+        }
     }
 
     /// From here on the files go when the last reader does.

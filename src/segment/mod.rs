@@ -11,6 +11,7 @@ pub(crate) mod fanout;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod once;
+pub(crate) mod record_scan;
 mod records;
 pub(crate) mod sealed;
 mod slots;

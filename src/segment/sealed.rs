@@ -2,18 +2,20 @@
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use super::bits::AtomicBits;
 use super::fanout::Fanout;
 use super::once::Once;
+use super::record_scan::{Hash, RecordScan};
 use super::{Data, hash_records_single_threaded};
 use crate::digest::{DIGEST_BYTES, Digest};
-use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
+use crate::dir::{Dir, FileKind, is_mostly_holes, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::set_index::{Geometry, Location};
-use crate::format::{Entry, FormatError, Index, Record, Records, SealedSegment, record};
+use crate::format::{Entry, FormatError, Index, Records, SealedSegment, record};
 use crate::mmap::{Map, prefetch};
 use crate::options::{ReadMode, Reading};
 use crate::quota::{HeldFile, MapUse};
@@ -494,15 +496,27 @@ pub(crate) fn file_bytes(
 }
 
 fn map_file(file: &File, len: u64, reading: Reading, map_use: MapUse) -> Option<Map> {
+    if is_mostly_holes(file, len).unwrap_or(true) {
+        return None;
+    }
     let map = reading.map(file, len, map_use)?;
     reading.advice.advise_index(&map);
     Some(map)
 }
 
+/// The bytes of a file that holds digests or tables; none if it has more holes than such a file can have,
+/// which everybody takes for damage.
 fn read_file(file: &File, path: &Path) -> Result<Vec<u8>> {
     let len = file.metadata().map_err(Error::io(path))?.len();
-    let len = usize::try_from(len).map_err(std::io::Error::other);
-    let mut bytes = vec![0; len.map_err(Error::io(path))?];
+    let mut bytes = Vec::new();
+    if is_mostly_holes(file, len).map_err(Error::io(path))? {
+        return Ok(bytes);
+    }
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    if bytes.try_reserve_exact(len).is_err() {
+        return Err(Error::io(path)(ErrorKind::OutOfMemory.into()));
+    }
+    bytes.resize(len, 0);
     read_exact_at(file, &mut bytes, 0).map_err(Error::io(path))?;
     Ok(bytes)
 }
@@ -538,18 +552,27 @@ pub(crate) struct RebuiltIndex {
     pub(crate) doubt: Option<String>,
 }
 
-/// Reads all records and hashes them with `hash`. With a binding, the result is known to be complete
+/// Reads all records and hashes them with `hash`. Where the data is not mapped, in batches. With a binding, the result is known to be complete
 /// if it is, to the bit, the sidecar that was written when the segment was sealed.
 pub(crate) fn rebuild_index(
     data: &Data,
     binding: Option<&SealedSegment>,
-    hash: impl FnOnce(&[Record<'_>]) -> Vec<Entry>,
+    hash: Hash,
 ) -> Result<RebuiltIndex> {
-    let bytes = data.read_all()?;
-    let mut records = Records::new(&bytes);
-    let whole: Vec<_> = records.by_ref().collect();
-    let whole_bytes = records.position() as u64;
-    let index = Index::build(&mut hash(&whole));
+    let (mut entries, whole_bytes) = if let Some(bytes) = data.mapped_all() {
+        let mut records = Records::new(bytes);
+        let whole: Vec<_> = records.by_ref().collect();
+        (hash(&whole), records.position() as u64)
+    } else {
+        let scanned = data.with_file(|file| {
+            let mut scan = RecordScan::new(file, 0, data.len(), false, hash);
+            let mut entries = Vec::new();
+            scan.append_rest(&mut entries)?;
+            Ok((entries, scan.position()))
+        });
+        scanned?.unwrap_or_default()
+    };
+    let index = Index::build(&mut entries);
     let doubt = match binding {
         Some(binding) if !is_bound_by(binding, &index) => {
             Some("it is not the one that was written, and neither is the data".to_owned())

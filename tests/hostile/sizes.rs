@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 use std::{env, fs, process};
 
-use sealstone::ReadMode;
+use sealstone::{Digest, ReadMode};
 
 use crate::{closed_store, names_of, options, segment_file};
 
@@ -15,7 +15,7 @@ const MANNER: &str = "SEALSTONE_HOSTILE_MANNER";
 /// Beside what is stored.
 const PEAK_BYTES_MAX: u64 = 64 << 20;
 
-/// The child of the next test: opens the folder and prints its peak of memory. In an ordinary test run
+/// The child of the next test: opens the folder, reads what is there and prints its peak of memory. In an ordinary test run
 /// it does nothing.
 #[test]
 fn opens_a_hostile_folder() {
@@ -29,9 +29,15 @@ fn opens_a_hostile_folder() {
         _ => options().read_mode(ReadMode::Pread),
     };
     let begun = Instant::now();
-    let outcome = options
-        .open(folder)
-        .map_or_else(|error| error.to_string(), |_| "opens".to_owned());
+    let outcome = options.open(folder).map_or_else(
+        |error| error.to_string(),
+        |store| {
+            // This looks into every sidecar.
+            let absent = store.get(&Digest::of(b"absent")).map(drop);
+            let walked = store.iter().flatten().count();
+            format!("opens, {absent:?}, {walked} objects")
+        },
+    );
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let peak = status
         .lines()

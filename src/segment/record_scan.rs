@@ -5,21 +5,18 @@ use std::io;
 use std::path::Path;
 
 use crate::digest::Hasher;
-use crate::dir::{hole_bytes, read_exact_at};
+use crate::dir::{DATA_HOLE_BYTES_MAX, hole_bytes, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Record, Records, record};
 
 /// How much is read at a time. It bounds the memory that the scan takes beside the entries.
 const BATCH_BYTES: usize = 2 << 20;
-/// Files may have so many bytes of holes in the records that are hashed. Who restores a file may leave out
-/// zeros, but a file that stores next to nothing would otherwise be hashed for as long as it likes.
-const HOLE_BYTES_MAX: u64 = 256 << 20;
 
 /// Hashes records; [`hash_records`](crate::segment::hash_records) where threads may be waited for.
-pub(super) type Hash = fn(&[Record<'_>]) -> Vec<Entry>;
+pub(crate) type Hash = fn(&[Record<'_>]) -> Vec<Entry>;
 
 /// Walks over the whole records of a file. Memory and time follow what is stored in it.
-pub(super) struct RecordScan<'a> {
+pub(crate) struct RecordScan<'a> {
     file: &'a File,
     path: &'a Path,
     /// Where the next record begins.
@@ -33,7 +30,7 @@ pub(super) struct RecordScan<'a> {
 
 impl<'a> RecordScan<'a> {
     /// Begins at `position`; `seen_empty` says whether the empty object came before it.
-    pub(super) fn new(
+    pub(crate) fn new(
         (file, path): (&'a File, &'a Path),
         position: u64,
         file_bytes: u64,
@@ -53,12 +50,12 @@ impl<'a> RecordScan<'a> {
     }
 
     /// The end of the last whole record.
-    pub(super) const fn position(&self) -> u64 {
+    pub(crate) const fn position(&self) -> u64 {
         self.position
     }
 
     /// The entries of the next whole records. None at the first byte that belongs to no whole record.
-    pub(super) fn next_batch(&mut self) -> Result<Vec<Entry>> {
+    pub(crate) fn next_batch(&mut self) -> Result<Vec<Entry>> {
         let left = self.file_bytes.saturating_sub(self.position);
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(BATCH_BYTES);
         self.buffer.resize(len, 0);
@@ -78,7 +75,7 @@ impl<'a> RecordScan<'a> {
     }
 
     /// Appends the entries of all whole records that follow.
-    pub(super) fn append_rest(&mut self, entries: &mut Vec<Entry>) -> Result<()> {
+    pub(crate) fn append_rest(&mut self, entries: &mut Vec<Entry>) -> Result<()> {
         loop {
             let batch = self.next_batch()?;
             if batch.is_empty() {
@@ -102,7 +99,7 @@ impl<'a> RecordScan<'a> {
             return Ok(Vec::new());
         }
         self.hole_bytes += hole_bytes(self.file, offset..end).map_err(Error::io(self.path))?;
-        if self.hole_bytes > HOLE_BYTES_MAX {
+        if self.hole_bytes > DATA_HOLE_BYTES_MAX {
             let message = "most of this file is holes, so it would take too long to read; copy it \
                            without them (`cp --sparse=never`) if it is a data file, else remove it";
             let error = io::Error::new(io::ErrorKind::InvalidData, message);
