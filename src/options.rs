@@ -435,6 +435,12 @@ impl Options {
         Dir::create(root, operations, self.fast_fsync, self.write_block_bytes)
     }
 
+    /// As [`create_dir`](Self::create_dir), where there is nothing yet; otherwise `None`.
+    pub(crate) fn create_new_dir(&self, root: &Path) -> Result<Option<Dir>> {
+        let operations = Arc::clone(&self.operations);
+        Dir::create_new(root, operations, self.fast_fsync, self.write_block_bytes)
+    }
+
     /// Opens the store in the folder `root`; its files are in `root/segments`. Takes time in
     /// proportion to the number of segments, not of objects.
     ///

@@ -35,8 +35,8 @@ pub use operations::{Operations, System};
 
 use crate::error::{Error, Result};
 use names::{
-    DAMAGED, MANIFEST, SEGMENTS, TEMPORARY, parse_segment_file_name, parse_set_index_file_name,
-    parse_temporary_name, segment_file_name, set_index_file_name,
+    DAMAGED, LOCK, MANIFEST, SEGMENTS, TEMPORARY, parse_segment_file_name,
+    parse_set_index_file_name, parse_temporary_name, segment_file_name, set_index_file_name,
 };
 use operations::uninterrupted;
 
@@ -104,6 +104,34 @@ impl Dir {
         create_all(&path, &*operations)?;
         let dir = Self::open(root, operations, fast_fsync, write_block_bytes)?;
         dir.ok_or_else(|| Error::io(&path)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// As [`create`](Self::create), of a folder that nobody else has created, in a `root` that holds
+    /// nothing else. `None` where that is not so. Of several that try at once one gets it.
+    pub(crate) fn create_new(
+        root: &Path,
+        operations: Arc<dyn Operations>,
+        fast_fsync: bool,
+        write_block_bytes: usize,
+    ) -> Result<Option<Self>> {
+        let path = root.join(SEGMENTS);
+        require_names_fit(&path)?;
+        create_all(root, &*operations)?;
+        if !is_vacant(root)? {
+            return Ok(None);
+        }
+        match uninterrupted(|| operations.create_dir(&path)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+            created => created.map_err(Error::io(&path))?,
+        }
+        let dir = Self::create(root, operations, fast_fsync, write_block_bytes)?;
+        Ok(Some(dir))
+    }
+
+    /// Whether the folder holds the lock file and nothing else.
+    pub(crate) fn is_new(&self) -> Result<bool> {
+        let names = self.0.folder.names().map_err(Error::io(self.path()))?;
+        Ok(names.iter().all(|name| name == LOCK))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -441,6 +469,20 @@ fn require_names_fit(folder: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a folder does not exist or holds nothing but what a new file system has of its own.
+pub(crate) fn is_vacant(folder: &Path) -> Result<bool> {
+    let entries = match folder.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        entries => entries.map_err(Error::io(folder))?,
+    };
+    for entry in entries {
+        if entry.map_err(Error::io(folder))?.file_name() != "lost+found" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Creates the folder and those above it that are missing, and makes their names durable; those of the

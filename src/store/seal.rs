@@ -1,6 +1,5 @@
 //! Sealing: from the segment that was appended to, to one that is mapped.
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, PoisonError};
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use super::Inner;
 use super::write::Writer;
-use crate::dir::{Dir, FileKind};
+use crate::dir::{Dir, FileKind, is_vacant};
 use crate::error::{Error, Result};
 use crate::format::{Index, Manifest};
 use crate::segment::appender::Begun;
@@ -242,15 +241,24 @@ impl Inner {
 
     pub(super) fn checkpoint(&self, target: &Path) -> Result<()> {
         self.writer()?;
+        // The empty path names nothing, and what is joined to it is in the working directory.
+        let here = target.as_os_str().is_empty();
+        let target = if here { Path::new(".") } else { target };
+        let taken = || Error::NotEmpty {
+            path: target.to_owned(),
+        };
         if !is_vacant(target)? {
-            return Err(Error::NotEmpty {
-                path: target.to_owned(),
-            });
+            return Err(taken());
         }
         let active = self.seal_all()?;
         // As long as this set is held, no file of it is removed.
         let set = self.set.load_full();
-        let copy = self.options.create_dir(target)?;
+        let copy = self.options.create_new_dir(target)?.ok_or_else(taken)?;
+        // From here on no other checkpoint and no writer begins there; one may have begun before.
+        let lock = copy.lock()?;
+        if !copy.is_new()? {
+            return Err(taken());
+        }
         let ids = set.sealed().iter().map(|sealed| sealed.id());
         let above_sealed = ids.max().map_or(0, |highest| u64::from(highest) + 1);
         // A program that knows no manifest appends to the segment with the highest id, so there is an empty
@@ -281,20 +289,8 @@ impl Inner {
             let begun = Begun::create(&copy, id)?;
             begun.create_journal(&copy)?;
         }
-        copy.sync()
+        copy.sync()?;
+        lock.make_known(&copy);
+        Ok(())
     }
-}
-
-/// Whether a folder does not exist or holds nothing but what a new file system has of its own.
-fn is_vacant(folder: &Path) -> Result<bool> {
-    let entries = match folder.read_dir() {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
-        entries => entries.map_err(Error::io(folder))?,
-    };
-    for entry in entries {
-        if entry.map_err(Error::io(folder))?.file_name() != "lost+found" {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

@@ -6,6 +6,7 @@ mod layout;
 #[path = "../common/workload.rs"]
 mod workload;
 
+mod checkpoints;
 mod links;
 mod locks;
 mod sizes;
