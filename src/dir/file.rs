@@ -45,6 +45,19 @@ impl WritableFile {
         )))
     }
 
+    /// Whether the file has other names (hard links), under which somebody else may write to it. False
+    /// where the system does not say.
+    pub(crate) fn has_other_names(&self) -> Result<bool> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let metadata = self.file.metadata().map_err(Error::io(&self.path))?;
+            Ok(metadata.nlink() > 1)
+        }
+        #[cfg(not(unix))]
+        Ok(false)
+    }
+
     /// See [`BlockWriter`].
     pub(crate) fn write_block_bytes(&self) -> usize {
         self.dir.0.write_block_bytes

@@ -99,7 +99,7 @@ fn save(dir: &Dir, data: &WritableFile, torn: &Torn) -> Result<Saved> {
     match append(dir, *segment, data, range.start..end) {
         Ok(true) => Ok(Saved::Safe(Some(path.to_path_buf()))),
         Ok(false) => Ok(no_room(format!(
-            "{} has {SAVED_BYTES_MAX} bytes already; move it away",
+            "{} has {SAVED_BYTES_MAX} bytes already, or other names; move it away",
             path.display()
         ))),
         Err(error) if is_full(&error) => Ok(no_room(error.to_string())),
@@ -134,7 +134,8 @@ fn end_of_content(data: &WritableFile, range: Range<u64>) -> Result<Option<u64>>
     Ok(end)
 }
 
-/// Appends a part of the data file to what was saved before. False if that would be too much.
+/// Appends a part of the data file to what was saved before. False if that would be too much, or change
+/// a file that has other names.
 fn append(dir: &Dir, id: u32, data: &WritableFile, range: Range<u64>) -> Result<bool> {
     let path = dir.segment_path(id, FileKind::Torn);
     let is_new = matches!(path.own_status(), Err(error) if error.kind() == io::ErrorKind::NotFound);
@@ -151,7 +152,8 @@ fn append(dir: &Dir, id: u32, data: &WritableFile, range: Range<u64>) -> Result<
             return Ok(true);
         }
     }
-    if saved_bytes + (range.end - range.start) > SAVED_BYTES_MAX {
+    let is_too_much = saved_bytes + (range.end - range.start) > SAVED_BYTES_MAX;
+    if is_too_much || saved.has_other_names()? {
         return Ok(false);
     }
     let copied = copy(data, &range, &saved, saved_bytes);

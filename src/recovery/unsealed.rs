@@ -24,7 +24,8 @@ const SHARED_JOURNAL_BYTES_MIN: usize = 256 << 10;
 pub(super) enum Recovered {
     /// It can be appended to.
     Appender(Appender),
-    /// Its end could be neither kept nor cut off, so it is sealed as far as it is good.
+    /// Its end could be neither kept nor cut off, or the file has other names, so it is sealed as far as it
+    /// is good.
     Full(Appender),
     /// It lost synced bytes, so nothing is appended to it or cut from it; it is sealed as it is.
     Damaged(Sealed),
@@ -167,20 +168,25 @@ pub(super) fn recover(
         });
         return Ok(Recovered::NotOurs);
     }
+    // Two stores that were copied by links would write over each other's records.
+    let is_shared = data.has_other_names()?;
+    if tail.rehashed_bytes > 0 && !is_shared {
+        dirty_again(&data, noted.synced_bytes..tail.end)?;
+    }
     if tail.rehashed_bytes > 0 {
         report.push(Repair::RehashedTail {
             segment: id,
             bytes: tail.rehashed_bytes,
         });
-        dirty_again(&data, noted.synced_bytes..tail.end)?;
     }
     let torn = Torn {
         segment: id,
         range: tail.end..data_bytes,
         is_unnoted: !is_damaged && noted.covered_bytes <= tail.end,
     };
-    let is_cut = torn.range.is_empty() || torn::cut_off(dir, &data, &torn, report)?;
-    let resumed = resume_journal(dir, id, data, goes_on.then_some(noted_entries), noted, tail)?;
+    let is_cut = !is_shared && (torn.range.is_empty() || torn::cut_off(dir, &data, &torn, report)?);
+    let noted_entries = (goes_on && !is_shared).then_some(noted_entries);
+    let resumed = resume_journal(dir, id, data, noted_entries, noted, tail)?;
     let segment_bytes_max = options.segment_bytes_max;
     let appender = Appender::resume(
         resumed,

@@ -152,3 +152,53 @@ fn h54_the_highest_segment_of_a_checkpoint_is_not_one_that_both_stores_have() {
         .len();
     assert_eq!(bytes, 0);
 }
+
+/// `cp -al` and backups that link what has not changed leave two stores that share files.
+#[test]
+fn h57_a_store_does_not_write_into_a_file_that_another_folder_has_as_well() {
+    let (folder, held) = closed_store();
+    let copy = TempDir::new().unwrap();
+    fs::create_dir(copy.path().join("segments")).unwrap();
+    for name in names_of(folder.path(), "") {
+        // The lock file would keep the second one out.
+        if name != "LOCK" {
+            let linked = segment_file(copy.path(), &name);
+            fs::hard_link(segment_file(folder.path(), &name), linked).unwrap();
+        }
+    }
+    let stores = [&folder, &copy].map(|folder| options().open(folder.path()).unwrap());
+    let mut expected = [held.clone(), held];
+    for number in 1000..1030 {
+        for (own, (store, expected)) in stores.iter().zip(&mut expected).enumerate() {
+            let content = content(number + 500 * own as u64, 400);
+            expected.insert(store.put(&content).unwrap(), content);
+            store.sync().unwrap();
+        }
+    }
+    for store in stores {
+        store.close().unwrap();
+    }
+    for (folder, expected) in [folder, copy].iter().zip(&expected) {
+        let walked = walk(&options().open(folder.path()).unwrap());
+        assert!(
+            expected
+                .iter()
+                .all(|(digest, content)| walked.get(digest) == Some(content))
+        );
+    }
+}
+
+#[test]
+fn h57_a_file_of_torn_bytes_that_has_other_names_is_not_appended_to() {
+    let (folder, held) = closed_store();
+    let (_outside, private) = private_file();
+    let active = names_of(folder.path(), ".jnl").pop().unwrap();
+    let data = segment_file(folder.path(), &active.replace(".jnl", ".dat"));
+    fs::hard_link(&private, data.with_extension("torn")).unwrap();
+    let mut torn = fs::read(&data).unwrap();
+    torn.extend_from_slice(b"half of a record");
+    fs::write(&data, torn).unwrap();
+    let store = options().open(folder.path()).unwrap();
+    assert_same(&walk(&store), &held);
+    assert_eq!(fs::read(private).unwrap(), PRIVATE);
+}
