@@ -208,3 +208,16 @@ fn get_refuses_a_link_that_leads_nowhere() {
         assert!(place.path(name).is_symlink() && !place.path("nowhere").exists());
     }
 }
+
+#[test]
+fn get_writes_over_no_file_of_the_store() {
+    let place = Place::with(&[b"1", b"22"]);
+    let before = place.files();
+    for name in ["seg-000000.dat", "MANIFEST", "LOCK", "new"] {
+        let file = place.store().join("segments").join(name);
+        place
+            .run(&["get", &hex(b"22"), "-o", file.to_str().unwrap()])
+            .fails(USAGE, &["a file of the store"]);
+    }
+    assert_eq!(place.files(), before);
+}

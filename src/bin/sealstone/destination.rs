@@ -33,6 +33,15 @@ impl Destination {
         resolve(path).map_err(|error| not_written(path, &error))
     }
 
+    /// Whether this is a file in a folder, or would be.
+    pub fn is_in(&self, folder: &Path) -> bool {
+        let Self::File(target) = self else {
+            return false;
+        };
+        let of_target = fs::canonicalize(folder_of(target));
+        of_target.is_ok_and(|of_target| fs::canonicalize(folder).is_ok_and(|own| own == of_target))
+    }
+
     /// `path` is how the user wrote it.
     pub fn write(&self, content: &[u8], path: &Path, output: &mut Output) -> anyhow::Result<()> {
         let written = match self {

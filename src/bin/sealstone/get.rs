@@ -13,6 +13,11 @@ pub fn run(arguments: &GetArguments, global: &Global, output: &mut Output) -> an
     let file = arguments.output.as_deref().unwrap_or(Path::new("-"));
     // Before the store is opened, as for everything that the command line says.
     let destination = Destination::named(file)?;
+    if destination.is_in(&global.folder()?.join("segments")) {
+        let file = file.display();
+        let text = format!("{file}: not written: this is a file of the store; choose another");
+        return Err(Failure::Usage(text).into());
+    }
     if global.json && destination == Destination::StandardOutput {
         let text = "get --json would mix JSON with the content; pass -o FILE, too";
         return Err(Failure::Usage(text.to_owned()).into());

@@ -41,6 +41,13 @@ fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {
                  begin the line with 64 hexadecimal digits or with #"
             ))
         })?;
+        // Of lines that somebody has joined, only the first digest would be kept.
+        if unnamed_fields(&line).any(|field| self::digest(field).is_some()) {
+            return Err(Failure::Usage(format!(
+                "{name}, line {number}: there is more than one digest; nothing was done; begin a line for each"
+            ))
+            .into());
+        }
         digests.push(digest);
     }
     Ok(digests)
@@ -51,6 +58,17 @@ fn first_field(line: &[u8]) -> Option<&[u8]> {
     fields
         .find(|field| !field.is_empty())
         .filter(|field| !field.starts_with(b"#"))
+}
+
+/// What follows the first field, unless it is the name of a file, as behind two spaces. A file may be named
+/// by a digest.
+fn unnamed_fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let begin = line.trim_ascii_start();
+    let end = begin.iter().position(u8::is_ascii_whitespace);
+    let rest = end.map_or(&[][..], |end| &begin[end..]);
+    let is_name = rest.starts_with(b"  ");
+    let fields = rest.split(u8::is_ascii_whitespace);
+    fields.filter(move |field| !is_name && !field.is_empty())
 }
 
 fn digest(field: &[u8]) -> Option<Digest> {
@@ -72,6 +90,21 @@ mod tests {
         list.extend(format!("  {three}  caf\u{e9}").into_bytes());
         list.push(0xff);
         assert_eq!(parse("list", &list[..]).unwrap(), [one, two, three]);
+    }
+
+    #[test]
+    fn a_line_with_two_digests_is_refused() {
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        let named = format!("{one}  {two}");
+        assert_eq!(parse("list", named.as_bytes()).unwrap(), [one]);
+        for between in [" ", "\r", "\t", " name ", " \\"] {
+            let list = format!("{one}{between}{two}\n");
+            let error = parse("list", list.as_bytes()).unwrap_err().to_string();
+            assert!(
+                error.starts_with("list, line 1: there is more than one"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
