@@ -69,7 +69,8 @@ impl Appended {
         report: &mut RecoveryReport,
     ) -> Result<Sealed> {
         let data = dir.open_segment_file(id, FileKind::Data)?;
-        if self.end < self.file_bytes {
+        // Under another name, as after a checkpoint, somebody may be appending to it.
+        if self.end < self.file_bytes && !data.has_other_names()? {
             let torn = Torn {
                 segment: id,
                 range: self.end..self.file_bytes,

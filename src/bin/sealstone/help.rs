@@ -123,10 +123,10 @@ JSON; `lost` counts the objects of which no copy is whole:
 
 pub const COMPACT: &str = "\
 The list has a digest of 64 digits a line. Blank lines, lines that begin with `#`, and whatever
-follows the digest are ignored, so the output of `put` and `ls` will do. If any line is wrong, or has several digests,
-nothing is done and the exit code is 2. So it is if the store does not hold every digest of the list,
-unless --allow-unknown is given. A list without a digest, or of which the store holds none, is refused
-with that, too: to drop every object, pass --drop-everything instead of a list.
+follows the digest are ignored, so the output of `put` and `ls` will do. If any line is wrong, or has
+several digests, nothing is done and the exit code is 2. So it is if the store does not hold every
+digest of the list, unless --allow-unknown is given. A list without a digest, or of which the store
+holds none, is refused with that, too: to drop every object, pass --drop-everything instead of a list.
 
 An object that is stored after the list was made is not in the list and is
 dropped: make the list and compact while nothing else writes. --dry-run drops nothing and refuses
