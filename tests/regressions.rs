@@ -393,6 +393,38 @@ fn opening_removes_retired_files_only_after_the_directory_is_synced() {
     assert_holds(&store, &live);
 }
 
+/// A program that knows no manifest can have used an id after its files were removed.
+#[test]
+fn h55_a_segment_that_is_not_the_one_that_a_retired_line_means_is_kept() {
+    for (has_same_length, has_old_sidecar) in
+        [(false, false), (false, true), (true, false), (true, true)]
+    {
+        let folder = TempDir::new().unwrap();
+        let (_object, live) = closed_with_a_held_object(folder.path());
+        let data = file(folder.path(), "seg-000000.dat");
+        let retired_bytes = fs::metadata(&data).unwrap().len();
+        let other_bytes = retired_bytes + if has_same_length { 0 } else { 100 };
+        let other = vec![7; usize::try_from(other_bytes - 4).unwrap()];
+        let header = u32::try_from(other.len()).unwrap().to_le_bytes();
+        fs::write(&data, [&header[..], &other].concat()).unwrap();
+        if !has_old_sidecar {
+            fs::remove_file(data.with_extension("idx")).unwrap();
+        }
+        let digest = Digest::of(&other);
+        // A reader, which removes nothing, does not look into the data for this.
+        let is_told_apart = read_only(folder.path()).contains(&digest).unwrap();
+        assert!(is_told_apart || has_same_length);
+        let store = options().open(folder.path()).unwrap();
+        let kept = Repair::KeptRetired { segment: 0 };
+        assert!(store.recovery().repairs.contains(&kept));
+        assert_eq!(store.get(&digest).unwrap().as_deref(), Some(&other[..]));
+        assert_holds(&store, &live);
+        store.close().unwrap();
+        let store = options().open(folder.path()).unwrap();
+        assert!(store.contains(&digest).unwrap());
+    }
+}
+
 #[test]
 fn an_object_that_outlives_the_store_removes_nothing() {
     let folder = TempDir::new().unwrap();
