@@ -450,7 +450,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::NotEmpty`], [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Io`].
+    /// [`Error::NotEmpty`], [`Error::Locked`] where somebody else begins a store there at the same time,
+    /// [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Io`]. The last can leave a part of the store, which
+    /// says that segments are missing; remove it before you try again.
     pub fn checkpoint(&self, target: impl AsRef<Path>) -> Result<()> {
         self.inner().checkpoint(target.as_ref())
     }
