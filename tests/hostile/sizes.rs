@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 use std::{env, fs, process};
 
+use sealstone::format::Manifest;
 use sealstone::{Digest, ReadMode};
 
 use crate::{closed_store, names_of, options, segment_file};
@@ -111,6 +112,25 @@ fn hostilities() -> Vec<(&'static str, Hostility)> {
                 let header = [b"NIX1", &count.to_le_bytes()[..]].concat();
                 fs::write(&sidecar, header).unwrap();
                 make_longer(&sidecar, count * 44 + 44);
+            }),
+        ),
+        (
+            "a sidecar of 16 GiB of holes that a forged manifest binds",
+            Box::new(|root| {
+                let count = ((16_u64 << 30) - 44) / 44;
+                let header = [b"NIX1", &count.to_le_bytes()[..]].concat();
+                let sidecar = segment_file(root, "seg-000000.idx");
+                fs::write(&sidecar, header).unwrap();
+                make_longer(&sidecar, count * 44 + 44);
+                let path = segment_file(root, "MANIFEST");
+                let mut manifest = Manifest::parse(&fs::read(&path).unwrap()).unwrap();
+                let line = manifest.sealed.get_mut(&0).unwrap();
+                line.objects = u32::try_from(count).unwrap();
+                line.sidecar_checksum = Digest::from([0; 32]);
+                // No segment has more objects than its data has room for.
+                line.data_bytes = 4 * count;
+                make_longer(&segment_file(root, "seg-000000.dat"), 4 * count);
+                fs::write(path, manifest.encode()).unwrap();
             }),
         ),
         (
