@@ -42,9 +42,8 @@ pub(crate) fn hole_bytes(file: &File, range: Range<u64>) -> io::Result<u64> {
     Ok(holes + range.end.saturating_sub(at))
 }
 
-/// So many bytes of holes may be in the records that are hashed because nothing vouches for them. Who
-/// restores a file may leave out zeros, but a file that stores next to nothing would otherwise be hashed for
-/// as long as it likes.
+/// Most bytes of holes in records that are hashed because nothing vouches for them. A file that was restored
+/// may lack its zeros, but hashing a file that stores next to nothing would take as long as it claims to be.
 pub(crate) const DATA_HOLE_BYTES_MAX: u64 = 256 << 20;
 
 /// A file that holds digests or tables has no more holes than this. It is read as a whole, and hashed.

@@ -171,3 +171,14 @@ pub(crate) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64)
     }
     Ok(())
 }
+
+/// Reads `len` bytes at `offset` into a new buffer. A length that there is no memory for is an error.
+pub(crate) fn read_new_at(file: &File, len: usize, offset: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if bytes.try_reserve_exact(len).is_err() {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    bytes.resize(len, 0);
+    read_exact_at(file, &mut bytes, offset)?;
+    Ok(bytes)
+}

@@ -25,7 +25,9 @@ pub(crate) use block_writer::{BlockWriter, HUGE_PAGE_BYTES, SMALL_BLOCK_BYTES};
 pub(crate) use extents::{
     DATA_HOLE_BYTES_MAX, first_stored, has_more_holes_than_data, hole_bytes, is_mostly_holes,
 };
-pub(crate) use file::{WritableFile, open_regular_file, read_exact_at, regular_file_bytes};
+pub(crate) use file::{
+    WritableFile, open_regular_file, read_exact_at, read_new_at, regular_file_bytes,
+};
 #[doc(hidden)]
 pub use folder::{FilePath, Folder};
 pub(crate) use lock::WriterLock;
@@ -106,8 +108,8 @@ impl Dir {
         dir.ok_or_else(|| Error::io(&path)(io::ErrorKind::NotFound.into()))
     }
 
-    /// As [`create`](Self::create), of a folder that nobody else has created, in a `root` that holds
-    /// nothing else. `None` where that is not so. Of several that try at once one gets it.
+    /// Creates the folder in a `root` that holds nothing, and opens it. `None` if the root holds something or
+    /// somebody else creates the folder first: of several callers at once, one gets it.
     pub(crate) fn create_new(
         root: &Path,
         operations: Arc<dyn Operations>,
@@ -124,8 +126,9 @@ impl Dir {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             created => created.map_err(Error::io(&path))?,
         }
-        let dir = Self::create(root, operations, fast_fsync, write_block_bytes)?;
-        Ok(Some(dir))
+        let named = Folder::open(root).and_then(|root| operations.sync_dir(&root));
+        named.map_err(Error::io(root))?;
+        Self::open(root, operations, fast_fsync, write_block_bytes)
     }
 
     /// Whether the folder holds the lock file and nothing else.

@@ -170,14 +170,14 @@ pub(super) fn recover(
     }
     // Two stores that were copied by links would write over each other's records.
     let is_shared = data.has_other_names()?;
-    if tail.rehashed_bytes > 0 && !is_shared {
-        dirty_again(&data, noted.synced_bytes..tail.end)?;
-    }
     if tail.rehashed_bytes > 0 {
         report.push(Repair::RehashedTail {
             segment: id,
             bytes: tail.rehashed_bytes,
         });
+        if !is_shared {
+            dirty_again(&data, noted.synced_bytes..tail.end)?;
+        }
     }
     let torn = Torn {
         segment: id,

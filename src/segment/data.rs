@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use crate::dir::{Dir, FileKind, has_more_holes_than_data, open_regular_file, read_exact_at};
+use crate::dir::{Dir, FileKind, has_more_holes_than_data, open_regular_file, read_new_at};
 use crate::error::{Error, Result};
 use crate::format::record;
 use crate::mmap::Map;
@@ -95,13 +95,8 @@ impl Data {
         if end.is_none_or(|end| end > self.len) {
             return Ok(None);
         }
-        let mut buffer = Vec::new();
-        if buffer.try_reserve_exact(len).is_err() {
-            return Err(self.failed(io::ErrorKind::OutOfMemory.into()));
-        }
-        buffer.resize(len, 0);
-        read_exact_at(file, &mut buffer, offset).map_err(|error| self.failed(error))?;
-        Ok(Some(Cow::Owned(buffer)))
+        let bytes = read_new_at(file, len, offset).map_err(|error| self.failed(error))?;
+        Ok(Some(Cow::Owned(bytes)))
     }
 
     /// This process keeps the file as long as it has this. Another that writes does not know who reads.

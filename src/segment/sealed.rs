@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -12,7 +11,7 @@ use super::once::Once;
 use super::record_scan::{Hash, RecordScan};
 use super::{Data, hash_records_single_threaded};
 use crate::digest::{DIGEST_BYTES, Digest};
-use crate::dir::{Dir, FileKind, is_mostly_holes, open_regular_file, read_exact_at};
+use crate::dir::{Dir, FileKind, is_mostly_holes, open_regular_file, read_exact_at, read_new_at};
 use crate::error::{Error, Result};
 use crate::format::set_index::{Geometry, Location};
 use crate::format::{Entry, FormatError, Index, Records, SealedSegment, record};
@@ -508,17 +507,11 @@ fn map_file(file: &File, len: u64, reading: Reading, map_use: MapUse) -> Option<
 /// which everybody takes for damage.
 fn read_file(file: &File, path: &Path) -> Result<Vec<u8>> {
     let len = file.metadata().map_err(Error::io(path))?.len();
-    let mut bytes = Vec::new();
     if is_mostly_holes(file, len).map_err(Error::io(path))? {
-        return Ok(bytes);
+        return Ok(Vec::new());
     }
     let len = usize::try_from(len).unwrap_or(usize::MAX);
-    if bytes.try_reserve_exact(len).is_err() {
-        return Err(Error::io(path)(ErrorKind::OutOfMemory.into()));
-    }
-    bytes.resize(len, 0);
-    read_exact_at(file, &mut bytes, 0).map_err(Error::io(path))?;
-    Ok(bytes)
+    read_new_at(file, len, 0).map_err(Error::io(path))
 }
 
 /// Checks a whole sidecar against what the manifest says of it. What passes was written by us, for

@@ -41,7 +41,7 @@ fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {
                  begin the line with 64 hexadecimal digits or with #"
             ))
         })?;
-        // Of lines that somebody has joined, only the first digest would be kept.
+        // If somebody has joined lines, only the first digest would be kept, and the others dropped.
         if unnamed_fields(&line).any(|field| self::digest(field).is_some()) {
             return Err(Failure::Usage(format!(
                 "{name}, line {number}: there is more than one digest; nothing was done; begin a line for each"
@@ -60,8 +60,8 @@ fn first_field(line: &[u8]) -> Option<&[u8]> {
         .filter(|field| !field.starts_with(b"#"))
 }
 
-/// What follows the first field, unless it is the name of a file, as behind two spaces. A file may be named
-/// by a digest.
+/// Returns the fields behind the first one. Two spaces come before the name of a file, which is no field: a
+/// file can have a digest as its name.
 fn unnamed_fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let begin = line.trim_ascii_start();
     let end = begin.iter().position(u8::is_ascii_whitespace);
