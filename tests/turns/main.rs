@@ -4,6 +4,7 @@
 //! found by both after every turn. `SEALSTONE_TURNS` sets how many histories of 14 turns are played,
 //! and `SEALSTONE_TURNS_SEED` with which seed the first one begins.
 
+mod handover;
 mod kill;
 #[path = "../common/layout.rs"]
 mod layout;
@@ -254,6 +255,10 @@ impl History {
         self.check_reads(&store, "a writer", tally);
         store.close().unwrap();
         self.check_files(copy.path(), "after opening and closing", tally);
+        if let Some(id) = handover::listed_highest(copy.path()) {
+            let what = "highest segments that the manifest lists after a close";
+            tally.count(what, self.says(&id));
+        }
         self.check_again(copy.path(), tally);
         if let Ok(nedb) = Nedb::open(copy.path(), self.rollover_bytes, None) {
             self.check_nedb(&nedb, "after Sealstone closed it", tally);
