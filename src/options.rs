@@ -444,6 +444,10 @@ impl Options {
     /// Opens the store in the folder `root`; its files are in `root/segments`. Takes time in
     /// proportion to the number of segments, not of objects.
     ///
+    /// A store that exists is opened on a full disk as well, unless files of another program have to be taken
+    /// over, or the manifest was lost: for that, open it [`read_only`](Self::read_only). Puts fail until there
+    /// is room.
+    ///
     /// # Errors
     ///
     /// [`Error::Locked`](crate::Error::Locked) beside another writer,

@@ -260,8 +260,17 @@ impl<'a> Recovery<'a> {
         let rebuilt = rebuild_index(sealed.data(), Some(binding), hash_records)?;
         if rebuilt.doubt.is_none() {
             let (segment, bytes) = (sealed.id(), rebuilt.index.as_bytes());
-            self.dir
-                .replace_segment_file(segment, FileKind::Sidecar, bytes)?;
+            let replaced = self
+                .dir
+                .replace_segment_file(segment, FileKind::Sidecar, bytes);
+            if let Err(error) = &replaced
+                && error.is_out_of_space()
+            {
+                return Ok(Some(format!(
+                    "its index is damaged, and there is no room to write it anew: {error}"
+                )));
+            }
+            replaced?;
             self.report.push(Repair::RebuiltSidecar { segment });
         }
         Ok(rebuilt.doubt)
@@ -363,7 +372,8 @@ impl<'a> Recovery<'a> {
             match unsealed::recover(self.dir, self.options, id, is_ours, &mut self.report)? {
                 // A sidecar that does not fit is replaced when the segment is sealed, so that no
                 // other reader of the format meets it beside data that has grown.
-                Recovered::Appender(appender) if self.listing.sidecars.contains(&id) => {
+                Recovered::Appender(mut appender) if self.listing.sidecars.contains(&id) => {
+                    appender.close();
                     self.sealing.push(appender);
                 }
                 Recovered::Appender(appender) => self.sealing.extend(active.replace(appender)),
@@ -385,9 +395,25 @@ impl<'a> Recovery<'a> {
             Some(appender) if goes_on(&appender) => Ok(appender),
             full => {
                 self.sealing.extend(full);
-                self.create_active()
+                match self.create_active() {
+                    Err(error) if error.is_out_of_space() => self.take_newest().ok_or(error),
+                    created => created,
+                }
             }
         }
+    }
+
+    /// Goes on with the newest segment where a full disk has no room for another: what is held can be read,
+    /// and a put that this segment does not take fails until there is room.
+    fn take_newest(&mut self) -> Option<Appender> {
+        let ids = self.sealing.iter().map(|appender| appender.active().id());
+        let (_, newest) = ids.zip(0..).max()?;
+        let mut appender = self.sealing.swap_remove(newest);
+        if Some(appender.active().id()) < self.highest_data {
+            // What another program appends goes there, so ours does not go below.
+            appender.close();
+        }
+        Some(appender)
     }
 
     fn files_of(&self, id: u32) -> impl Iterator<Item = FilePath> + use<'a> {
@@ -414,13 +440,14 @@ impl<'a> Recovery<'a> {
     fn create_active(&mut self) -> Result<Appender> {
         let next_id = self.manifest.next_id;
         let id = u32::try_from(next_id).map_err(|_| Error::SegmentIdsExhausted)?;
-        self.manifest.next_id = next_id + 1;
         let Options {
             read_mode,
             segment_bytes_max,
             ..
         } = *self.options;
-        Appender::create(self.dir, id, read_mode, segment_bytes_max, 0)
+        let appender = Appender::create(self.dir, id, read_mode, segment_bytes_max, 0)?;
+        self.manifest.next_id = next_id + 1;
+        Ok(appender)
     }
 
     /// Takes over a segment whose sidecar belongs to its data: one that NEDB v3 wrote, or one that we
@@ -477,7 +504,14 @@ impl<'a> Recovery<'a> {
         if !unchanged {
             // What the new manifest no longer lists as retired must be gone for good.
             self.dir.sync()?;
-            self.dir.replace_manifest(&self.manifest.encode())?;
+            match self.dir.replace_manifest(&self.manifest.encode()) {
+                // The next commit writes it, or the next opening comes to the same. Until then all stays.
+                Err(error) if error.is_out_of_space() => {
+                    self.removals = Removals::default();
+                    self.listing.temporaries.clear();
+                }
+                replaced => replaced?,
+            }
         }
         self.remove()?;
         let unsealed = self.sealing.iter().chain([&appender]);

@@ -24,8 +24,8 @@ const SHARED_JOURNAL_BYTES_MIN: usize = 256 << 10;
 pub(super) enum Recovered {
     /// It can be appended to.
     Appender(Appender),
-    /// Its end could be neither kept nor cut off, or the file has other names, so it is sealed as far as it
-    /// is good.
+    /// Its end could be neither kept nor cut off, the file has other names, or there was no room for a new
+    /// journal, so it is sealed as far as it is good.
     Full(Appender),
     /// It lost synced bytes, so nothing is appended to it or cut from it; it is sealed as it is.
     Damaged(Sealed),
@@ -187,16 +187,18 @@ pub(super) fn recover(
     let is_cut = !is_shared && (torn.range.is_empty() || torn::cut_off(dir, &data, &torn, report)?);
     let noted_entries = (goes_on && !is_shared).then_some(noted_entries);
     let resumed = resume_journal(dir, id, data, noted_entries, noted, tail)?;
+    let has_journal = resumed.journal_file.is_some();
     let segment_bytes_max = options.segment_bytes_max;
-    let appender = Appender::resume(
+    let mut appender = Appender::resume(
         resumed,
         options.read_mode,
         segment_bytes_max,
         segment_bytes_max,
     );
-    Ok(if is_cut {
+    Ok(if is_cut && has_journal {
         Recovered::Appender(appender)
     } else {
+        appender.close();
         Recovered::Full(appender)
     })
 }
@@ -226,7 +228,7 @@ fn map_if_wanted(file: &File, len: u64, mode: ReadMode) -> Option<Map> {
 }
 
 /// Goes on with the journal on disk, which has `noted_entries` and nothing behind them, if all that it
-/// says still holds; otherwise replaces it.
+/// says still holds; otherwise replaces it, for which a full disk can lack the room.
 fn resume_journal(
     dir: &Dir,
     id: u32,
@@ -236,20 +238,25 @@ fn resume_journal(
     tail: Tail,
 ) -> Result<Resumed> {
     let Tail { entries, end, .. } = tail;
+    let mut has_journal = true;
     let (journal, noted) = match noted_entries {
         Some(count) if noted.covered_bytes <= end => (noted, count),
         _ => {
             let bytes = encode_journal(id, &entries, end, noted.synced_bytes);
-            dir.replace_segment_file(id, FileKind::Journal, &bytes)?;
+            match dir.replace_segment_file(id, FileKind::Journal, &bytes) {
+                Err(error) if error.is_out_of_space() => has_journal = false,
+                replaced => replaced?,
+            }
             let journal = Journal::parse(&bytes, id).unwrap_or_else(|| Journal::empty(id));
             let count = journal.entries.len();
             (journal, count)
         }
     };
+    let open_journal = || dir.open_segment_file(id, FileKind::Journal);
     Ok(Resumed {
         id,
         data,
-        journal_file: dir.open_segment_file(id, FileKind::Journal)?,
+        journal_file: has_journal.then(open_journal).transpose()?,
         journal,
         noted,
         entries,

@@ -50,6 +50,8 @@ pub(crate) struct Appender {
     journal: JournalWriter,
     /// The segment that is to follow, where its journal could not be created.
     begun: Option<Begun>,
+    /// Nothing more is appended: behind `end` there are bytes that are to stay.
+    is_closed: bool,
 }
 
 /// A new segment that has a data file, and no journal yet.
@@ -63,7 +65,7 @@ pub(crate) struct Begun {
 /// should have said is kept and goes with the next.
 #[derive(Debug)]
 struct JournalWriter {
-    file: WritableFile,
+    file: Option<WritableFile>,
     written_bytes: u64,
     chain: journal::Chain,
     covered_bytes: u64,
@@ -99,8 +101,10 @@ impl JournalWriter {
     }
 
     fn write_frame(&mut self, chain: journal::Chain) -> bool {
-        let written = self.file.write_all_at(&self.frame, self.written_bytes);
-        let written = written.is_ok();
+        let written = self
+            .file
+            .as_ref()
+            .is_some_and(|file| file.write_all_at(&self.frame, self.written_bytes).is_ok());
         if written {
             self.written_bytes += self.frame.len() as u64;
             self.chain = chain;
@@ -182,7 +186,18 @@ impl Appender {
                 frame: Vec::new(),
             },
             begun: None,
+            is_closed: false,
         }
+    }
+
+    /// Has nothing more appended to the segment. The next put goes on with another one.
+    pub(crate) const fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// Whether it holds nothing, and another segment may take its place.
+    pub(crate) const fn is_vacant(&self) -> bool {
+        self.end == 0 && !self.is_closed
     }
 
     /// Room for a block, and for the record that began in the one before; no more than a segment takes,
@@ -216,7 +231,7 @@ impl Appender {
     pub(crate) fn has_room_for(&self, content_bytes: u64) -> bool {
         let record_bytes = content_bytes.saturating_add(record::HEADER_BYTES);
         let fits = self.end.saturating_add(record_bytes) <= self.segment_bytes_max;
-        self.end == 0 || fits && self.index.has_room()
+        !self.is_closed && (self.end == 0 || fits && self.index.has_room())
     }
 
     /// Appends one record. On an error nothing is appended, and what was acknowledged before is
@@ -453,7 +468,7 @@ impl Begun {
         let resumed = Resumed {
             id: self.id,
             data: self.data,
-            journal_file,
+            journal_file: Some(journal_file),
             journal: Journal::empty(self.id),
             noted: 0,
             entries: Vec::new(),
@@ -478,7 +493,8 @@ const fn block_end(position: u64, block_bytes: usize) -> u64 {
 pub(crate) struct Resumed {
     pub(crate) id: u32,
     pub(crate) data: WritableFile,
-    pub(crate) journal_file: WritableFile,
+    /// Absent where the disk is full and the journal would have to be replaced. Nothing is appended then.
+    pub(crate) journal_file: Option<WritableFile>,
     /// What the journal on disk says, without its entries.
     pub(crate) journal: Journal,
     /// How many of `entries` the journal on disk holds.

@@ -334,7 +334,7 @@ impl Inner {
         if appender.active().id() > id {
             return Ok(None);
         }
-        if appender.end() > 0 {
+        if !appender.is_vacant() {
             self.roll(writer, &mut appender, 0)?;
             return Ok(None);
         }
