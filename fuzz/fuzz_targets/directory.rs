@@ -5,7 +5,7 @@
 #![no_main]
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
@@ -235,10 +235,13 @@ fn disguise(root: &Path, files: &Files, number: u8, how: Disguise) -> io::Result
             file.set_len(1 << (exponent % 41))
         }
         Disguise::SparseWithEnd { exponent } => {
-            let bytes = fs::read(&path)?;
-            let end = &bytes[bytes.len().saturating_sub(100)..];
-            let file = File::options().write(true).open(path)?;
-            file.write_all_at(end, 1 << (exponent % 41))
+            let file = File::options().read(true).write(true).open(path)?;
+            // It may have been made longer before.
+            let begin = file.metadata()?.len().saturating_sub(100);
+            let mut end = Vec::new();
+            (&file).seek(SeekFrom::Start(begin))?;
+            (&file).read_to_end(&mut end)?;
+            file.write_all_at(&end, 1 << (exponent % 41))
         }
         Disguise::Folder => {
             fs::remove_file(&path)?;

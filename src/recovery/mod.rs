@@ -504,9 +504,13 @@ impl<'a> Recovery<'a> {
         if !unchanged {
             // What the new manifest no longer lists as retired must be gone for good.
             self.dir.sync()?;
+            // A put may be told that a segment which was kept holds its content, so that one is not to be
+            // listed as retired any longer.
+            let kept = |repair: &Repair| matches!(repair, Repair::KeptRetired { .. });
+            let can_wait = !self.report.repairs.iter().any(kept);
             match self.dir.replace_manifest(&self.manifest.encode()) {
                 // The next commit writes it, or the next opening comes to the same. Until then all stays.
-                Err(error) if error.is_out_of_space() => {
+                Err(error) if can_wait && error.is_out_of_space() => {
                     self.removals = Removals::default();
                     self.listing.temporaries.clear();
                 }

@@ -10,7 +10,7 @@ use crate::number_from;
 
 /// Syncs whose absence alone no crash shows, and why. They are told by what is synced and by the
 /// functions that led there.
-const EXPLAINED: [(&str, &str); 5] = [
+const EXPLAINED: [(&str, &str); 8] = [
     (
         "file in replace: resume_journal < recover",
         "a journal is never needed, and each of its frames carries a checksum of all before it: what is \
@@ -35,6 +35,22 @@ const EXPLAINED: [(&str, &str); 5] = [
         "folder in replace: commit < seal",
         "data and sidecar are durable, and are taken over by the next opening if the manifest does not \
          list them; but that has to look into them, and misses what the manifest binds together",
+    ),
+    (
+        "folder in replace: commit < forget_retired",
+        "the old manifest lists segments whose files were gone for good before; the next opening forgets \
+         them as well, and compares a segment that another program made under such an id with the line",
+    ),
+    (
+        "folder: checkpoint < checkpoint",
+        "the first keeps the empty segment above from outliving the names of those below it, which few \
+         crashes bring about; `h12_a_checkpoint_is_durable_when_it_returns` watches the order. The second \
+         makes the name of that segment durable, without which the next opening creates another",
+    ),
+    (
+        "folder: finish < open_writer",
+        "files come back that a killed process had removed, if the power fails in the next opening; these \
+         lives end with a loss of power",
     ),
 ];
 
