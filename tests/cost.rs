@@ -5,9 +5,9 @@
 
 #![expect(unsafe_code, reason = "an allocator that counts has to be one")]
 
-#[path = "common/layout.rs"]
-mod layout;
+mod common;
 
+use common::layout;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use layout::{file, is_kind, read_files, scratch, write_files};
+use common::layout::{file, is_kind, read_files, scratch, write_files};
 use sealstone::{Digest, Error, Options, ReadMode, Store};
 
 const SEGMENT_BYTES_MAX: u64 = 256 << 10;

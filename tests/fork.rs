@@ -1,9 +1,9 @@
 //! What a forked process can do with the store of its parent, whatever the parent was doing.
 #![cfg(unix)]
 
-#[path = "common/workload.rs"]
-mod workload;
+mod common;
 
+use common::workload;
 use std::ops::ControlFlow;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fs, io, thread};
 
-use sealstone::{Compaction, Digest, Error, Hashed, Options, ReadMode, Store, Verify};
-use tempfile::TempDir;
-use workload::{
+use common::workload::{
     Contents, Kind, Step, Verdict, assert_holds, completes, contents, eventually, names, put_all,
     seam,
 };
+use sealstone::{Compaction, Digest, Error, Hashed, Options, ReadMode, Store, Verify};
+use tempfile::TempDir;
 
 const OBJECT_BYTES: usize = 900;
 /// How often the objects are asked for so that threads share the work.

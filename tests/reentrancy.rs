@@ -3,9 +3,9 @@
 //!
 //! A call that hangs ends the program, with its name.
 
-#[path = "common/workload.rs"]
-mod workload;
+mod common;
 
+use common::workload;
 use std::collections::HashSet;
 use std::fs;
 use std::ops::ControlFlow;
@@ -16,11 +16,11 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use common::workload::{Contents, assert_holds, assert_verifies, content, contents, put_all};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sealstone::format::{Entry, Index};
 use sealstone::{Digest, Error, Hashed, Options, Store};
 use tempfile::TempDir;
-use workload::{Contents, assert_holds, assert_verifies, content, contents, put_all};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const POOLS: [usize; 3] = [1, 2, 4];

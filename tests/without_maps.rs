@@ -1,16 +1,15 @@
 //! Lives of a store that maps no file. Miri, which knows no maps of files, runs these: see `README.md`.
 
-#[path = "common/workload.rs"]
-mod workload;
+mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
+use common::workload::{Contents, assert_same, assert_verifies, put_all, walk};
 use sealstone::dir::{Folder, Operations};
 use sealstone::{Digest, Options, ReadMode, Store, Verify};
 use tempfile::TempDir;
-use workload::{Contents, assert_same, assert_verifies, put_all, walk};
 
 /// The system, but that nobody asks how much room there is: Miri does not know.
 #[derive(Debug)]

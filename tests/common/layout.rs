@@ -1,7 +1,5 @@
 //! What the tests that damage files share: the files of a store as values, the records of a data
 //! file found without the library's parsers, and contents that are the same in every run.
-#![allow(dead_code)] // Each test program uses a part of it.
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

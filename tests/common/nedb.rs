@@ -1,14 +1,12 @@
 //! NEDB v3, as far as its files go, written anew from its description and with another BLAKE2b: a
 //! mistake in the library's parsers would otherwise agree with itself.
-#![allow(dead_code)] // Each test program uses a part of it.
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use blake2::Digest as _;
 
-use crate::layout::{self, data_name, file, is_kind, record, records, segments, sidecar_name};
+use super::layout::{self, data_name, file, is_kind, record, records, segments, sidecar_name};
 
 pub type Name = [u8; 32];
 /// Digest, offset of the content, its length.

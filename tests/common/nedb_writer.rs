@@ -2,8 +2,6 @@
 //!
 //! It knows data files and sidecars and nothing else: no manifest, no journal, no lock. Where NEDB's
 //! behaviour is not known, this one does what hurts another writer more; such places say "assumed".
-#![allow(dead_code)] // Each test program uses a part of it.
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,8 +10,8 @@ use std::path::{Path, PathBuf};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
-use crate::layout::{self, data_name, file, is_kind, record, records, segments, sidecar_name};
-use crate::nedb::{Entry, Name, digest, parse_sidecar, sidecar};
+use super::layout::{self, data_name, file, is_kind, record, records, segments, sidecar_name};
+use super::nedb::{Entry, Name, digest, parse_sidecar, sidecar};
 
 /// The writer was killed. What it has written until then is on disk, and nothing more.
 #[derive(Debug)]
@@ -189,7 +187,7 @@ impl Nedb {
     /// which is that of a hash table.
     fn seal(&mut self) -> Result<(), Killed> {
         let data = fs::read(file(&self.root, &data_name(self.active))).unwrap();
-        let bytes = sidecar(&crate::nedb::entries(&data));
+        let bytes = sidecar(&super::nedb::entries(&data));
         let temporary = file(&self.root, &format!("{}.tmp", sidecar_name(self.active)));
         let (front, back) = bytes.split_at(bytes.len() / 2);
         self.step()?;

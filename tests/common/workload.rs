@@ -1,8 +1,6 @@
 //! What several test files share: contents, directory listings, and a seam below the store.
 
 // Each test file uses a part of it.
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;

@@ -6,8 +6,8 @@ use std::path::Path;
 use sealstone::format::set_index::{PAGE_BYTES, SetIndex};
 use sealstone::{Digest, Options, ReadMode, Repair, Store};
 
-use super::layout::{Files, content, file, is_kind, read_files, scratch, write_files};
 use super::{Damage, Placed, Sample, cuts, flips, for_each, options, reader, verify};
+use crate::common::layout::{Files, content, file, is_kind, read_files, scratch, write_files};
 
 /// No multiple of 2, so that the sample meets every bit of a byte.
 const SAMPLE_STEP: usize = 101;

@@ -6,9 +6,9 @@ use std::fs;
 
 use sealstone::{Digest, Error, Store};
 
-use super::layout::{Files, content, data_name, file, scratch, segment_of, sidecar_name};
-use super::layout::{is_kind, read_files, write_files};
 use super::{Placed, Sample, all_options, objects_of, options, verify};
+use crate::common::layout::{Files, content, data_name, file, scratch, segment_of, sidecar_name};
+use crate::common::layout::{is_kind, read_files, write_files};
 
 /// Four sealed segments, three of one size, and an active one.
 fn sample() -> Sample {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use sealstone::dir::Operations;
 use sealstone::{Digest, Error, Options, Problem, Repair, Store};
 
-use crate::common::{is_damage, names};
+use crate::common::workload::{is_damage, names};
 use crate::image::Image;
 use crate::known::Known;
 use crate::workload::{STORE, Shape};

@@ -9,7 +9,7 @@
 //! `SEALSTONE_CRASH_SEED` chooses where the lives begin.
 
 mod check;
-#[path = "../common/workload.rs"]
+#[path = "../common/mod.rs"]
 mod common;
 mod disk;
 mod explore;

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use sealstone::dir::Operations;
 use sealstone::{Digest, Options, Store};
 
-use crate::common::content;
+use crate::common::workload::content;
 use crate::log::{Event, Mark, Recorder};
 use crate::nedb;
 

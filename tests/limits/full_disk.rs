@@ -12,7 +12,7 @@ use sealstone::{CompactionStats, Digest, Error, Options, Store};
 use tempfile::TempDir;
 
 use crate::child;
-use crate::workload::{
+use crate::common::workload::{
     Contents, ENOSPC, assert_holds, assert_same, assert_unchanged, assert_undamaged,
     assert_verifies, content, contents, put_all, settle, snapshot, walk,
 };

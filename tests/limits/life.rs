@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sealstone::{Digest, Error, Options, Store};
 
-use crate::workload::{
+use crate::common::workload::{
     Contents, assert_holds, assert_same, assert_undamaged, assert_verifies, content, contents,
     walk, without_syncing,
 };

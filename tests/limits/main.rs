@@ -7,10 +7,9 @@
 
 #![cfg(unix)]
 
-#[path = "../common/workload.rs"]
-mod workload;
-
 mod child;
+#[path = "../common/mod.rs"]
+mod common;
 mod full_disk;
 mod life;
 mod path;

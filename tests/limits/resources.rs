@@ -10,11 +10,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sealstone::{Digest, Error, Options};
 use tempfile::TempDir;
 
-use crate::life::{Life, options};
-use crate::workload::{
+use crate::common::workload::{
     EMFILE, assert_holds, assert_same, assert_undamaged, assert_verifies, contents, copy_store,
     eventually, names, put_all, settle, walk,
 };
+use crate::life::{Life, options};
 use crate::{child, stride};
 
 const EFBIG: i32 = 27;

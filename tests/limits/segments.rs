@@ -10,11 +10,11 @@ use sealstone::format::{Entry, Index};
 use sealstone::{Digest, Error, Options, ReadMode, Store};
 use tempfile::TempDir;
 
-use crate::life::options;
-use crate::workload::{
+use crate::common::workload::{
     Contents, assert_holds, assert_same, assert_undamaged, assert_verifies, content, contents,
     put_all, walk,
 };
+use crate::life::options;
 use crate::{child, is_long};
 
 /// Sealed segments of one object each, as NEDB v3 left them: without a manifest. Sealing them one by
@@ -175,7 +175,7 @@ fn reads_files_that_are_gone() {
             });
         reads.filter(|is_gone| *is_gone).count()
     };
-    crate::workload::eventually("the files are gone", || gone(&reader) > 20);
+    crate::common::workload::eventually("the files are gone", || gone(&reader) > 20);
     assert!(reader.refresh().unwrap());
     for (digest, content) in &held {
         let expected = is_live(digest).then_some(&content[..]);

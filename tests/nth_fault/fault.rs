@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use sealstone::Error;
 use sealstone::dir::Operations;
 
-use crate::workload::{
+use crate::common::workload::{
     EIO, EMFILE, ENOSPC, Kind, Step, Verdict, seam_with_stillness, system_error,
 };
 

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use sealstone::{Digest, Options, Store};
 use tempfile::TempDir;
 
-use crate::fault::{Injector, Lasting, is_poisoned};
-use crate::workload::{
+use crate::common::workload::{
     Contents, assert_holds, assert_lacks, assert_same, assert_undamaged, assert_verifies, content,
     contents, copy_store, names, walk,
 };
+use crate::fault::{Injector, Lasting, is_poisoned};
 
 const SEGMENT_BYTES_MAX: u64 = 2000;
 /// Short enough for blocks to end in the middle of records.

@@ -7,9 +7,8 @@
 //! By default a sample is lived. All of it: `SEALSTONE_FAULTS=all cargo test --release --test
 //! nth_fault -- --nocapture`, which says how many there were.
 
-#[path = "../common/workload.rs"]
-mod workload;
-
+#[path = "../common/mod.rs"]
+mod common;
 mod fault;
 mod life;
 

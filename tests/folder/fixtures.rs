@@ -1,0 +1,192 @@
+//! A store that an earlier build wrote must open for ever, and the same operations must give the same
+//! bytes. A change of the format changes `FORMAT.md`, the version in the manifest, and the fixture
+//! together; the store of the version before then stays as a second fixture.
+//!
+//! To write it anew:
+//! `SEALSTONE_REGENERATE=1 cargo test --test folder regenerate_fixture -- --ignored`.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use crate::common::layout::{Files, content, is_kind, read_files, scratch, segments, write_files};
+use sealstone::format::Manifest;
+use sealstone::{Digest, Options, ReadMode, SegmentState, Store};
+
+const SEGMENT_BYTES_MAX: u64 = 4096;
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
+}
+
+fn options() -> Options {
+    Options::new().segment_bytes_max(SEGMENT_BYTES_MAX)
+}
+
+/// The objects in the order in which they are put.
+fn contents() -> Vec<Vec<u8>> {
+    // The empty object, short ones, one of nearly a segment, one that is larger than a segment, and
+    // some behind it.
+    let lengths = [
+        0, 1, 2, 4, 44, 255, 256, 1000, 700, 3, 4000, 6000, 10, 500, 65, 64, 900,
+    ];
+    (0..)
+        .zip(lengths)
+        .map(|(seed, len)| content(seed, len))
+        .collect()
+}
+
+/// Writes the store of the fixture: several openings, syncs in between, one object put twice.
+fn write_store(root: &Path) {
+    let contents = contents();
+    let (first, second) = contents.split_at(9);
+    let store = options().open(root).unwrap();
+    for (position, content) in first.iter().enumerate() {
+        store.put(content).unwrap();
+        if position == 4 {
+            store.sync().unwrap();
+        }
+    }
+    store.close().unwrap();
+    let store = options().open(root).unwrap();
+    for (position, content) in second.iter().enumerate() {
+        store.put(content).unwrap();
+        // Several frames in the journal of what stays active.
+        if position >= 4 {
+            store.sync().unwrap();
+        }
+    }
+    store.put(&contents[6]).unwrap();
+    store.close().unwrap();
+    // Once more without a put.
+    options().open(root).unwrap().close().unwrap();
+}
+
+/// The files whose bytes the format fixes. What is derived and may be laid out anew is not among them.
+fn files_of_the_format(root: &Path) -> Files {
+    let mut files = read_files(root);
+    files.retain(|name, _| {
+        ["dat", "idx", "jnl"].iter().any(|kind| is_kind(name, kind))
+            || name == "MANIFEST"
+            || name == "LOCK"
+    });
+    files
+}
+
+fn assert_holds_everything(store: &Store) {
+    assert!(store.recovery().is_clean(), "{:?}", store.recovery());
+    let contents = contents();
+    assert_eq!(store.len(), contents.len() as u64);
+    for content in &contents {
+        let object = store.get(&Digest::of(content)).unwrap();
+        assert_eq!(object.as_deref(), Some(&content[..]));
+    }
+    let in_file_order: Vec<Vec<u8>> = store
+        .iter()
+        .map(|object| object.unwrap().to_vec())
+        .collect();
+    assert!(in_file_order == contents);
+    let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.objects, contents.len() as u64);
+}
+
+#[test]
+fn the_store_of_version_1_opens_and_holds_what_was_put() {
+    let folder = scratch();
+    write_files(folder.path(), &read_files(&fixture()));
+    let before = read_files(folder.path());
+    for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
+        let options = options().read_mode(read_mode).read_only(true);
+        assert_holds_everything(&options.open(folder.path()).unwrap());
+        assert!(
+            read_files(folder.path()) == before,
+            "a reader changed something"
+        );
+    }
+    for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
+        let store = options().read_mode(read_mode).open(folder.path()).unwrap();
+        assert_holds_everything(&store);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn the_store_of_version_1_can_be_gone_on_with() {
+    let folder = scratch();
+    write_files(folder.path(), &read_files(&fixture()));
+    let store = options().open(folder.path()).unwrap();
+    let new: Vec<Vec<u8>> = (100..120).map(|seed| content(seed, 500)).collect();
+    store.put_many(&new).unwrap();
+    let dead = Digest::of(&contents()[3]);
+    store.compact(|digest| *digest != dead).unwrap();
+    store.close().unwrap();
+
+    let store = options().open(folder.path()).unwrap();
+    for content in contents().iter().chain(&new) {
+        let digest = Digest::of(content);
+        let expected = (digest != dead).then_some(&content[..]);
+        assert_eq!(store.get(&digest).unwrap().as_deref(), expected);
+    }
+}
+
+/// The fixture has to be what the tests above take it for.
+#[test]
+fn the_fixture_holds_every_kind_of_file_and_is_small() {
+    let files = read_files(&fixture());
+    assert!(files.values().map(Vec::len).sum::<usize>() < 20 << 10);
+    assert!(files["LOCK"].is_empty());
+    let store = options().read_only(true).open(fixture()).unwrap();
+    let segments = store.stats().segments;
+    let active: Vec<u32> = segments
+        .iter()
+        .filter(|segment| segment.state != SegmentState::Sealed)
+        .map(|segment| segment.id)
+        .collect();
+    let last = segments.last().unwrap().id;
+    assert_eq!(active, [last]);
+    assert!(segments.len() >= 3);
+    assert!(
+        segments
+            .iter()
+            .any(|segment| segment.objects == 1 && segment.data_bytes > SEGMENT_BYTES_MAX)
+    );
+    let journal = files.get(&format!("seg-{last:06}.jnl"));
+    assert!(journal.is_some_and(|bytes| bytes.len() > 100));
+    let expected = 3 + segments.len() * 2;
+    assert_eq!(files.len(), expected - 1, "{:?}", files.keys());
+}
+
+#[test]
+fn the_same_operations_give_the_same_bytes() {
+    for _ in 0..10 {
+        let folder = scratch();
+        write_store(folder.path());
+        let (written, expected) = (files_of_the_format(folder.path()), read_files(&fixture()));
+        let names: Vec<&String> = written.keys().collect();
+        assert_eq!(names, expected.keys().collect::<Vec<_>>());
+        let manifest = |files: &Files| Manifest::parse(&files["MANIFEST"]).unwrap();
+        assert_eq!(manifest(&written).sealed, manifest(&expected).sealed);
+        // The lock file says which file it is, and how much of an unsealed segment was durable when the
+        // manifest was written depends on the moment.
+        let varies = |name: &str| name == "LOCK" || name == "MANIFEST";
+        for (name, bytes) in expected.iter().filter(|(name, _)| !varies(name)) {
+            assert!(
+                written[name] == *bytes,
+                "{name} has other bytes than the fixture"
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "writes into tests/fixtures, and only with SEALSTONE_REGENERATE=1"]
+fn regenerate_fixture() {
+    if std::env::var_os("SEALSTONE_REGENERATE").is_none_or(|value| value != "1") {
+        return;
+    }
+    let folder = scratch();
+    write_store(folder.path());
+    fs::create_dir_all(segments(&fixture())).unwrap();
+    write_files(&fixture(), &files_of_the_format(folder.path()));
+}

@@ -1,0 +1,94 @@
+//! H62, H69: what others can do with locks, a damaged manifest, and no descriptors left.
+
+use std::env;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use sealstone::Options;
+use tempfile::TempDir;
+
+use super::{closed_store, options, segment_file};
+use crate::common::workload::{assert_same, walk};
+
+/// Everybody who may read a folder can lock it.
+#[test]
+fn h69_a_lock_on_the_folder_does_not_refuse_a_writer() {
+    let (folder, held) = closed_store();
+    for is_shared in [true, false] {
+        let nuisance = File::open(folder.path().join("segments")).unwrap();
+        if is_shared {
+            nuisance.lock_shared().unwrap();
+        } else {
+            nuisance.lock().unwrap();
+        }
+        let store = options().open(folder.path()).unwrap();
+        assert_same(&walk(&store), &held);
+        store.close().unwrap();
+    }
+}
+
+/// Whoever can open a file can lock it, so only those can who may write to it.
+#[test]
+fn h69_the_lock_file_is_for_those_who_may_write_to_it() {
+    let (folder, _) = closed_store();
+    let path = segment_file(folder.path(), "LOCK");
+    let mode = fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!((mode & 0o222) << 1, mode & 0o444, "{mode:o}");
+}
+
+#[test]
+fn h69_damaged_manifests_are_kept() {
+    let (folder, held) = closed_store();
+    let manifest = segment_file(folder.path(), "MANIFEST");
+    for (damaged, kept) in [("one", "MANIFEST.damaged"), ("two", "MANIFEST.damaged-2")] {
+        fs::write(&manifest, damaged).unwrap();
+        let store = options().open(folder.path()).unwrap();
+        assert_same(&walk(&store), &held);
+        store.close().unwrap();
+        let kept = fs::read_to_string(segment_file(folder.path(), kept)).unwrap();
+        assert_eq!(kept, damaged);
+    }
+    let store = options().open(folder.path()).unwrap();
+    assert!(store.recovery().is_clean());
+}
+
+const CHILD: &str = "SEALSTONE_WITHOUT_DESCRIPTORS";
+
+/// The child of the next test, with few file descriptors. In an ordinary test run it does nothing.
+#[test]
+fn syncs_without_descriptors() {
+    let Ok(folder) = env::var(CHILD) else { return };
+    let store = Options::new().open(&folder).unwrap();
+    let first = store.put(b"put before").unwrap();
+    let taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    assert!(taken.len() < 200);
+    store.sync().unwrap();
+    let second = store.put(b"put without descriptors").unwrap();
+    store.sync().unwrap();
+    // What needs another file is an error, after which everything goes on.
+    assert!(store.checkpoint(format!("{folder}-copy")).is_err());
+    store.sync().unwrap();
+    drop(taken);
+    store.put(b"put after").unwrap();
+    store.sync().unwrap();
+    assert!(store.contains(&first).unwrap() && store.contains(&second).unwrap());
+    store.close().unwrap();
+}
+
+#[test]
+fn h62_a_shortage_of_descriptors_is_no_failed_fsync() {
+    let folder = TempDir::new().unwrap();
+    let child = Command::new("sh")
+        .args(["-c", "ulimit -n 100; exec \"$0\" \"$@\""])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", "hostile::locks::syncs_without_descriptors"])
+        .env(CHILD, folder.path())
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        child.status.success() && printed.contains("1 passed"),
+        "{printed}"
+    );
+}

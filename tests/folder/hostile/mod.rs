@@ -1,0 +1,42 @@
+//! Folders that somebody else made, or wrote to: links, files of any length, torn ends without end.
+#![cfg(unix)]
+
+mod checkpoints;
+mod links;
+mod locks;
+mod sizes;
+mod torn;
+
+use crate::common::workload;
+use std::path::Path;
+
+use crate::common::workload::{contents, put_all};
+use sealstone::Options;
+use tempfile::TempDir;
+
+fn options() -> Options {
+    Options::new()
+        .segment_bytes_max(4096)
+        .operations(workload::without_syncing())
+}
+
+/// A store that was closed, of some sealed segments and an active one with a journal.
+fn closed_store() -> (TempDir, workload::Contents) {
+    let folder = TempDir::new().unwrap();
+    let held = contents(0, 30, 500);
+    let store = options().open(folder.path()).unwrap();
+    put_all(&store, &held);
+    store.close().unwrap();
+    (folder, held)
+}
+
+fn segment_file(root: &Path, name: &str) -> std::path::PathBuf {
+    root.join("segments").join(name)
+}
+
+/// The names of the files of the store that end so, sorted.
+fn names_of(root: &Path, ending: &str) -> Vec<String> {
+    let mut names = workload::names(root, &[ending]);
+    names.sort();
+    names
+}

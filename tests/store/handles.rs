@@ -1,0 +1,120 @@
+//! What a handle takes, and gives back.
+
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+use std::{fs, thread};
+
+use sealstone::{Error, Object, Options, Store};
+use tempfile::TempDir;
+
+use crate::common::workload::{completes, contents, eventually, names, put_all, settle};
+use crate::small::{edit, file, options, read_only};
+
+#[test]
+fn what_a_read_only_handle_is_given_is_not_even_looked_at() {
+    struct Unread;
+    impl AsRef<[u8]> for Unread {
+        fn as_ref(&self) -> &[u8] {
+            panic!("the content was read")
+        }
+    }
+
+    let folder = TempDir::new().unwrap();
+    drop(Store::open(folder.path()).unwrap());
+    let reader = read_only(folder.path());
+    let is_refused = |error: Error| matches!(error, Error::ReadOnly);
+    assert!(is_refused(reader.put(b"content").unwrap_err()));
+    assert!(is_refused(reader.put_many(&[Unread]).unwrap_err()));
+    assert!(is_refused(reader.sync().unwrap_err()));
+    assert!(is_refused(reader.compact(|_| panic!("asked")).unwrap_err()));
+}
+
+// --- Waiting ---
+
+/// Threads of the pool that wait for a sidecar cannot help to rebuild it.
+#[test]
+fn gets_in_all_threads_of_the_pool_and_beside_it_rebuild_a_sidecar_without_a_deadlock() {
+    let folder = TempDir::new().unwrap();
+    // So many that checking the damaged sidecar takes longer than what is waited for below.
+    let held = contents(0, 40_000, 60);
+    let store = Options::new().open(folder.path()).unwrap();
+    put_all(&store, &held);
+    drop(store.begin_compaction().unwrap());
+    store.close().unwrap();
+    edit(&file(folder.path(), "seg-000000.idx"), |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+    let held = Arc::new(held);
+    for _ in 0..3 {
+        let reader = read_only(folder.path());
+        let held = Arc::clone(&held);
+        completes("gets", move || {
+            let in_pool = rayon::current_num_threads();
+            let together = Barrier::new(in_pool + 1);
+            let get_some = |first: usize| {
+                for (digest, content) in held.iter().skip(first).step_by(997) {
+                    let object = reader.get(digest).unwrap();
+                    assert_eq!(object.as_deref(), Some(&content[..]));
+                }
+            };
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    together.wait();
+                    get_some(0);
+                });
+                for number in 0..6 {
+                    let get_some = &get_some;
+                    scope.spawn(move || {
+                        thread::sleep(Duration::from_millis(1));
+                        get_some(number);
+                    });
+                }
+                rayon::broadcast(|context| {
+                    together.wait();
+                    thread::sleep(Duration::from_micros(200));
+                    get_some(context.index());
+                });
+            });
+        });
+    }
+}
+
+// --- Resources ---
+
+#[cfg(target_os = "linux")]
+#[test]
+fn objects_of_active_segments_keep_no_file_descriptors() {
+    let folder = TempDir::new().unwrap();
+    let store = options().open(folder.path()).unwrap();
+    let held = contents(0, 50, 1500);
+    let objects: Vec<Object> = held
+        .iter()
+        .map(|(digest, content)| {
+            store.put(content).unwrap();
+            // Flushed, so that it is not read from the buffer.
+            store.sync().unwrap();
+            store.get(digest).unwrap().unwrap()
+        })
+        .collect();
+    settle(folder.path());
+    assert_eq!(names(folder.path(), &[".idx"]).len(), 49);
+    let segments = folder.path().canonicalize().unwrap().join("segments");
+    let open_files = || {
+        let descriptors = fs::read_dir("/proc/self/fd").unwrap();
+        let mut open: Vec<String> = descriptors
+            .filter_map(|descriptor| fs::read_link(descriptor.unwrap().path()).ok())
+            .filter_map(|path| Some(path.strip_prefix(&segments).ok()?.display().to_string()))
+            .collect();
+        open.sort();
+        open
+    };
+    // The folder is held open, and once more to be locked. The background thread lets go of outdated sets
+    // in its own time.
+    eventually("sealed segments are closed", || {
+        open_files() == ["", "", "LOCK", "seg-000049.dat", "seg-000049.jnl"]
+    });
+    for (object, content) in objects.iter().zip(held.values()) {
+        assert!(&object[..] == content);
+    }
+}

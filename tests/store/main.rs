@@ -1,0 +1,25 @@
+//! One store in one process: what its calls promise, alone and beside each other, and on a system that fails.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod api;
+mod beside_compactions;
+mod compaction;
+mod concurrency;
+mod doubt;
+mod failed_sync;
+mod faults;
+mod full_disk;
+mod handles;
+mod ids;
+mod model;
+mod objects;
+mod options;
+mod panics;
+mod puts_again;
+mod retired;
+mod set_index;
+mod small;
+mod unsynced;
+mod waiting;

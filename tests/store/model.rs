@@ -1,0 +1,616 @@
+//! Random histories of a store, compared at every step with a plain map.
+//!
+//! The same histories every time; `PROPTEST_CASES` sets how many. Durability is tested elsewhere
+//! (`processes/kill.rs`, `faults.rs`), so nothing is synced here, which leaves time for many more histories.
+
+use crate::common::workload;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::common::workload::{
+    Contents, assert_holds, assert_same, assert_verifies, content, disk_bytes, eventually, walk,
+};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+use sealstone::{
+    Compaction, Digest, Error, Object, Options, PinnedReader, ReadMode, Store, Verify,
+};
+use tempfile::TempDir;
+
+/// Histories for each read mode when `PROPTEST_CASES` does not say: about 15 seconds.
+const CASES: u32 = 150;
+const ACTIONS_MAX: usize = 60;
+
+/// Around the sizes of segments and of the append buffer; the smallest repeat often.
+const LENS: [usize; 13] = [
+    0,
+    1,
+    2,
+    30,
+    195,
+    196,
+    197,
+    1000,
+    4092,
+    5000,
+    (256 << 10) - 4,
+    (256 << 10) - 3,
+    300_000,
+];
+
+/// One object a segment, a few, some dozens, and all of them.
+const SEGMENT_BYTES: [u64; 6] = [0, 1, 200, 4096, 64 << 10, 4 << 20];
+
+type Content = (u64, usize);
+
+#[derive(Clone, Debug)]
+enum Action {
+    Put(Content),
+    PutAgain(Index),
+    PutMany(Vec<Content>),
+    Get(Index),
+    GetMany(Vec<Index>),
+    GetAbsent(u64),
+    Find(Index, usize),
+    FindText(String),
+    Walk,
+    /// A walk that goes on while these are put and a compaction drops objects.
+    WalkBeside(Vec<Content>, Keep),
+    Hold(Index),
+    LetGo,
+    Sync,
+    Reopen(usize),
+    Compact(Keep),
+    CompactInSteps(Steps),
+    Verify,
+    Checkpoint,
+    OpenBeside(bool),
+    ReadBeside(Index),
+    Refresh,
+    SyncAndRefresh,
+    CloseBeside,
+}
+
+/// How a history opens its store.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    mode: ReadMode,
+    verify: Verify,
+    /// Whether runs of the set index cover what is sealed, and blocks are written before a sync, both of
+    /// which so small a store does without.
+    is_as_if_large: bool,
+}
+
+impl Manner {
+    fn options(self) -> Options {
+        let options = Options::new()
+            .read_mode(self.mode)
+            .verify(self.verify)
+            .operations(workload::without_syncing());
+        if self.is_as_if_large {
+            options.set_index_minimum(1, 0).write_block_bytes(256)
+        } else {
+            options
+        }
+    }
+}
+
+/// What a compaction keeps: an arbitrary set that depends on the digest alone.
+#[derive(Clone, Copy, Debug)]
+struct Keep {
+    seed: u8,
+    of_256: u16,
+}
+
+#[derive(Clone, Debug)]
+struct Steps {
+    keep: Keep,
+    puts: Vec<Content>,
+    puts_again: Vec<Index>,
+    sync_between: bool,
+    finish: bool,
+}
+
+impl Keep {
+    fn keeps(self, digest: &Digest) -> bool {
+        let mixed = digest.as_bytes()[7].wrapping_mul(167) ^ self.seed;
+        u16::from(mixed) < self.of_256
+    }
+}
+
+fn contents() -> impl Strategy<Value = Content> {
+    let len = prop_oneof![
+        12 => 0..7_usize,
+        6 => 7..10_usize,
+        1 => 10..LENS.len(),
+    ];
+    (0..12_u64, len.prop_map(|len| LENS[len]))
+}
+
+fn batches(count_max: usize) -> impl Strategy<Value = Vec<Content>> {
+    prop::collection::vec(contents(), 0..count_max)
+}
+
+fn indexes(count_max: usize) -> impl Strategy<Value = Vec<Index>> {
+    prop::collection::vec(any::<Index>(), 0..count_max)
+}
+
+fn keeps() -> impl Strategy<Value = Keep> {
+    let of_256 = prop_oneof![Just(0), Just(256), 0..256_u16, 150..256_u16];
+    (any::<u8>(), of_256).prop_map(|(seed, of_256)| Keep { seed, of_256 })
+}
+
+fn steps() -> impl Strategy<Value = Steps> {
+    let finish = prop::bool::weighted(0.8);
+    (keeps(), batches(8), indexes(5), any::<bool>(), finish).prop_map(
+        |(keep, puts, puts_again, sync_between, finish)| Steps {
+            keep,
+            puts,
+            puts_again,
+            sync_between,
+            finish,
+        },
+    )
+}
+
+fn actions() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        30 => contents().prop_map(Action::Put),
+        6 => any::<Index>().prop_map(Action::PutAgain),
+        8 => batches(20).prop_map(Action::PutMany),
+        6 => any::<Index>().prop_map(Action::Get),
+        2 => indexes(6).prop_map(Action::GetMany),
+        2 => any::<u64>().prop_map(Action::GetAbsent),
+        4 => (any::<Index>(), 1..65_usize).prop_map(|(index, len)| Action::Find(index, len)),
+        2 => "[0-9a-fA-Fg]{0,3}|é|[0-9a-f]{64,66}".prop_map(Action::FindText),
+        4 => Just(Action::Walk),
+        2 => (batches(6), keeps()).prop_map(|(puts, keep)| Action::WalkBeside(puts, keep)),
+        3 => any::<Index>().prop_map(Action::Hold),
+        1 => Just(Action::LetGo),
+        5 => Just(Action::Sync),
+        6 => (0..SEGMENT_BYTES.len()).prop_map(Action::Reopen),
+        3 => keeps().prop_map(Action::Compact),
+        4 => steps().prop_map(Action::CompactInSteps),
+        2 => Just(Action::Verify),
+        2 => Just(Action::Checkpoint),
+        3 => any::<bool>().prop_map(Action::OpenBeside),
+        3 => any::<Index>().prop_map(Action::ReadBeside),
+        3 => Just(Action::Refresh),
+        3 => Just(Action::SyncAndRefresh),
+        1 => Just(Action::CloseBeside),
+    ]
+}
+
+/// A store, what it should hold, and what is kept beside it.
+struct Pair {
+    folder: TempDir,
+    manner: Manner,
+    store: Option<Store>,
+    model: Contents,
+    /// What was synced and has not been dropped since; a handle beside must see it.
+    synced: BTreeSet<Digest>,
+    held: Vec<(Object, Vec<u8>)>,
+    beside: Option<(Store, Contents)>,
+    /// How many walks are under way, which keep the files that they read.
+    walks: usize,
+}
+
+fn bytes_of((number, len): Content) -> Vec<u8> {
+    content(number, len)
+}
+
+impl Pair {
+    fn new(manner: Manner, segment_bytes_max: u64) -> Self {
+        let folder = TempDir::new().unwrap();
+        let options = manner.options().segment_bytes_max(segment_bytes_max);
+        let store = options.open(folder.path()).unwrap();
+        Self {
+            folder,
+            manner,
+            store: Some(store),
+            model: Contents::new(),
+            synced: BTreeSet::new(),
+            held: Vec::new(),
+            beside: None,
+            walks: 0,
+        }
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    /// The object that an index means, if there is any.
+    fn pick(&self, index: Index) -> Option<(Digest, Vec<u8>)> {
+        let at = index.index(self.model.len().max(1));
+        let (digest, content) = self.model.iter().nth(at)?;
+        Some((*digest, content.clone()))
+    }
+
+    fn put(&mut self, content: Vec<u8>) -> Digest {
+        let digest = self.store().put(&content).unwrap();
+        assert_eq!(digest, Digest::of(&content));
+        self.model.insert(digest, content);
+        digest
+    }
+
+    fn put_many(&mut self, contents: &[Content]) -> Vec<Digest> {
+        let contents: Vec<Vec<u8>> = contents.iter().copied().map(bytes_of).collect();
+        let digests = self.store().put_many(&contents).unwrap();
+        let expected: Vec<Digest> = contents.iter().map(|c| Digest::of(c)).collect();
+        assert_eq!(digests, expected);
+        self.model.extend(expected.into_iter().zip(contents));
+        digests
+    }
+
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::Put(content) => drop(self.put(bytes_of(content))),
+            Action::PutAgain(index) => {
+                if let Some((_, content)) = self.pick(index) {
+                    self.put(content);
+                }
+            }
+            Action::PutMany(contents) => drop(self.put_many(&contents)),
+            Action::Get(index) => {
+                if let Some((digest, content)) = self.pick(index) {
+                    let reader = self.store().reader();
+                    let object = reader.get(&digest).unwrap();
+                    assert_eq!(object.as_deref(), Some(&content[..]));
+                    assert_holds(self.store(), &Contents::from([(digest, content)]));
+                }
+            }
+            Action::GetMany(indexes) => self.get_many(&indexes),
+            Action::GetAbsent(number) => {
+                let absent = Digest::of(&content(number, 9));
+                assert!(self.store().get(&absent).unwrap().is_none());
+                assert!(self.store().reader().get(&absent).unwrap().is_none());
+                assert!(!self.store().contains(&absent).unwrap());
+            }
+            Action::Find(index, len) => {
+                if let Some((digest, _)) = self.pick(index) {
+                    self.find(&digest.to_string()[..len]);
+                }
+            }
+            Action::FindText(text) => self.find(&text),
+            Action::Walk => self.check_everything(),
+            Action::WalkBeside(contents, keep) => self.walk_beside(&contents, keep),
+            Action::Hold(index) => {
+                if let Some((digest, content)) = self.pick(index) {
+                    let object = self.store().get(&digest).unwrap().unwrap();
+                    self.held.push((object, content));
+                }
+            }
+            Action::LetGo => self.held.clear(),
+            Action::Sync => self.sync(),
+            Action::Reopen(size) => self.reopen(SEGMENT_BYTES[size]),
+            Action::Compact(keep) => self.compact(keep),
+            Action::CompactInSteps(steps) => self.compact_in_steps(&steps),
+            Action::Verify => assert_verifies(self.store()),
+            Action::Checkpoint => self.checkpoint(),
+            Action::OpenBeside(mapped) => self.open_beside(mapped),
+            Action::ReadBeside(index) => self.read_beside(index),
+            Action::Refresh => self.refresh(),
+            Action::SyncAndRefresh => {
+                self.sync();
+                self.refresh();
+            }
+            Action::CloseBeside => self.beside = None,
+        }
+        assert_eq!(self.store().len(), self.model.len() as u64);
+        assert_eq!(self.store().is_empty(), self.model.is_empty());
+    }
+
+    fn sync(&mut self) {
+        self.store().sync().unwrap();
+        self.synced = self.model.keys().copied().collect();
+    }
+
+    fn get_many(&self, indexes: &[Index]) {
+        let mut wanted: Vec<(Digest, Option<Vec<u8>>)> = indexes
+            .iter()
+            .filter_map(|index| self.pick(*index))
+            .map(|(digest, content)| (digest, Some(content)))
+            .collect();
+        wanted.push((Digest::of(b"absent"), None));
+        let digests: Vec<Digest> = wanted.iter().map(|(digest, _)| *digest).collect();
+        let objects = self.store().get_many(&digests);
+        let reader = self.store().reader();
+        let pinned = reader.get_many(&digests);
+        assert_eq!((objects.len(), pinned.len()), (wanted.len(), wanted.len()));
+        for ((object, pinned), (digest, content)) in objects.into_iter().zip(pinned).zip(wanted) {
+            assert_eq!(object.unwrap().as_deref(), content.as_deref());
+            assert_eq!(pinned.unwrap().as_deref(), content.as_deref());
+            assert_eq!(reader.get(&digest).unwrap().as_deref(), content.as_deref());
+            assert_eq!(reader.contains(&digest).unwrap(), content.is_some());
+        }
+    }
+
+    fn find(&self, prefix: &str) {
+        let is_prefix =
+            (1..=64).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let lower = prefix.to_lowercase();
+        let digests = self.model.keys();
+        let matching: Vec<Digest> = digests
+            .filter(|digest| digest.to_string().starts_with(&lower))
+            .copied()
+            .collect();
+        match self.store().find(prefix) {
+            Ok(found) => {
+                assert!(is_prefix && matching.len() <= 1, "{prefix:?}");
+                assert_eq!(found, matching.first().copied());
+            }
+            Err(Error::AmbiguousPrefix { candidates, .. }) => {
+                assert!(is_prefix && matching.len() >= 2, "{prefix:?}");
+                assert_eq!(candidates, matching[..matching.len().min(8)]);
+            }
+            Err(Error::BadPrefix { .. }) => assert!(!is_prefix, "{prefix:?}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn check_everything(&self) {
+        let store = self.store();
+        assert_holds(store, &self.model);
+        Self::assert_reader_holds(&store.reader(), &self.model);
+        assert_same(&walk(store), &self.model);
+        // A segment that is sealed between the two can change its place.
+        eventually("both walks have one order", || {
+            let digests: Vec<Digest> = store.digests().map(Result::unwrap).collect();
+            let objects = store.iter().map(|object| *object.unwrap().digest());
+            digests == objects.collect::<Vec<_>>()
+        });
+        let stats = store.stats();
+        assert_eq!(stats.objects, self.model.len() as u64);
+        let bytes = self.model.values().map(|content| content.len() as u64);
+        assert_eq!(stats.content_bytes, bytes.sum::<u64>());
+        for (object, content) in &self.held {
+            assert_eq!(&object[..], &content[..]);
+            assert_eq!(object.digest(), &Digest::of(content));
+        }
+    }
+
+    /// A pinned reader sees what was there when it was made or refreshed, and no wrong byte after.
+    fn assert_reader_holds(reader: &PinnedReader, contents: &Contents) {
+        let digests: Vec<Digest> = contents.keys().copied().collect();
+        let found = reader.get_many(&digests);
+        assert_eq!(found.len(), contents.len());
+        for (object, (digest, content)) in found.into_iter().zip(contents) {
+            assert_eq!(object.unwrap().as_deref(), Some(&content[..]), "{digest:?}");
+            let object = reader.get(digest).unwrap();
+            assert_eq!(object.as_deref(), Some(&content[..]), "{digest:?}");
+        }
+    }
+
+    /// A walk gives what was there when it began.
+    fn walk_beside(&mut self, contents: &[Content], keep: Keep) {
+        let before = self.model.clone();
+        let (walk, digests) = (self.store().iter(), self.store().digests());
+        let mut reader = self.store().reader();
+        for content in contents {
+            self.put(bytes_of(*content));
+        }
+        self.walks += 1;
+        self.compact(keep);
+        self.walks -= 1;
+        let walked = walk.map(|object| {
+            let object = object.unwrap();
+            (*object.digest(), object.to_vec())
+        });
+        assert_same(&walked.collect(), &before);
+        let digests: BTreeSet<Digest> = digests.map(Result::unwrap).collect();
+        assert_eq!(digests, before.keys().copied().collect());
+        Self::assert_reader_holds(&reader, &before);
+        reader.refresh();
+        Self::assert_reader_holds(&reader, &self.model);
+        for dropped in before.keys().filter(|d| !self.model.contains_key(d)) {
+            assert!(reader.get(dropped).unwrap().is_none(), "{dropped:?}");
+        }
+    }
+
+    fn reopen(&mut self, segment_bytes_max: u64) {
+        self.store = None;
+        self.synced = self.model.keys().copied().collect();
+        let options = self.manner.options().segment_bytes_max(segment_bytes_max);
+        let store = options.open(self.folder.path()).unwrap();
+        // What is held keeps its files; that they go now is no damage.
+        if self.held.is_empty() {
+            assert!(store.recovery().is_clean(), "{:?}", store.recovery());
+        }
+        workload::assert_undamaged(&store);
+        self.store = Some(store);
+        self.check_everything();
+    }
+
+    /// Drops from the model what the compaction of the store has dropped.
+    fn retain(&mut self, keep: impl Fn(&Digest) -> bool) -> (u64, u64) {
+        let before = self.model.len();
+        self.model.retain(|digest, _| keep(digest));
+        let model = &self.model;
+        self.synced.retain(|digest| model.contains_key(digest));
+        let live = self.model.len();
+        (live as u64, (before - live) as u64)
+    }
+
+    fn compact(&mut self, keep: Keep) {
+        let stats = self.store().compact(|digest| keep.keeps(digest)).unwrap();
+        let counts = self.retain(|digest| keep.keeps(digest));
+        assert_eq!((stats.live_objects, stats.dropped_objects), counts);
+        let after = self.store().stats();
+        let sealed_bytes = after.data_file_bytes + after.index_file_bytes;
+        assert_eq!(stats.bytes_after, sealed_bytes);
+        if self.held.is_empty() && self.walks == 0 {
+            // The background thread may hold the old set for a moment longer.
+            eventually("the files of what was dropped are removed", || {
+                disk_bytes(self.folder.path(), &[".dat", ".idx"]) == sealed_bytes
+            });
+        }
+    }
+
+    fn compact_in_steps(&mut self, steps: &Steps) {
+        let before: BTreeMap<Digest, bool> = self
+            .model
+            .keys()
+            .map(|digest| (*digest, steps.keep.keeps(digest)))
+            .collect();
+        let compaction = self.store().begin_compaction().unwrap();
+        let second = self.store().begin_compaction();
+        assert!(matches!(second, Err(Error::CompactionRunning)));
+        self.check_plan(&compaction, &before);
+        let mut put = BTreeSet::from_iter(self.put_many(&steps.puts[..steps.puts.len() / 2]));
+        for content in &steps.puts[steps.puts.len() / 2..] {
+            put.insert(self.put(bytes_of(*content)));
+        }
+        for index in &steps.puts_again {
+            if let Some((_, content)) = self.pick(*index) {
+                put.insert(self.put(content));
+            }
+        }
+        if steps.sync_between {
+            self.sync();
+        }
+        if !steps.finish {
+            drop(compaction);
+            return self.check_everything();
+        }
+        let is_live = |digest: &Digest| steps.keep.keeps(digest);
+        let stats = compaction.finish(is_live).unwrap();
+        self.retain(|digest| is_live(digest) || put.contains(digest));
+        let live = before.iter().filter(|(d, live)| **live || put.contains(*d));
+        assert_eq!(stats.live_objects, live.count() as u64);
+        assert_eq!(
+            stats.live_objects + stats.dropped_objects,
+            before.len() as u64
+        );
+        self.check_everything();
+    }
+
+    fn check_plan(&self, compaction: &Compaction, before: &BTreeMap<Digest, bool>) {
+        let live = before.values().filter(|live| **live).count() as u64;
+        let plan = compaction.plan(|digest| before[digest]).unwrap();
+        assert_eq!(plan.live_objects, live);
+        assert_eq!(plan.dropped_objects, before.len() as u64 - live);
+        let reclaimed = i128::from(plan.bytes_before) - i128::from(plan.bytes_after);
+        assert_eq!(i128::from(plan.bytes_reclaimed), reclaimed);
+        assert_holds(self.store(), &self.model);
+    }
+
+    /// A checkpoint is a store of its own: what happens to it does not happen to its origin.
+    fn checkpoint(&self) {
+        let folder = TempDir::new().unwrap();
+        let target = folder.path().join("checkpoint");
+        self.store().checkpoint(&target).unwrap();
+        let again = self.store().checkpoint(&target);
+        assert!(matches!(again, Err(Error::NotEmpty { .. })));
+        let reader = Options::new().read_only(true).open(&target).unwrap();
+        assert_same(&walk(&reader), &self.model);
+        let copy = self.manner.options().open(&target).unwrap();
+        assert!(copy.recovery().is_clean(), "{:?}", copy.recovery());
+        assert_holds(&copy, &self.model);
+        assert_verifies(&copy);
+        let new = copy.put(b"put into the checkpoint").unwrap();
+        copy.compact(|digest| *digest == new).unwrap();
+        assert_eq!(copy.len(), 1);
+        assert_holds(self.store(), &self.model);
+    }
+
+    fn open_beside(&mut self, mapped: bool) {
+        let mode = if mapped {
+            ReadMode::Mmap
+        } else {
+            ReadMode::Pread
+        };
+        let options = Options::new().read_only(true).read_mode(mode);
+        let beside = options.open(self.folder.path()).unwrap();
+        let view = self.view(&beside);
+        self.beside = Some((beside, view));
+    }
+
+    /// What a handle beside sees: at least what was synced, at most what is there, and no wrong byte.
+    fn view(&self, beside: &Store) -> Contents {
+        let view = walk(beside);
+        for digest in &self.synced {
+            assert!(view.contains_key(digest), "{digest:?} was synced");
+        }
+        for (digest, content) in &view {
+            assert_eq!(self.model.get(digest), Some(content), "{digest:?}");
+        }
+        view
+    }
+
+    /// Without a refresh it sees what it saw before, whatever the writer has done since.
+    fn read_beside(&self, index: Index) {
+        let Some((beside, view)) = &self.beside else {
+            return;
+        };
+        assert!(matches!(beside.put(b""), Err(Error::ReadOnly)));
+        let digests: BTreeSet<Digest> = beside.digests().map(Result::unwrap).collect();
+        assert_eq!(digests, view.keys().copied().collect());
+        if let Some((digest, content)) = view.iter().nth(index.index(view.len().max(1))) {
+            let object = beside.get(digest).unwrap();
+            assert_eq!(object.as_deref(), Some(&content[..]));
+        }
+    }
+
+    fn refresh(&mut self) {
+        if let Some((beside, before)) = self.beside.take() {
+            let changed = beside.refresh().unwrap();
+            let view = self.view(&beside);
+            assert!(changed || view == before);
+            assert_holds(&beside, &view);
+            self.beside = Some((beside, view));
+        }
+    }
+}
+
+fn run(mode: ReadMode) {
+    let cases = std::env::var("PROPTEST_CASES").ok();
+    let config = Config {
+        cases: cases.map_or(CASES, |cases| cases.parse().unwrap()),
+        max_shrink_iters: 2000,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let manners =
+        (any::<bool>(), any::<bool>()).prop_map(|(is_as_if_large, is_first_only)| Manner {
+            mode,
+            verify: if is_first_only {
+                Verify::FirstRead
+            } else {
+                Verify::EveryRead
+            },
+            is_as_if_large,
+        });
+    let histories = (
+        manners,
+        0..SEGMENT_BYTES.len(),
+        prop::collection::vec(actions(), 1..ACTIONS_MAX),
+    );
+    let result =
+        TestRunner::new_with_rng(config, rng).run(&histories, |(manner, size, actions)| {
+            let mut pair = Pair::new(manner, SEGMENT_BYTES[size]);
+            for action in actions {
+                pair.apply(action);
+            }
+            pair.check_everything();
+            pair.reopen(SEGMENT_BYTES[size]);
+            assert_verifies(pair.store());
+            Ok(())
+        });
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, history)) => panic!("{reason}\nafter {history:?}"),
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
+    }
+}
+
+#[test]
+fn a_mapped_store_behaves_as_a_map() {
+    run(ReadMode::Mmap);
+}
+
+#[test]
+fn a_store_that_reads_by_position_behaves_as_a_map() {
+    run(ReadMode::Pread);
+}

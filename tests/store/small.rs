@@ -1,0 +1,111 @@
+//! A store of small segments, and what records and stops it.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use sealstone::dir::Operations;
+use sealstone::format::Records;
+use sealstone::{Digest, Options, Store};
+
+use crate::common::workload::{PATIENCE, Step, Verdict, names, seam, without_syncing};
+
+const SEGMENT_BYTES_MAX: u64 = 2000;
+
+pub fn options() -> Options {
+    Options::new()
+        .segment_bytes_max(SEGMENT_BYTES_MAX)
+        .operations(without_syncing())
+}
+
+pub fn read_only(root: &Path) -> Store {
+    options().read_only(true).open(root).unwrap()
+}
+
+/// A path in the folder that holds the store's files.
+pub fn file(root: &Path, name: &str) -> std::path::PathBuf {
+    root.join("segments").join(name)
+}
+
+pub fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+pub fn digests(contents: &[Vec<u8>]) -> Vec<Digest> {
+    contents.iter().map(|content| Digest::of(content)).collect()
+}
+
+/// Whole records only, the empty object once: what recovery does not take for a tear.
+#[track_caller]
+pub fn assert_data_is_whole(root: &Path) {
+    for name in names(root, &[".dat"]) {
+        // The background thread may have removed it since it was listed.
+        let Ok(bytes) = fs::read(file(root, &name)) else {
+            continue;
+        };
+        let mut records = Records::new(&bytes);
+        let empty = records.by_ref().filter(|record| record.content.is_empty());
+        assert!(empty.count() <= 1, "{name}");
+        assert_eq!(records.position(), bytes.len(), "{name}");
+    }
+}
+
+/// What the operations of a store asked, in order.
+#[derive(Clone, Default)]
+pub struct Record(pub Arc<Mutex<Vec<Step>>>);
+
+impl Record {
+    pub fn operations(&self) -> Arc<dyn Operations> {
+        let record = self.clone();
+        seam(move |step| {
+            record.0.lock().unwrap().push(step.clone());
+            Verdict::Go
+        })
+    }
+
+    pub fn take(&self) -> Vec<Step> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// A gate that is open at first.
+#[derive(Default)]
+pub struct Gate {
+    /// Whether it is shut, and how many wait at it.
+    pub state: Mutex<(bool, usize)>,
+    pub changed: Condvar,
+}
+
+impl Gate {
+    pub fn shut(&self) {
+        self.state.lock().unwrap().0 = true;
+    }
+
+    pub fn open(&self) {
+        self.state.lock().unwrap().0 = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits until it is open. Gives up before the test does, so that the test can end.
+    pub fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        self.changed.notify_all();
+        let waiting = self
+            .changed
+            .wait_timeout_while(state, 2 * PATIENCE, |state| state.0);
+        waiting.unwrap().0.1 -= 1;
+    }
+
+    /// Whether so many come to wait.
+    pub fn awaits(&self, count: usize, patience: Duration) -> bool {
+        let state = self.state.lock().unwrap();
+        let waiting = self
+            .changed
+            .wait_timeout_while(state, patience, |state| state.1 < count);
+        !waiting.unwrap().1.timed_out()
+    }
+}
