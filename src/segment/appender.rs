@@ -50,7 +50,7 @@ pub(crate) struct Appender {
     journal: JournalWriter,
     /// The segment that is to follow, where its journal could not be created.
     begun: Option<Begun>,
-    /// Nothing more is appended: behind `end` there are bytes that are to stay.
+    /// Nothing more is appended: what lies behind `end`, or the journal or sidecar on disk, does not fit.
     is_closed: bool,
 }
 
