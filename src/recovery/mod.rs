@@ -410,7 +410,7 @@ impl<'a> Recovery<'a> {
         let (_, newest) = ids.zip(0..).max()?;
         let mut appender = self.sealing.swap_remove(newest);
         if Some(appender.active().id()) < self.highest_data {
-            // What another program appends goes there, so ours does not go below.
+            // Another program appends to the highest segment, so this store appends nothing below it.
             appender.close();
         }
         Some(appender)
@@ -504,12 +504,12 @@ impl<'a> Recovery<'a> {
         if !unchanged {
             // What the new manifest no longer lists as retired must be gone for good.
             self.dir.sync()?;
-            // A put may be told that a segment which was kept holds its content, so that one is not to be
-            // listed as retired any longer.
+            // A put can rely on a copy in a segment that was kept, so the manifest has to stop calling that
+            // segment retired before anything is put.
             let kept = |repair: &Repair| matches!(repair, Repair::KeptRetired { .. });
             let can_wait = !self.report.repairs.iter().any(kept);
             match self.dir.replace_manifest(&self.manifest.encode()) {
-                // The next commit writes it, or the next opening comes to the same. Until then all stays.
+                // The next commit writes it, or the next opening decides the same. Until then no file is removed.
                 Err(error) if can_wait && error.is_out_of_space() => {
                     self.removals = Removals::default();
                     self.listing.temporaries.clear();

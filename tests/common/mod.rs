@@ -1,4 +1,4 @@
-//! What the test programs share.
+//! Modules that several test programs share.
 #![allow(dead_code)] // Each of them uses a part of it.
 
 pub mod layout;

@@ -1,4 +1,4 @@
-//! What is in the folder: files of ours from every version, those of NEDB v3, and what somebody else made of them.
+//! A store opens folders of every kind: of each version, of NEDB v3, and changed by somebody else.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -8,10 +8,11 @@ use sealstone::format::Manifest;
 use sealstone::{Digest, Error, Options, ReadMode, Store, Verify};
 use tempfile::TempDir;
 
+use crate::common::layout::file;
 use crate::common::workload::{
     assert_holds, content, contents, copy_store, eventually, names, put_all, settle,
 };
-use crate::small::{digests, edit, file, options, read_only};
+use crate::small::{digests, edit, options, read_only};
 
 // --- Damage ---
 

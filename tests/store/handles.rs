@@ -7,8 +7,9 @@ use std::{fs, thread};
 use sealstone::{Error, Object, Options, Store};
 use tempfile::TempDir;
 
+use crate::common::layout::file;
 use crate::common::workload::{completes, contents, eventually, names, put_all, settle};
-use crate::small::{edit, file, options, read_only};
+use crate::small::{edit, options, read_only};
 
 #[test]
 fn what_a_read_only_handle_is_given_is_not_even_looked_at() {

@@ -6,10 +6,12 @@ use std::path::Path;
 use sealstone::{Digest, Object, Repair};
 use tempfile::TempDir;
 
+use crate::common::layout::file;
 use crate::common::workload::{
     Contents, Kind, assert_holds, assert_same, assert_unchanged, contents, put_all, snapshot, walk,
 };
-use crate::small::{Record, file, options, read_only};
+use crate::faults::Record;
+use crate::small::{options, read_only};
 
 // --- Retired segments ---
 

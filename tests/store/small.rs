@@ -1,15 +1,15 @@
-//! A store of small segments, and what records and stops it.
+//! A store of small segments, and a gate that holds up its operations.
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use sealstone::dir::Operations;
 use sealstone::format::Records;
 use sealstone::{Digest, Options, Store};
 
-use crate::common::workload::{PATIENCE, Step, Verdict, names, seam, without_syncing};
+use crate::common::layout::file;
+use crate::common::workload::{PATIENCE, names, without_syncing};
 
 const SEGMENT_BYTES_MAX: u64 = 2000;
 
@@ -21,11 +21,6 @@ pub fn options() -> Options {
 
 pub fn read_only(root: &Path) -> Store {
     options().read_only(true).open(root).unwrap()
-}
-
-/// A path in the folder that holds the store's files.
-pub fn file(root: &Path, name: &str) -> std::path::PathBuf {
-    root.join("segments").join(name)
 }
 
 pub fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -53,30 +48,12 @@ pub fn assert_data_is_whole(root: &Path) {
     }
 }
 
-/// What the operations of a store asked, in order.
-#[derive(Clone, Default)]
-pub struct Record(pub Arc<Mutex<Vec<Step>>>);
-
-impl Record {
-    pub fn operations(&self) -> Arc<dyn Operations> {
-        let record = self.clone();
-        seam(move |step| {
-            record.0.lock().unwrap().push(step.clone());
-            Verdict::Go
-        })
-    }
-
-    pub fn take(&self) -> Vec<Step> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-}
-
 /// A gate that is open at first.
 #[derive(Default)]
 pub struct Gate {
     /// Whether it is shut, and how many wait at it.
-    pub state: Mutex<(bool, usize)>,
-    pub changed: Condvar,
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
 }
 
 impl Gate {

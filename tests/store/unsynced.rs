@@ -13,12 +13,13 @@ use sealstone::format::Journal;
 use sealstone::{Digest, Options, ReadMode, Store};
 use tempfile::TempDir;
 
+use crate::common::layout::file;
 use crate::common::workload::{
     Contents, EIO, ENOSPC, Kind, Verdict, assert_holds, assert_lacks, assert_same,
     assert_unchanged, assert_verifies, contents, copy_store, put_all, seam, snapshot, system_error,
     walk,
 };
-use crate::small::{edit, file, options, read_only};
+use crate::small::{edit, options, read_only};
 
 // --- Recovery after a failed fsync ---
 

@@ -86,7 +86,7 @@ fn h64_what_was_saved_grows_to_a_bound() {
     assert_eq!(fs::metadata(torn).unwrap().len(), 64 << 20);
 }
 
-/// What may hold whole records stays where it is if it cannot be saved.
+/// An end that may hold whole records stays in the data file if it cannot be saved.
 #[test]
 fn h64_h69_an_end_that_cannot_be_saved_stays_unless_it_is_worthless() {
     let (folder, held) = closed_store();
@@ -113,7 +113,7 @@ fn h64_h69_an_end_that_cannot_be_saved_stays_unless_it_is_worthless() {
     assert!(store.contains(&new).unwrap());
 }
 
-/// What there is room for on a disk.
+/// How much room a disk has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     /// For what is written over the same bytes of a data file, as an opening does.
