@@ -18,7 +18,7 @@ use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{RngCore, SeedableRng};
-use sealstone::{Digest, Options, Store, Verify};
+use sealstone::{Digest, Options, Store, VerifyReads};
 use tempfile::TempDir;
 
 /// Content bytes in the stores that are read from.
@@ -67,8 +67,8 @@ impl Filled {
         Self { folder, digests }
     }
 
-    fn reader(&self, verify: Verify) -> Store {
-        let options = Options::new().read_only(true).verify(verify);
+    fn reader(&self, verify: VerifyReads) -> Store {
+        let options = Options::new().read_only(true).verify_reads(verify);
         options.open(self.folder.path()).unwrap()
     }
 }
@@ -113,7 +113,7 @@ fn checked_get(criterion: &mut Criterion, stores: &Stores) {
     let mut group = criterion.benchmark_group("B1_checked_get");
     for bytes in SIZES {
         let filled = stores.of(bytes);
-        let store = filled.reader(Verify::EveryRead);
+        let store = filled.reader(VerifyReads::EveryRead);
         group.throughput(Throughput::Bytes(bytes as u64));
         let id = BenchmarkId::new("get", bytes);
         gets(&mut group, id, &filled.digests, |digest| {
@@ -133,7 +133,7 @@ fn get_many(criterion: &mut Criterion, stores: &Stores) {
     group.throughput(Throughput::Elements(BATCH as u64));
     for bytes in [SMALL, MEDIUM] {
         let filled = stores.of(bytes);
-        let store = filled.reader(Verify::EveryRead);
+        let store = filled.reader(VerifyReads::EveryRead);
         let reader = store.reader();
         let mut turn = filled.digests.chunks_exact(BATCH).cycle();
         group.bench_function(BenchmarkId::new("store", bytes), |bencher| {
@@ -146,12 +146,12 @@ fn get_many(criterion: &mut Criterion, stores: &Stores) {
     group.finish();
 }
 
-/// B3: a get of what was checked before, with `Verify::FirstRead`.
+/// B3: a get of what was checked before, with `VerifyReads::FirstRead`.
 fn get_checked_before(criterion: &mut Criterion, stores: &Stores) {
     let mut group = criterion.benchmark_group("B3_get_checked_before");
     for bytes in [SMALL, MEDIUM] {
         let filled = stores.of(bytes);
-        let store = filled.reader(Verify::FirstRead);
+        let store = filled.reader(VerifyReads::FirstRead);
         let reader = store.reader();
         // The first pass, which checks.
         for digests in filled.digests.chunks(BATCH) {
@@ -176,7 +176,7 @@ fn get_in_threads_and_miss(criterion: &mut Criterion, stores: &Stores) {
     let mut group = criterion.benchmark_group("B4_pinned_reader");
     for bytes in [SMALL, MEDIUM] {
         let filled = stores.of(bytes);
-        let store = filled.reader(Verify::EveryRead);
+        let store = filled.reader(VerifyReads::EveryRead);
         for threads in [1, 2] {
             let id = BenchmarkId::new(format!("threads_{threads}"), bytes);
             group.bench_function(id, |bencher| {
@@ -187,7 +187,7 @@ fn get_in_threads_and_miss(criterion: &mut Criterion, stores: &Stores) {
         }
     }
     let filled = stores.of(SMALL);
-    let reader = filled.reader(Verify::EveryRead).reader();
+    let reader = filled.reader(VerifyReads::EveryRead).reader();
     let absent = Digest::of_many(&contents(10_000, 40, 4));
     let id = BenchmarkId::new("miss", SMALL);
     gets(&mut group, id, &absent, |digest| {
@@ -226,7 +226,7 @@ fn get_in_many_segments(criterion: &mut Criterion) {
     for segments in [8, 512] {
         let segment_bytes = objects / segments * (MEDIUM + 4);
         let filled = Filled::new(MEDIUM, segment_bytes as u64);
-        let store = filled.reader(Verify::EveryRead);
+        let store = filled.reader(VerifyReads::EveryRead);
         let count = store.stats().segments.len();
         assert!((segments..=segments + 1).contains(&count), "{count}");
         let id = BenchmarkId::from_parameter(segments);
@@ -330,7 +330,7 @@ fn compact_and_verify(criterion: &mut Criterion, stores: &Stores) {
     });
     group.throughput(Throughput::Bytes(STORE_BYTES as u64));
     group.bench_function("verify", |bencher| {
-        let store = filled.reader(Verify::EveryRead);
+        let store = filled.reader(VerifyReads::EveryRead);
         bencher.iter(|| {
             let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
             assert!(report.is_clean());

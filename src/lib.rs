@@ -54,7 +54,7 @@
 //!   together, and the contents are hashed side by side.
 //! - [`Store::reader`] gives a [`PinnedReader`]: what it finds borrows from it, so threads that read
 //!   the same segments do not count in the same memory.
-//! - [`Verify::FirstRead`] checks each record at its first read only.
+//! - [`VerifyReads::FirstRead`] checks each record at its first read only.
 //!
 //! [`Advice`] tells the operating system more about the mappings than it assumes; none is the default,
 //! and its page says what was measured.
@@ -106,10 +106,10 @@
 //!   Up to half of the file descriptors that the process may have (`RLIMIT_NOFILE`) hold such files open;
 //!   further ones are opened for each read. If another process has compacted such a file away, that
 //!   read is an [`Error::Io`] which says so, until [`Store::refresh`].
-//! - Objects are verified at each read, or at the first read with [`Verify::FirstRead`].
+//! - Objects are verified at each read, or at the first read with [`VerifyReads::FirstRead`].
 //! - The sidecar of a segment is checked as a whole, about a gigabyte a second, when it is first asked
 //!   for something: by [`Store::contains`] and [`Store::find`], a put of what is held already, a walk,
-//!   a compaction, and reads with [`Verify::FirstRead`] or of segments that the set index does not
+//!   a compaction, and reads with [`VerifyReads::FirstRead`] or of segments that the set index does not
 //!   cover yet. From then on it costs up to one byte of heap an object that is searched for.
 //! - Memory-mapping means that a failing medium, or somebody who cuts a file below a mapping, ends
 //!   the process with SIGBUS. [`ReadMode::Pread`] gives an error instead, for a copy a read. Nor may
@@ -143,17 +143,17 @@ mod digest;
 pub mod dir;
 mod error;
 pub mod format;
+mod indexing;
 #[cfg(test)]
 mod looks;
-mod mmap;
+mod memory;
 mod object;
 mod options;
-mod quota;
 mod recovery;
+mod run;
 mod scan;
 mod segment;
 mod segment_set;
-mod set_index;
 mod store;
 mod sync;
 mod threads;
@@ -163,7 +163,9 @@ pub use compaction::CompactionStats;
 pub use digest::{DIGEST_BYTES, Digest, DigestMismatch, Hashed, ParseDigestError};
 pub use error::{Error, Result};
 pub use object::Object;
-pub use options::{AccessPattern, Advice, Options, ReadMode, SEGMENT_BYTES_MAX_DEFAULT, Verify};
+pub use options::{
+    AccessPattern, Advice, Options, ReadMode, SEGMENT_BYTES_MAX_DEFAULT, VerifyReads,
+};
 pub use recovery::{RecoveryReport, Repair};
 pub use scan::{Digests, Objects};
 pub use store::{

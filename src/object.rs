@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::mmap::Map;
+use crate::memory::Map;
 use crate::segment::Data;
 
 /// The content of one object, checked against its digest when it was read.

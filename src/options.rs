@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::Store;
 use crate::dir::{Dir, HUGE_PAGE_BYTES, Operations, SMALL_BLOCK_BYTES, System};
 use crate::error::Result;
-use crate::mmap::Map;
-use crate::quota::{self, MapUse};
+use crate::memory::Map;
+use crate::memory::quota::{self, MapUse};
 
 /// Segment size of a store that was opened without saying otherwise: 256 MiB.
 pub const SEGMENT_BYTES_MAX_DEFAULT: u64 = 256 << 20;
@@ -30,7 +30,7 @@ pub enum ReadMode {
 
 /// When the content that a read gives is checked against its digest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verify {
+pub enum VerifyReads {
     /// At each read.
     #[default]
     EveryRead,
@@ -228,7 +228,7 @@ pub struct Options {
     pub(crate) segment_bytes_max: u64,
     pub(crate) read_mode: ReadMode,
     pub(crate) advice: Advice,
-    pub(crate) verify: Verify,
+    pub(crate) verify: VerifyReads,
     pub(crate) set_index_minimum: SetIndexMinimum,
     maps_max: Option<usize>,
     fast_fsync: bool,
@@ -270,7 +270,7 @@ impl Options {
             segment_bytes_max: SEGMENT_BYTES_MAX_DEFAULT,
             read_mode: ReadMode::Mmap,
             advice: Advice::new(),
-            verify: Verify::EveryRead,
+            verify: VerifyReads::EveryRead,
             set_index_minimum: SetIndexMinimum::default(),
             maps_max: None,
             fast_fsync: false,
@@ -338,9 +338,9 @@ impl Options {
         }
     }
 
-    /// When content is checked. Default: [`Verify::EveryRead`].
+    /// When content is checked. Default: [`VerifyReads::EveryRead`].
     #[must_use]
-    pub fn verify(mut self, verify: Verify) -> Self {
+    pub fn verify_reads(mut self, verify: VerifyReads) -> Self {
         self.verify = verify;
         self
     }

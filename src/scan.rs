@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::format::Entry;
-use crate::mmap::prefetch;
+use crate::memory::prefetch;
 use crate::object::Object;
 use crate::segment::{Active, Sealed};
 use crate::segment_set::{Place, SegmentSet, Unverified};

@@ -17,7 +17,7 @@ use common::workload::{
     Contents, Kind, Step, Verdict, assert_holds, completes, contents, eventually, names, put_all,
     seam,
 };
-use sealstone::{Compaction, Digest, Error, Hashed, Options, ReadMode, Store, Verify};
+use sealstone::{Compaction, Digest, Error, Hashed, Options, ReadMode, Store, VerifyReads};
 use tempfile::TempDir;
 
 const OBJECT_BYTES: usize = 900;
@@ -434,13 +434,13 @@ fn h59_a_process_forked_while_its_parent_checks_a_sidecar_reads_without_waiting(
     let held = with_damaged_sidecar(folder.path());
     let first = *held.first_key_value().unwrap().0;
     for (mode, verify) in [
-        (ReadMode::Mmap, Verify::FirstRead),
-        (ReadMode::Pread, Verify::EveryRead),
+        (ReadMode::Mmap, VerifyReads::FirstRead),
+        (ReadMode::Pread, VerifyReads::EveryRead),
     ] {
         let reader = Options::new()
             .read_only(true)
             .read_mode(mode)
-            .verify(verify);
+            .verify_reads(verify);
         fork_in_the_midst(
             || reader.open(folder.path()).unwrap(),
             |store| assert!(store.contains(&first).unwrap()),

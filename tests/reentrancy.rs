@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use common::workload::{Contents, assert_holds, assert_verifies, content, contents, put_all};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use sealstone::format::{Entry, Index};
+use sealstone::format::{Entry, Sidecar};
 use sealstone::{Digest, Error, Hashed, Options, Store};
 use tempfile::TempDir;
 
@@ -311,7 +311,7 @@ fn write_segment(root: &Path, id: u32) {
     let path = root.join(format!("segments/seg-{id:06}"));
     fs::write(
         path.with_extension("idx"),
-        Index::build(&mut entries).as_bytes(),
+        Sidecar::build(&mut entries).as_bytes(),
     )
     .unwrap();
     fs::write(path.with_extension("dat"), data).unwrap();

@@ -8,7 +8,7 @@ use std::{fs, thread};
 
 use common::workload::{Contents, assert_same, assert_verifies, put_all, walk};
 use sealstone::dir::{Folder, Operations};
-use sealstone::{Digest, Options, ReadMode, Store, Verify};
+use sealstone::{Digest, Options, ReadMode, Store, VerifyReads};
 use tempfile::TempDir;
 
 /// The system, but that nobody asks how much room there is: Miri does not know.
@@ -64,9 +64,9 @@ fn is_kept(digest: &Digest) -> bool {
     digest.as_bytes()[0] & 1 == 0
 }
 
-fn live(verify: Verify) {
+fn live(verify: VerifyReads) {
     let folder = TempDir::new().unwrap();
-    let options = options().verify(verify);
+    let options = options().verify_reads(verify);
     let store = options.open(folder.path()).unwrap();
     let mut all = contents(0..6);
     put_all(&store, &all);
@@ -90,12 +90,12 @@ fn live(verify: Verify) {
 
 #[test]
 fn a_store_is_filled_compacted_and_reopened() {
-    live(Verify::EveryRead);
+    live(VerifyReads::EveryRead);
 }
 
 #[test]
 fn a_store_that_verifies_once_is_filled_compacted_and_reopened() {
-    live(Verify::FirstRead);
+    live(VerifyReads::FirstRead);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use sealstone::{Digest, Options, ReadMode, Store, Verify};
+use sealstone::{Digest, Options, ReadMode, Store, VerifyReads};
 use sealstone_fuzz::{
     Files, content, forge, options, sample, sample_contents, scratch, write_files,
 };
@@ -378,7 +378,7 @@ fuzz_target!(|input: Input| {
         options = options.read_mode(ReadMode::Pread);
     }
     if input.verifies_once {
-        options = options.verify(Verify::FirstRead);
+        options = options.verify_reads(VerifyReads::FirstRead);
     }
     let folder = scratch();
     write_files(folder.path(), &files);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use sealstone::{Digest, Error, Options, ReadMode, Store, Verify};
+use sealstone::{Digest, Error, Options, ReadMode, Store, VerifyReads};
 use sealstone_fuzz::{content, options, scratch};
 
 const OPERATIONS_MAX: usize = 32;
@@ -56,7 +56,7 @@ enum Operation {
         of: Which,
         digits: u8,
     },
-    Verify,
+    VerifyReads,
     Refresh,
     ReaderGet(Which),
     Checkpoint,
@@ -222,10 +222,10 @@ impl Run<'_> {
                 verifies_once,
             } => {
                 let modes = [ReadMode::Mmap, ReadMode::Pread];
-                let verify = [Verify::EveryRead, Verify::FirstRead];
+                let verify = [VerifyReads::EveryRead, VerifyReads::FirstRead];
                 let options = self.options.clone();
                 let options = options.read_mode(modes[usize::from(*uses_pread)]);
-                self.options = options.verify(verify[usize::from(*verifies_once)]);
+                self.options = options.verify_reads(verify[usize::from(*verifies_once)]);
                 self.reopen(true);
             }
             Operation::Drop => self.reopen(false),
@@ -233,7 +233,7 @@ impl Run<'_> {
             Operation::CompactAround { bit, put } => self.compact(*bit, put),
             Operation::Walk => assert_walk_is(self.store(), &self.model),
             Operation::Find { of, digits } => self.find(&Digest::of(&of.content()), *digits),
-            Operation::Verify => {
+            Operation::VerifyReads => {
                 let report = self.store().verify(|_| ControlFlow::Continue(()));
                 let report = report.expect("nothing fails");
                 assert!(report.is_clean(), "{report:?}");

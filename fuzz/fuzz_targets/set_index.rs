@@ -10,7 +10,7 @@ use sealstone::format::set_index::{
     BUCKET_BYTES, BUCKET_SLOTS, Builder, Location, MAGIC, PAGE_BYTES, PROBED_BUCKETS_MAX, SetIndex,
     page_sums,
 };
-use sealstone::format::{Entry, Index, SealedSegment};
+use sealstone::format::{Entry, Sidecar, SealedSegment};
 
 /// What stands before the segments, and what is said of each, in bytes.
 const FIXED_BYTES: usize = 40;
@@ -144,7 +144,7 @@ fn compare_with_map(digests: &[Vec<Digest>]) {
                 len: 12,
             });
         }
-        let index = Index::build(&mut entries);
+        let index = Sidecar::build(&mut entries);
         let segment = SealedSegment {
             data_bytes: digests.len() as u64 * 16,
             objects: u32::try_from(digests.len()).expect("they are few"),

@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sealstone::format::{Entry, FormatError, Index};
+use sealstone::format::{Entry, FormatError, Sidecar};
 
-fn ask(index: &Index<&[u8]>) {
+fn ask(index: &Sidecar<&[u8]>) {
     let entries: Vec<Entry> = index.entries().collect();
     assert_eq!(entries.len(), index.len());
     let sorted = index.is_sorted();
@@ -23,15 +23,15 @@ fn ask(index: &Index<&[u8]>) {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    match Index::parse_unchecked(bytes) {
+    match Sidecar::parse_unchecked(bytes) {
         Ok(index) => {
             ask(&index);
             let holds = index.checksum_holds();
             assert_eq!(
-                Index::parse(bytes).err(),
+                Sidecar::parse(bytes).err(),
                 (!holds).then_some(FormatError::Checksum)
             );
         }
-        Err(error) => assert_eq!(Index::parse(bytes).err(), Some(error)),
+        Err(error) => assert_eq!(Sidecar::parse(bytes).err(), Some(error)),
     }
 });

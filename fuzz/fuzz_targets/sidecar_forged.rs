@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sealstone::Digest;
-use sealstone::format::{Entry, Index, index};
+use sealstone::format::{Entry, Sidecar, sidecar};
 
 fn forged(bytes: &[u8]) -> Option<(bool, Vec<u8>)> {
     let (&choices, bytes) = bytes.split_first()?;
@@ -12,7 +12,7 @@ fn forged(bytes: &[u8]) -> Option<(bool, Vec<u8>)> {
     let mut whole = Vec::with_capacity(bytes.len() + 44);
     if is_sound {
         let entries = bytes.as_chunks::<44>().0;
-        whole.extend_from_slice(&index::MAGIC);
+        whole.extend_from_slice(&sidecar::MAGIC);
         whole.extend_from_slice(&(entries.len() as u64).to_le_bytes());
         whole.extend_from_slice(entries.as_flattened());
     } else {
@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((is_sound, bytes)) = forged(bytes) else {
         return;
     };
-    let Ok(index) = Index::parse(&bytes[..]) else {
+    let Ok(index) = Sidecar::parse(&bytes[..]) else {
         assert!(!is_sound, "magic, count, length and checksum are right");
         return;
     };
@@ -59,8 +59,8 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(index.tiles(end), tiles && expected == u128::from(end));
 
     // What we write ourselves is sorted, and sorting what is sorted changes no byte.
-    let built = Index::build(&mut entries);
+    let built = Sidecar::build(&mut entries);
     assert!(built.is_sorted());
-    let again = Index::build(&mut entries);
+    let again = Sidecar::build(&mut entries);
     assert_eq!(built.as_bytes(), again.as_bytes());
 });

@@ -12,7 +12,7 @@ use super::Prepared;
 use crate::digest::Digest;
 use crate::dir::{BlockWriter, Dir, FileKind, FilePath, WritableFile};
 use crate::error::{Error, Result};
-use crate::format::{Entry, Index, SealedSegment, record};
+use crate::format::{Entry, SealedSegment, Sidecar, record};
 use crate::object::Object;
 use crate::segment::batches::{BATCH_RECORDS_MAX, batches};
 use crate::segment::sealed::binding_of;
@@ -215,14 +215,14 @@ impl<'a> RecordWriter<'a> {
             let _ = self.ask_for_sync.send(());
         }
         Ok(Copied {
-            index: Index::build(&mut self.entries),
+            index: Sidecar::build(&mut self.entries),
             data_bytes,
         })
     }
 }
 
 struct Copied {
-    index: Index<Vec<u8>>,
+    index: Sidecar<Vec<u8>>,
     data_bytes: u64,
 }
 
@@ -230,7 +230,7 @@ struct Copied {
 pub(crate) struct Output {
     pub(crate) id: u32,
     pub(crate) binding: SealedSegment,
-    pub(crate) index: Arc<Index<Vec<u8>>>,
+    pub(crate) index: Arc<Sidecar<Vec<u8>>>,
     data: FilePath,
     sidecar: FilePath,
 }

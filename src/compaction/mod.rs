@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::format::{Index, record};
+use crate::format::{Sidecar, record};
 use crate::scan::positions_in_file_order;
 use crate::segment::Sealed;
 use crate::segment::bits::AtomicBits;
@@ -149,8 +149,8 @@ fn file_bytes(sealed: &Sealed) -> u64 {
 
 /// Data and sidecars of the new segments.
 fn copied_bytes(plan: &Plan, lengths: &[Option<Vec<u32>>]) -> u64 {
-    let per_record = record::HEADER_BYTES + crate::format::index::ENTRY_BYTES as u64;
-    let per_segment = Index::<&[u8]>::encoded_bytes(0).unwrap_or_default();
+    let per_record = record::HEADER_BYTES + crate::format::sidecar::ENTRY_BYTES as u64;
+    let per_segment = Sidecar::<&[u8]>::encoded_bytes(0).unwrap_or_default();
     let records = lengths.iter().flatten().flatten();
     let records = records.map(|&len| u64::from(len) + per_record);
     records.sum::<u64>() + plan.outputs.len() as u64 * per_segment

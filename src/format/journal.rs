@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::index::{ENTRY_BYTES, Entry};
+use super::sidecar::{ENTRY_BYTES, Entry};
 use super::{bytes_at, record};
 use crate::digest::{Digest, Hasher, digest_many};
 

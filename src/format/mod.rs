@@ -1,16 +1,16 @@
 #![doc = include_str!("FORMAT.md")]
 
-pub mod index;
 pub mod journal;
 pub mod manifest;
 pub mod record;
 pub mod set_index;
+pub mod sidecar;
 
-pub use index::{Entry, Index};
 pub use journal::Journal;
 pub use manifest::{Manifest, SealedSegment};
 pub use record::{Record, Records};
 pub use set_index::SetIndex;
+pub use sidecar::{Entry, Sidecar};
 
 /// Bytes that are not in the format they should be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

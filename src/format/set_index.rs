@@ -56,10 +56,10 @@ fn sum_of(digest: &Digest, number: u64) -> u64 {
 /// ```
 /// use sealstone::Digest;
 /// use sealstone::format::set_index::{Builder, Location, SetIndex};
-/// use sealstone::format::{Entry, Index, SealedSegment};
+/// use sealstone::format::{Entry, Sidecar, SealedSegment};
 ///
 /// let entry = Entry { digest: Digest::of(b"abc"), offset: 4, len: 3 };
-/// let sidecar = Index::build(&mut [entry]);
+/// let sidecar = Sidecar::build(&mut [entry]);
 /// let segment = SealedSegment { data_bytes: 7, objects: 1, sidecar_checksum: sidecar.checksum() };
 ///
 /// let bytes = Builder::build(&[(5, segment)], &[&sidecar]).expect("small enough");
@@ -212,7 +212,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         &self,
         leading: u64,
         page_holds: &mut impl FnMut(u64) -> bool,
-    ) -> Bound {
+    ) -> ResolvedRun {
         let (mut low, mut high) = (0, self.header.overflow);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -253,7 +253,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
     }
 }
 
-type Bound = Result<u64, DamagedPage>;
+type ResolvedRun = Result<u64, DamagedPage>;
 
 /// See [`SetIndex::find_checked`].
 #[derive(Debug)]

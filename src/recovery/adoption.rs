@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::digest::Digest;
 use crate::dir::{Dir, FileKind, is_mostly_holes, open_regular_file};
 use crate::error::{Error, Result};
-use crate::format::{Entry, Index};
+use crate::format::{Entry, Sidecar};
 use crate::options::Reading;
 use crate::segment::Data;
 use crate::segment::sealed::open_sidecar;
@@ -22,7 +22,7 @@ const SAMPLED_ENTRIES: usize = 64;
 
 /// A sidecar that belongs to its data, its entries sorted.
 pub(super) struct Adopted {
-    pub(super) index: Index<Vec<u8>>,
+    pub(super) index: Sidecar<Vec<u8>>,
     /// Length of the data that it was made for. The data may have become shorter.
     pub(super) data_bytes: u64,
 }
@@ -35,7 +35,7 @@ pub(super) fn adopt_sidecar(dir: &Dir, data: &Data, reading: Reading) -> Result<
     if is_mostly_holes(&file, file_bytes).map_err(Error::io(&path))? {
         return Ok(None);
     }
-    let Ok(index) = Index::parse(open_sidecar(dir, data.id(), reading)?) else {
+    let Ok(index) = Sidecar::parse(open_sidecar(dir, data.id(), reading)?) else {
         return Ok(None);
     };
     let data_bytes = index.entries().filter_map(|entry| entry.end()).max();
@@ -45,7 +45,7 @@ pub(super) fn adopt_sidecar(dir: &Dir, data: &Data, reading: Reading) -> Result<
     }
     let mut entries: Vec<Entry> = index.entries().collect();
     Ok(Some(Adopted {
-        index: Index::build(&mut entries),
+        index: Sidecar::build(&mut entries),
         data_bytes,
     }))
 }
@@ -53,7 +53,7 @@ pub(super) fn adopt_sidecar(dir: &Dir, data: &Data, reading: Reading) -> Result<
 /// Whether what is left of the data is what the index says. Damage to less than half of the objects
 /// is taken for damage to them, not for other data: they are then known to be damaged, while from the
 /// data alone they could not be told from objects that nobody ever put.
-pub(super) fn belongs_to<D: AsRef<[u8]> + Sync>(index: &Index<D>, data: &Data) -> Result<bool> {
+pub(super) fn belongs_to<D: AsRef<[u8]> + Sync>(index: &Sidecar<D>, data: &Data) -> Result<bool> {
     if all_sampled_verify(index, data)? {
         return Ok(true);
     }
@@ -63,7 +63,7 @@ pub(super) fn belongs_to<D: AsRef<[u8]> + Sync>(index: &Index<D>, data: &Data) -
 
 /// Whether a sample of what is left of the data is, without exception, what the index says.
 pub(super) fn all_sampled_verify<D: AsRef<[u8]> + Sync>(
-    index: &Index<D>,
+    index: &Sidecar<D>,
     data: &Data,
 ) -> Result<bool> {
     let step = index.len().div_ceil(SAMPLED_ENTRIES).max(1);
@@ -73,7 +73,7 @@ pub(super) fn all_sampled_verify<D: AsRef<[u8]> + Sync>(
 
 /// Of every `step`th entry: how many lie within the data, and how many of these verify.
 fn compare<D: AsRef<[u8]> + Sync>(
-    index: &Index<D>,
+    index: &Sidecar<D>,
     data: &Data,
     step: usize,
 ) -> Result<(usize, usize)> {

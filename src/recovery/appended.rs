@@ -6,7 +6,7 @@ use super::report::{RecoveryReport, Repair};
 use super::torn::{self, Torn};
 use crate::dir::{Dir, FileKind, open_regular_file};
 use crate::error::Result;
-use crate::format::{Entry, Index, SealedSegment};
+use crate::format::{Entry, SealedSegment, Sidecar};
 use crate::options::Reading;
 use crate::segment::record_scan::{Hash, RecordScan};
 use crate::segment::{Data, Sealed};
@@ -56,7 +56,7 @@ impl Appended {
     /// The segment with all of its records, for a reader that changes nothing.
     pub(super) fn in_memory(mut self, dir: &Dir, id: u32, reading: Reading) -> Result<Sealed> {
         let data = Data::open(dir, id, reading, self.end)?;
-        let index = Index::build(&mut self.entries);
+        let index = Sidecar::build(&mut self.entries);
         Ok(Sealed::in_memory(data, self.end, index, None))
     }
 
@@ -80,7 +80,7 @@ impl Appended {
         }
         // Whoever wrote them may not have synced them.
         data.sync()?;
-        let index = Index::build(&mut self.entries);
+        let index = Sidecar::build(&mut self.entries);
         dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
         if self.new_records > 0 {
             report.push(Repair::AdoptedTail {

@@ -23,10 +23,10 @@ use crate::dir::{Dir, FileKind, FilePath, Listing, Temporary, TemporaryOf, regul
 use crate::error::{Error, Result};
 use crate::format::{FormatError, Manifest, SealedSegment};
 use crate::options::Options;
+use crate::run::Run;
 use crate::segment::sealed::{rebuild_index, sidecar_fits};
 use crate::segment::{Appender, Data, Sealed, hash_records};
 use crate::segment_set::SegmentSet;
-use crate::set_index::Run;
 use adoption::{Adopted, adopt_sidecar};
 use look::Look;
 use retired::is_what_was_retired;

@@ -12,15 +12,15 @@ use super::{appended, parse_manifest, unsealed};
 use crate::dir::{Dir, FileKind, Listing, open_regular_file, regular_file_bytes};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Journal, SealedSegment, journal};
-use crate::mmap::Map;
+use crate::memory::Map;
 use crate::options::{Options, ReadMode, Reading};
+use crate::run::Run;
 use crate::segment::active::Contents;
 use crate::segment::active_index::ActiveIndexWriter;
 use crate::segment::record_scan::RecordScan;
 use crate::segment::sealed::{RebuiltIndex, rebuild_index};
 use crate::segment::{Active, Data, Sealed, hash_records_single_threaded};
-use crate::segment_set::{Bound, SegmentSet};
-use crate::set_index::Run;
+use crate::segment_set::{ResolvedRun, SegmentSet};
 
 /// How often loading starts again because the writer committed something meanwhile. Then what was
 /// loaded last is taken: it may be an error, hold a segment twice, or not be the newest.
@@ -217,7 +217,7 @@ fn load_runs(
     listing: &Listing,
 ) -> Result<Vec<Arc<Run>>> {
     let mut runs = Vec::new();
-    let known = previous.runs().iter().map(Bound::run);
+    let known = previous.runs().iter().map(ResolvedRun::run);
     let known = known.filter(|run| !run.is_damaged());
     let known: HashMap<u32, &Arc<Run>> = known.map(|run| (run.number(), run)).collect();
     for &number in &listing.set_indexes {

@@ -4,7 +4,7 @@
 use super::adoption::all_sampled_verify;
 use crate::dir::{Dir, FileKind};
 use crate::error::Result;
-use crate::format::{Index, SealedSegment};
+use crate::format::{SealedSegment, Sidecar};
 use crate::options::Reading;
 use crate::segment::sealed::{open_sidecar, rebuild_index, sidecar_fits};
 use crate::segment::{Data, hash_records};
@@ -22,7 +22,7 @@ pub(super) fn is_what_was_retired(
     }
     let data = Data::open(dir, id, reading, u64::MAX)?;
     if sidecar_fits(dir, id, binding)?
-        && let Ok(index) = Index::parse(open_sidecar(dir, id, reading)?)
+        && let Ok(index) = Sidecar::parse(open_sidecar(dir, id, reading)?)
     {
         return all_sampled_verify(&index, &data);
     }

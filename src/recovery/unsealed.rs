@@ -9,8 +9,8 @@ use super::tail::{self, Tail};
 use super::torn::{self, Torn};
 use crate::dir::{Dir, FileKind, WritableFile, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
-use crate::format::{Entry, Index, Journal, journal};
-use crate::mmap::Map;
+use crate::format::{Entry, Journal, Sidecar, journal};
+use crate::memory::Map;
 use crate::options::{Options, ReadMode, Reading};
 use crate::segment::Appender;
 use crate::segment::Sealed;
@@ -285,7 +285,7 @@ fn encode_journal(id: u32, entries: &[Entry], end: u64, synced_bytes: u64) -> Ve
 /// object is known to be lost.
 fn seal_as_it_is(dir: &Dir, reading: Reading, id: u32, noted: &mut Journal) -> Result<Sealed> {
     let covered = tail::count_covered(&noted.entries, noted.synced_bytes);
-    let index = Index::build(&mut noted.entries[..covered]);
+    let index = Sidecar::build(&mut noted.entries[..covered]);
     dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
     Sealed::with_index(dir, id, reading, noted.synced_bytes, &index)
 }

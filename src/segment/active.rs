@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::dir::{Dir, WritableFile, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::Entry;
-use crate::mmap::{AppendBuffer, Map, SharedAppendBuffer};
+use crate::memory::{AppendBuffer, Map, SharedAppendBuffer};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{ArcSwap, CountedArc, Mutex};
 

@@ -9,9 +9,9 @@ use super::{Active, content_len};
 use crate::digest::Hashed;
 use crate::dir::{Dir, FileKind, WritableFile};
 use crate::error::{Error, Result};
-use crate::format::index::ENTRY_BYTES;
+use crate::format::sidecar::ENTRY_BYTES;
 use crate::format::{Entry, Journal, journal, record};
-use crate::mmap::{AppendBuffer, AppendBufferWriter, Map};
+use crate::memory::{AppendBuffer, AppendBufferWriter, Map};
 use crate::options::ReadMode;
 use crate::sync::CountedArc;
 

@@ -9,9 +9,9 @@ use std::sync::OnceLock;
 use crate::dir::{Dir, FileKind, has_more_holes_than_data, open_regular_file, read_new_at};
 use crate::error::{Error, Result};
 use crate::format::record;
-use crate::mmap::Map;
+use crate::memory::Map;
+use crate::memory::quota::{HeldFile, MapUse};
 use crate::options::Reading;
-use crate::quota::{HeldFile, MapUse};
 
 /// Shared by the segment sets that hold it and by every object that was read from it. Once it is
 /// retired, the last of them to go removes the files.

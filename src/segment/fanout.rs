@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::digest::Digest;
-use crate::format::Index;
-use crate::mmap::prefetch_value;
+use crate::format::Sidecar;
+use crate::memory::prefetch_value;
 
 /// For each value of a digest's leading bits, the position of the first entry that has it or a
 /// greater one. Four to eight entries share a bucket on average, which costs half a byte to a byte
@@ -17,7 +17,7 @@ pub(crate) struct Fanout {
 
 impl Fanout {
     /// Reads the first bytes of every entry of a sorted index.
-    pub(crate) fn new<D: AsRef<[u8]>>(index: &Index<D>) -> Self {
+    pub(crate) fn new<D: AsRef<[u8]>>(index: &Sidecar<D>) -> Self {
         let buckets = index.len().div_ceil(8).next_power_of_two();
         let bucket_bits = buckets.trailing_zeros();
         let mut starts = Vec::with_capacity(buckets + 1);
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::format::Entry;
 
-    fn index_of(digests: impl Iterator<Item = Digest>) -> Index<Vec<u8>> {
+    fn index_of(digests: impl Iterator<Item = Digest>) -> Sidecar<Vec<u8>> {
         let mut entries: Vec<Entry> = digests
             .map(|digest| Entry {
                 digest,
@@ -74,7 +74,7 @@ mod tests {
                 len: 0,
             })
             .collect();
-        Index::build(&mut entries)
+        Sidecar::build(&mut entries)
     }
 
     #[test]

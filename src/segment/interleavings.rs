@@ -19,7 +19,7 @@ use super::{Active, Appender, Extent};
 use crate::digest::{Digest, Hashed};
 use crate::dir::{Dir, System};
 use crate::format::Entry;
-use crate::mmap::AppendBuffer;
+use crate::memory::AppendBuffer;
 use crate::options::ReadMode;
 use crate::sync::{CountedArc, Mutex};
 

@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
     use crate::dir::FileKind;
-    use crate::format::Index;
+    use crate::format::Sidecar;
     use crate::format::set_index::Geometry;
     use crate::options::Options;
 
@@ -130,7 +130,7 @@ mod tests {
             len: 12,
         };
         let mut entries: Vec<Entry> = (0..100).map(entry).collect();
-        let index = Index::build(&mut entries);
+        let index = Sidecar::build(&mut entries);
         let sealed = Sealed::in_memory(data, 1600, index, None);
         let geometry = Geometry::of(&[(1, *sealed.binding())]).unwrap();
         let entries: Vec<Entry> = sealed.index().unwrap().entries().collect();

@@ -14,19 +14,19 @@ use crate::digest::{DIGEST_BYTES, Digest};
 use crate::dir::{Dir, FileKind, is_mostly_holes, open_regular_file, read_exact_at, read_new_at};
 use crate::error::{Error, Result};
 use crate::format::set_index::{Geometry, Location};
-use crate::format::{Entry, FormatError, Index, Records, SealedSegment, record};
-use crate::mmap::{Map, prefetch};
+use crate::format::{Entry, FormatError, Records, SealedSegment, Sidecar, record};
+use crate::memory::quota::{HeldFile, MapUse};
+use crate::memory::{Map, prefetch};
 use crate::options::{ReadMode, Reading};
-use crate::quota::{HeldFile, MapUse};
 
 /// The bytes of a sidecar, or of another file that is derived from the data.
 #[derive(Debug)]
-pub(crate) enum SidecarBytes {
+pub(crate) enum FileBytes {
     Map(Map),
     Heap(Vec<u8>),
 }
 
-impl AsRef<[u8]> for SidecarBytes {
+impl AsRef<[u8]> for FileBytes {
     #[inline]
     fn as_ref(&self) -> &[u8] {
         match self {
@@ -69,7 +69,7 @@ pub(crate) struct Sealed {
 /// An index that was checked as a whole, or rebuilt.
 #[derive(Debug)]
 struct CheckedIndex {
-    index: Index<SidecarBytes>,
+    index: Sidecar<FileBytes>,
     /// Made when the index is first searched; a walk does not need it.
     fanout: Once<Fanout>,
     /// Why the index may lack objects, where that is so.
@@ -77,7 +77,7 @@ struct CheckedIndex {
 }
 
 impl CheckedIndex {
-    fn new(index: Index<SidecarBytes>) -> Self {
+    fn new(index: Sidecar<FileBytes>) -> Self {
         Self {
             fanout: Once::new(),
             index,
@@ -123,12 +123,12 @@ impl Sealed {
         id: u32,
         reading: Reading,
         data_bytes: u64,
-        index: &Index<Vec<u8>>,
+        index: &Sidecar<Vec<u8>>,
     ) -> Result<Self> {
         let mut sealed = Self::open(dir, id, reading, binding_of(index, data_bytes))?;
-        let checked = match open_sidecar(dir, id, reading).map(Index::parse_unchecked) {
+        let checked = match open_sidecar(dir, id, reading).map(Sidecar::parse_unchecked) {
             Ok(Ok(mapped)) => CheckedIndex::new(mapped),
-            _ => CheckedIndex::new(index.clone().map_bytes(SidecarBytes::Heap)),
+            _ => CheckedIndex::new(index.clone().map_bytes(FileBytes::Heap)),
         };
         sealed.checked = Once::from(checked);
         // Mapped once is enough.
@@ -141,13 +141,13 @@ impl Sealed {
     pub(crate) fn in_memory(
         data: Data,
         data_bytes: u64,
-        index: Index<Vec<u8>>,
+        index: Sidecar<Vec<u8>>,
         doubt: Option<String>,
     ) -> Self {
         let binding = binding_of(&index, data_bytes);
         let checked = CheckedIndex {
             doubt,
-            ..CheckedIndex::new(index.map_bytes(SidecarBytes::Heap))
+            ..CheckedIndex::new(index.map_bytes(FileBytes::Heap))
         };
         Self {
             data: Arc::new(data),
@@ -182,7 +182,7 @@ impl Sealed {
 
     /// Length of the sidecar in bytes.
     pub(crate) fn index_bytes(&self) -> u64 {
-        Index::<&[u8]>::encoded_bytes(self.binding.objects).unwrap_or(u64::MAX)
+        Sidecar::<&[u8]>::encoded_bytes(self.binding.objects).unwrap_or(u64::MAX)
     }
 
     /// The entries with this digest.
@@ -288,7 +288,7 @@ impl Sealed {
         digest: &Digest,
         geometry: &Geometry,
         location: &Location,
-    ) -> Option<(&Index<SidecarBytes>, usize)> {
+    ) -> Option<(&Sidecar<FileBytes>, usize)> {
         let checked = self.checked.get()?;
         let part = checked.fanout.get()?.range(digest);
         let position = geometry.position_in(&part, location)?;
@@ -318,7 +318,7 @@ impl Sealed {
     }
 
     /// The index. Its entries are sorted.
-    pub(crate) fn index(&self) -> Result<&Index<SidecarBytes>> {
+    pub(crate) fn index(&self) -> Result<&Sidecar<FileBytes>> {
         Ok(&self.checked()?.index)
     }
 
@@ -402,9 +402,9 @@ impl Sealed {
     }
 
     /// The sidecar, if there is one and it is, as a whole, what the manifest says.
-    fn read_sidecar(&self, unchecked: &mut Unchecked) -> Result<Option<Index<SidecarBytes>>> {
+    fn read_sidecar(&self, unchecked: &mut Unchecked) -> Result<Option<Sidecar<FileBytes>>> {
         let read = match unchecked {
-            Unchecked::File(held, path) => Some(SidecarBytes::Heap(read_file(held.file(), path)?)),
+            Unchecked::File(held, path) => Some(FileBytes::Heap(read_file(held.file(), path)?)),
             Unchecked::Named(reading) => match open_sidecar(self.data.dir(), self.id(), *reading) {
                 Err(error) if error.is_not_found() => None,
                 opened => Some(opened?),
@@ -413,7 +413,7 @@ impl Sealed {
         };
         // After an error it is as it was.
         let bytes = match (std::mem::replace(unchecked, Unchecked::Missing), read) {
-            (Unchecked::Map(map), _) => SidecarBytes::Map(map),
+            (Unchecked::Map(map), _) => FileBytes::Map(map),
             (_, Some(bytes)) => bytes,
             (_, None) => return Ok(None),
         };
@@ -425,7 +425,7 @@ impl Sealed {
         let rebuilt = rebuild_index(&self.data, Some(&self.binding), hash)?;
         Ok(CheckedIndex {
             doubt: rebuilt.doubt,
-            ..CheckedIndex::new(rebuilt.index.map_bytes(SidecarBytes::Heap))
+            ..CheckedIndex::new(rebuilt.index.map_bytes(FileBytes::Heap))
         })
     }
 }
@@ -436,7 +436,7 @@ fn mean_record_bytes(binding: &SealedSegment) -> usize {
 }
 
 /// What the manifest is to say of a segment with this index.
-pub(crate) fn binding_of<D: AsRef<[u8]>>(index: &Index<D>, data_bytes: u64) -> SealedSegment {
+pub(crate) fn binding_of<D: AsRef<[u8]>>(index: &Sidecar<D>, data_bytes: u64) -> SealedSegment {
     SealedSegment {
         data_bytes,
         // The parser limits the count to `u32`.
@@ -453,7 +453,7 @@ pub(crate) fn sidecar_fits(dir: &Dir, id: u32, binding: &SealedSegment) -> Resul
         Err(error) if error.is_not_found() => return Ok(false),
         opened => opened?,
     };
-    if Index::<&[u8]>::encoded_bytes(binding.objects) != Some(len) {
+    if Sidecar::<&[u8]>::encoded_bytes(binding.objects) != Some(len) {
         return Ok(false);
     }
     let mut checksum = [0; DIGEST_BYTES];
@@ -462,7 +462,7 @@ pub(crate) fn sidecar_fits(dir: &Dir, id: u32, binding: &SealedSegment) -> Resul
 }
 
 /// Opens the bytes of a sidecar, mapped where they may be.
-pub(crate) fn open_sidecar(dir: &Dir, id: u32, reading: Reading) -> Result<SidecarBytes> {
+pub(crate) fn open_sidecar(dir: &Dir, id: u32, reading: Reading) -> Result<FileBytes> {
     let path = dir.segment_path(id, FileKind::Sidecar);
     let (file, len) = open_regular_file(&path)?;
     file_bytes(&file, &path, len, reading, MapUse::Sidecar)
@@ -487,10 +487,10 @@ pub(crate) fn file_bytes(
     len: u64,
     reading: Reading,
     map_use: MapUse,
-) -> Result<SidecarBytes> {
+) -> Result<FileBytes> {
     match map_file(file, len, reading, map_use) {
-        Some(map) => Ok(SidecarBytes::Map(map)),
-        None => read_file(file, path).map(SidecarBytes::Heap),
+        Some(map) => Ok(FileBytes::Map(map)),
+        None => read_file(file, path).map(FileBytes::Heap),
     }
 }
 
@@ -518,10 +518,10 @@ fn read_file(file: &File, path: &Path) -> Result<Vec<u8>> {
 /// this data, unless the manifest was forged with it. Whoever wrote it, its entries are sorted, and tile
 /// the data: no two lead to the same bytes.
 fn check(
-    bytes: SidecarBytes,
+    bytes: FileBytes,
     binding: &SealedSegment,
-) -> std::result::Result<Index<SidecarBytes>, FormatError> {
-    let index = Index::parse(bytes)?;
+) -> std::result::Result<Sidecar<FileBytes>, FormatError> {
+    let index = Sidecar::parse(bytes)?;
     let tiles = || index.tiles_as_seen_from(*POINT, binding.data_bytes);
     if !is_bound_by(binding, &index) || !index.is_sorted() || !tiles() {
         return Err(FormatError::Checksum);
@@ -534,13 +534,13 @@ static POINT: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
 
 /// Whether an index is the one that the manifest speaks of. The checksum alone says so of what we wrote;
 /// but the number of objects is relied on before the index is read.
-fn is_bound_by<D: AsRef<[u8]>>(binding: &SealedSegment, index: &Index<D>) -> bool {
+fn is_bound_by<D: AsRef<[u8]>>(binding: &SealedSegment, index: &Sidecar<D>) -> bool {
     index.checksum() == binding.sidecar_checksum && index.len() == binding.objects as usize
 }
 
 /// An index made from the data alone.
 pub(crate) struct RebuiltIndex {
-    pub(crate) index: Index<Vec<u8>>,
+    pub(crate) index: Sidecar<Vec<u8>>,
     /// Why objects may be missing from it.
     pub(crate) doubt: Option<String>,
 }
@@ -565,7 +565,7 @@ pub(crate) fn rebuild_index(
         });
         scanned?.unwrap_or_default()
     };
-    let index = Index::build(&mut entries);
+    let index = Sidecar::build(&mut entries);
     let doubt = match binding {
         Some(binding) if !is_bound_by(binding, &index) => {
             Some("it is not the one that was written, and neither is the data".to_owned())

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use crate::digest::Digest;
-use crate::mmap::{LINE_WORDS, Line, Lines, prefetch_value};
+use crate::memory::{LINE_WORDS, Line, Lines, prefetch_value};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Slots that lead from the hash of a digest to a position in a list. At most half of them are

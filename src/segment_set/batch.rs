@@ -14,8 +14,8 @@ use super::{Found, Place, SegmentSet};
 use crate::digest::{Digest, digest_many};
 use crate::error::Result;
 use crate::format::Entry;
-use crate::mmap::prefetch;
-use crate::options::Verify;
+use crate::memory::prefetch;
+use crate::options::VerifyReads;
 use crate::segment::{Extent, Sealed};
 use crate::threads::sharing;
 
@@ -33,7 +33,7 @@ type Lookup<'a> = Result<Option<Found<'a>>>;
 
 impl SegmentSet {
     /// As [`lookup`](Self::lookup) for each of `digests`, in their order.
-    pub(crate) fn lookup_many(&self, digests: &[Digest], verify: Verify) -> Vec<Lookup<'_>> {
+    pub(crate) fn lookup_many(&self, digests: &[Digest], verify: VerifyReads) -> Vec<Lookup<'_>> {
         let bytes = self.record_bytes_mean;
         if digests.len() > 1
             && bytes.saturating_mul(digests.len() as u64) >= PARALLEL_BYTES_MIN
@@ -50,7 +50,7 @@ impl SegmentSet {
         self.lookup_in_turn(digests, verify)
     }
 
-    fn lookup_in_turn(&self, digests: &[Digest], verify: Verify) -> Vec<Lookup<'_>> {
+    fn lookup_in_turn(&self, digests: &[Digest], verify: VerifyReads) -> Vec<Lookup<'_>> {
         let mut results = Vec::with_capacity(digests.len());
         for digests in digests.chunks(BATCH) {
             self.lookup_batch(digests, verify, &mut results);
@@ -62,7 +62,7 @@ impl SegmentSet {
     fn lookup_batch<'a>(
         &'a self,
         digests: &[Digest],
-        verify: Verify,
+        verify: VerifyReads,
         results: &mut Vec<Lookup<'a>>,
     ) {
         for digest in digests {
@@ -75,7 +75,7 @@ impl SegmentSet {
                 segment.prefetch_record(*offset);
             }
         }
-        if verify == Verify::FirstRead {
+        if verify == VerifyReads::FirstRead {
             results.extend(digests.iter().map(|digest| self.lookup(digest, verify)));
             return;
         }

@@ -8,9 +8,9 @@ use super::{Found, Place, SegmentSet};
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, Result};
 use crate::format::Entry;
-use crate::mmap::prefetch;
+use crate::memory::prefetch;
 use crate::object::{Backing, Object};
-use crate::options::Verify;
+use crate::options::VerifyReads;
 use crate::segment::{Extent, Sealed};
 
 /// How many uncovered segments a lookup looks ahead.
@@ -31,7 +31,7 @@ impl SegmentSet {
     /// Nearly always the set index leads to the record at once, and the content is its own proof.
     /// Where that fails, the sidecars say what is damaged and what was never there.
     #[inline]
-    pub(crate) fn lookup(&self, digest: &Digest, verify: Verify) -> Result<Option<Found<'_>>> {
+    pub(crate) fn lookup(&self, digest: &Digest, verify: VerifyReads) -> Result<Option<Found<'_>>> {
         let mut tried = Tried::default();
         match self.lookup_at_once(digest, verify) {
             Some(Ok(found)) => return Ok(Some(found)),
@@ -45,10 +45,10 @@ impl SegmentSet {
     pub(super) fn lookup_further(
         &self,
         digest: &Digest,
-        verify: Verify,
+        verify: VerifyReads,
         mut tried: Tried,
     ) -> Result<Option<Found<'_>>> {
-        if verify == Verify::FirstRead {
+        if verify == VerifyReads::FirstRead {
             self.prefetch_sidecars(digest);
         }
         match self.by_runs(digest, |segment, offset| {
@@ -60,7 +60,7 @@ impl SegmentSet {
         }
     }
 
-    /// The object, if it is where it is looked for first; with [`Verify::FirstRead`], if it was
+    /// The object, if it is where it is looked for first; with [`VerifyReads::FirstRead`], if it was
     /// verified before, too. Nearly all gets of what is there end here. The first record that was hashed
     /// in vain ends it, too: its segment, and offset and length of its content.
     ///
@@ -70,7 +70,7 @@ impl SegmentSet {
     fn lookup_at_once(
         &self,
         digest: &Digest,
-        verify: Verify,
+        verify: VerifyReads,
     ) -> Option<Result<Found<'_>, (u32, u64, usize)>> {
         self.prefetch_if_several(digest);
         self.runs.iter().find_map(|bound| {
@@ -79,7 +79,7 @@ impl SegmentSet {
             let segment = bound.segment(location)?;
             segment.prefetch_record(location.offset);
             match verify {
-                Verify::FirstRead => {
+                VerifyReads::FirstRead => {
                     let geometry = &run.index().header().geometry;
                     let entry = segment.verified_entry(digest, geometry, &location)?;
                     let bytes = segment.data().mapped(entry.offset, entry.len as usize)?;
@@ -88,7 +88,7 @@ impl SegmentSet {
                 }
                 // As `verified`, but only of what is mapped. To call that here made unchecked gets take
                 // half as long again, as measured; nothing else of the function was changed.
-                Verify::EveryRead => {
+                VerifyReads::EveryRead => {
                     let bytes = segment.data().mapped_record(location.offset)?;
                     prefetch(bytes);
                     let is_right = Digest::of(bytes) == *digest;
@@ -109,7 +109,7 @@ impl SegmentSet {
 
     /// The object, verified now.
     pub(crate) fn get(&self, digest: &Digest) -> Result<Option<Object>> {
-        let found = self.lookup(digest, Verify::EveryRead)?;
+        let found = self.lookup(digest, VerifyReads::EveryRead)?;
         Ok(found.map(|found| found.into_object(digest)))
     }
 
@@ -182,11 +182,11 @@ impl SegmentSet {
     fn lookup_beside_runs(
         &self,
         digest: &Digest,
-        verify: Verify,
+        verify: VerifyReads,
         tried: &mut Tried,
     ) -> Result<Option<Found<'_>>> {
         let mut failure = None;
-        if verify == Verify::FirstRead {
+        if verify == VerifyReads::FirstRead {
             for segment in self.uncovered.iter().rev() {
                 if let Some(found) = verified_once(segment, digest, tried) {
                     return Ok(Some(found));
@@ -437,11 +437,11 @@ fn verified<'a>(
     segment: &'a Arc<Sealed>,
     offset: u64,
     digest: &Digest,
-    verify: Verify,
+    verify: VerifyReads,
     tried: &mut Tried,
 ) -> Option<Found<'a>> {
     segment.prefetch_record(offset);
-    if verify == Verify::FirstRead
+    if verify == VerifyReads::FirstRead
         // The content is not looked at, so the sidecar has to say that it is this object's. Where it
         // does not, the content may do so all the same.
         && let Some(found) = verified_once(segment, digest, tried)

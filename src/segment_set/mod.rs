@@ -4,22 +4,22 @@
 //! publish it; who reads goes on with the set it has.
 
 mod batch;
-mod bound;
 mod found;
 mod lookup;
 mod place;
 mod prefix;
+mod resolved_run;
 mod tried;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-pub(crate) use bound::Bound;
 pub(crate) use found::Found;
 pub(crate) use place::{Place, Unverified};
+pub(crate) use resolved_run::{ResolvedRun, RunSize};
 
+use crate::run::Run;
 use crate::segment::{Active, Sealed};
-use crate::set_index::Run;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SegmentSet {
@@ -28,7 +28,7 @@ pub(crate) struct SegmentSet {
     /// By id; the last is the one that is appended to.
     unsealed: Vec<Arc<Active>>,
     /// The set index: each sealed segment is covered by one run at most. The largest first.
-    runs: Vec<Bound>,
+    runs: Vec<ResolvedRun>,
     /// The sealed segments that no run covers, by id.
     uncovered: Vec<Arc<Sealed>>,
     /// Length of a sealed record on average, in bytes.
@@ -43,7 +43,7 @@ impl SegmentSet {
     ) -> Self {
         sealed.sort_by_key(|segment| segment.id());
         unsealed.sort_by_key(|segment| segment.id());
-        let (runs, uncovered) = bound::bind(runs, &sealed);
+        let (runs, uncovered) = resolved_run::bind(runs, &sealed);
         let bindings = || sealed.iter().map(|sealed| sealed.binding());
         let bytes: u64 = bindings().map(|binding| binding.data_bytes).sum();
         let objects: u64 = bindings().map(|binding| u64::from(binding.objects)).sum();
@@ -84,7 +84,7 @@ impl SegmentSet {
     }
 
     /// The runs of the set index that are of use, the largest first.
-    pub(crate) fn runs(&self) -> &[Bound] {
+    pub(crate) fn runs(&self) -> &[ResolvedRun] {
         &self.runs
     }
 

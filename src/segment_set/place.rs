@@ -6,7 +6,7 @@ use super::Found;
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, Result};
 use crate::format::Entry;
-use crate::mmap::prefetch;
+use crate::memory::prefetch;
 use crate::object::{Backing, Object};
 use crate::segment::active::Content;
 use crate::segment::{Active, Extent, Sealed};

@@ -70,11 +70,11 @@ mod tests {
     use crate::digest::Digest;
     use crate::digest::work::hashed_bytes;
     use crate::dir::{Dir, FileKind};
-    use crate::format::{Entry, Index, Manifest};
-    use crate::options::{Options, ReadMode, Verify};
+    use crate::format::{Entry, Manifest, Sidecar};
+    use crate::options::{Options, ReadMode, VerifyReads};
     use crate::segment::Sealed;
     use crate::segment::sealed::binding_of;
-    use crate::{Store, set_index};
+    use crate::{Store, indexing};
 
     use super::*;
 
@@ -123,12 +123,12 @@ mod tests {
     fn all_options() -> impl Iterator<Item = Options> {
         let modes = [ReadMode::Mmap, ReadMode::Pread];
         let modes = modes.into_iter().flat_map(|mode| {
-            let verifies = [Verify::EveryRead, Verify::FirstRead].into_iter();
+            let verifies = [VerifyReads::EveryRead, VerifyReads::FirstRead].into_iter();
             verifies.map(move |verify| (mode, verify))
         });
         modes.map(|(mode, verify)| {
             let options = Options::new().set_index_minimum(usize::MAX, u64::MAX);
-            options.read_mode(mode).verify(verify)
+            options.read_mode(mode).verify_reads(verify)
         })
     }
 
@@ -151,8 +151,8 @@ mod tests {
     }
 
     /// Makes `entries` the sidecar, and has the manifest say that they are.
-    fn forge_sidecar(dir: &Dir, mut entries: Vec<Entry>) -> Index<Vec<u8>> {
-        let index = Index::build(&mut entries);
+    fn forge_sidecar(dir: &Dir, mut entries: Vec<Entry>) -> Sidecar<Vec<u8>> {
+        let index = Sidecar::build(&mut entries);
         let sidecar = dir.segment_path(SEGMENT, FileKind::Sidecar);
         fs::write(&sidecar, index.as_bytes()).unwrap();
         let mut manifest = Manifest::parse(&dir.read_manifest().unwrap().unwrap()).unwrap();
@@ -165,12 +165,12 @@ mod tests {
     }
 
     /// Builds a run from what is said to be the sidecar.
-    fn forge_run(dir: &Dir, index: &Index<Vec<u8>>) {
+    fn forge_run(dir: &Dir, index: &Sidecar<Vec<u8>>) {
         let reading = Options::new().reading();
         let data_bytes = fs::metadata(dir.segment_path(SEGMENT, FileKind::Data));
         let data_bytes = data_bytes.unwrap().len();
         let forged = Sealed::with_index(dir, SEGMENT, reading, data_bytes, index).unwrap();
-        let built = set_index::build(dir, 1, &[Arc::new(forged)], || false).unwrap();
+        let built = indexing::build(dir, 1, &[Arc::new(forged)], || false).unwrap();
         assert!(built.is_some());
     }
 

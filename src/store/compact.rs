@@ -10,7 +10,7 @@ use super::{Inner, Store};
 use crate::compaction::{self, CompactionStats, Output, Prepared};
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, Result};
-use crate::format::Index;
+use crate::format::Sidecar;
 use crate::segment::Sealed;
 use crate::segment_set::SegmentSet;
 use crate::threads::in_own_threads;
@@ -295,7 +295,7 @@ impl Inner {
             return Ok(());
         }
         let sidecars = set.unsealed().iter();
-        let sidecars = sidecars.filter_map(|a| Index::<&[u8]>::encoded_bytes(a.records()));
+        let sidecars = sidecars.filter_map(|a| Sidecar::<&[u8]>::encoded_bytes(a.records()));
         let manifest = ledger.bytes_with(set.unsealed().len());
         drop(ledger);
         let files = unwritten.into_iter().chain(sidecars).chain([manifest]);

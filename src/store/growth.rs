@@ -11,7 +11,7 @@ mod tests {
 
     use crate::digest::Digest;
     use crate::dir::FileKind;
-    use crate::format::{Entry, Index, Manifest, SealedSegment, record};
+    use crate::format::{Entry, Manifest, SealedSegment, Sidecar, record};
     use crate::looks::taken_by;
     use crate::options::Options;
     use crate::recovery;
@@ -36,7 +36,7 @@ mod tests {
             len,
         };
         let data = [&record::header(len)[..], CONTENT].concat();
-        let index = Index::build(&mut [entry]);
+        let index = Sidecar::build(&mut [entry]);
         let (data_file, index_file) = (root.join("data"), root.join("index"));
         fs::write(&data_file, &data).unwrap();
         fs::write(&index_file, index.as_bytes()).unwrap();

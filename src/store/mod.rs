@@ -25,7 +25,7 @@ pub use stats::{SegmentState, SegmentStats, StoreStats};
 use crate::digest::{DIGEST_BYTES, Digest};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::mmap::ForkMark;
+use crate::memory::ForkMark;
 use crate::object::Object;
 use crate::options::Options;
 use crate::recovery::reader::Reader;

@@ -9,7 +9,7 @@ use super::Inner;
 use super::write::Writer;
 use crate::dir::{Dir, FileKind, is_vacant};
 use crate::error::{Error, Result};
-use crate::format::{Index, Manifest};
+use crate::format::{Manifest, Sidecar};
 use crate::segment::appender::Begun;
 use crate::segment::sealed::rebuild_index;
 use crate::segment::{Active, Sealed, hash_records};
@@ -178,7 +178,7 @@ impl Inner {
         let data_bytes = active.flushed_bytes();
         // Its name is made durable with that of the sidecar.
         active.make_data_durable(data_bytes)?;
-        let index = Index::build(&mut active.entries());
+        let index = Sidecar::build(&mut active.entries());
         dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
         let sealed = Sealed::with_index(dir, id, self.options.reading(), data_bytes, &index)?;
         let mut ledger = writer.lock_ledger();

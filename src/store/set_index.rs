@@ -7,9 +7,10 @@ use super::write::Writer;
 use crate::error::{Error, Result};
 use crate::format::SealedSegment;
 use crate::format::set_index::Geometry;
+use crate::indexing::{self, Step};
+use crate::run::Run;
 use crate::segment::Sealed;
-use crate::segment_set::{Bound, SegmentSet};
-use crate::set_index::{self, Run, RunSize, Step};
+use crate::segment_set::{ResolvedRun, RunSize, SegmentSet};
 use crate::sync::mpsc::Receiver;
 use crate::threads::in_own_threads;
 
@@ -74,7 +75,7 @@ impl Inner {
     /// Does without runs that are damaged, so that their segments are covered anew.
     fn drop_damaged_runs(&self, writer: &Writer) {
         let set = self.set.load_full();
-        let damaged = set.runs().iter().map(Bound::run);
+        let damaged = set.runs().iter().map(ResolvedRun::run);
         let damaged = damaged.filter(|run| run.is_damaged());
         let damaged: Vec<u32> = damaged.map(|run| run.number()).collect();
         if !damaged.is_empty() {
@@ -94,8 +95,8 @@ impl Inner {
         if effort == Effort::Closing && !wants_cover {
             return None;
         }
-        let sizes: Vec<RunSize> = set.runs().iter().map(Bound::size).collect();
-        let mut step = set_index::plan(&sizes, objects, wants_cover)?;
+        let sizes: Vec<RunSize> = set.runs().iter().map(ResolvedRun::size).collect();
+        let mut step = indexing::plan(&sizes, objects, wants_cover)?;
         let merged = step.replaced.iter().map(|&at| sizes[at].live_objects);
         if effort == Effort::Closing && objects + merged.sum::<u64>() > MERGED_AT_CLOSING_MAX {
             step.replaced.clear();
@@ -133,7 +134,7 @@ impl Inner {
         }
         segments.sort_by_key(|sealed| sealed.id());
         let number = writer.take_run_number();
-        if set_index::build(&self.dir, number, &segments, is_cancelled)?.is_none() {
+        if indexing::build(&self.dir, number, &segments, is_cancelled)?.is_none() {
             return Ok(false);
         }
         let run = Run::open(&self.dir, number, self.options.reading())?.map(Arc::new);
@@ -167,7 +168,7 @@ fn can_be_covered(sealed: &Sealed) -> bool {
 
 /// Whether a segment that is found by this run has an index that may lack objects, as far as that
 /// was looked at before it was given up.
-fn may_be_in_doubt(bound: &Bound, is_cancelled: &dyn Fn() -> bool) -> Result<bool> {
+fn may_be_in_doubt(bound: &ResolvedRun, is_cancelled: &dyn Fn() -> bool) -> Result<bool> {
     for sealed in bound.segments() {
         if is_cancelled() || sealed.doubt()?.is_some() {
             return Ok(true);
@@ -182,7 +183,7 @@ fn uncovered(set: &SegmentSet) -> impl Iterator<Item = &Arc<Sealed>> {
         .filter(|sealed| can_be_covered(sealed))
 }
 
-fn fits_a_run(set: &SegmentSet, replaced: &[&Bound]) -> bool {
+fn fits_a_run(set: &SegmentSet, replaced: &[&ResolvedRun]) -> bool {
     let of_runs = replaced.iter().flat_map(|bound| bound.segments());
     let bindings: Vec<(u32, SealedSegment)> = uncovered(set)
         .chain(of_runs)

@@ -3,11 +3,11 @@
 use super::Problem;
 use crate::dir::{Dir, FileKind, Listing, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
-use crate::format::{Index, Manifest, record};
+use crate::format::{Manifest, Sidecar, record};
 use crate::options::Reading;
 use crate::recovery::{is_journal_undamaged, read_journal};
+use crate::run::Run;
 use crate::segment::sealed::open_sidecar;
-use crate::set_index::Run;
 
 /// How often the folder is looked at again because a writer committed something meanwhile. Then nothing is
 /// said of it.
@@ -183,7 +183,7 @@ impl Folder<'_> {
     fn is_index(&self, id: u32) -> bool {
         match open_sidecar(self.dir, id, self.reading) {
             Err(error) => error.is_not_found(),
-            Ok(bytes) => Index::parse(bytes).is_ok(),
+            Ok(bytes) => Sidecar::parse(bytes).is_ok(),
         }
     }
 

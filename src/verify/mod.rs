@@ -12,14 +12,14 @@ use rayon::prelude::*;
 use crate::digest::Digest;
 use crate::dir::{Dir, FileKind, regular_file_bytes};
 use crate::error::Result;
-use crate::format::{Entry, Index, Manifest, record};
+use crate::format::{Entry, Manifest, Sidecar, record};
 use crate::options::Reading;
 use crate::recovery::{RecoveryReport, Repair};
 use crate::scan::positions_in_file_order;
 use crate::segment::batches::{BATCH_RECORDS_MAX, batches};
 use crate::segment::sealed::open_sidecar;
 use crate::segment::{Active, Extent, Sealed};
-use crate::segment_set::{Bound, SegmentSet};
+use crate::segment_set::{ResolvedRun, SegmentSet};
 
 /// As many as there are lanes, and no more in memory where they are not mapped.
 const SIDECARS_AT_A_TIME: usize = 4;
@@ -234,9 +234,9 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             }
         }
         let mut damaged = Vec::new();
-        for (sealed, parsed) in there.into_iter().zip(Index::parse_many(sidecars)) {
+        for (sealed, parsed) in there.into_iter().zip(Sidecar::parse_many(sidecars)) {
             let binding = sealed.binding();
-            let is_other = |index: &Index<_>| {
+            let is_other = |index: &Sidecar<_>| {
                 let differs = index.checksum() != binding.sidecar_checksum;
                 !index.tiles(binding.data_bytes) || (sealed.is_bound() && differs)
             };
@@ -255,7 +255,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
     }
 
     /// Checks every page of a run of the set index, and that it leads to all objects of its segments.
-    fn check_run(&self, bound: &Bound) -> Result<()> {
+    fn check_run(&self, bound: &ResolvedRun) -> Result<()> {
         if self.is_cancelled() {
             return Ok(());
         }

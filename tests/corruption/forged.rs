@@ -5,7 +5,7 @@ use std::panic::catch_unwind;
 use std::path::Path;
 
 use crate::common::layout::{Files, content, file, scratch, sidecar_name, write_files};
-use sealstone::format::{Entry, Manifest, index, journal};
+use sealstone::format::{Entry, Manifest, journal, sidecar};
 use sealstone::{Digest, Options};
 
 use crate::{ACTIVE, MANIFEST, Sample, all_options, options, verify};
@@ -56,7 +56,7 @@ fn assert_no_wrong_bytes(root: &Path, options: &Options, sample: &Sample) {
 
 /// A sidecar with a valid checksum, in the order given.
 fn sidecar(entries: &[Entry]) -> Vec<u8> {
-    let mut bytes = index::MAGIC.to_vec();
+    let mut bytes = sidecar::MAGIC.to_vec();
     bytes.extend_from_slice(&(entries.len() as u64).to_le_bytes());
     for entry in entries {
         bytes.extend_from_slice(&entry.to_bytes());

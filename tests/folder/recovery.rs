@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sealstone::format::{Entry, Index, Journal, Manifest, Records, journal};
+use sealstone::format::{Entry, Journal, Manifest, Records, Sidecar, journal};
 use sealstone::{Digest, Error, Options, Repair, SegmentState, Store};
 
 use crate::common::layout::{data_name, file, read_files, record, scratch, segments, sidecar_name};
@@ -38,7 +38,7 @@ pub fn entries_of(data: &[u8]) -> Vec<Entry> {
 }
 
 fn sidecar_of(data: &[u8]) -> Vec<u8> {
-    Index::build(&mut entries_of(data)).into_bytes()
+    Sidecar::build(&mut entries_of(data)).into_bytes()
 }
 
 /// Files of a store that another program wrote, without a manifest and without journals.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sealstone::format::{Entry, Index};
+use sealstone::format::{Entry, Sidecar};
 use sealstone::{Digest, Error, Options, ReadMode, Store};
 use tempfile::TempDir;
 
@@ -33,7 +33,7 @@ fn write_segments(root: &Path, count: u32) -> Contents {
         };
         let data = [&20_u32.to_le_bytes()[..], &content].concat();
         fs::write(segments.join(format!("seg-{id:06}.dat")), data).unwrap();
-        let index = Index::build(&mut [entry]);
+        let index = Sidecar::build(&mut [entry]);
         fs::write(segments.join(format!("seg-{id:06}.idx")), index.as_bytes()).unwrap();
         held.insert(digest, content);
     }

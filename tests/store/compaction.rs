@@ -12,7 +12,7 @@ use crate::common::workload::{
     seam, system_error, without_syncing,
 };
 use sealstone::dir::Operations;
-use sealstone::format::{Entry, Index, Manifest, Records};
+use sealstone::format::{Entry, Manifest, Records, Sidecar};
 use sealstone::{Digest, Error, Options, Store};
 
 fn options() -> Options {
@@ -33,7 +33,7 @@ fn assert_sidecars_tile(root: &Path, store: &Store) {
     for segment in sealed {
         let data = fs::read(file(root, &data_name(segment.id))).unwrap();
         let sidecar = fs::read(file(root, &sidecar_name(segment.id))).unwrap();
-        let index = Index::parse(&sidecar).unwrap();
+        let index = Sidecar::parse(&sidecar).unwrap();
         assert!(index.is_sorted() && index.tiles(data.len() as u64));
         assert_eq!(Records::new(&data).count(), index.len());
         seen += 1;
@@ -109,7 +109,7 @@ fn of_two_copies_of_an_object_one_stays_and_it_is_one_that_verifies() {
                     len: 100,
                 })
                 .collect();
-            let sidecar = Index::build(&mut entries).into_bytes();
+            let sidecar = Sidecar::build(&mut entries).into_bytes();
             fs::write(file(root, &sidecar_name(id)), sidecar).unwrap();
             if rotten == Some(id) {
                 let (offset, _) = records(&data)[if id == 0 { 3 } else { 0 }];
@@ -176,14 +176,14 @@ fn h35_a_forged_length_does_not_spoil_what_a_compaction_copies() {
     let contents: Vec<Vec<u8>> = records(&data).iter().map(|(_, c)| c.to_vec()).collect();
     let (dead, forged) = (Digest::of(&contents[0]), Digest::of(&contents[1]));
     let sidecar = fs::read(file(root, &sidecar_name(0))).unwrap();
-    let mut entries: Vec<Entry> = Index::parse(&sidecar[..]).unwrap().entries().collect();
+    let mut entries: Vec<Entry> = Sidecar::parse(&sidecar[..]).unwrap().entries().collect();
     // Where one record ends the next begins, or the sidecar would be refused.
     entries.sort_unstable_by_key(|entry| entry.offset);
     assert_eq!(entries[1].digest, forged);
     entries[1].len -= 10;
     entries[2].offset -= 10;
     entries[2].len += 10;
-    let sidecar = Index::build(&mut entries);
+    let sidecar = Sidecar::build(&mut entries);
     fs::write(file(root, &sidecar_name(0)), sidecar.as_bytes()).unwrap();
     let mut manifest = Manifest::parse(&fs::read(file(root, "MANIFEST")).unwrap()).unwrap();
     manifest.sealed.get_mut(&0).unwrap().sidecar_checksum = sidecar.checksum();

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use sealstone::format::Manifest;
-use sealstone::{Digest, Error, Options, ReadMode, Store, Verify};
+use sealstone::{Digest, Error, Options, ReadMode, Store, VerifyReads};
 use tempfile::TempDir;
 
 use crate::common::layout::file;
@@ -125,7 +125,7 @@ fn what_a_run_leads_to_is_read_also_when_the_sidecar_lacks_it() {
         store.stats().set_index_runs > 0
     });
     store.close().unwrap();
-    for verify in [Verify::FirstRead, Verify::EveryRead] {
+    for verify in [VerifyReads::FirstRead, VerifyReads::EveryRead] {
         for mode in [ReadMode::Mmap, ReadMode::Pread] {
             let folder = TempDir::new().unwrap();
             copy_store(intact.path(), folder.path());
@@ -136,7 +136,7 @@ fn what_a_run_leads_to_is_read_also_when_the_sidecar_lacks_it() {
             edit(&file(folder.path(), "seg-000001.dat"), |bytes| {
                 bytes[404] ^= 0x40;
             });
-            let options = with_runs.clone().verify(verify).read_mode(mode);
+            let options = with_runs.clone().verify_reads(verify).read_mode(mode);
             assert_holds_what_only_a_run_leads_to(folder.path(), &options, &all[6..8]);
         }
     }
@@ -246,9 +246,9 @@ fn verify_names_a_sidecar_that_belongs_to_another_segment() {
 fn h22_a_forged_number_of_objects_makes_no_large_index() {
     const FORGED: u32 = 1 << 22;
     let kept = contents(0, 40, 100);
-    for verify in [Verify::EveryRead, Verify::FirstRead] {
+    for verify in [VerifyReads::EveryRead, VerifyReads::FirstRead] {
         let folder = TempDir::new().unwrap();
-        let options = options().set_index_minimum(1, 0).verify(verify);
+        let options = options().set_index_minimum(1, 0).verify_reads(verify);
         let store = options.open(folder.path()).unwrap();
         put_all(&store, &kept);
         store.close().unwrap();

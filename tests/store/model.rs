@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use sealstone::{
-    Compaction, Digest, Error, Object, Options, PinnedReader, ReadMode, Store, Verify,
+    Compaction, Digest, Error, Object, Options, PinnedReader, ReadMode, Store, VerifyReads,
 };
 use tempfile::TempDir;
 
@@ -62,7 +62,7 @@ enum Action {
     Reopen(usize),
     Compact(Keep),
     CompactInSteps(Steps),
-    Verify,
+    VerifyReads,
     Checkpoint,
     OpenBeside(bool),
     ReadBeside(Index),
@@ -75,7 +75,7 @@ enum Action {
 #[derive(Clone, Copy, Debug)]
 struct Manner {
     mode: ReadMode,
-    verify: Verify,
+    verify: VerifyReads,
     /// Whether runs of the set index cover what is sealed, and blocks are written before a sync, both of
     /// which so small a store does without.
     is_as_if_large: bool,
@@ -85,7 +85,7 @@ impl Manner {
     fn options(self) -> Options {
         let options = Options::new()
             .read_mode(self.mode)
-            .verify(self.verify)
+            .verify_reads(self.verify)
             .operations(workload::without_syncing());
         if self.is_as_if_large {
             options.set_index_minimum(1, 0).write_block_bytes(256)
@@ -171,7 +171,7 @@ fn actions() -> impl Strategy<Value = Action> {
         6 => (0..SEGMENT_BYTES.len()).prop_map(Action::Reopen),
         3 => keeps().prop_map(Action::Compact),
         4 => steps().prop_map(Action::CompactInSteps),
-        2 => Just(Action::Verify),
+        2 => Just(Action::VerifyReads),
         2 => Just(Action::Checkpoint),
         3 => any::<bool>().prop_map(Action::OpenBeside),
         3 => any::<Index>().prop_map(Action::ReadBeside),
@@ -286,7 +286,7 @@ impl Pair {
             Action::Reopen(size) => self.reopen(SEGMENT_BYTES[size]),
             Action::Compact(keep) => self.compact(keep),
             Action::CompactInSteps(steps) => self.compact_in_steps(&steps),
-            Action::Verify => assert_verifies(self.store()),
+            Action::VerifyReads => assert_verifies(self.store()),
             Action::Checkpoint => self.checkpoint(),
             Action::OpenBeside(mapped) => self.open_beside(mapped),
             Action::ReadBeside(index) => self.read_beside(index),
@@ -576,9 +576,9 @@ fn run(mode: ReadMode) {
         (any::<bool>(), any::<bool>()).prop_map(|(is_as_if_large, is_first_only)| Manner {
             mode,
             verify: if is_first_only {
-                Verify::FirstRead
+                VerifyReads::FirstRead
             } else {
-                Verify::EveryRead
+                VerifyReads::EveryRead
             },
             is_as_if_large,
         });

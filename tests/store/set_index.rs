@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::common::layout::{content, scratch, segments};
-use sealstone::{AccessPattern, Advice, Digest, Options, ReadMode, Repair, Store, Verify};
+use sealstone::{AccessPattern, Advice, Digest, Options, ReadMode, Repair, Store, VerifyReads};
 
 const SEGMENT_BYTES_MAX: u64 = 4096;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -109,8 +109,8 @@ fn every_sealed_segment_is_covered_by_few_runs() {
     let folder = scratch();
     let contents = filled(folder.path(), 1000);
     for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
-        for verify in [Verify::EveryRead, Verify::FirstRead] {
-            let options = options().read_mode(read_mode).verify(verify);
+        for verify in [VerifyReads::EveryRead, VerifyReads::FirstRead] {
+            let options = options().read_mode(read_mode).verify_reads(verify);
             let store = options.clone().read_only(true).open(folder.path()).unwrap();
             let stats = store.stats();
             assert!(stats.segments.len() > 50);
@@ -311,8 +311,8 @@ fn h21_rot_that_a_run_leads_to_is_named() {
             hit = Some(at as u64);
         }
     }
-    for verify in [Verify::EveryRead, Verify::FirstRead] {
-        let options = options().read_only(true).verify(verify);
+    for verify in [VerifyReads::EveryRead, VerifyReads::FirstRead] {
+        let options = options().read_only(true).verify_reads(verify);
         let store = options.open(folder.path()).unwrap();
         assert_eq!(store.stats().uncovered_segments, 0);
         for found in [store.get(&victim), store.get_many(&[victim]).remove(0)] {
@@ -342,7 +342,7 @@ fn first_read_verifies_each_record_once() {
     let contents = filled(folder.path(), 50);
     let store = options()
         .read_only(true)
-        .verify(Verify::FirstRead)
+        .verify_reads(VerifyReads::FirstRead)
         .open(folder.path())
         .unwrap();
     let digest = Digest::of(&contents[3]);
@@ -420,8 +420,8 @@ fn a_batch_gives_what_single_lookups_give_in_the_order_of_the_caller() {
     };
     same(&store);
     store.close().unwrap();
-    for verify in [Verify::EveryRead, Verify::FirstRead] {
-        let store = options().verify(verify).open(folder.path()).unwrap();
+    for verify in [VerifyReads::EveryRead, VerifyReads::FirstRead] {
+        let store = options().verify_reads(verify).open(folder.path()).unwrap();
         eventually_covered(&store);
         same(&store);
     }

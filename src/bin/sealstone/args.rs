@@ -45,7 +45,7 @@ pub enum Command {
     /// Show how much is stored, and in how many files
     Stat(StatArguments),
     /// Read everything, check it, and name each damaged object
-    Verify(VerifyArguments),
+    VerifyReads(VerifyArguments),
     /// Drop every object that is not in a list, and give its space back
     Compact(CompactArguments),
 }

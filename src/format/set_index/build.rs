@@ -6,7 +6,7 @@ use super::{
     BUCKET_BYTES, BUCKET_SLOTS, Geometry, Header, Location, PAGE_BYTES, PROBED_BUCKETS_MAX, sum_of,
 };
 use crate::digest::Digest;
-use crate::format::{Index, SealedSegment};
+use crate::format::{SealedSegment, Sidecar};
 
 /// Least number of buckets in a piece: its slots then fit the cache of a core.
 const PIECE_BUCKETS_MIN: u64 = 1 << 14;
@@ -83,7 +83,7 @@ impl Builder {
     #[must_use]
     pub fn build<D: AsRef<[u8]>>(
         segments: &[(u32, SealedSegment)],
-        indexes: &[&Index<D>],
+        indexes: &[&Sidecar<D>],
     ) -> Option<Vec<u8>> {
         let mut builder = Self::new(segments)?;
         let mut written = Vec::new();
@@ -120,7 +120,7 @@ impl Builder {
     /// Fills the buckets with the objects that belong there. The indexes are those of the segments,
     /// in their order, and sorted.
     #[must_use]
-    pub fn fill<D: AsRef<[u8]>>(&self, buckets: Range<u64>, indexes: &[&Index<D>]) -> Piece {
+    pub fn fill<D: AsRef<[u8]>>(&self, buckets: Range<u64>, indexes: &[&Sidecar<D>]) -> Piece {
         let geometry = &self.geometry;
         let count = usize::try_from(buckets.end.saturating_sub(buckets.start)).unwrap_or(0);
         let mut piece = Piece {
@@ -130,7 +130,7 @@ impl Builder {
             spilled: Vec::new(),
             objects: 0,
         };
-        let lower_bound = |index: &Index<D>, bucket: u64| match geometry.least_leading(bucket) {
+        let lower_bound = |index: &Sidecar<D>, bucket: u64| match geometry.least_leading(bucket) {
             Some(leading) => index.lower_bound(0..index.len(), &digest_from(leading)),
             None => index.len(),
         };

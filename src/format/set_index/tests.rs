@@ -1,10 +1,10 @@
 use super::header::{FIXED_BYTES, SEGMENT_BYTES};
 use super::*;
 use crate::digest::DIGEST_BYTES;
-use crate::format::{Entry, Index, SealedSegment};
+use crate::format::{Entry, SealedSegment, Sidecar};
 
 type Segments = Vec<(u32, SealedSegment)>;
-type Indexes = Vec<Index<Vec<u8>>>;
+type Indexes = Vec<Sidecar<Vec<u8>>>;
 
 /// Sidecars of segments that hold these digests, each record 16 bytes long.
 fn segments_of(digests: &[Vec<Digest>]) -> (Segments, Indexes) {
@@ -17,7 +17,7 @@ fn segments_of(digests: &[Vec<Digest>]) -> (Segments, Indexes) {
             len: 12,
         });
         let mut entries: Vec<Entry> = entries.collect();
-        let index = Index::build(&mut entries);
+        let index = Sidecar::build(&mut entries);
         let segment = SealedSegment {
             data_bytes: digests.len() as u64 * 16,
             objects: u32::try_from(digests.len()).unwrap(),
@@ -54,7 +54,7 @@ fn ground(number: u32) -> Digest {
 }
 
 #[track_caller]
-fn assert_finds_all(run: &SetIndex<Vec<u8>>, indexes: &[Index<Vec<u8>>]) {
+fn assert_finds_all(run: &SetIndex<Vec<u8>>, indexes: &[Sidecar<Vec<u8>>]) {
     for (ordinal, index) in (0..).zip(indexes) {
         for (position, entry) in index.entries().enumerate() {
             let geometry = &run.header().geometry;

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::path::Path;
 
-use sealstone::{Digest, Options, Store, Verify};
+use sealstone::{Digest, Options, Store, VerifyReads};
 
 use crate::operations::Operation;
 use crate::peer::{Laps, Peer, Reader};
@@ -26,7 +26,7 @@ fn open_beside(folder: &Path, options: Options) -> Store {
 
 /// With content hashed at its first read only.
 fn first_read(options: Options) -> Options {
-    options.verify(Verify::FirstRead)
+    options.verify_reads(VerifyReads::FirstRead)
 }
 
 /// What `Store` itself reads with.

@@ -1,23 +1,17 @@
-//! Runs of the set index as files: opened, checked page by page, built, merged.
-
-mod build;
-mod plan;
+//! A run of the set index as a file: opened, and checked page by page.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-
-pub(crate) use build::build;
-pub(crate) use plan::{RunSize, Step, plan};
 
 use crate::digest::Digest;
 use crate::dir::{Dir, is_mostly_holes, open_regular_file};
 use crate::error::{Error, Result};
 use crate::format::SetIndex;
 use crate::format::set_index::{DamagedPage, Location, Probe};
-use crate::mmap::prefetch_value;
+use crate::memory::prefetch_value;
+use crate::memory::quota::MapUse;
 use crate::options::Reading;
-use crate::quota::MapUse;
 use crate::segment::bits::AtomicBits;
-use crate::segment::sealed::{SidecarBytes, file_bytes};
+use crate::segment::sealed::{FileBytes, file_bytes};
 
 /// A run: a table of where the objects of many segments lie.
 ///
@@ -26,7 +20,7 @@ use crate::segment::sealed::{SidecarBytes, file_bytes};
 #[derive(Debug)]
 pub(crate) struct Run {
     number: u32,
-    index: SetIndex<SidecarBytes>,
+    index: SetIndex<FileBytes>,
     checked_pages: AtomicBits,
     is_damaged: AtomicBool,
 }
@@ -55,7 +49,7 @@ impl Run {
         self.number
     }
 
-    pub(crate) const fn index(&self) -> &SetIndex<SidecarBytes> {
+    pub(crate) const fn index(&self) -> &SetIndex<FileBytes> {
         &self.index
     }
 
@@ -100,7 +94,7 @@ impl Run {
     /// As [`SetIndex::first_in_own_bucket`], if the page is known to hold.
     #[inline]
     pub(crate) fn first_in_own_bucket(&self, probe: &Probe) -> Option<Location> {
-        let page = SetIndex::<SidecarBytes>::page_of_bucket(probe.bucket);
+        let page = SetIndex::<FileBytes>::page_of_bucket(probe.bucket);
         let is_checked = self.checked_pages.get(usize::try_from(page).ok()?);
         is_checked.then(|| self.index.first_in_own_bucket(probe))?
     }

@@ -67,22 +67,22 @@ fn fixed<const N: usize>(part: &[u8]) -> [u8; N] {
 ///
 /// ```
 /// use sealstone::Digest;
-/// use sealstone::format::{Entry, Index};
+/// use sealstone::format::{Entry, Sidecar};
 ///
 /// let entry = Entry { digest: Digest::of(b"abc"), offset: 4, len: 3 };
-/// let bytes = Index::build(&mut [entry]).into_bytes();
-/// let index = Index::parse(bytes)?;
+/// let bytes = Sidecar::build(&mut [entry]).into_bytes();
+/// let index = Sidecar::parse(bytes)?;
 /// assert_eq!(index.find(&entry.digest).next(), Some(entry));
 /// assert!(index.tiles(7));
 /// # Ok::<(), sealstone::format::FormatError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Index<D> {
+pub struct Sidecar<D> {
     bytes: D,
     count: u32,
 }
 
-impl Index<Vec<u8>> {
+impl Sidecar<Vec<u8>> {
     /// The sidecar for `entries`, which are sorted by digest and offset on the way.
     ///
     /// # Panics
@@ -115,15 +115,15 @@ impl Index<Vec<u8>> {
     }
 
     /// The same index with its bytes kept elsewhere.
-    pub(crate) fn map_bytes<D>(self, keep: impl FnOnce(Vec<u8>) -> D) -> Index<D> {
-        Index {
+    pub(crate) fn map_bytes<D>(self, keep: impl FnOnce(Vec<u8>) -> D) -> Sidecar<D> {
+        Sidecar {
             bytes: keep(self.bytes),
             count: self.count,
         }
     }
 }
 
-impl<D: AsRef<[u8]>> Index<D> {
+impl<D: AsRef<[u8]>> Sidecar<D> {
     /// Checks the whole sidecar. Linear in its length.
     ///
     /// # Errors
@@ -142,10 +142,10 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// [`Digest::of_many`], so four of about the same length take as long as two.
     ///
     /// ```
-    /// use sealstone::format::Index;
+    /// use sealstone::format::Sidecar;
     ///
-    /// let whole = Index::build(&mut []).into_bytes();
-    /// let mut parsed = Index::parse_many([&whole[..], b"NIX1 and no more"]);
+    /// let whole = Sidecar::build(&mut []).into_bytes();
+    /// let mut parsed = Sidecar::parse_many([&whole[..], b"NIX1 and no more"]);
     /// assert!(parsed.next().is_some_and(|sidecar| sidecar.is_ok()));
     /// assert!(parsed.next().is_some_and(|sidecar| sidecar.is_err()));
     /// ```
@@ -450,13 +450,13 @@ mod tests {
     #[test]
     fn what_was_encoded_is_found() {
         let (mut entries, data_bytes) = sample(1000);
-        let index = Index::parse(Index::build(&mut entries).into_bytes()).unwrap();
+        let index = Sidecar::parse(Sidecar::build(&mut entries).into_bytes()).unwrap();
         assert!(index.is_sorted() && index.tiles(data_bytes));
         for entry in &entries {
             assert_eq!(index.find(&entry.digest).collect::<Vec<_>>(), [*entry]);
         }
         assert_eq!(index.find(&Digest::of(b"absent")).next(), None);
-        assert!(!index.is_empty() && Index::build(&mut []).is_empty());
+        assert!(!index.is_empty() && Sidecar::build(&mut []).is_empty());
         assert_eq!((index.len(), index.entry(1000)), (1000, None));
         assert_eq!(index.entry(999), entries.last().copied());
     }
@@ -473,7 +473,7 @@ mod tests {
             }
         };
         let mut entries: Vec<Entry> = (0..100).map(|i| alike(2 * i)).collect();
-        let index = Index::build(&mut entries);
+        let index = Sidecar::build(&mut entries);
         for entry in &entries {
             assert_eq!(index.find(&entry.digest).collect::<Vec<_>>(), [*entry]);
         }
@@ -486,43 +486,43 @@ mod tests {
     #[test]
     fn entries_in_another_order_are_not_sorted() {
         let mut entries = sample(3).0;
-        let mut bytes = Index::build(&mut entries).into_bytes();
+        let mut bytes = Sidecar::build(&mut entries).into_bytes();
         let (_, rest) = bytes.split_at_mut(HEADER_BYTES);
         let (first, second) = rest.split_at_mut(ENTRY_BYTES);
         first.swap_with_slice(&mut second[..ENTRY_BYTES]);
-        assert!(!Index::parse_unchecked(bytes).unwrap().is_sorted());
+        assert!(!Sidecar::parse_unchecked(bytes).unwrap().is_sorted());
     }
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
-        let bytes = Index::build(&mut sample(5).0).into_bytes();
+        let bytes = Sidecar::build(&mut sample(5).0).into_bytes();
         for bit in 0..bytes.len() * 8 {
             let mut bytes = bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(Index::parse(bytes).is_err(), "bit {bit}");
+            assert!(Sidecar::parse(bytes).is_err(), "bit {bit}");
         }
         for len in 0..bytes.len() {
-            assert!(Index::parse(&bytes[..len]).is_err(), "length {len}");
+            assert!(Sidecar::parse(&bytes[..len]).is_err(), "length {len}");
         }
     }
 
     #[test]
     fn several_at_a_time_are_parsed_as_one_by_one() {
-        let whole = Index::build(&mut sample(5).0).into_bytes();
-        let mut sidecars = vec![whole.clone(), Index::build(&mut []).into_bytes()];
+        let whole = Sidecar::build(&mut sample(5).0).into_bytes();
+        let mut sidecars = vec![whole.clone(), Sidecar::build(&mut []).into_bytes()];
         for bit in [0, 40, 8 * 12, 8 * whole.len() - 1] {
             let mut damaged = whole.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             sidecars.extend([damaged, whole.clone(), whole[..whole.len() - 1].to_vec()]);
         }
-        let text = |parsed: Result<Index<_>, _>| {
+        let text = |parsed: Result<Sidecar<_>, _>| {
             parsed
-                .map(Index::into_bytes)
+                .map(Sidecar::into_bytes)
                 .map_err(|e: FormatError| e.to_string())
         };
-        let one_by_one = sidecars.iter().cloned().map(Index::parse);
+        let one_by_one = sidecars.iter().cloned().map(Sidecar::parse);
         let one_by_one: Vec<_> = one_by_one.map(text).collect();
-        let together: Vec<_> = Index::parse_many(sidecars).map(text).collect();
+        let together: Vec<_> = Sidecar::parse_many(sidecars).map(text).collect();
         assert_eq!(together, one_by_one);
         assert_eq!(together.iter().filter(|parsed| parsed.is_ok()).count(), 6);
     }
@@ -534,13 +534,13 @@ mod tests {
             bytes.extend_from_slice(&count.to_le_bytes());
             let checksum = Digest::of(&bytes);
             bytes.extend_from_slice(checksum.as_bytes());
-            assert!(Index::parse(bytes).is_err(), "count {count}");
+            assert!(Sidecar::parse(bytes).is_err(), "count {count}");
         }
     }
 
     /// Whether the records tile, which both ways of finding out have to agree on.
     fn tiles(entries: &[Entry], data_bytes: u64) -> bool {
-        let index = Index::build(&mut entries.to_vec());
+        let index = Sidecar::build(&mut entries.to_vec());
         let tiles = index.tiles(data_bytes);
         for point in [0, 1, 12_345_678_901_234_567, PRIME - 1, u64::MAX] {
             let seen = index.tiles_as_seen_from(point, data_bytes);
@@ -608,7 +608,7 @@ mod tests {
             entries.extend((0..count).map(alike));
             let mut expected = entries.clone();
             expected.sort_unstable();
-            let index = Index::build(&mut entries);
+            let index = Sidecar::build(&mut entries);
             assert_eq!(entries, expected);
             assert!(index.entries().eq(expected) && index.checksum_holds());
         }

@@ -1,13 +1,6 @@
 //! When a run is built, and which runs it takes the place of.
 
-/// What a plan has to know of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RunSize {
-    /// Objects in segments that are still there.
-    pub(crate) live_objects: u64,
-    /// Objects in segments that are gone.
-    pub(crate) dead_objects: u64,
-}
+use crate::segment_set::RunSize;
 
 /// A run to be built.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use crate::dir::{BlockWriter, Dir, HUGE_PAGE_BYTES, WritableFile};
 use crate::error::Result;
-use crate::format::Index;
 use crate::format::SealedSegment;
+use crate::format::Sidecar;
 use crate::format::set_index::{Builder, Written, page_sums};
 use crate::segment::Sealed;
 
@@ -51,7 +51,7 @@ pub(crate) fn build(
 fn write<D: AsRef<[u8]> + Sync>(
     file: &WritableFile,
     mut builder: Builder,
-    indexes: &[&Index<D>],
+    indexes: &[&Sidecar<D>],
     is_cancelled: impl Fn() -> bool,
 ) -> Result<Option<()>> {
     let mut run = BlockWriter::new(file, HUGE_PAGE_BYTES);

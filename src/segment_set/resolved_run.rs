@@ -7,19 +7,28 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::format::set_index::Location;
+use crate::run::Run;
 use crate::segment::Sealed;
-use crate::set_index::{Run, RunSize};
 
 /// A run, and for each segment that it covers the segment itself if it is still there and no other
 /// run covers it.
 #[derive(Clone, Debug)]
-pub(crate) struct Bound {
+pub(crate) struct ResolvedRun {
     run: Arc<Run>,
     /// By ordinal.
     segments: Arc<[Option<Arc<Sealed>>]>,
 }
 
-impl Bound {
+/// How many objects a run leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RunSize {
+    /// Objects in segments that are still there.
+    pub(crate) live_objects: u64,
+    /// Objects in segments that are gone.
+    pub(crate) dead_objects: u64,
+}
+
+impl ResolvedRun {
     pub(crate) const fn run(&self) -> &Arc<Run> {
         &self.run
     }
@@ -78,7 +87,7 @@ impl Bound {
 pub(super) fn bind(
     mut runs: Vec<Arc<Run>>,
     sealed: &[Arc<Sealed>],
-) -> (Vec<Bound>, Vec<Arc<Sealed>>) {
+) -> (Vec<ResolvedRun>, Vec<Arc<Sealed>>) {
     runs.sort_by_key(|run| {
         (
             std::cmp::Reverse(run.index().header().objects),
@@ -100,7 +109,7 @@ pub(super) fn bind(
             })
             .collect();
         if segments.iter().any(Option::is_some) {
-            bounds.push(Bound { run, segments });
+            bounds.push(ResolvedRun { run, segments });
         }
     }
     let uncovered = sealed

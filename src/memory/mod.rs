@@ -4,6 +4,8 @@
 //! bounds checks of this file.
 #![allow(unsafe_code)]
 
+pub(crate) mod quota;
+
 use std::cell::UnsafeCell;
 use std::fs::File;
 use std::io;
@@ -11,7 +13,7 @@ use std::ops::Range;
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
-use crate::quota::{MAPS, MapUse, Taken, maps_max};
+use crate::memory::quota::{MAPS, MapUse, Taken, maps_max};
 use crate::sync::CountedArc;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
