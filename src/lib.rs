@@ -141,6 +141,7 @@ mod compaction;
 mod digest;
 #[doc(hidden)]
 pub mod dir;
+mod engine;
 mod error;
 pub mod format;
 mod indexing;

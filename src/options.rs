@@ -4,7 +4,6 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::Store;
 use crate::dir::{Dir, HUGE_PAGE_BYTES, Operations, SMALL_BLOCK_BYTES, System};
 use crate::error::Result;
 use crate::memory::Map;
@@ -228,7 +227,7 @@ pub struct Options {
     pub(crate) segment_bytes_max: u64,
     pub(crate) read_mode: ReadMode,
     pub(crate) advice: Advice,
-    pub(crate) verify: VerifyReads,
+    pub(crate) verify_reads: VerifyReads,
     pub(crate) set_index_minimum: SetIndexMinimum,
     maps_max: Option<usize>,
     fast_fsync: bool,
@@ -270,7 +269,7 @@ impl Options {
             segment_bytes_max: SEGMENT_BYTES_MAX_DEFAULT,
             read_mode: ReadMode::Mmap,
             advice: Advice::new(),
-            verify: VerifyReads::EveryRead,
+            verify_reads: VerifyReads::EveryRead,
             set_index_minimum: SetIndexMinimum::default(),
             maps_max: None,
             fast_fsync: false,
@@ -341,7 +340,7 @@ impl Options {
     /// When content is checked. Default: [`VerifyReads::EveryRead`].
     #[must_use]
     pub fn verify_reads(mut self, verify: VerifyReads) -> Self {
-        self.verify = verify;
+        self.verify_reads = verify;
         self
     }
 
@@ -439,24 +438,6 @@ impl Options {
     pub(crate) fn create_new_dir(&self, root: &Path) -> Result<Option<Dir>> {
         let operations = Arc::clone(&self.operations);
         Dir::create_new(root, operations, self.fast_fsync, self.write_block_bytes)
-    }
-
-    /// Opens the store in the folder `root`; its files are in `root/segments`. Takes time in
-    /// proportion to the number of segments, not of objects.
-    ///
-    /// A store that exists is opened on a full disk as well, unless files of another program have to be taken
-    /// over, or the manifest was lost: for that, open it [`read_only`](Self::read_only). Puts fail until there
-    /// is room.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Locked`](crate::Error::Locked) beside another writer,
-    /// [`Error::NoStore`](crate::Error::NoStore),
-    /// [`Error::MissingSegment`](crate::Error::MissingSegment), and
-    /// [`Error::Io`](crate::Error::Io). Damage is repaired where that loses nothing, reported by
-    /// [`Store::recovery`], and otherwise an error of the read that it hits.
-    pub fn open(&self, root: impl AsRef<Path>) -> Result<Store> {
-        Store::open_with(root.as_ref(), self)
     }
 }
 

@@ -7,10 +7,10 @@ use crate::dir::{Dir, is_mostly_holes, open_regular_file};
 use crate::error::{Error, Result};
 use crate::format::SetIndex;
 use crate::format::set_index::{DamagedPage, Location, Probe};
+use crate::memory::AtomicBits;
 use crate::memory::prefetch_value;
 use crate::memory::quota::MapUse;
 use crate::options::Reading;
-use crate::segment::bits::AtomicBits;
 use crate::segment::sealed::{FileBytes, file_bytes};
 
 /// A run: a table of where the objects of many segments lie.

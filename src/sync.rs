@@ -1,13 +1,32 @@
 //! What threads share: the standard library's, or that of a checker which decides who runs next.
 //!
-//! With `--cfg loom` the tests of `src/segment/interleavings.rs` go through every order in which
+//! With `--cfg loom` the tests of `src/memory/interleavings.rs` go through every order in which
 //! threads can run and every value that the memory orderings let them see. With `--cfg shuttle` those
-//! of `src/store/schedules.rs` run the whole engine, files and all, in schedules chosen at random.
-//! Everything else, and every build of this crate as a dependency, gets the standard library.
+//! of `src/segment/publication.rs` and `src/engine/schedules.rs` run a segment and the whole engine,
+//! files and all, in schedules chosen at random. Everything else, and every build of this crate as a
+//! dependency, gets the standard library.
 //!
-//! An [`Arc`](std::sync::Arc) is taken from here only where it is asked whether it is the last.
+//! An [`Arc`](std::sync::Arc) is taken from here only where the code asks whether it is the last.
+
+use std::sync::PoisonError;
 
 pub(crate) use variant::*;
+
+/// Locks, also after a panic of another thread that held the lock. What a lock of this crate guards
+/// is whole at every moment at which its holder can panic; each lock says why where it is declared.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`lock`], for one of several readers.
+pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`lock`], for the one writer.
+pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Whether all threads share one of the system's, so that none may wait for one of its own.
 pub(crate) const IS_ONE_THREAD: bool = cfg!(all(test, any(loom, shuttle)));
@@ -15,7 +34,8 @@ pub(crate) const IS_ONE_THREAD: bool = cfg!(all(test, any(loom, shuttle)));
 #[cfg(not(all(test, any(loom, shuttle))))]
 mod variant {
     pub(crate) use std::sync::{
-        Arc as CountedArc, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, atomic, mpsc,
+        Arc as CountedArc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic,
+        mpsc,
     };
     pub(crate) use std::thread;
 
@@ -24,28 +44,32 @@ mod variant {
     pub(crate) type ArcSwapGuard<T> = arc_swap::Guard<std::sync::Arc<T>>;
 }
 
-/// Of shuttle: what threads wait for. Its atomics know no orderings, so those are left to loom.
+/// With shuttle: what threads wait for, and the atomics, at each of which another thread can run.
+/// It knows no memory orderings; those are left to loom and to `ThreadSanitizer`.
 #[cfg(all(test, shuttle))]
 mod variant {
-    pub(crate) use std::sync::{Arc as CountedArc, OnceLock, atomic};
+    pub(crate) use std::sync::Arc as CountedArc;
 
-    pub(crate) use shuttle::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, mpsc};
+    pub(crate) use shuttle::sync::{
+        Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic, mpsc,
+    };
     pub(crate) use shuttle::thread;
 
     pub(crate) use super::switching::{ArcSwap, ArcSwapGuard};
 }
 
-/// Of loom: all that orders memory.
+/// With loom: what orders memory that is shared without a lock.
 #[cfg(all(test, loom))]
 mod variant {
-    pub(crate) use std::sync::mpsc;
+    pub(crate) use std::sync::{
+        Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc,
+    };
     pub(crate) use std::thread;
 
-    pub(crate) use loom::sync::{
-        Arc as CountedArc, Mutex, MutexGuard, RwLock, RwLockReadGuard, atomic,
-    };
+    pub(crate) use arc_swap::ArcSwap;
+    pub(crate) use loom::sync::{Arc as CountedArc, atomic};
 
-    pub(crate) use super::ordering::{ArcSwap, ArcSwapGuard, OnceLock};
+    pub(crate) type ArcSwapGuard<T> = arc_swap::Guard<std::sync::Arc<T>>;
 }
 
 /// What shuttle lacks.
@@ -105,83 +129,6 @@ mod switching {
     impl<T> std::fmt::Debug for ArcSwap<T> {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.debug_struct("ArcSwap").finish_non_exhaustive()
-        }
-    }
-}
-
-/// What loom lacks. No more is promised here than by the originals, except that an [`ArcSwap`] also
-/// orders whoever stores behind those who loaded.
-#[cfg(all(test, loom))]
-mod ordering {
-    use std::sync::{Arc, PoisonError};
-
-    use loom::sync::Mutex;
-    use loom::sync::atomic::{AtomicBool, Ordering};
-
-    #[derive(Debug)]
-    pub(crate) struct OnceLock<T> {
-        is_set: AtomicBool,
-        setting: Mutex<()>,
-        value: std::sync::OnceLock<T>,
-    }
-
-    impl<T> OnceLock<T> {
-        pub(crate) fn new() -> Self {
-            Self {
-                is_set: AtomicBool::new(false),
-                setting: Mutex::new(()),
-                value: std::sync::OnceLock::new(),
-            }
-        }
-
-        pub(crate) fn get(&self) -> Option<&T> {
-            let is_set = self.is_set.load(Ordering::Acquire);
-            self.value.get().filter(|_| is_set)
-        }
-
-        pub(crate) fn get_or_init(&self, value: impl FnOnce() -> T) -> &T {
-            if let Some(value) = self.get() {
-                return value;
-            }
-            let _setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
-            let value = self.value.get_or_init(value);
-            self.is_set.store(true, Ordering::Release);
-            value
-        }
-    }
-
-    #[derive(Debug)]
-    pub(crate) struct ArcSwap<T>(Mutex<Arc<T>>);
-
-    pub(crate) type ArcSwapGuard<T> = Arc<T>;
-
-    impl<T> ArcSwap<T> {
-        pub(crate) fn from_pointee(value: T) -> Self {
-            Self(Mutex::new(Arc::new(value)))
-        }
-
-        pub(crate) fn load(&self) -> ArcSwapGuard<T> {
-            self.load_full()
-        }
-
-        pub(crate) fn load_full(&self) -> Arc<T> {
-            Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
-        }
-
-        pub(crate) fn store(&self, value: Arc<T>) {
-            let old = self.swap(value);
-            drop(old);
-        }
-
-        pub(crate) fn rcu(&self, change: impl Fn(&Arc<T>) -> T) -> Arc<T> {
-            let mut pointer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = Arc::new(change(&pointer));
-            std::mem::replace(&mut *pointer, new)
-        }
-
-        fn swap(&self, value: Arc<T>) -> Arc<T> {
-            let mut pointer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *pointer, value)
         }
     }
 }

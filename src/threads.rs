@@ -5,15 +5,16 @@ use std::error::Error as _;
 use std::io;
 use std::process;
 use std::sync::{Mutex, OnceLock};
-use std::thread::JoinHandle;
 
-use rayon::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::sync::IS_ONE_THREAD;
 
-/// Runs work on whole segments in threads of its own, so that what the application has for `rayon`
-/// to do, and `put_many`, does not have to wait until it is done. They have ended when this returns.
-/// Fails if the system does not start them.
+/// Runs work on whole segments in threads of its own, which have ended when this returns. So it
+/// keeps neither the application's own work for `rayon` waiting nor `put_many`.
+///
+/// Fails if the system does not start the threads.
 pub(crate) fn in_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     debug_assert!(
         !is_alone(),
@@ -22,43 +23,18 @@ pub(crate) fn in_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> io::Re
     if IS_ONE_THREAD {
         return Ok(work());
     }
-    let mut started = Started::default();
-    // Declared after them, so dropped before they are waited for, also while a panic goes through.
-    let pool = ThreadPoolBuilder::new()
+    ThreadPoolBuilder::new()
         .thread_name(|number| format!("sealstone-{number}"))
-        .spawn_handler(|thread| started.start(thread))
-        .build()
+        .build_scoped(|thread| thread.run(), |pool| pool.install(work))
         .map_err(|error| {
             let source = error.source().and_then(|source| source.downcast_ref());
             source.map_or_else(|| io::Error::other(error.to_string()), not_started)
-        })?;
-    Ok(pool.install(work))
+        })
 }
 
-/// What the system says where a thread cannot be started, with what it speaks of.
+/// Adds to the system's error that it was a thread that could not be started.
 pub(crate) fn not_started(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("no thread can be started: {error}"))
-}
-
-/// The threads of a pool, which does not wait for them itself when it is dropped.
-#[derive(Default)]
-struct Started(Vec<JoinHandle<()>>);
-
-impl Started {
-    fn start(&mut self, thread: ThreadBuilder) -> io::Result<()> {
-        let named = std::thread::Builder::new().name(thread.name().unwrap_or_default().to_owned());
-        self.0.push(named.spawn(|| thread.run())?);
-        Ok(())
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        for thread in self.0.drain(..) {
-            // What panics in the work is caught by the pool and goes on in its caller.
-            let _ = thread.join();
-        }
-    }
 }
 
 thread_local! {
@@ -66,8 +42,8 @@ thread_local! {
     static ALONE: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Runs work that this thread shares with no other, since it holds a lock: a thread of `rayon` that
-/// waits for others takes up another task meanwhile, and that may come for the same lock.
+/// Runs work that this thread must not share with others because it holds a lock: a thread of
+/// `rayon` that waits for others takes up another task meanwhile, which may want the same lock.
 pub(crate) fn alone<T>(work: impl FnOnce() -> T) -> T {
     struct Leave;
     impl Drop for Leave {
@@ -76,7 +52,7 @@ pub(crate) fn alone<T>(work: impl FnOnce() -> T) -> T {
         }
     }
     ALONE.set(ALONE.get() + 1);
-    // Dropped also while a panic goes through.
+    // A guard, so that a panic leaves too.
     let _leave = Leave;
     work()
 }
@@ -85,8 +61,43 @@ fn is_alone() -> bool {
     ALONE.get() > 0
 }
 
+/// Runs `parallel`, which uses `rayon`, if that is worth it and this thread may share its work;
+/// otherwise runs `here`, which does the same in this thread.
+pub(crate) fn in_parallel_if<T: Send>(
+    is_worth_it: bool,
+    parallel: impl FnOnce() -> T + Send,
+    here: impl FnOnce() -> T,
+) -> T {
+    match sharing_if(is_worth_it) {
+        Some(sharing) => sharing.run(parallel),
+        None => here(),
+    }
+}
+
+/// Maps each of `parts`, in parallel if there are several; the results are in their order.
+pub(crate) fn map_parts<P: Send, T: Send>(
+    parts: Vec<P>,
+    work: impl Fn(P) -> T + Sync + Send,
+) -> Vec<T> {
+    match sharing_if(parts.len() > 1) {
+        Some(sharing) => sharing.run(|| parts.into_par_iter().map(work).collect()),
+        None => parts.into_iter().map(work).collect(),
+    }
+}
+
+/// Runs both, side by side where this thread may share its work.
+pub(crate) fn join<A: Send, B: Send>(
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    match sharing_if(true) {
+        Some(sharing) => sharing.run(|| rayon::join(first, second)),
+        None => (first(), second()),
+    }
+}
+
 /// The threads that work of some size is shared with.
-pub(crate) enum Sharing {
+enum Sharing {
     /// Those of the pool that the calling thread belongs to.
     Here,
     /// Those that all stores of the process have together.
@@ -94,8 +105,7 @@ pub(crate) enum Sharing {
 }
 
 impl Sharing {
-    /// Runs what shares work by `rayon`.
-    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         match self {
             Self::Here => work(),
             Self::In(pool) => pool.install(work),
@@ -103,10 +113,16 @@ impl Sharing {
     }
 }
 
-/// Threads to share work with, or `None` for who works [`alone`], where the system starts none, and in a
-/// forked process, which has not the threads that were started before. Not `rayon`'s own pool: if that cannot be started the
-/// first time it is asked for, it panics, then and ever after, for the application too.
-pub(crate) fn sharing() -> Option<Sharing> {
+fn sharing_if(is_worth_it: bool) -> Option<Sharing> {
+    is_worth_it.then(sharing).flatten()
+}
+
+/// Finds threads to share work with. There are none for a thread that works [`alone`], where the
+/// system starts none, and in a forked process, which lacks the threads of its parent.
+///
+/// The pool is our own: `rayon`'s, if it cannot be started when it is first asked for, panics then
+/// and ever after, for the application too.
+fn sharing() -> Option<Sharing> {
     static POOL: OnceLock<(u32, ThreadPool)> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
     if is_alone() {
@@ -116,7 +132,7 @@ pub(crate) fn sharing() -> Option<Sharing> {
         return Some(Sharing::Here);
     }
     if POOL.get().is_none() {
-        // Who comes while another starts it does not wait.
+        // A thread that comes while another starts the pool does not wait for it.
         let _starting = STARTING.try_lock().ok()?;
         if POOL.get().is_none() {
             let name = |number| format!("sealstone-all-{number}");

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::format::Entry;
+use crate::memory::AtomicBits;
 use crate::segment::Sealed;
-use crate::segment::bits::AtomicBits;
 use crate::segment_set::Place;
 
 /// What [`mark`] found out.

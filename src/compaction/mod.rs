@@ -4,6 +4,7 @@
 //! where, and [`copy`](mod@copy) does it. Nothing here changes the store; the caller commits the result.
 
 mod copy;
+mod live_list;
 mod mark;
 mod plan;
 
@@ -14,10 +15,11 @@ use rayon::prelude::*;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::format::{Sidecar, record};
+use crate::memory::AtomicBits;
 use crate::scan::positions_in_file_order;
 use crate::segment::Sealed;
-use crate::segment::bits::AtomicBits;
 pub(crate) use copy::Output;
+pub(crate) use live_list::LiveList;
 use mark::{Marks, mark};
 use plan::{Plan, plan};
 

@@ -4,7 +4,12 @@
 //! bounds checks of this file.
 #![allow(unsafe_code)]
 
+mod bits;
+#[cfg(all(test, loom))]
+mod interleavings;
 pub(crate) mod quota;
+
+pub(crate) use bits::AtomicBits;
 
 use std::cell::UnsafeCell;
 use std::fs::File;
@@ -15,7 +20,7 @@ use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use crate::memory::quota::{MAPS, MapUse, Taken, maps_max};
 use crate::sync::CountedArc;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// A read-only map of a file from its beginning. It may reach beyond the end of the file; only what
 /// is [readable](Self::readable_bytes) is ever handed out.
@@ -275,62 +280,6 @@ impl Watched {
     }
 }
 
-/// The words of one cache line.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub(crate) struct Line(pub(crate) [AtomicU64; LINE_WORDS]);
-
-/// For loom, which makes each atomic a large thing, as few as show what there is to see.
-pub(crate) const LINE_WORDS: usize = if cfg!(all(test, loom)) {
-    2
-} else {
-    CACHE_LINE_BYTES / 8
-};
-
-#[cfg(not(all(test, loom)))]
-const _: () = assert!(size_of::<Line>() == CACHE_LINE_BYTES);
-
-/// Memory that begins as zeros, for tables that are accessed at random. Large ones lie in huge pages
-/// where the system has them: each access would otherwise miss the processor's page cache as well.
-#[derive(Debug)]
-pub(crate) enum Lines {
-    Boxed(Box<[Line]>),
-    Mapped(MmapRaw),
-}
-
-const HUGE_PAGE_BYTES: usize = 2 << 20;
-
-impl Lines {
-    pub(crate) fn zeroed(count: usize) -> Self {
-        let bytes = count.saturating_mul(CACHE_LINE_BYTES);
-        if bytes >= HUGE_PAGE_BYTES
-            && let Ok(map) = MmapMut::map_anon(bytes)
-        {
-            // A hint; without it the pages are small.
-            #[cfg(target_os = "linux")]
-            let _ = map.advise(memmap2::Advice::HugePage);
-            return Self::Mapped(map.into());
-        }
-        let zeroed = std::iter::repeat_with(Line::default);
-        Self::Boxed(zeroed.take(count).collect())
-    }
-
-    #[inline]
-    #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
-    pub(crate) fn as_slice(&self) -> &[Line] {
-        match self {
-            Self::Boxed(lines) => lines,
-            // SAFETY: the mapping begins at a page, is as long as it says, lives as long as `self`,
-            // and nobody else knows of it. Its bytes are only ever reached as these atomics, for
-            // which all bit patterns are valid.
-            Self::Mapped(map) => unsafe {
-                let count = map.len() / CACHE_LINE_BYTES;
-                std::slice::from_raw_parts(map.as_mut_ptr().cast::<Line>(), count)
-            },
-        }
-    }
-}
-
 /// Says whether this process is another than the one that made the mark, without a system call where
 /// that can be. Linux empties the page for a process that is forked.
 #[derive(Debug)]
@@ -469,23 +418,5 @@ mod tests {
                 assert_eq!(reader.slice(at, 1), Some(&[byte][..]));
             }
         });
-    }
-
-    #[test]
-    fn lines_begin_as_zeros_and_keep_what_they_are_told() {
-        for count in [1, HUGE_PAGE_BYTES / CACHE_LINE_BYTES] {
-            let lines = Lines::zeroed(count);
-            let words = || lines.as_slice().iter().flat_map(|line| &line.0);
-            assert_eq!(words().count(), count * LINE_WORDS);
-            assert!(words().all(|word| word.load(Ordering::Relaxed) == 0));
-            words()
-                .zip(1..)
-                .for_each(|(word, i)| word.store(i, Ordering::Relaxed));
-            assert!(
-                words()
-                    .zip(1..)
-                    .all(|(word, i)| word.load(Ordering::Relaxed) == i)
-            );
-        }
     }
 }

@@ -12,7 +12,7 @@ use crate::format::{Entry, Sidecar};
 use crate::options::Reading;
 use crate::segment::Data;
 use crate::segment::sealed::open_sidecar;
-use crate::threads::sharing;
+use crate::threads::in_parallel_if;
 
 /// Less content than this is compared before other threads have begun to help.
 const SHARED_BYTES_MIN: u64 = 128 << 10;
@@ -87,16 +87,17 @@ fn compare<D: AsRef<[u8]> + Sync>(
     };
     let add = |a: (usize, usize), b: (usize, usize)| Ok((a.0 + b.0, a.1 + b.1));
     let entry = |at| index.entry(at);
-    if data.len() / step as u64 >= SHARED_BYTES_MIN
-        && let Some(threads) = sharing()
-    {
-        return threads.run(|| {
+    in_parallel_if(
+        data.len() / step as u64 >= SHARED_BYTES_MIN,
+        || {
             let positions = (0..index.len()).into_par_iter().step_by(step);
             let looked_at = positions.filter_map(entry).map(look_at);
             looked_at.try_reduce(|| (0, 0), add)
-        });
-    }
-    let positions = (0..index.len()).step_by(step);
-    let mut looked_at = positions.filter_map(entry).map(look_at);
-    looked_at.try_fold((0, 0), |sum, looked_at| add(sum, looked_at?))
+        },
+        || {
+            let positions = (0..index.len()).step_by(step);
+            let mut looked_at = positions.filter_map(entry).map(look_at);
+            looked_at.try_fold((0, 0), |sum, looked_at| add(sum, looked_at?))
+        },
+    )
 }

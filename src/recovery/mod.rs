@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::format::{FormatError, Manifest, SealedSegment};
 use crate::options::Options;
 use crate::run::Run;
+use crate::segment::appender::Expected;
 use crate::segment::sealed::{rebuild_index, sidecar_fits};
 use crate::segment::{Appender, Data, Sealed, hash_records};
 use crate::segment_set::SegmentSet;
@@ -440,12 +441,8 @@ impl<'a> Recovery<'a> {
     fn create_active(&mut self) -> Result<Appender> {
         let next_id = self.manifest.next_id;
         let id = u32::try_from(next_id).map_err(|_| Error::SegmentIdsExhausted)?;
-        let Options {
-            read_mode,
-            segment_bytes_max,
-            ..
-        } = *self.options;
-        let appender = Appender::create(self.dir, id, read_mode, segment_bytes_max, 0)?;
+        let expected = Expected::of_size(self.options.segment_bytes_max);
+        let appender = Appender::create(self.dir, id, self.options.read_mode, expected)?;
         self.manifest.next_id = next_id + 1;
         Ok(appender)
     }

@@ -149,7 +149,7 @@ impl Reader {
         let mut entries = std::mem::take(&mut journal.entries);
         let begin = journal.covered_bytes;
         let seen_bytes = append_entries_behind(dir, id, begin, &mut entries)?;
-        let index = ActiveIndexWriter::new(entries);
+        let index = ActiveIndexWriter::new(&entries, 0);
         let contents = Contents {
             index: Arc::clone(index.shared()),
             bytes: journal.covered_bytes,

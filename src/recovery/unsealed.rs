@@ -14,8 +14,9 @@ use crate::memory::Map;
 use crate::options::{Options, ReadMode, Reading};
 use crate::segment::Appender;
 use crate::segment::Sealed;
-use crate::segment::appender::Resumed;
-use crate::threads::sharing;
+use crate::segment::appender::Expected;
+use crate::segment::begun::Resumed;
+use crate::threads::in_parallel_if;
 
 /// A shorter journal is checked before other threads have begun to help.
 const SHARED_JOURNAL_BYTES_MIN: usize = 256 << 10;
@@ -120,13 +121,11 @@ fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<ReadJou
         return read_whole_journal(dir, id);
     };
     Ok(parse(map.bytes(), id, len, |frames, id| {
-        if frames.len() >= SHARED_JOURNAL_BYTES_MIN
-            && let Some(threads) = sharing()
-        {
-            threads.run(|| Journal::parse_in_parallel(frames, id))
-        } else {
-            Journal::parse(frames, id)
-        }
+        in_parallel_if(
+            frames.len() >= SHARED_JOURNAL_BYTES_MIN,
+            || Journal::parse_in_parallel(frames, id),
+            || Journal::parse(frames, id),
+        )
     }))
 }
 
@@ -188,13 +187,8 @@ pub(super) fn recover(
     let noted_entries = (goes_on && !is_shared).then_some(noted_entries);
     let resumed = resume_journal(dir, id, data, noted_entries, noted, tail)?;
     let has_journal = resumed.journal_file.is_some();
-    let segment_bytes_max = options.segment_bytes_max;
-    let mut appender = Appender::resume(
-        resumed,
-        options.read_mode,
-        segment_bytes_max,
-        segment_bytes_max,
-    );
+    let expected = Expected::of_size(options.segment_bytes_max);
+    let mut appender = Appender::resume(resumed, options.read_mode, expected);
     Ok(if is_cut && has_journal {
         Recovered::Appender(appender)
     } else {

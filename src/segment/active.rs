@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::Extent;
 use super::active_index::ActiveIndex;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::Entry;
 use crate::memory::{AppendBuffer, Map, SharedAppendBuffer};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{ArcSwap, CountedArc, Mutex};
+use crate::sync::{ArcSwap, CountedArc, Mutex, lock};
 
 /// The segment that is appended to, or one that waits to be sealed.
 ///
@@ -170,9 +170,18 @@ impl Active {
         self.index.find(digest)
     }
 
-    /// All records in file order.
+    /// All records, in no order. A copy that is being superseded at this moment may be among them
+    /// twice.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.index.entries()
+    }
+
+    /// All records, in file order.
+    pub(crate) fn entries_in_file_order(&self) -> Vec<Entry> {
+        let mut entries = self.entries();
+        entries.sort_unstable_by_key(|entry| entry.offset);
+        entries.dedup_by_key(|entry| entry.offset);
+        entries
     }
 
     /// The records that are found now, in no order.
@@ -259,8 +268,7 @@ impl Active {
     pub(crate) fn make_data_durable(&self, bytes: u64) -> Result<()> {
         let file = self.writable()?;
         // A sync that a panic cut off has said nothing of what is durable.
-        let syncing = self.syncing.lock();
-        let _syncing = syncing.unwrap_or_else(PoisonError::into_inner);
+        let _syncing = lock(&self.syncing);
         // Set before the sync, so that a cut that comes meanwhile is synced the next time.
         let length_is_durable = self.length_is_durable.swap(true, Ordering::AcqRel);
         if self.durable_bytes() < bytes || !length_is_durable {

@@ -2,177 +2,178 @@
 
 use std::sync::Arc;
 
+use papaya::{Compute, HashMap, Operation, ResizeMode};
+
 use super::Extent;
-use super::records::Records;
-use super::slots::{KeyedHash, Slots};
+use super::keyed_hash::KeyedHash;
 use crate::digest::Digest;
 use crate::format::Entry;
-use crate::sync::OnceLock;
-use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::threads::map_parts;
 
-/// Records in the order in which they were appended, and slots that say where a digest is among them.
+/// Where the content of each object of an unsealed segment lies.
 ///
-/// One [`ActiveIndexWriter`] adds to it, any number of readers look, and nobody waits: a record is
-/// written before the slot that leads to it, and slots that have become too few are left as they are
-/// and followed by twice as many.
+/// One [`ActiveIndexWriter`] adds records, any number of readers look, and no reader waits.
+///
+/// 1. A record that is counted by [`len`](Self::len) is found, and its content can be read.
+/// 2. An object that is put again to repair it is found all the time, first the old copy, then the
+///    new one. The old copy moves to `superseded` before the new one takes its place, so every
+///    record is in one of the two.
+/// 3. Maps are resized in papaya's blocking mode, in which the one writer moves all entries and
+///    readers never help or wait, neither to look up nor to walk: a forked process would wait for
+///    ever for a thread that only its parent has.
 #[derive(Debug)]
 pub(crate) struct ActiveIndex {
-    records: Records,
-    /// By size. Those before the current ones are kept for readers who were looking when these were
-    /// made; together they are no more than these are.
-    slots: [OnceLock<Slots>; Slots::SIZES],
-    current_size: AtomicUsize,
-    hash: KeyedHash,
-    /// Records whose object was put again because they are damaged. They are no longer found, but
-    /// they are in the file and so will be in its sidecar.
-    superseded: AtomicU32,
+    by_digest: HashMap<Digest, Extent, KeyedHash>,
+    /// By offset, records whose object was put again because they are damaged. They are no longer
+    /// found, but they are in the file and so will be in its sidecar.
+    superseded: HashMap<u64, Entry>,
+    records: AtomicU32,
+    objects: AtomicU32,
 }
 
 /// The only handle that can add to an [`ActiveIndex`]; it cannot be cloned.
 #[derive(Debug)]
 pub(crate) struct ActiveIndexWriter(Arc<ActiveIndex>);
 
-/// How many hashes are computed ahead when many records are loaded, so that their cache lines are on
-/// the way at the same time.
-const PREFETCHED_RECORDS: usize = 32;
-/// Below this the few records of a small store would have it grow again and again.
-const CAPACITY_MIN: usize = if cfg!(all(test, loom)) { 1 } else { 64 };
+/// Records that one task inserts when many are loaded.
+const TASK_RECORDS: usize = 4096;
 
 impl ActiveIndexWriter {
-    /// An index of `entries`, which are in file order: of two copies the later is found.
-    pub(crate) fn new(entries: Vec<Entry>) -> Self {
-        let hash = KeyedHash::random();
-        let size = Slots::size_for(entries.len().max(CAPACITY_MIN));
-        let slots = Slots::new(size);
-        let superseded = fill(&slots, &hash, &entries);
+    /// Makes an index of `entries`, which may hold several copies of an object: the one at the
+    /// highest offset is found. `expected` is the number of records that the segment will
+    /// probably have in the end; with more than that the map grows, which a put waits for.
+    pub(crate) fn new(entries: &[Entry], expected: usize) -> Self {
         let index = ActiveIndex {
-            records: Records::new(entries),
-            slots: std::array::from_fn(|_| OnceLock::new()),
-            current_size: AtomicUsize::new(size),
-            hash,
-            superseded: AtomicU32::new(superseded),
+            by_digest: HashMap::builder()
+                .capacity(entries.len().max(expected))
+                .hasher(KeyedHash::random())
+                .resize_mode(ResizeMode::Blocking)
+                .build(),
+            superseded: HashMap::builder().resize_mode(ResizeMode::Blocking).build(),
+            records: AtomicU32::new(0),
+            objects: AtomicU32::new(0),
         };
-        index.slots[size].get_or_init(|| slots);
+        map_parts(entries.chunks(TASK_RECORDS).collect(), |entries| {
+            for entry in entries {
+                index.insert(entry);
+            }
+        });
+        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let (objects, superseded) = (index.by_digest.len(), index.superseded.len());
+        index.objects.store(count(objects), Ordering::Release);
+        index
+            .records
+            .store(count(objects + superseded), Ordering::Release);
         Self(Arc::new(index))
     }
 
-    /// For readers.
+    /// The index as readers have it.
     pub(crate) const fn shared(&self) -> &Arc<ActiveIndex> {
         &self.0
     }
 
     /// Whether there is room for another record. A sidecar does not have more either.
     pub(crate) fn has_room(&self) -> bool {
-        self.0.len() < Records::LEN_MAX
+        self.0.len() < u32::MAX
     }
 
     /// Adds a record, which is found from then on instead of an earlier copy.
     pub(crate) fn insert(&mut self, entry: &Entry) {
         let index = &*self.0;
-        let hash = index.hash.of(&entry.digest);
-        let (slot, found) = index.look_up(index.slots(), hash, &entry.digest);
-        // A reader may be told of a record twice: by the data first, then by the journal.
-        if found.is_some_and(|found| found.offset == entry.offset) {
-            return;
+        let added = index.insert(entry);
+        // Counted after it can be found: a reader that sees the count finds the record.
+        if added == Added::Object {
+            index.objects.fetch_add(1, Ordering::Release);
         }
-        let position = index.records.write_next(entry);
-        if found.is_none() && index.are_slots_full() {
-            let (slot, _) = index.grow().find(hash, |_| None::<()>);
-            Slots::set(slot, hash, position);
-        } else {
-            Slots::set(slot, hash, position);
-        }
-        // After that, so that who sees it counted also finds it.
-        index.records.count_next();
-        if found.is_some() {
-            // Last, so that who sees the copy before it discounted also sees this one counted.
-            index.superseded.fetch_add(1, Ordering::Release);
+        if added != Added::Nothing {
+            index.records.fetch_add(1, Ordering::Release);
         }
     }
 }
 
-/// Fills vacant slots. How many of the records are superseded by a later copy.
-fn fill(slots: &Slots, hash: &KeyedHash, entries: &[Entry]) -> u32 {
-    let mut superseded = 0;
-    let mut hashes = [0; PREFETCHED_RECORDS];
-    let mut positions = 0..;
-    for batch in entries.chunks(PREFETCHED_RECORDS) {
-        for (hashed, entry) in hashes.iter_mut().zip(batch) {
-            *hashed = hash.of(&entry.digest);
-            slots.prefetch(*hashed);
-        }
-        for ((entry, hashed), position) in batch.iter().zip(hashes).zip(&mut positions) {
-            let is_copy =
-                |earlier: u32| (entries[earlier as usize].digest == entry.digest).then_some(());
-            let (slot, copy) = slots.find(hashed, is_copy);
-            superseded += u32::from(copy.is_some());
-            Slots::set(slot, hashed, position);
-        }
-    }
-    superseded
+/// What a record added to an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Added {
+    Object,
+    /// Another copy of an object.
+    Copy,
+    Nothing,
 }
 
 impl ActiveIndex {
+    /// Where the content of an object lies. Never waits.
     #[inline]
     pub(crate) fn find(&self, digest: &Digest) -> Option<Extent> {
-        let hash = self.hash.of(digest);
-        self.look_up(self.slots(), hash, digest).1
+        self.by_digest.pin().get(digest).copied()
     }
 
-    /// The slot that leads to this digest, and to what; or the vacant one in which it belongs.
-    #[inline]
-    fn look_up<'a>(
-        &self,
-        slots: &'a Slots,
-        hash: u32,
-        digest: &Digest,
-    ) -> (&'a AtomicU64, Option<Extent>) {
-        slots.find(hash, |position| self.records.extent_if(position, digest))
+    /// Adds a record without counting it. It may be there already: a reader is told of some records
+    /// twice, by the data first, then by the journal.
+    fn insert(&self, entry: &Entry) -> Added {
+        let by_digest = self.by_digest.pin();
+        let added = Extent {
+            offset: entry.offset,
+            len: entry.len,
+        };
+        let inserted = by_digest.compute(entry.digest, |found| match found {
+            None => Operation::Insert(added),
+            Some((_, found)) if found.offset == added.offset => Operation::Abort(()),
+            Some((digest, &found)) => {
+                let (older, newer) = if found.offset < added.offset {
+                    (found, added)
+                } else {
+                    (added, found)
+                };
+                self.supersede(digest, older);
+                Operation::Insert(newer)
+            }
+        });
+        match inserted {
+            Compute::Inserted(..) => Added::Object,
+            Compute::Aborted(()) => Added::Nothing,
+            Compute::Updated { .. } | Compute::Removed(..) => Added::Copy,
+        }
     }
 
-    #[inline]
-    fn slots(&self) -> &Slots {
-        let size = self.current_size.load(Ordering::Acquire);
-        // They are always there already, before their size is current.
-        self.slots[size].get_or_init(|| Slots::new(size))
-    }
-
-    fn are_slots_full(&self) -> bool {
-        let size = self.current_size.load(Ordering::Relaxed);
-        self.objects() >= Slots::capacity(size) as u64
-    }
-
-    /// Makes twice as many slots the current ones.
-    fn grow(&self) -> &Slots {
-        let size = self.current_size.load(Ordering::Relaxed) + 1;
-        let grown = self.slots[size].get_or_init(|| self.slots().doubled(size));
-        self.current_size.store(size, Ordering::Release);
-        grown
+    /// Keeps a copy that is no longer found.
+    fn supersede(&self, digest: &Digest, Extent { offset, len }: Extent) {
+        let entry = Entry {
+            digest: *digest,
+            offset,
+            len,
+        };
+        self.superseded.pin().insert(offset, entry);
     }
 
     /// Number of records, those that are not found any more included. A lookup that follows finds
     /// all of them.
     pub(crate) fn len(&self) -> u32 {
-        self.records.len()
+        self.records.load(Ordering::Acquire)
     }
 
-    /// All records in file order, also those that are not found any more.
+    /// All records, also those that are not found any more, in no order. A copy that is being
+    /// superseded at this moment may be among them twice.
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.records.to_vec()
+        let mut entries = self.current_entries();
+        entries.extend(self.superseded.pin().values());
+        entries
     }
 
     /// The records that are found, in no order.
     pub(crate) fn current_entries(&self) -> Vec<Entry> {
-        let positions = self.slots().positions();
-        let entries = positions.filter_map(|position| self.records.entry(position));
+        let by_digest = self.by_digest.pin();
+        let entries = by_digest.iter().map(|(&digest, extent)| Entry {
+            digest,
+            offset: extent.offset,
+            len: extent.len,
+        });
         entries.collect()
     }
 
     /// Number of objects that can be found.
     pub(crate) fn objects(&self) -> u64 {
-        // One that was put again may be counted twice for a moment, but not left out.
-        let superseded = self.superseded.load(Ordering::Acquire);
-        u64::from(self.len().saturating_sub(superseded))
+        self.objects.load(Ordering::Acquire).into()
     }
 }
 
@@ -193,50 +194,76 @@ mod tests {
         index.find(&digest).map(|extent| extent.offset)
     }
 
+    fn sorted_offsets(entries: &[Entry]) -> Vec<u64> {
+        let mut offsets: Vec<u64> = entries.iter().map(|entry| entry.offset).collect();
+        offsets.sort_unstable();
+        offsets
+    }
+
     #[test]
-    fn what_was_found_and_what_was_added_is_there() {
-        for found in [0, 1, 2, 3, 1000] {
-            let found_entries = (0..found).map(|i| entry(i, u64::from(i))).collect();
-            let mut writer = ActiveIndexWriter::new(found_entries);
+    fn recovered_and_inserted_entries_are_found() {
+        for recovered in [0, 1, 2, 3, 1000, 3 * u32::try_from(TASK_RECORDS).unwrap()] {
+            let entries: Vec<Entry> = (0..recovered).map(|i| entry(i, i.into())).collect();
+            let mut writer = ActiveIndexWriter::new(&entries, 0);
             let index = Arc::clone(writer.shared());
-            for number in found..found + 100 {
-                writer.insert(&entry(number, u64::from(number)));
+            for number in recovered..recovered + 100 {
+                writer.insert(&entry(number, number.into()));
             }
-            for number in 0..found + 100 {
+            for number in 0..recovered + 100 {
                 assert_eq!(offset_of(&index, number), Some(u64::from(number)));
             }
-            assert_eq!(offset_of(&index, found + 100), None);
-            assert_eq!(index.objects(), u64::from(found) + 100);
-            assert_eq!(index.entries().len(), found as usize + 100);
+            assert_eq!(offset_of(&index, recovered + 100), None);
+            assert_eq!(index.objects(), u64::from(recovered) + 100);
+            assert_eq!(index.len(), recovered + 100);
+            assert_eq!(index.entries().len(), recovered as usize + 100);
         }
     }
 
     #[test]
-    fn the_last_copy_is_found_and_all_are_kept() {
-        let mut writer = ActiveIndexWriter::new(vec![entry(1, 10), entry(2, 20), entry(1, 30)]);
-        let index = Arc::clone(writer.shared());
-        assert_eq!((offset_of(&index, 1), index.objects()), (Some(30), 2));
-        writer.insert(&entry(2, 20));
-        writer.insert(&entry(1, 40));
-        writer.insert(&entry(3, 50));
-        writer.insert(&entry(3, 60));
-        writer.insert(&entry(3, 60));
-        assert_eq!(offset_of(&index, 1), Some(40));
-        assert_eq!(offset_of(&index, 3), Some(60));
-        assert_eq!(index.objects(), 3);
-        let mut offsets: Vec<u64> = index.entries().iter().map(|entry| entry.offset).collect();
-        offsets.sort_unstable();
-        assert_eq!(offsets, [10, 20, 30, 40, 50, 60]);
-        let current = index.current_entries();
-        let mut offsets: Vec<u64> = current.iter().map(|entry| entry.offset).collect();
-        offsets.sort_unstable();
-        assert_eq!(offsets, [20, 40, 60]);
+    fn the_copy_at_the_highest_offset_is_found_and_all_are_kept() {
+        for entries in [[(1, 10), (2, 20), (1, 30)], [(1, 30), (2, 20), (1, 10)]] {
+            let entries = entries.map(|(number, offset)| entry(number, offset));
+            let mut writer = ActiveIndexWriter::new(&entries, 0);
+            let index = Arc::clone(writer.shared());
+            assert_eq!((offset_of(&index, 1), index.objects()), (Some(30), 2));
+            for (number, offset) in [(2, 20), (1, 40), (3, 50), (3, 60), (3, 60)] {
+                writer.insert(&entry(number, offset));
+            }
+            assert_eq!(offset_of(&index, 1), Some(40));
+            assert_eq!(offset_of(&index, 3), Some(60));
+            assert_eq!((index.objects(), index.len()), (3, 6));
+            assert_eq!(sorted_offsets(&index.entries()), [10, 20, 30, 40, 50, 60]);
+            assert_eq!(sorted_offsets(&index.current_entries()), [20, 40, 60]);
+        }
     }
 
     #[test]
-    fn what_was_added_is_found_while_the_slots_become_more() {
+    fn copies_that_are_inserted_in_parallel_are_told_apart() {
+        const OBJECTS: u32 = 3000;
+        let entries: Vec<Entry> = (0..10 * OBJECTS)
+            .map(|at| entry(at % OBJECTS, at.into()))
+            .collect();
+        let writer = ActiveIndexWriter::new(&entries, 0);
+        let index = writer.shared();
+        assert_eq!(
+            (index.objects(), index.len()),
+            (OBJECTS.into(), 10 * OBJECTS)
+        );
+        for number in 0..OBJECTS {
+            assert_eq!(
+                offset_of(index, number),
+                Some(u64::from(9 * OBJECTS + number))
+            );
+        }
+        let all: Vec<u64> = (0..u64::from(10 * OBJECTS)).collect();
+        assert_eq!(sorted_offsets(&index.entries()), all);
+    }
+
+    #[test]
+    fn counted_records_are_found_while_the_map_grows() {
         const RECORDS: u32 = 20_000;
-        let mut writer = ActiveIndexWriter::new((0..10).map(|i| entry(i, i.into())).collect());
+        let entries: Vec<Entry> = (0..10).map(|i| entry(i, i.into())).collect();
+        let mut writer = ActiveIndexWriter::new(&entries, 0);
         let index = Arc::clone(writer.shared());
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -244,7 +271,7 @@ mod tests {
                     let mut seen = 0;
                     while seen < RECORDS {
                         let len = index.len();
-                        // The newest, and some of those that older slots were made for.
+                        // The newest, and some that were moved when the map grew.
                         for number in (seen..len).chain((0..len).step_by(997)) {
                             assert_eq!(offset_of(&index, number), Some(u64::from(number)));
                         }
@@ -262,8 +289,33 @@ mod tests {
     }
 
     #[test]
-    fn digests_of_one_hash_are_told_apart() {
-        // The hash covers the first half of a digest.
+    fn a_record_that_is_put_again_is_found_and_listed_all_the_time() {
+        let mut writer = ActiveIndexWriter::new(&[entry(7, 0)], 0);
+        let index = Arc::clone(writer.shared());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut seen = 0;
+                while seen < 10_000 {
+                    let found = offset_of(&index, 7).unwrap();
+                    assert!(found >= seen);
+                    let counted = index.len() as usize;
+                    let mut offsets = sorted_offsets(&index.entries());
+                    offsets.dedup();
+                    assert!(offsets.len() >= counted);
+                    assert_eq!(index.objects(), 1);
+                    seen = found;
+                }
+            });
+            for offset in 1..=10_000 {
+                writer.insert(&entry(7, offset));
+            }
+        });
+    }
+
+    /// As somebody can forge them in a journal. A hash that took them for one would have the map grow
+    /// without a bound.
+    #[test]
+    fn h65_digests_that_differ_in_their_last_bytes_are_told_apart() {
         let entry = |number: u32| {
             let mut digest = [7; 32];
             digest[28..].copy_from_slice(&number.to_le_bytes());
@@ -273,7 +325,8 @@ mod tests {
                 len: 1,
             }
         };
-        let mut writer = ActiveIndexWriter::new((0..300).map(entry).collect());
+        let entries: Vec<Entry> = (0..300).map(entry).collect();
+        let mut writer = ActiveIndexWriter::new(&entries, 0);
         let index = Arc::clone(writer.shared());
         for number in 300..600 {
             writer.insert(&entry(number));

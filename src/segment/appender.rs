@@ -5,23 +5,53 @@ use std::sync::Arc;
 
 use super::active::Contents;
 use super::active_index::ActiveIndexWriter;
+use super::begun::{Begun, Resumed};
+use super::journal_writer::JournalWriter;
 use super::{Active, content_len};
 use crate::digest::Hashed;
-use crate::dir::{Dir, FileKind, WritableFile};
+use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::format::sidecar::ENTRY_BYTES;
-use crate::format::{Entry, Journal, journal, record};
+use crate::format::{Entry, journal, record};
 use crate::memory::{AppendBuffer, AppendBufferWriter, Map};
 use crate::options::ReadMode;
 use crate::sync::CountedArc;
 
 /// Larger records are written directly instead of being collected in the buffer. So are those that are
 /// longer than a block: of what is buffered, nothing goes beyond the next block.
-const BUFFERED_RECORD_BYTES_MAX: usize = if cfg!(all(test, loom)) { 24 } else { 256 << 10 };
+const BUFFERED_RECORD_BYTES_MAX: usize = 256 << 10;
 
 /// How much of the address space one segment takes at most before it is that long. Beyond it, what is
 /// not sealed yet is read by system calls.
 const RESERVED_BYTES_MAX: u64 = if usize::BITS < 64 { 1 << 28 } else { 1 << 36 };
+
+/// What a segment is prepared for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    /// Size beyond which a further record goes to the next segment.
+    pub(crate) segment_bytes_max: u64,
+    /// Length of the first record, which may be longer than that.
+    pub(crate) first_bytes: u64,
+    /// How many records it will probably have when it is full; zero if that is unknown. With more
+    /// than that its index has to grow, for which puts wait.
+    pub(crate) records: usize,
+}
+
+impl Expected {
+    /// Nothing is known but how large the segment may become.
+    pub(crate) const fn of_size(segment_bytes_max: u64) -> Self {
+        Self {
+            segment_bytes_max,
+            first_bytes: 0,
+            records: 0,
+        }
+    }
+}
+
+/// An index that is prepared for this many records takes 18 MiB before the first.
+const EXPECTED_RECORDS_MAX: u64 = 1 << 20;
+/// Fewer say little about those that follow.
+const COUNTED_RECORDS_MIN: u32 = 1024;
 
 /// Appends records to one segment. There is one, behind the store's append lock.
 ///
@@ -54,77 +84,12 @@ pub(crate) struct Appender {
     is_closed: bool,
 }
 
-/// A new segment that has a data file, and no journal yet.
-#[derive(Debug)]
-pub(crate) struct Begun {
-    id: u32,
-    data: WritableFile,
-}
-
-/// Appends to the journal. A journal is never needed, so a write that fails is no error: what it
-/// should have said is kept and goes with the next.
-#[derive(Debug)]
-struct JournalWriter {
-    file: Option<WritableFile>,
-    written_bytes: u64,
-    chain: journal::Chain,
-    covered_bytes: u64,
-    synced_bytes: u64,
-    pending: Vec<Entry>,
-    /// Kept for its capacity.
-    frame: Vec<u8>,
-}
-
-impl JournalWriter {
-    /// `end`: where the last pending entry ends.
-    fn write_pending(&mut self, end: u64) {
-        if self.pending.is_empty() {
-            return;
-        }
-        self.frame.clear();
-        let chain = journal::encode_entries(&mut self.frame, self.chain, &self.pending, end);
-        if self.write_frame(chain) {
-            self.pending.clear();
-            self.covered_bytes = end;
-        }
-    }
-
-    fn write_sync_mark(&mut self, end: u64) {
-        // Of two syncs at the same time the longer may have come first.
-        if end > self.synced_bytes && end <= self.covered_bytes {
-            self.frame.clear();
-            let chain = journal::encode_sync_mark(&mut self.frame, self.chain, end);
-            if self.write_frame(chain) {
-                self.synced_bytes = end;
-            }
-        }
-    }
-
-    fn write_frame(&mut self, chain: journal::Chain) -> bool {
-        let written = self
-            .file
-            .as_ref()
-            .is_some_and(|file| file.write_all_at(&self.frame, self.written_bytes).is_ok());
-        if written {
-            self.written_bytes += self.frame.len() as u64;
-            self.chain = chain;
-        }
-        written
-    }
-}
-
 impl Appender {
-    /// Creates the files of a new segment, with room for a first record of `first_bytes`.
-    pub(crate) fn create(
-        dir: &Dir,
-        id: u32,
-        mode: ReadMode,
-        segment_bytes_max: u64,
-        first_bytes: u64,
-    ) -> Result<Self> {
+    /// Creates the files of a new segment.
+    pub(crate) fn create(dir: &Dir, id: u32, mode: ReadMode, expected: Expected) -> Result<Self> {
         let begun = Begun::create(dir, id)?;
         match begun.create_journal(dir) {
-            Ok(journal) => Ok(begun.finish(journal, mode, segment_bytes_max, first_bytes)),
+            Ok(journal) => Ok(begun.finish(journal, mode, expected)),
             Err(error) => {
                 begun.discard(dir);
                 Err(error)
@@ -143,13 +108,9 @@ impl Appender {
     }
 
     /// Goes on with a segment that recovery has read.
-    pub(crate) fn resume(
-        resumed: Resumed,
-        mode: ReadMode,
-        segment_bytes_max: u64,
-        reserved_bytes: u64,
-    ) -> Self {
+    pub(crate) fn resume(resumed: Resumed, mode: ReadMode, expected: Expected) -> Self {
         let Resumed { journal, end, .. } = resumed;
+        let reserved_bytes = expected.segment_bytes_max.max(expected.first_bytes);
         let reserved_bytes = reserved_bytes.min(RESERVED_BYTES_MAX).max(end);
         let map = match mode {
             ReadMode::Mmap => Map::reserve(resumed.data.file(), reserved_bytes).ok(),
@@ -157,7 +118,9 @@ impl Appender {
         };
         let pending = resumed.entries.get(resumed.noted..);
         let pending = pending.unwrap_or_default().to_vec();
-        let index = ActiveIndexWriter::new(resumed.entries);
+        let found = u32::try_from(resumed.entries.len()).unwrap_or(u32::MAX);
+        let records = records_expected(found, end, expected.segment_bytes_max);
+        let index = ActiveIndexWriter::new(&resumed.entries, records.max(expected.records));
         let contents = Contents {
             index: Arc::clone(index.shared()),
             bytes: end,
@@ -168,7 +131,7 @@ impl Appender {
         Self {
             active: Arc::new(active),
             index,
-            segment_bytes_max,
+            segment_bytes_max: expected.segment_bytes_max,
             buffer: AppendBuffer::with_capacity(0),
             spare: AppendBuffer::with_capacity(0),
             buffer_base: end,
@@ -176,15 +139,7 @@ impl Appender {
             block_end: block_end(end, block_bytes),
             written_bytes: end,
             end,
-            journal: JournalWriter {
-                file: resumed.journal_file,
-                written_bytes: journal.valid_bytes,
-                chain: journal.chain,
-                covered_bytes: journal.covered_bytes,
-                synced_bytes: journal.synced_bytes,
-                pending,
-                frame: Vec::new(),
-            },
+            journal: JournalWriter::new(resumed.journal_file, &journal, pending),
             begun: None,
             is_closed: false,
         }
@@ -211,6 +166,15 @@ impl Appender {
         BUFFERED_RECORD_BYTES_MAX.min(self.block_bytes)
     }
 
+    /// What to expect of the segment after this one.
+    pub(crate) fn expected_next(&self, first_bytes: u64) -> Expected {
+        Expected {
+            segment_bytes_max: self.segment_bytes_max,
+            first_bytes,
+            records: records_expected(self.active.records(), self.end, self.segment_bytes_max),
+        }
+    }
+
     pub(crate) const fn active(&self) -> &Arc<Active> {
         &self.active
     }
@@ -222,7 +186,7 @@ impl Appender {
 
     /// How much the next sync adds to the data file and to the journal.
     pub(crate) fn unwritten_bytes(&self) -> [u64; 2] {
-        let entries = self.journal.pending.len() * ENTRY_BYTES;
+        let entries = self.journal.pending().len() * ENTRY_BYTES;
         let journal = entries + 2 * journal::FRAME_BYTES;
         [self.end - self.written_bytes, journal as u64]
     }
@@ -252,7 +216,7 @@ impl Appender {
         self.end = end;
         // Its content can be read already.
         self.index.insert(&entry);
-        self.journal.pending.push(entry);
+        self.journal.append(entry);
         Ok(())
     }
 
@@ -395,7 +359,7 @@ impl Appender {
     fn unflushed_ends(&self, position: u64) -> Vec<u64> {
         let flushed = self.active.flushed_bytes();
         // None of them is in the journal yet, which says nothing of what is not flushed.
-        let pending = &self.journal.pending;
+        let pending = self.journal.pending();
         let first = pending.partition_point(|entry| entry.offset <= flushed);
         let unflushed = pending.iter().skip(first);
         let mut ends: Vec<u64> = unflushed.filter_map(Entry::end).collect();
@@ -435,72 +399,18 @@ impl Appender {
     }
 }
 
-impl Begun {
-    pub(crate) fn create(dir: &Dir, id: u32) -> Result<Self> {
-        let data = dir.create_segment_file(id, FileKind::Data)?;
-        Ok(Self { id, data })
-    }
-
-    pub(crate) const fn id(&self) -> u32 {
-        self.id
-    }
-
-    /// On an error there is no journal, and it can be tried again.
-    pub(crate) fn create_journal(&self, dir: &Dir) -> Result<WritableFile> {
-        let journal = dir.create_segment_file(self.id, FileKind::Journal)?;
-        match journal.write_all_at(&journal::encode_header(self.id).0, 0) {
-            Ok(()) => Ok(journal),
-            Err(error) => {
-                let _ = dir.remove_segment_file(self.id, FileKind::Journal);
-                Err(error)
-            }
-        }
-    }
-
-    /// An appender of the segment, with room for a first record of `first_bytes`.
-    pub(crate) fn finish(
-        self,
-        journal_file: WritableFile,
-        mode: ReadMode,
-        segment_bytes_max: u64,
-        first_bytes: u64,
-    ) -> Appender {
-        let resumed = Resumed {
-            id: self.id,
-            data: self.data,
-            journal_file: Some(journal_file),
-            journal: Journal::empty(self.id),
-            noted: 0,
-            entries: Vec::new(),
-            end: 0,
-        };
-        let reserved_bytes = segment_bytes_max.max(first_bytes);
-        Appender::resume(resumed, mode, segment_bytes_max, reserved_bytes)
-    }
-
-    /// Removes it. Nobody knows of it, and what stays is an empty segment.
-    pub(crate) fn discard(self, dir: &Dir) {
-        let _ = dir.remove_segment(self.id);
-    }
-}
-
 /// Where the block ends that a position lies in.
 const fn block_end(position: u64, block_bytes: usize) -> u64 {
     (position / block_bytes as u64 + 1) * block_bytes as u64
 }
 
-/// What recovery hands over for a segment that is to be appended to.
-pub(crate) struct Resumed {
-    pub(crate) id: u32,
-    pub(crate) data: WritableFile,
-    /// Absent where the disk is full and the journal would have to be replaced. Nothing is appended then.
-    pub(crate) journal_file: Option<WritableFile>,
-    /// What the journal on disk says, without its entries.
-    pub(crate) journal: Journal,
-    /// How many of `entries` the journal on disk holds.
-    pub(crate) noted: usize,
-    /// All records in file order.
-    pub(crate) entries: Vec<Entry>,
-    /// Where the last of them ends.
-    pub(crate) end: u64,
+/// How many records a segment of `segment_bytes_max` will probably have, after one of `bytes` that
+/// had `records`.
+fn records_expected(records: u32, bytes: u64, segment_bytes_max: u64) -> usize {
+    if records < COUNTED_RECORDS_MIN {
+        return 0;
+    }
+    let record_bytes_mean = (bytes / u64::from(records)).max(1);
+    let expected = (segment_bytes_max / record_bytes_mean).min(EXPECTED_RECORDS_MAX);
+    usize::try_from(expected).unwrap_or(0)
 }

@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn batches_are_bounded_by_number_and_by_content() {
-        assert_eq!(counts(&[]), []);
+        assert_eq!(counts(&[]), Vec::<usize>::new());
         assert_eq!(counts(&[0; 600]), [256, 256, 88]);
         assert_eq!(counts(&[64 << 10; 40]), [16, 16, 8]);
         assert_eq!(counts(&[4 << 20; 9]), [4, 4, 1]);

@@ -5,16 +5,14 @@ pub(crate) mod active;
 pub(crate) mod active_index;
 pub(crate) mod appender;
 pub(crate) mod batches;
-pub(crate) mod bits;
+pub(crate) mod begun;
 pub(crate) mod data;
 pub(crate) mod fanout;
-#[cfg(all(test, loom))]
-mod interleavings;
+mod journal_writer;
+mod keyed_hash;
 mod once;
 pub(crate) mod record_scan;
-mod records;
 pub(crate) mod sealed;
-mod slots;
 
 pub(crate) use active::Active;
 pub(crate) use appender::Appender;
@@ -22,12 +20,11 @@ pub(crate) use data::Data;
 pub(crate) use sealed::Sealed;
 
 use batches::{BATCH_RECORDS_MAX, batches};
-use rayon::prelude::*;
 
 use crate::digest::{Digest, digest_many};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Record};
-use crate::threads::sharing;
+use crate::threads::map_parts;
 
 /// Where a record's content lies in a data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,18 +50,7 @@ pub(crate) fn hash_records(records: &[Record<'_>]) -> Vec<Entry> {
         parts.push((batch, part));
         rest = others;
     }
-    match &mut parts[..] {
-        // Other threads need not be woken up for a few.
-        [] => {}
-        [(batch, part)] => hash_batch(batch, part),
-        parts => {
-            let hash = |(batch, part): &mut (&[Record<'_>], &mut [Entry])| hash_batch(batch, part);
-            match sharing() {
-                Some(threads) => threads.run(|| parts.into_par_iter().for_each(hash)),
-                None => parts.iter_mut().for_each(hash),
-            }
-        }
-    }
+    map_parts(parts, |(batch, part)| hash_batch(batch, part));
     entries
 }
 

@@ -3,9 +3,8 @@
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
-use super::bits::AtomicBits;
 use super::fanout::Fanout;
 use super::once::Once;
 use super::record_scan::{Hash, RecordScan};
@@ -15,9 +14,11 @@ use crate::dir::{Dir, FileKind, is_mostly_holes, open_regular_file, read_exact_a
 use crate::error::{Error, Result};
 use crate::format::set_index::{Geometry, Location};
 use crate::format::{Entry, FormatError, Records, SealedSegment, Sidecar, record};
+use crate::memory::AtomicBits;
 use crate::memory::quota::{HeldFile, MapUse};
 use crate::memory::{Map, prefetch};
 use crate::options::{ReadMode, Reading};
+use crate::sync::{Mutex, lock};
 
 /// The bytes of a sidecar, or of another file that is derived from the data.
 #[derive(Debug)]
@@ -365,10 +366,7 @@ impl Sealed {
             return Ok(self.checked.get_or_init(|| true, || checked));
         }
         // What a panic leaves behind is opened or missing, as before.
-        let mut unchecked = self
-            .unchecked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut unchecked = lock(&self.unchecked);
         if self.checked.get().is_none() {
             let checked = match self.read_sidecar(&mut unchecked)? {
                 Some(index) => CheckedIndex::new(index),

@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::lookup::ByRuns;
 use super::place::Unverified;
 use super::tried::Tried;
@@ -17,7 +15,7 @@ use crate::format::Entry;
 use crate::memory::prefetch;
 use crate::options::VerifyReads;
 use crate::segment::{Extent, Sealed};
-use crate::threads::sharing;
+use crate::threads::map_parts;
 
 /// How many lookups are under way at a time: enough to hide the latency of memory and to fill the
 /// lanes, few enough for what they asked for to be still in the cache when its turn comes.
@@ -35,19 +33,13 @@ impl SegmentSet {
     /// As [`lookup`](Self::lookup) for each of `digests`, in their order.
     pub(crate) fn lookup_many(&self, digests: &[Digest], verify: VerifyReads) -> Vec<Lookup<'_>> {
         let bytes = self.record_bytes_mean;
-        if digests.len() > 1
-            && bytes.saturating_mul(digests.len() as u64) >= PARALLEL_BYTES_MIN
-            && let Some(threads) = sharing()
-        {
-            let task = usize::try_from(TASK_BYTES / bytes.max(1)).unwrap_or(BATCH);
-            return threads.run(|| {
-                let tasks = digests.par_chunks(task.max(LANES));
-                tasks
-                    .flat_map_iter(|digests| self.lookup_in_turn(digests, verify))
-                    .collect()
-            });
+        if bytes.saturating_mul(digests.len() as u64) < PARALLEL_BYTES_MIN {
+            return self.lookup_in_turn(digests, verify);
         }
-        self.lookup_in_turn(digests, verify)
+        let task = usize::try_from(TASK_BYTES / bytes.max(1)).unwrap_or(BATCH);
+        let parts = digests.chunks(task.max(LANES)).collect();
+        let found = map_parts(parts, |part| self.lookup_in_turn(part, verify));
+        found.into_iter().flatten().collect()
     }
 
     fn lookup_in_turn(&self, digests: &[Digest], verify: VerifyReads) -> Vec<Lookup<'_>> {

@@ -18,7 +18,7 @@ mod tests {
     use crate::recovery::reader::Reader;
     use crate::segment::Sealed;
     use crate::segment_set::SegmentSet;
-    use crate::store::stats::stats;
+    use crate::store::statistics::stats;
 
     const CONTENT: &[u8] = b"content";
 

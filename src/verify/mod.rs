@@ -280,8 +280,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
     }
 
     fn check_unsealed(&self, active: &Active) -> Result<()> {
-        let mut entries = active.entries();
-        entries.sort_unstable_by_key(|entry| entry.offset);
+        let entries = active.entries_in_file_order();
         self.check_in_batches(&entries, |batch| {
             let contents = batch.iter().map(|&Entry { offset, len, .. }| {
                 let content = active.read(Extent { offset, len })?;

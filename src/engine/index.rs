@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Inner;
-use super::write::Writer;
+use super::writer::Writer;
 use crate::error::{Error, Result};
 use crate::format::SealedSegment;
 use crate::format::set_index::Geometry;
@@ -14,28 +13,27 @@ use crate::segment_set::{ResolvedRun, RunSize, SegmentSet};
 use crate::sync::mpsc::Receiver;
 use crate::threads::in_own_threads;
 
-/// How far a call of [`Inner::index`] goes.
+/// How far a call of [`Writer::index`] goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effort {
     /// Merges runs and builds damaged ones anew.
     All,
-    /// Whoever closes the store waits, so large runs are not merged, and nothing is done but to cover
-    /// what is not covered.
+    /// Keeps `close` short: indexes the uncovered segments and merges no large runs.
     Closing,
 }
 
-/// At closing runs are merged if the result has no more objects than this, which takes about as long
-/// as sealing a segment.
+/// Most objects that a run may have that is merged while the store is closed: about as many as it
+/// takes as long to index as to seal a segment.
 const MERGED_AT_CLOSING_MAX: u64 = 4 << 20;
 
-impl Inner {
-    /// The thread that indexes. Each message asks it to look whether there is something to do.
-    pub(super) fn index_in_background(&self, asked: &Receiver<()>) {
-        while asked.recv().is_ok() {
-            let Ok(writer) = self.writer() else { return };
-            writer.begin_indexing();
-            // The set index is derived: what fails here costs time at lookups and no more.
-            let indexed = self.index_if_needed(writer, Effort::All);
+impl Writer {
+    /// What the thread that indexes does. Each message asks it to look whether there is something to
+    /// do.
+    pub(super) fn index_until_closed(&self, requests: &Receiver<()>) {
+        while requests.recv().is_ok() {
+            self.shared.index_requests.begin();
+            // The set index is derived: a failure makes lookups slower and does no other harm.
+            let indexed = self.index_if_needed(Effort::All);
             #[cfg(feature = "tracing")]
             if let Err(error) = &indexed {
                 tracing::warn!(%error, "building the set index");
@@ -44,48 +42,47 @@ impl Inner {
         }
     }
 
-    /// Brings the set index up to date, in threads of its own. Most openings and closings find nothing
-    /// to do, and to find that takes less time than to start a thread.
-    pub(super) fn index_if_needed(&self, writer: &Writer, effort: Effort) -> Result<()> {
-        let set = self.set.load_full();
-        if set.has_damaged_run() || self.next_step(&set, effort).is_some() {
-            drop(set);
-            let index = || self.index(writer, effort);
-            in_own_threads(index).map_err(Error::io(&self.root))?
-        } else {
-            Ok(())
+    /// Brings the set index up to date, in threads of its own. Starts none if there is nothing to do,
+    /// as at most openings and closings.
+    pub(super) fn index_if_needed(&self, effort: Effort) -> Result<()> {
+        let set = self.shared.set.load_full();
+        if !set.has_damaged_run() && self.next_step(&set, effort).is_none() {
+            return Ok(());
         }
+        drop(set);
+        let index = || self.index(effort);
+        in_own_threads(index).map_err(Error::io(&self.shared.root))?
     }
 
     /// As [`index_if_needed`](Self::index_if_needed), on the threads of the current pool.
-    fn index(&self, writer: &Writer, effort: Effort) -> Result<()> {
-        self.drop_damaged_runs(writer);
+    fn index(&self, effort: Effort) -> Result<()> {
+        self.drop_damaged_runs();
         loop {
-            let set = self.set.load_full();
+            let set = self.shared.set.load_full();
             let Some(step) = self.next_step(&set, effort) else {
                 return Ok(());
             };
-            let is_cancelled = || effort == Effort::All && writer.is_closing();
-            if !self.carry_out(writer, &set, &step, &is_cancelled)? {
+            let is_cancelled = || effort == Effort::All && self.shared.index_requests.is_closing();
+            if !self.build_run(&set, &step, &is_cancelled)? {
                 return Ok(());
             }
         }
     }
 
     /// Does without runs that are damaged, so that their segments are covered anew.
-    fn drop_damaged_runs(&self, writer: &Writer) {
-        let set = self.set.load_full();
+    fn drop_damaged_runs(&self) {
+        let set = self.shared.set.load_full();
         let damaged = set.runs().iter().map(ResolvedRun::run);
         let damaged = damaged.filter(|run| run.is_damaged());
         let damaged: Vec<u32> = damaged.map(|run| run.number()).collect();
         if !damaged.is_empty() {
-            self.publish(writer, |set| set.with_run(&damaged, None));
-            self.remove_unused_runs(damaged);
+            self.publish(|set| set.with_run(&damaged, None));
+            self.shared.remove_unused_runs(damaged);
         }
     }
 
     fn next_step(&self, set: &SegmentSet, effort: Effort) -> Option<Step> {
-        let minimum = self.options.set_index_minimum;
+        let minimum = self.shared.options.set_index_minimum;
         let objects = |sealed: &Arc<Sealed>| u64::from(sealed.binding().objects);
         let (segments, objects) = uncovered(set).fold((0, 0), |(segments, sum), sealed| {
             (segments + 1, sum + objects(sealed))
@@ -104,10 +101,9 @@ impl Inner {
         Some(step)
     }
 
-    /// Builds one run. False if that was given up and so is not to be tried again now.
-    fn carry_out(
+    /// Builds one run. False if it was given up; then there is no use in trying again now.
+    fn build_run(
         &self,
-        writer: &Writer,
         set: &SegmentSet,
         step: &Step,
         is_cancelled: &dyn Fn() -> bool,
@@ -133,31 +129,19 @@ impl Inner {
             return Ok(false);
         }
         segments.sort_by_key(|sealed| sealed.id());
-        let number = writer.take_run_number();
-        if indexing::build(&self.dir, number, &segments, is_cancelled)?.is_none() {
+        let number = self.take_run_number();
+        if indexing::build(self.dir(), number, &segments, is_cancelled)?.is_none() {
             return Ok(false);
         }
-        let run = Run::open(&self.dir, number, self.options.reading())?.map(Arc::new);
+        let run = Run::open(self.dir(), number, self.shared.options.reading())?.map(Arc::new);
         let is_whole = run.is_some();
         let replaced: Vec<u32> = replaced.iter().map(|bound| bound.run().number()).collect();
-        self.publish(writer, |set| set.with_run(&replaced, run.clone()));
-        self.remove_unused_runs(replaced.into_iter().chain([number]));
+        self.publish(|set| set.with_run(&replaced, run.clone()));
+        self.shared
+            .remove_unused_runs(replaced.into_iter().chain([number]));
         #[cfg(feature = "tracing")]
         tracing::debug!(number, segments = segments.len(), "indexed");
         Ok(is_whole)
-    }
-
-    /// Removes the files of those of these runs that are of no use any more: their segments are gone,
-    /// or covered by another.
-    pub(super) fn remove_unused_runs(&self, numbers: impl IntoIterator<Item = u32>) {
-        let used = self.set.load().run_numbers();
-        for number in numbers {
-            if !used.contains(&number) {
-                // What stays is removed by the next opening.
-                let path = self.dir.set_index_path(number);
-                let _ = self.dir.remove_if_present(&path);
-            }
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Bits that any number of threads set and read.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A fixed number of bits, all clear at first. They are hints that are set once what they say is
 /// true, and carry no other memory with them.

@@ -1,12 +1,10 @@
 //! Putting many contents at once.
 
-use rayon::prelude::*;
-
-use super::write::{View, is_held};
-use super::{Inner, Store};
+use super::put::{View, is_held};
+use super::writer::Writer;
 use crate::digest::{Digest, Hashed};
 use crate::error::Result;
-use crate::threads::sharing;
+use crate::threads::{join, map_parts};
 
 /// Contents are hashed a window at a time, while those of the window before are appended: they are
 /// still in the processor's cache then. Of large ones there are a few in a window nevertheless, so
@@ -20,37 +18,22 @@ const LOOKUPS: usize = 32;
 /// Others' puts wait for no more than this, and one content.
 const SECTION_BYTES: usize = 1 << 20;
 
-impl Store {
-    /// Stores several contents; the digests are in their order. Faster than a [`put`](Self::put) for
-    /// each: they are hashed several at a time and, in the threads of [`get_many`](Self::get_many), in
-    /// parallel, and appended together. Of contents that are the same, one is stored. The puts of other
-    /// threads go on in between.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`put`](Self::put). Contents before the one that failed are stored.
-    pub fn put_many<C: AsRef<[u8]> + Sync>(&self, contents: &[C]) -> Result<Vec<Digest>> {
-        let inner = self.inner();
-        inner.writer_accepting(0)?;
-        // Asked for once, so that what is stored is what was hashed.
-        let contents: Vec<&[u8]> = contents.iter().map(AsRef::as_ref).collect();
+impl Writer {
+    /// Appends those contents that the store does not hold, and gives the digests of all.
+    pub(crate) fn put_many(&self, contents: &[&[u8]]) -> Result<Vec<Digest>> {
+        self.require_acceptable(0)?;
         let mut digests = Vec::with_capacity(contents.len());
-        let mut rest = &contents[..];
+        let mut rest = contents;
         let mut hashed = hash(split_window(&mut rest));
         while !rest.is_empty() {
             let window = split_window(&mut rest);
-            let put = || inner.put_all(&hashed);
             // No lock is held while a thread of `rayon` waits, for it may begin another put then.
-            let hash = || hash(window);
-            let (put, next) = match sharing() {
-                Some(threads) => threads.run(|| rayon::join(put, hash)),
-                None => (put(), hash()),
-            };
+            let (put, next) = join(|| self.put_all(&hashed), || hash(window));
             put?;
             digests.extend(hashed.iter().map(|hashed| *hashed.digest()));
             hashed = next;
         }
-        inner.put_all(&hashed)?;
+        self.put_all(&hashed)?;
         digests.extend(hashed.iter().map(|hashed| *hashed.digest()));
         Ok(digests)
     }
@@ -60,15 +43,11 @@ impl Store {
 fn hash<'a>(contents: &[&'a [u8]]) -> Vec<Hashed<'a>> {
     let bytes: usize = contents.iter().map(|content| content.len()).sum();
     let tasks = (bytes / TASK_BYTES).clamp(1, contents.len().max(1));
-    if tasks > 1
-        && let Some(threads) = sharing()
-    {
-        return threads.run(|| {
-            let tasks = contents.par_chunks(contents.len().div_ceil(tasks));
-            tasks.flat_map_iter(Hashed::of_each).collect()
-        });
+    if tasks == 1 {
+        return Hashed::of_each(contents);
     }
-    Hashed::of_each(contents)
+    let parts = contents.chunks(contents.len().div_ceil(tasks)).collect();
+    map_parts(parts, Hashed::of_each).concat()
 }
 
 /// Takes the next window off the contents.
@@ -90,7 +69,7 @@ fn count_within<T>(items: &[T], bytes: impl Fn(&T) -> usize, bytes_max: usize) -
     within.count()
 }
 
-impl Inner {
+impl Writer {
     /// Appends what is not held already, in sections, between which others get their turn.
     fn put_all(&self, contents: &[Hashed<'_>]) -> Result<()> {
         let mut rest = contents;
@@ -105,8 +84,8 @@ impl Inner {
 
     /// As `put_one` for several, with one append section.
     fn put_section(&self, contents: &[Hashed<'_>]) -> Result<()> {
-        let writer = self.writer_accepting(0)?;
-        let (phase, set) = self.begin_put(writer)?;
+        self.require_acceptable(0)?;
+        let (phase, set) = self.begin_put()?;
         let mut view = View::of(&set);
         let is_absent = |hashed: &&Hashed<'_>| !is_held(hashed, &phase, &set);
         let mut absent: Vec<&Hashed<'_>> = Vec::new();
@@ -117,17 +96,17 @@ impl Inner {
         if absent.is_empty() {
             return Ok(());
         }
-        let mut appender = writer.lock_appender();
+        let mut appender = self.lock_appender();
         for hashed in absent {
-            self.writer_accepting(hashed.content().len())?;
+            self.require_acceptable(hashed.content().len())?;
             // What came earlier in this section is the only thing that the lookup has not seen.
             let is_new =
                 view.is_current(&appender) && appender.active().find(hashed.digest()).is_none();
             if is_new {
-                self.append(writer, &mut appender, hashed)?;
+                self.append(&mut appender, hashed)?;
                 view.advance();
             } else {
-                self.append_absent(writer, &mut appender, &phase, hashed, &set)?;
+                self.append_absent(&mut appender, &phase, hashed, &set)?;
             }
         }
         Ok(())

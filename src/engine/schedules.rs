@@ -19,7 +19,7 @@ use shuttle::sync::atomic::AtomicBool;
 use shuttle::{Config, Runner, thread};
 use tempfile::TempDir;
 
-use super::Store;
+use crate::Store;
 use crate::digest::Digest;
 use crate::dir::{FileKind, FilePath, Folder, Operations};
 use crate::options::Options;

@@ -1,14 +1,14 @@
 //! What a put has to know of a running compaction.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::compaction::Prepared;
 use crate::digest::Digest;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, lock};
 
-/// Every put holds the phase for as long as it takes, so that after a change of phase none is under
-/// way that has seen the one before.
+/// The phase of the store. Each put holds a read lock on it, so changing the phase waits for puts of
+/// the old one.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Phase {
     /// No compaction is running.
@@ -80,7 +80,7 @@ impl Pins {
 
     fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
         // An insertion that a panic cut off has either happened or not.
-        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.digests)
     }
 }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::Inner;
 use crate::digest::Digest;
+use crate::engine::Shared;
 use crate::error::Result;
 use crate::object::Object;
 use crate::segment_set::{Found, SegmentSet};
@@ -35,14 +35,14 @@ use crate::segment_set::{Found, SegmentSet};
 /// ```
 #[derive(Clone)]
 pub struct PinnedReader {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
     set: Arc<SegmentSet>,
 }
 
 impl PinnedReader {
-    pub(super) fn new(inner: Arc<Inner>) -> Self {
-        let set = inner.set.load_full();
-        Self { inner, set }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let set = shared.set.load_full();
+        Self { shared, set }
     }
 
     /// Reads an object, as [`Store::get`](crate::Store::get) does.
@@ -52,8 +52,8 @@ impl PinnedReader {
     /// Those of [`Store::get`](crate::Store::get).
     #[inline]
     pub fn get(&self, digest: &Digest) -> Result<Option<PinnedObject<'_>>> {
-        let found = self.set.lookup(digest, self.inner.options.verify)?;
-        self.inner.look_after(&self.set);
+        let found = self.set.lookup(digest, self.shared.options.verify_reads)?;
+        self.shared.look_after(&self.set);
         Ok(found.map(|found| PinnedObject {
             digest: *digest,
             found,
@@ -63,8 +63,8 @@ impl PinnedReader {
     /// Reads several objects, as [`Store::get_many`](crate::Store::get_many) does.
     #[must_use]
     pub fn get_many(&self, digests: &[Digest]) -> Vec<Result<Option<PinnedObject<'_>>>> {
-        let found = self.inner.look_up_many(&self.set, digests);
-        self.inner.look_after(&self.set);
+        let found = self.shared.look_up_many(&self.set, digests);
+        self.shared.look_after(&self.set);
         found
             .into_iter()
             .zip(digests)
@@ -83,7 +83,7 @@ impl PinnedReader {
 
     /// Goes on with the segments as the store has them now. True if they have changed.
     pub fn refresh(&mut self) -> bool {
-        let set = self.inner.set.load_full();
+        let set = self.shared.set.load_full();
         let changed = !Arc::ptr_eq(&set, &self.set);
         self.set = set;
         changed
@@ -93,7 +93,7 @@ impl PinnedReader {
 impl fmt::Debug for PinnedReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PinnedReader")
-            .field("root", &self.inner.root)
+            .field("root", &self.shared.root)
             .field("objects", &self.set.objects())
             .finish_non_exhaustive()
     }

@@ -1,0 +1,81 @@
+//! How work is left to the two background threads: one seals, the other builds the set index.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::segment_set::SegmentSet;
+use crate::sync::mpsc::Sender;
+use crate::sync::{Mutex, lock};
+
+/// A message to the thread that seals.
+pub(super) enum Job {
+    /// Seals the full segments.
+    Seal,
+    /// Drops a set as soon as no reader uses it.
+    DropWhenUnused(Arc<SegmentSet>),
+}
+
+/// The sending end to the thread that seals.
+pub(super) struct SealRequests(Mutex<Option<Sender<Job>>>);
+
+impl SealRequests {
+    pub(super) fn new(sender: Sender<Job>) -> Self {
+        Self(Mutex::new(Some(sender)))
+    }
+
+    /// Leaves a job to the thread. Without effect once the thread has ended: before the store is
+    /// closed only a panic ends it, and then whoever waits for a segment to be sealed seals it.
+    pub(super) fn send(&self, job: Job) {
+        if let Some(sender) = &*lock(&self.0) {
+            let _ = sender.send(job);
+        }
+    }
+
+    /// Lets the thread end when it has done what it was sent.
+    pub(super) fn close(&self) {
+        lock(&self.0).take();
+    }
+}
+
+/// The sending end to the thread that builds the set index. A store without a writer has no such
+/// thread, and its requests have no effect.
+#[derive(Default)]
+pub(crate) struct IndexRequests {
+    /// A request is on its way. One is enough: the thread looks for everything there is to do.
+    is_asked: AtomicBool,
+    is_closing: AtomicBool,
+    sender: Mutex<Option<Sender<()>>>,
+}
+
+impl IndexRequests {
+    /// Sends requests to this thread from now on.
+    pub(super) fn connect(&self, sender: Sender<()>) {
+        *lock(&self.sender) = Some(sender);
+    }
+
+    /// Asks for the set index to be brought up to date.
+    pub(super) fn ask(&self) {
+        if self.is_asked.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(sender) = &*lock(&self.sender) {
+            // Without the thread, lookups are slower and as right.
+            let _ = sender.send(());
+        }
+    }
+
+    /// Notes that the thread begins to look. What changes from here on needs another request.
+    pub(super) fn begin(&self) {
+        self.is_asked.store(false, Ordering::Relaxed);
+    }
+
+    /// Lets the thread end at once: what it builds is of no use to anybody who waits.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+        lock(&self.sender).take();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
+    }
+}

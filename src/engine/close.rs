@@ -1,0 +1,48 @@
+//! Closing a writer.
+
+use std::sync::Arc;
+
+use super::index::Effort;
+use super::open::OpenWriter;
+use super::writer::Writer;
+use crate::error::Result;
+use crate::recovery::UNSEALED_OBJECTS_MAX;
+
+impl OpenWriter {
+    /// Ends the background threads, syncs, seals what would take long to load at the next opening,
+    /// and gives up the lock. What is lost here was never synced.
+    pub(crate) fn close(&mut self) {
+        let writer = Arc::clone(self.writer());
+        if writer.dir().is_inherited() {
+            // Neither the threads nor the lock belong to this forked process.
+            return;
+        }
+        writer.shared.index_requests.close();
+        writer.seal_requests.close();
+        for thread in self.take_threads() {
+            // A thread can only have panicked, and what it left is done below.
+            let _ = thread.join();
+        }
+        // The next opening repairs what fails here.
+        let _ = writer.finish_up();
+        // An object may outlive the store. When the last reader of a retired segment goes, the next
+        // opening removes its files, for the folder may have another writer by then.
+        writer.dir().close();
+        writer.lock.unlock();
+    }
+}
+
+impl Writer {
+    /// Syncs, and seals what would take long to load at the next opening.
+    fn finish_up(&self) -> Result<()> {
+        self.sync()?;
+        self.seal_rolled()?;
+        let set = self.shared.set.load_full();
+        let newest = set.unsealed().last();
+        if newest.is_some_and(|active| active.objects() > UNSEALED_OBJECTS_MAX) {
+            self.seal_all()?;
+        }
+        self.forget_retired()?;
+        self.index_if_needed(Effort::Closing)
+    }
+}

@@ -1,0 +1,259 @@
+//! Compacting: what surrounds the copying in `compaction/`.
+//!
+//! A compaction is atomic because of one rename: [`Writer::commit_compaction`] writes the manifest
+//! that lists the new segments instead of the old ones.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::phase::{Closing, Phase, Pins};
+use super::writer::Writer;
+use crate::compaction::{self, CompactionStats, Output, Prepared};
+use crate::digest::{Digest, Hashed};
+use crate::error::{Error, Result};
+use crate::format::Sidecar;
+use crate::segment::Sealed;
+use crate::segment_set::SegmentSet;
+use crate::threads::in_own_threads;
+
+/// What a new segment takes by being there, in bytes: its journal's header, and the folder that
+/// grows.
+const NEW_FILES: [u64; 2] = [1, 1];
+
+/// A compaction that has begun.
+pub(crate) struct RunningCompaction {
+    pins: Arc<Pins>,
+    inputs: Vec<Arc<Sealed>>,
+}
+
+impl RunningCompaction {
+    /// Number of segments that it looks at.
+    pub(crate) fn segments(&self) -> usize {
+        self.inputs.len()
+    }
+}
+
+impl Writer {
+    /// Begins to pin. The caller sees to it that [`end_compaction`](Self::end_compaction) is called.
+    pub(crate) fn begin_compaction(&self) -> Result<RunningCompaction> {
+        self.dir().check_writable()?;
+        self.require_space_to_begin()?;
+        Ok(RunningCompaction {
+            pins: self.begin_pinning()?,
+            inputs: Vec::new(),
+        })
+    }
+
+    /// Seals the segments that existed when the compaction began.
+    pub(crate) fn seal_inputs(&self, running: &mut RunningCompaction) -> Result<()> {
+        let inputs = running.pins.inputs();
+        self.seal_those(|id| inputs.contains(&id))?;
+        let set = self.shared.set.load_full();
+        let sealed = set.sealed().iter();
+        let sealed = sealed.filter(|sealed| inputs.contains(&sealed.id()));
+        running.inputs = sealed.cloned().collect();
+        Ok(())
+    }
+
+    /// Ends the phase of a compaction, finished or not.
+    pub(crate) fn end_compaction(&self) {
+        self.set_phase(Phase::Idle);
+    }
+
+    /// Marks what is live and plans. Changes nothing.
+    pub(crate) fn prepare_compaction(
+        &self,
+        running: &RunningCompaction,
+        keep: &(impl Fn(&Digest) -> bool + Sync),
+    ) -> Result<Prepared> {
+        let keep = |digest: &Digest| keep(digest) || running.pins.contains(digest);
+        let segment_bytes_max = self.shared.options.segment_bytes_max;
+        let prepare = || compaction::prepare(running.inputs.clone(), segment_bytes_max, &keep);
+        in_own_threads(prepare).map_err(Error::io(&self.shared.root))?
+    }
+
+    /// Copies the live objects and commits.
+    pub(crate) fn finish_compaction(
+        &self,
+        running: &RunningCompaction,
+        prepared: Prepared,
+    ) -> Result<CompactionStats> {
+        let mut stats = prepared.stats();
+        if prepared.plan.replaced.is_empty() {
+            return Ok(stats);
+        }
+        let prepared = Arc::new(prepared);
+        let outputs = self.copy_live(&prepared)?;
+        let committed = self.close_and_commit(&running.pins, &prepared, &outputs, &mut stats);
+        if committed.is_err() {
+            // If the commit may have happened, the directory refuses this.
+            for output in &outputs {
+                output.discard(self.dir());
+            }
+        }
+        committed.map(|()| stats)
+    }
+
+    /// Copies the live objects into files with temporary names.
+    fn copy_live(&self, prepared: &Prepared) -> Result<Vec<Output>> {
+        self.require_space_to_finish(prepared)?;
+        let taken = self.ids.take(prepared.plan.outputs.len())?;
+        // No id lies beyond `u32`.
+        let ids = taken.clone().map(u32::try_from);
+        let ids: Vec<u32> = ids.collect::<Result<_, _>>().unwrap_or_default();
+        let set = self.shared.set.load_full();
+        let copied = in_own_threads(|| prepared.copy(self.dir(), &ids, &set));
+        let copied = copied.map_err(Error::io(&self.shared.root)).flatten();
+        // Only temporaries had these ids, and after an error they are gone.
+        copied.inspect_err(|_| self.ids.give_back(taken))
+    }
+
+    fn close_and_commit(
+        &self,
+        pins: &Pins,
+        prepared: &Arc<Prepared>,
+        outputs: &[Output],
+        stats: &mut CompactionStats,
+    ) -> Result<()> {
+        let emptied = match outputs.iter().map(|output| output.id).max() {
+            Some(highest) => self.go_on_above(highest)?,
+            None => None,
+        };
+        let closing = Arc::new(Closing::new(Arc::clone(prepared)));
+        self.set_phase(Phase::Closing(Arc::clone(&closing)));
+        // No further pin can come, and no put is under way that relies on one.
+        self.append_stragglers(pins, &closing, stats)?;
+        self.sync()?;
+        self.commit_compaction(&closing.replaced_ids(), outputs)?;
+        if let Some(id) = emptied {
+            // The next opening removes what stays.
+            let _ = self.dir().remove_segment(id);
+        }
+        for &input in &prepared.plan.replaced {
+            prepared.inputs[input].data().retire(self.dir());
+        }
+        Ok(())
+    }
+
+    /// Appends what was pinned after the live objects had been marked, and corrects the stats, which
+    /// count it as dropped.
+    fn append_stragglers(
+        &self,
+        pins: &Pins,
+        closing: &Arc<Closing>,
+        stats: &mut CompactionStats,
+    ) -> Result<()> {
+        let phase = Phase::Closing(Arc::clone(closing));
+        for digest in pins.to_vec() {
+            let set = self.set();
+            let is_kept = |id: u32| closing.keeps_copy_in(id, &digest);
+            let goes = |id: u32| closing.replaces(id);
+            if set.is_held_in(&digest, is_kept)? || set.is_held_outside(&digest, goes)? {
+                continue;
+            }
+            if let Some(object) = set.get(&digest)? {
+                let hashed = Hashed::check(digest, &object)?;
+                // Another thread may be putting it as well, and a segment holds the empty object once.
+                let appender = &mut self.lock_appender();
+                if self.append_absent(appender, &phase, &hashed, &set)? {
+                    stats.count_straggler(object.len() as u64);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to pin, at a moment when no put is under way, and rolls, so that nothing is appended
+    /// to an input any more.
+    fn begin_pinning(&self) -> Result<Arc<Pins>> {
+        self.change_phase(|phase| {
+            if !matches!(phase, Phase::Idle) {
+                return Err(Error::CompactionRunning);
+            }
+            let mut appender = self.lock_appender();
+            if appender.end() > 0 {
+                self.roll(&mut appender, 0)?;
+            }
+            let set = self.set();
+            let sealed = set.sealed().iter().map(|sealed| sealed.id());
+            let unsealed = set.unsealed().iter().map(|active| active.id());
+            let mut inputs: BTreeSet<u32> = sealed.chain(unsealed).collect();
+            inputs.remove(&appender.active().id());
+            let pins = Arc::new(Pins::new(inputs));
+            Ok((Phase::Pinning(Arc::clone(&pins)), pins))
+        })
+    }
+
+    /// Fails if there is no room to seal what is not sealed yet.
+    fn require_space_to_begin(&self) -> Result<()> {
+        let ledger = self.lock_ledger();
+        let appender = self.lock_appender();
+        let (set, unwritten) = (self.set(), appender.unwritten_bytes());
+        let is_all_sealed = appender.end() == 0 && set.unsealed().len() == 1;
+        drop(appender);
+        if is_all_sealed {
+            return Ok(());
+        }
+        let sidecars = set.unsealed().iter();
+        let sidecars = sidecars.filter_map(|a| Sidecar::<&[u8]>::encoded_bytes(a.records()));
+        let manifest = ledger.bytes_with(set.unsealed().len());
+        drop(ledger);
+        let files = unwritten.into_iter().chain(sidecars).chain([manifest]);
+        self.dir().require_space(files.chain(NEW_FILES))
+    }
+
+    /// Fails if there is no room for the new segments beside the old ones.
+    fn require_space_to_finish(&self, prepared: &Prepared) -> Result<()> {
+        let segments = prepared.plan.outputs.len();
+        let manifest = self.lock_ledger().bytes_with(segments);
+        // Syncing comes before the commit.
+        let unwritten = self.lock_appender().unwritten_bytes();
+        let files = unwritten.into_iter().chain([manifest]);
+        let new_names = NEW_FILES.into_iter().take(segments);
+        let files = files.chain(new_names).chain(prepared.file_bytes());
+        self.dir().require_space(files)
+    }
+
+    /// Commits. The manifest first lists the new segments as retired, so that a crash before the
+    /// second manifest leaves nothing behind that could be taken for data.
+    fn commit_compaction(&self, replaced: &BTreeSet<u32>, outputs: &[Output]) -> Result<()> {
+        let dir = self.dir();
+        let mut ledger = self.lock_ledger();
+        self.commit(&mut ledger, |manifest| {
+            let outputs = outputs.iter();
+            let bound = outputs.map(|output| (output.id, Some(output.binding)));
+            manifest.retired.extend(bound);
+        })?;
+        for output in outputs {
+            output.rename_into_place(dir)?;
+        }
+        dir.sync()?;
+        let opened = self.open_outputs(outputs)?;
+        // The commit proper: the rename of this manifest.
+        self.commit(&mut ledger, |manifest| {
+            for id in replaced {
+                let binding = manifest.sealed.remove(id);
+                manifest.retired.insert(*id, binding);
+            }
+            for output in outputs {
+                manifest.retired.remove(&output.id);
+                manifest.sealed.insert(output.id, output.binding);
+            }
+        })?;
+        let runs_before = self.set().run_numbers();
+        self.publish(|set: &SegmentSet| set.with_replaced(replaced, &opened));
+        self.shared.remove_unused_runs(runs_before);
+        self.shared.index_requests.ask();
+        Ok(())
+    }
+
+    fn open_outputs(&self, outputs: &[Output]) -> Result<Vec<Arc<Sealed>>> {
+        let reading = self.shared.options.reading();
+        let open = |output: &Output| {
+            let data_bytes = output.binding.data_bytes;
+            let sidecar = &output.index;
+            Sealed::with_index(self.dir(), output.id, reading, data_bytes, sidecar).map(Arc::new)
+        };
+        outputs.iter().map(open).collect()
+    }
+}

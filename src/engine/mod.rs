@@ -1,0 +1,34 @@
+//! What a writer does, one verb a file.
+//!
+//! [`Writer`] owns the locks and states their order (`writer.rs`). The verbs are methods of it:
+//! `put` and `put_many` append what the store does not hold, `roll` goes on with a new segment,
+//! `sync` makes durable, `seal` turns a full segment into a sealed one, `compact` drops what is
+//! dead, `index` keeps the set index up to date, `checkpoint` makes another store, `repair` writes a
+//! sidecar anew. `open` starts a writer and its two background threads and `close` ends them.
+//!
+//! [`Shared`] is what readers need of an open store; it exists without a writer too.
+
+mod background;
+mod checkpoint;
+mod close;
+mod compact;
+mod ids;
+mod index;
+mod ledger;
+mod open;
+mod phase;
+mod put;
+mod put_many;
+mod repair;
+mod roll;
+#[cfg(all(test, shuttle))]
+mod schedules;
+mod seal;
+mod shared;
+mod sync;
+mod writer;
+
+pub(crate) use compact::RunningCompaction;
+pub(crate) use open::OpenWriter;
+pub(crate) use shared::Shared;
+pub(crate) use writer::Writer;

@@ -1,0 +1,125 @@
+//! Putting one object: it is appended unless the store holds it.
+
+use std::sync::Arc;
+
+use super::phase::Phase;
+use super::shared::SetGuard;
+use super::writer::Writer;
+use crate::digest::Hashed;
+use crate::error::Result;
+use crate::segment::Appender;
+use crate::segment_set::SegmentSet;
+use crate::sync::RwLockReadGuard;
+
+/// Full segments that may wait to be sealed before a put helps. Each holds its index in memory.
+const SEALING_SEGMENTS_MAX: usize = 16;
+
+impl Writer {
+    /// Appends content unless the store holds it already. True if it did not.
+    pub(crate) fn put(&self, hashed: &Hashed<'_>) -> Result<bool> {
+        self.require_acceptable(hashed.content().len())?;
+        let (phase, set) = self.begin_put()?;
+        let view = View::of(&set);
+        if is_held(hashed, &phase, &set) {
+            return Ok(false);
+        }
+        let mut appender = self.lock_appender();
+        if view.is_current(&appender) {
+            self.append(&mut appender, hashed)?;
+            Ok(true)
+        } else {
+            self.append_absent(&mut appender, &phase, hashed, &set)
+        }
+    }
+
+    /// The phase, and the segments as they are in it. Where the background does not keep up, this
+    /// thread seals first, so that memory stays bounded; it holds no lock then that others wait for.
+    pub(super) fn begin_put(&self) -> Result<(RwLockReadGuard<'_, Phase>, SetGuard)> {
+        // A set that was loaded before the phase may hold segments that a compaction has replaced.
+        let phase = self.read_phase();
+        let set = self.set();
+        if set.unsealed().len() <= SEALING_SEGMENTS_MAX {
+            return Ok((phase, set));
+        }
+        drop((phase, set));
+        self.seal_oldest()?;
+        let phase = self.read_phase();
+        Ok((phase, self.set()))
+    }
+
+    /// Appends content unless another put has, since `looked_at` was searched or in this batch. True
+    /// if it was appended.
+    pub(super) fn append_absent(
+        &self,
+        appender: &mut Appender,
+        phase: &Phase,
+        hashed: &Hashed<'_>,
+        looked_at: &Arc<SegmentSet>,
+    ) -> Result<bool> {
+        let set = self.set();
+        let accept = |id| phase.accepts(id, hashed.digest());
+        // If no segment was sealed since, the content can only be in one that is not.
+        let segment = if Arc::ptr_eq(&set, looked_at) {
+            set.unsealed_segment_holding(hashed, accept)
+        } else {
+            set.segment_holding(hashed, accept)
+        };
+        if let Some(segment) = segment {
+            phase.pin(segment, hashed.digest());
+            return Ok(false);
+        }
+        drop(set);
+        self.append(appender, hashed)?;
+        Ok(true)
+    }
+
+    /// Appends, in a new segment if this one is full.
+    pub(super) fn append(&self, appender: &mut Appender, hashed: &Hashed<'_>) -> Result<()> {
+        let content_bytes = hashed.content().len() as u64;
+        if !appender.has_room_for(content_bytes) {
+            self.roll(appender, content_bytes)?;
+        }
+        appender.append(hashed)
+    }
+}
+
+/// How much of the newest segment a lookup has seen. Every put goes there, so if nothing was added
+/// to it, nothing was put since.
+#[derive(Clone, Copy)]
+pub(super) struct View {
+    newest: Option<u32>,
+    records: u32,
+}
+
+impl View {
+    /// What a lookup in this set sees at least. Take it before the lookup that it describes.
+    pub(super) fn of(set: &SegmentSet) -> Self {
+        let newest = set.unsealed().last();
+        Self {
+            newest: newest.map(|active| active.id()),
+            records: newest.map_or(0, |active| active.records()),
+        }
+    }
+
+    /// Counts a record that the caller has appended itself.
+    pub(super) fn advance(&mut self) {
+        self.records += 1;
+    }
+
+    /// Whether the lookup has seen everything that was put.
+    pub(super) fn is_current(self, appender: &Appender) -> bool {
+        let active = appender.active();
+        self.newest == Some(active.id()) && self.records == active.records()
+    }
+}
+
+/// Decides dedup: whether a copy that the store holds makes storing this content superfluous. A
+/// running compaction keeps such a copy from then on.
+pub(super) fn is_held(hashed: &Hashed<'_>, phase: &Phase, set: &SegmentSet) -> bool {
+    let accept = |id| phase.accepts(id, hashed.digest());
+    let segment = set.segment_holding(hashed, accept);
+    if let Some(segment) = segment {
+        phase.pin(segment, hashed.digest());
+    }
+    segment.is_some()
+}

@@ -1,0 +1,28 @@
+//! Writing a damaged sidecar anew.
+
+use super::ledger::Ledger;
+use super::writer::Writer;
+use crate::dir::FileKind;
+use crate::error::Result;
+use crate::segment::sealed::rebuild_index;
+use crate::segment::{Sealed, hash_records};
+
+impl Writer {
+    /// Writes the sidecar of a segment anew, if the data proves what it was.
+    pub(crate) fn rewrite_sidecar(&self, sealed: &Sealed) -> Result<()> {
+        let (id, binding) = (sealed.id(), sealed.binding());
+        let is_listed = |ledger: &Ledger| ledger.manifest().sealed.contains_key(&id);
+        if !is_listed(&self.lock_ledger()) {
+            return Ok(());
+        }
+        let rebuilt = rebuild_index(sealed.data(), Some(binding), hash_records)?;
+        // A compaction that replaces the segment holds this lock while it commits.
+        let ledger = self.lock_ledger();
+        if rebuilt.doubt.is_none() && is_listed(&ledger) {
+            let bytes = rebuilt.index.as_bytes();
+            self.dir()
+                .replace_segment_file(id, FileKind::Sidecar, bytes)?;
+        }
+        Ok(())
+    }
+}

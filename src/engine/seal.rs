@@ -1,0 +1,119 @@
+//! Sealing: from the segment that was appended to, to one that is mapped.
+
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
+use super::background::Job;
+use super::writer::Writer;
+use crate::dir::FileKind;
+use crate::error::Result;
+use crate::format::Sidecar;
+use crate::segment::{Active, Sealed};
+use crate::segment_set::SegmentSet;
+use crate::sync::lock;
+use crate::sync::mpsc::Receiver;
+
+/// How often the thread looks at sets that readers were using when they were replaced.
+const OUTDATED_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+
+impl Writer {
+    /// What the thread that seals does.
+    pub(super) fn seal_until_closed(&self, jobs: &Receiver<Job>) {
+        let mut outdated: Vec<Arc<SegmentSet>> = Vec::new();
+        loop {
+            let job = if outdated.is_empty() {
+                jobs.recv().map_err(RecvTimeoutError::from)
+            } else {
+                jobs.recv_timeout(OUTDATED_CHECK_INTERVAL)
+            };
+            match job {
+                Ok(Job::Seal) => self.seal_in_background(),
+                Ok(Job::DropWhenUnused(set)) => outdated.push(set),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // A set that only this thread has cannot be reached by a reader any more.
+            outdated.retain(|set| Arc::strong_count(set) > 1);
+        }
+    }
+
+    fn seal_in_background(&self) {
+        if let Err(error) = self.seal_rolled() {
+            // The segment stays as it is, readable; the next roll, compaction or close tries again
+            // and reports what then fails. A failed fsync makes the directory refuse writes.
+            #[cfg(feature = "tracing")]
+            tracing::error!(%error, "sealing in the background");
+            let _ = error;
+        }
+    }
+
+    /// Seals all full segments, those too that become full meanwhile.
+    pub(super) fn seal_rolled(&self) -> Result<()> {
+        while self.seal_oldest()? {}
+        Ok(())
+    }
+
+    /// Seals full segments, the oldest first, as long as `are_meant` is true of them. Segments that
+    /// puts fill meanwhile are left: where puts outrun the disk, there would be no end of it.
+    pub(super) fn seal_those(&self, are_meant: impl Fn(u32) -> bool) -> Result<()> {
+        let is_left = || {
+            let set = self.set();
+            let oldest = set.unsealed().first();
+            oldest.is_some_and(|oldest| are_meant(oldest.id()))
+        };
+        while is_left() && self.seal_oldest()? {}
+        Ok(())
+    }
+
+    /// Seals the oldest full segment, if there is one. Waits for one that is being sealed.
+    pub(super) fn seal_oldest(&self) -> Result<bool> {
+        let _sealing = lock(&self.sealing);
+        let set = self.shared.set.load_full();
+        let [oldest, _, ..] = set.unsealed() else {
+            return Ok(false);
+        };
+        self.seal(oldest)?;
+        Ok(true)
+    }
+
+    /// Seals one segment that is not appended to any more: data, then sidecar, then manifest, each
+    /// durable before the next, then the set that readers see.
+    fn seal(&self, active: &Active) -> Result<()> {
+        let (dir, id) = (self.dir(), active.id());
+        let data_bytes = active.flushed_bytes();
+        // The name is made durable with that of the sidecar.
+        active.make_data_durable(data_bytes)?;
+        let sidecar = Sidecar::build(&mut active.entries());
+        dir.replace_segment_file(id, FileKind::Sidecar, sidecar.as_bytes())?;
+        let reading = self.shared.options.reading();
+        let sealed = Sealed::with_index(dir, id, reading, data_bytes, &sidecar)?;
+        let mut ledger = self.lock_ledger();
+        self.commit(&mut ledger, |manifest| {
+            manifest.sealed.insert(id, *sealed.binding());
+        })?;
+        let sealed = Arc::new(sealed);
+        self.publish(|set| set.with_sealed(Arc::clone(&sealed)));
+        drop(ledger);
+        self.shared.index_requests.ask();
+        // The manifest says that the journal is not needed any more. If this fails, the next opening
+        // does it.
+        let _ = dir.remove_segment_file(id, FileKind::Journal);
+        #[cfg(feature = "tracing")]
+        tracing::debug!(segment = id, objects = sealed.binding().objects, "sealed");
+        Ok(())
+    }
+
+    /// Seals everything that was put so far, goes on with a new segment, and gives its id.
+    pub(super) fn seal_all(&self) -> Result<u32> {
+        let active = {
+            let mut appender = self.lock_appender();
+            if appender.end() > 0 {
+                self.roll(&mut appender, 0)?;
+            }
+            appender.active().id()
+        };
+        self.seal_those(|id| id < active)?;
+        Ok(active)
+    }
+}

@@ -1,0 +1,110 @@
+//! What the readers and the writer of an open store share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::background::IndexRequests;
+use crate::digest::Digest;
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::memory::ForkMark;
+use crate::options::Options;
+use crate::recovery::RecoveryReport;
+use crate::segment_set::{Found, SegmentSet};
+use crate::sync::{ArcSwap, ArcSwapGuard};
+use crate::threads::alone;
+
+/// An open store, as far as reading needs it.
+pub(crate) struct Shared {
+    pub(crate) root: PathBuf,
+    pub(crate) dir: Dir,
+    pub(crate) options: Options,
+    /// What readers see.
+    pub(crate) set: ArcSwap<SegmentSet>,
+    /// What was repaired when the store was opened.
+    pub(crate) report: RecoveryReport,
+    pub(super) index_requests: IndexRequests,
+    /// Marks the process that opened the store.
+    origin: ForkMark,
+}
+
+pub(super) type SetGuard = ArcSwapGuard<SegmentSet>;
+
+impl Shared {
+    pub(crate) fn new(
+        root: &Path,
+        dir: Dir,
+        options: Options,
+        (set, report): (SegmentSet, RecoveryReport),
+    ) -> Self {
+        Self {
+            root: root.to_owned(),
+            dir,
+            options,
+            set: ArcSwap::from_pointee(set),
+            report,
+            index_requests: IndexRequests::default(),
+            origin: ForkMark::new(),
+        }
+    }
+
+    /// Fails in a process that was forked from the one that opened the store. It has the parent's
+    /// locks as they were at that moment, and nobody releases there what another thread held.
+    pub(crate) fn require_own_process(&self) -> Result<()> {
+        if self.origin.is_forked() {
+            return Err(Error::Forked);
+        }
+        Ok(())
+    }
+
+    /// Asks for a damaged run of the set index to be built anew.
+    #[inline]
+    pub(crate) fn look_after(&self, set: &SegmentSet) {
+        if set.has_damaged_run() {
+            self.ask_for_index();
+        }
+    }
+
+    #[cold]
+    fn ask_for_index(&self) {
+        if !self.origin.is_forked() {
+            self.index_requests.ask();
+        }
+    }
+
+    /// Reads several objects, with other threads where there are any.
+    pub(crate) fn look_up_many<'a>(
+        &self,
+        set: &'a SegmentSet,
+        digests: &[Digest],
+    ) -> Vec<Result<Option<Found<'a>>>> {
+        let look_up = || set.lookup_many(digests, self.options.verify_reads);
+        if self.origin.is_forked() {
+            // The thread that was forked may be one of `rayon`'s, without the others of its pool.
+            alone(look_up)
+        } else {
+            look_up()
+        }
+    }
+
+    /// Removes the files of those runs that are of no use any more: their segments are gone, or
+    /// covered by another run.
+    pub(super) fn remove_unused_runs(&self, numbers: impl IntoIterator<Item = u32>) {
+        let used = self.set.load().run_numbers();
+        for number in numbers {
+            if !used.contains(&number) {
+                // The next opening removes what stays.
+                let path = self.dir.set_index_path(number);
+                let _ = self.dir.remove_if_present(&path);
+            }
+        }
+    }
+
+    /// Replaces the set that readers see, and gives the old one.
+    pub(super) fn replace_set(
+        &self,
+        change: impl Fn(&SegmentSet) -> SegmentSet,
+    ) -> Arc<SegmentSet> {
+        self.set.rcu(|set| change(set))
+    }
+}

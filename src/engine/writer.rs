@@ -1,0 +1,114 @@
+//! What only a writer has: its locks and their order.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use super::background::{Job, SealRequests};
+use super::ids::SegmentIds;
+use super::ledger::Ledger;
+use super::phase::Phase;
+use super::shared::{SetGuard, Shared};
+use crate::dir::{Dir, WriterLock};
+use crate::error::{Error, Result};
+use crate::segment::Appender;
+use crate::segment_set::SegmentSet;
+use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, lock, read, write};
+
+/// The writer of an open store.
+///
+/// Its locks are taken in this order: `phase`, `sealing`, `ledger`, `appender`. No lock that a put
+/// takes is held while a file is synced. A public function that changes something checks first that
+/// it runs in the process that opened the store (see [`Shared::require_own_process`]).
+pub(crate) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    /// Each put holds a read lock on the phase, so changing the phase waits for puts of the old one.
+    /// It is replaced as a whole.
+    phase: RwLock<Phase>,
+    /// Held while a segment is sealed, so that each is sealed once. Guards no value.
+    pub(super) sealing: Mutex<()>,
+    pub(super) ledger: Mutex<Ledger>,
+    /// A put that panics leaves the appender as it was: every field changes after what it speaks of
+    /// has happened. So the puts of other threads go on.
+    appender: Mutex<Appender>,
+    pub(super) ids: SegmentIds,
+    pub(super) seal_requests: SealRequests,
+    pub(super) next_run_number: AtomicU32,
+    pub(super) lock: WriterLock,
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        (appender, ledger): (Appender, Ledger),
+        seal_requests: SealRequests,
+        lock: WriterLock,
+        next_run_number: u32,
+    ) -> Self {
+        Self {
+            shared,
+            phase: RwLock::new(Phase::default()),
+            sealing: Mutex::new(()),
+            appender: Mutex::new(appender),
+            ids: SegmentIds::new(ledger.next_id()),
+            ledger: Mutex::new(ledger),
+            seal_requests,
+            next_run_number: AtomicU32::new(next_run_number),
+            lock,
+        }
+    }
+
+    pub(super) fn dir(&self) -> &Dir {
+        &self.shared.dir
+    }
+
+    /// The segments as they are now.
+    pub(super) fn set(&self) -> SetGuard {
+        self.shared.set.load()
+    }
+
+    pub(super) fn lock_appender(&self) -> MutexGuard<'_, Appender> {
+        lock(&self.appender)
+    }
+
+    pub(super) fn read_phase(&self) -> RwLockReadGuard<'_, Phase> {
+        read(&self.phase)
+    }
+
+    /// Changes the phase if `next` gives another one, at a moment when no put is under way.
+    pub(super) fn change_phase<T>(
+        &self,
+        next: impl FnOnce(&Phase) -> Result<(Phase, T)>,
+    ) -> Result<T> {
+        let mut phase = write(&self.phase);
+        let (changed, result) = next(&phase)?;
+        *phase = changed;
+        Ok(result)
+    }
+
+    /// Changes the phase, after the puts that are under way.
+    pub(super) fn set_phase(&self, phase: Phase) {
+        *write(&self.phase) = phase;
+    }
+
+    /// Fails if writes are refused or content of this length is too large.
+    pub(crate) fn require_acceptable(&self, content_bytes: usize) -> Result<()> {
+        self.dir().check_writable()?;
+        let bytes = content_bytes as u64;
+        if bytes > u64::from(u32::MAX) {
+            return Err(Error::TooLarge { bytes });
+        }
+        Ok(())
+    }
+
+    /// Replaces the set that readers see.
+    ///
+    /// Whoever drops the last handle to an old set frees the index and the maps of segments that
+    /// only this set has, and removes their files. A thread in the background does that, so that no
+    /// reader has to in the middle of a `get`.
+    pub(super) fn publish(&self, change: impl Fn(&SegmentSet) -> SegmentSet) {
+        let old = self.shared.replace_set(change);
+        if Arc::strong_count(&old) > 1 {
+            self.seal_requests.send(Job::DropWhenUnused(old));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Opening a store.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Access, Handle, Store};
+use crate::dir::Dir;
+use crate::engine::{OpenWriter, Shared};
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::recovery::reader::Reader;
+use crate::segment_set::SegmentSet;
+use crate::sync::Mutex;
+
+impl Store {
+    /// Opens the store in the folder `root` for reading and writing, and creates it if there is
+    /// none. [`Options`] has other ways.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Options::open`].
+    pub fn open(root: impl AsRef<Path>) -> Result<Self> {
+        Self::options().open(root)
+    }
+
+    /// The default [`Options`].
+    #[must_use]
+    pub fn options() -> Options {
+        Options::new()
+    }
+}
+
+impl Options {
+    /// Opens the store in the folder `root`; its files are in `root/segments`. Takes time in
+    /// proportion to the number of segments, not of objects.
+    ///
+    /// A store that exists is opened on a full disk as well, unless files of another program have to be taken
+    /// over, or the manifest was lost: for that, open it [`read_only`](Self::read_only). Puts fail until there
+    /// is room.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`](crate::Error::Locked) beside another writer,
+    /// [`Error::NoStore`](crate::Error::NoStore),
+    /// [`Error::MissingSegment`](crate::Error::MissingSegment), and
+    /// [`Error::Io`](crate::Error::Io). Damage is repaired where that loses nothing, reported by
+    /// [`Store::recovery`], and otherwise an error of the read that it hits.
+    pub fn open(&self, root: impl AsRef<Path>) -> Result<Store> {
+        let handle = Handle::open(root.as_ref(), self)?;
+        Ok(Store {
+            handle: Arc::new(handle),
+        })
+    }
+}
+
+impl Handle {
+    fn open(root: &Path, options: &Options) -> Result<Self> {
+        let dir = match options.open_dir(root)? {
+            None if options.read_only || !options.create => {
+                return Err(Error::NoStore {
+                    path: root.to_owned(),
+                });
+            }
+            None => options.create_dir(root)?,
+            // Whoever created the folder may have been cut off before its name was durable.
+            Some(dir) if !options.read_only && dir.read_manifest()?.is_none() => {
+                options.create_dir(root)?
+            }
+            Some(dir) => dir,
+        };
+        if options.read_only {
+            Self::open_reader(root, dir, options.clone())
+        } else {
+            let writer = OpenWriter::open(root, dir, options.clone())?;
+            Ok(Self {
+                shared: Arc::clone(writer.writer().shared()),
+                access: Access::Writer(writer),
+            })
+        }
+    }
+
+    fn open_reader(root: &Path, dir: Dir, options: Options) -> Result<Self> {
+        let mut reader = Reader::default();
+        let seen = reader.load(&dir, &options, &SegmentSet::default())?;
+        Ok(Self {
+            shared: Arc::new(Shared::new(root, dir, options, seen)),
+            access: Access::Reader(Mutex::new(reader)),
+        })
+    }
+}
