@@ -7,6 +7,7 @@ mod has_ls_stat;
 mod put;
 mod shared;
 mod verify;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::fs;

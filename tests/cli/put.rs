@@ -13,7 +13,7 @@ use serde_json::Value;
 
 #[cfg(target_os = "linux")]
 use crate::Ran;
-use crate::{DAMAGED, DONE, LOCKED_OR_IO, Place, USAGE, hex};
+use crate::{DAMAGED, DONE, LOCKED_OR_IO, Place, hex};
 
 /// Beyond this, something hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -44,24 +44,6 @@ fn put_reads_standard_input() {
 }
 
 #[test]
-fn put_walks_a_tree_in_order_and_a_second_time_adds_nothing() {
-    let place = Place::new();
-    place.write("tree/b/inner", b"2");
-    place.write("tree/a", b"1");
-    place.write("tree/c", b"");
-    let ran = place.run(&["put", "-r", "tree"]).expect(DONE);
-    let paths: Vec<_> = ran.stdout.lines().map(|line| &line[66..]).collect();
-    assert_eq!(paths, ["tree/a", "tree/b/inner", "tree/c"]);
-    assert!(ran.stderr.contains("3 new, 0 already stored"));
-
-    let objects = place.json(&["stat", "--json"])["objects"].clone();
-    let again = place.run(&["put", "-r", "tree"]).expect(DONE);
-    assert_eq!(again.stdout, ran.stdout);
-    assert!(again.stderr.contains("0 new, 3 already stored"));
-    assert_eq!(place.json(&["stat", "--json"])["objects"], objects);
-}
-
-#[test]
 fn put_of_many_and_of_large_files_keeps_their_order() {
     let place = Place::new();
     let mut expected = String::new();
@@ -77,16 +59,6 @@ fn put_of_many_and_of_large_files_keeps_their_order() {
     let ran = place.run(&["put", "-r", "tree"]).expect(DONE);
     assert!(ran.stdout == expected);
     assert!(ran.stderr.contains("1,500 new"), "{}", ran.stderr);
-}
-
-#[test]
-fn put_of_a_folder_without_r_stores_nothing_and_names_the_remedy() {
-    let place = Place::new();
-    place.write("file", b"1");
-    place.write("tree/a", b"2");
-    let ran = place.run(&["put", "file", "tree"]);
-    ran.fails(USAGE, &["tree is a folder", "pass -r"]);
-    assert!(!place.store().exists());
 }
 
 #[test]
@@ -112,45 +84,6 @@ fn put_names_a_file_that_is_too_large() {
     let ran = place.run(&["put", "large", "good"]);
     ran.fails(LOCKED_OR_IO, &["sealstone: large: ", "4294967296"]);
     assert!(place.has(b"1"));
-}
-
-#[test]
-#[cfg(unix)]
-fn put_follows_links_that_are_named_and_skips_those_that_it_finds() {
-    let place = Place::new();
-    place.write("outside/a", b"1");
-    place.write("tree/b", b"2");
-    let link = |from: &str, to: &str| std::os::unix::fs::symlink(from, place.path(to)).unwrap();
-    link("../outside", "tree/folder");
-    link("../outside/a", "tree/file");
-    link("nowhere", "tree/dangling");
-    link("outside", "named");
-
-    let ran = place.run(&["put", "-r", "tree", "named"]).expect(DONE);
-    let (inside, named) = (hex(b"2"), hex(b"1"));
-    assert_eq!(ran.stdout, format!("{inside}  tree/b\n{named}  named/a\n"));
-    for skipped in ["tree/folder", "tree/file", "tree/dangling"] {
-        let note = format!("sealstone: skipped {skipped}: a symbolic link");
-        assert!(ran.stderr.contains(&note), "{}", ran.stderr);
-    }
-    assert!(ran.stderr.contains("3 skipped"), "{}", ran.stderr);
-}
-
-#[test]
-fn put_skips_the_files_of_the_store_itself() {
-    let place = Place::new();
-    place.write("a", b"1");
-    for _ in 0..2 {
-        for root in [".", "store", "store/segments"] {
-            let ran = place.run(&["put", "-r", root]).expect(DONE);
-            assert!(!ran.stdout.contains("seg-"), "{}", ran.stdout);
-            assert!(ran.stderr.contains("segments: the store's own files"));
-        }
-    }
-    // A store that shares its folder with the files.
-    let ran = place.run(&["put", "-r", ".", "--store", "."]).expect(DONE);
-    assert!(ran.stdout.contains("./a\n"), "{}", ran.stdout);
-    assert!(ran.stderr.contains("skipped ./segments"), "{}", ran.stderr);
 }
 
 #[test]

@@ -100,7 +100,7 @@ struct Line<'a> {
 }
 
 impl Put<'_> {
-    fn all(&mut self, sources: Sources) -> anyhow::Result<()> {
+    fn all(&mut self, sources: Sources<'_>) -> anyhow::Result<()> {
         for found in sources {
             match found {
                 Found::Source(source) => self.enqueue(source)?,

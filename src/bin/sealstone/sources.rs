@@ -1,12 +1,14 @@
 //! What `put` has to store: files, standard input, and with `-r` what a walk finds.
 
 use std::fmt::Display;
-use std::fs::{self, File, FileType};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use anyhow::Context as _;
 use sealstone::Error;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::exit::Failure;
 
@@ -32,6 +34,19 @@ impl Found {
             path,
             bytes_expected,
         })
+    }
+
+    fn own_folder(path: PathBuf) -> Self {
+        let reason = "the store's own files";
+        Self::Skipped { path, reason }
+    }
+
+    /// Keeps what the system said and leaves out the path, which `walkdir` writes before it.
+    fn unreadable(path: PathBuf, error: walkdir::Error) -> Self {
+        let text = error.to_string();
+        let error = error.into_io_error();
+        let error = error.unwrap_or_else(|| io::Error::other(text));
+        Self::Unreadable { path, error }
     }
 }
 
@@ -84,84 +99,49 @@ fn check_size(bytes: u64, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Everything that the given paths stand for, in order; folders are walked depth first, their
-/// entries by name.
-pub struct Sources {
-    /// The store's own files: they are no user data, and they grow while they are read.
+/// Yields everything that the given paths stand for, in their order. A folder is walked depth first,
+/// and its entries are taken in the order of their names.
+pub struct Sources<'a> {
+    arguments: slice::Iter<'a, PathBuf>,
+    walk: Option<Walk>,
+    /// The store's own files. They are no user data, and they grow while they are read.
     own_folder: Option<PathBuf>,
-    /// The same, spelled as the present walk would come upon it.
-    own_folder_in_walk: Option<PathBuf>,
-    /// What comes next is at the end.
-    pending: Vec<Pending>,
 }
 
-enum Pending {
-    Argument(PathBuf),
-    Entry(PathBuf, FileType),
-}
-
-impl Sources {
-    pub fn new(paths: &[PathBuf], store_root: &Path) -> Self {
+impl<'a> Sources<'a> {
+    pub fn new(paths: &'a [PathBuf], store_root: &Path) -> Self {
         Self {
+            arguments: paths.iter(),
+            walk: None,
             own_folder: fs::canonicalize(store_root.join("segments")).ok(),
-            own_folder_in_walk: None,
-            pending: paths.iter().rev().cloned().map(Pending::Argument).collect(),
         }
     }
 
-    /// Here links are followed and pipes are read, because the user has named them.
+    /// Follows links and reads pipes, because the user has named them. Returns `None` for a folder,
+    /// whose walk begins.
     fn argument(&mut self, path: PathBuf) -> Option<Found> {
         if Source::is_stdin(&path) {
             return Some(Found::source(path, 0));
         }
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => {
-                self.own_folder_in_walk = self.own_folder_below(&path);
-                self.enter(path)
-            }
+            Ok(metadata) if metadata.is_dir() => self.begin_walk(path),
             Ok(metadata) if metadata.is_file() => Some(Found::source(path, metadata.len())),
             Ok(_) => Some(Found::source(path, 0)),
             Err(error) => Some(Found::Unreadable { path, error }),
         }
     }
 
-    fn entry(&mut self, path: PathBuf, file_type: FileType) -> Option<Found> {
-        let reason = if file_type.is_dir() {
-            return self.enter(path);
-        } else if file_type.is_symlink() {
-            "a symbolic link; name it on the command line to follow it"
-        } else if !file_type.is_file() {
-            "not a regular file; name it on the command line to read it"
-        } else {
-            return Some(match fs::symlink_metadata(&path) {
-                Ok(metadata) => Found::source(path, metadata.len()),
-                Err(error) => Found::Unreadable { path, error },
-            });
-        };
-        Some(Found::Skipped { path, reason })
+    fn begin_walk(&mut self, root: PathBuf) -> Option<Found> {
+        let own_folder = self.own_folder_below(&root);
+        if own_folder.as_ref() == Some(&root) {
+            return Some(Found::own_folder(root));
+        }
+        self.walk = Some(Walk::new(root, own_folder));
+        None
     }
 
-    fn enter(&mut self, folder: PathBuf) -> Option<Found> {
-        if self.own_folder_in_walk.as_ref() == Some(&folder) {
-            let reason = "the store's own files";
-            let path = folder;
-            return Some(Found::Skipped { path, reason });
-        }
-        match entries_by_name(&folder) {
-            Ok(entries) => {
-                let entries = entries.into_iter().rev();
-                self.pending
-                    .extend(entries.map(|(path, file_type)| Pending::Entry(path, file_type)));
-                None
-            }
-            Err(error) => {
-                let path = folder;
-                Some(Found::Unreadable { path, error })
-            }
-        }
-    }
-
-    /// A walk follows no links, so a folder below `root` has just one spelling there.
+    /// Returns the store's own folder as a walk from `root` spells it, if the walk meets it. There is
+    /// one such spelling, because a walk follows no links.
     fn own_folder_below(&self, root: &Path) -> Option<PathBuf> {
         let own_folder = self.own_folder.as_ref()?;
         let canonical_root = fs::canonicalize(root).ok()?;
@@ -173,29 +153,91 @@ impl Sources {
     }
 }
 
-impl Iterator for Sources {
+impl Iterator for Sources<'_> {
     type Item = Found;
 
     fn next(&mut self) -> Option<Found> {
         loop {
-            let found = match self.pending.pop()? {
-                Pending::Argument(path) => self.argument(path),
-                Pending::Entry(path, file_type) => self.entry(path, file_type),
+            if let Some(found) = self.walk.as_mut().and_then(Walk::next) {
+                return Some(found);
+            }
+            self.walk = None;
+            let path = self.arguments.next()?.clone();
+            if let Some(found) = self.argument(path) {
+                return Some(found);
+            }
+        }
+    }
+}
+
+/// The walk below one folder. It follows no links and holds no folder open.
+struct Walk {
+    entries: walkdir::IntoIter,
+    /// The store's own folder as this walk spells it.
+    own_folder: Option<PathBuf>,
+    /// The folder that was entered last. `walkdir` reads and sorts a folder as a whole and yields its
+    /// errors before its entries, so an error without a path belongs to this folder.
+    entered: PathBuf,
+}
+
+impl Walk {
+    fn new(root: PathBuf, own_folder: Option<PathBuf>) -> Self {
+        let entries = WalkDir::new(&root).min_depth(1).sort_by_file_name();
+        Self {
+            entries: entries.into_iter(),
+            own_folder,
+            entered: root,
+        }
+    }
+
+    /// Returns `None` for a folder, which is entered.
+    fn entry(&mut self, entry: DirEntry) -> Option<Found> {
+        let file_type = entry.file_type();
+        if file_type.is_dir() {
+            return self.folder(entry.into_path());
+        }
+        if file_type.is_file() {
+            let bytes_expected = entry.metadata().map(|metadata| metadata.len());
+            let path = entry.into_path();
+            return Some(match bytes_expected {
+                Ok(bytes_expected) => Found::source(path, bytes_expected),
+                Err(error) => Found::unreadable(path, error),
+            });
+        }
+        let reason = if file_type.is_symlink() {
+            "a symbolic link; name it on the command line to follow it"
+        } else {
+            "not a regular file; name it on the command line to read it"
+        };
+        let path = entry.into_path();
+        Some(Found::Skipped { path, reason })
+    }
+
+    fn folder(&mut self, path: PathBuf) -> Option<Found> {
+        if self.own_folder.as_ref() == Some(&path) {
+            self.entries.skip_current_dir();
+            return Some(Found::own_folder(path));
+        }
+        self.entered = path;
+        None
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        loop {
+            let found = match self.entries.next()? {
+                Ok(entry) => self.entry(entry),
+                Err(error) => {
+                    let path = error.path().unwrap_or(&self.entered).to_owned();
+                    Some(Found::unreadable(path, error))
+                }
             };
             if found.is_some() {
                 return found;
             }
         }
     }
-}
-
-fn entries_by_name(folder: &Path) -> io::Result<Vec<(PathBuf, FileType)>> {
-    let mut entries = fs::read_dir(folder)?
-        .map(|entry| {
-            let entry = entry?;
-            Ok((entry.path(), entry.file_type()?))
-        })
-        .collect::<io::Result<Vec<_>>>()?;
-    entries.sort_unstable_by(|(one, _), (other, _)| one.file_name().cmp(&other.file_name()));
-    Ok(entries)
 }
