@@ -190,6 +190,86 @@ fn get_gives_a_new_file_the_mode_of_any_new_file() {
 
 #[test]
 #[cfg(unix)]
+fn get_keeps_the_mode_of_the_file_that_it_replaces() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let place = Place::with(&[b"content"]);
+    place.write("old", b"as it was");
+    for mode in [0o600, 0o666, 0o444, 0o4750] {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(place.path("old"), permissions).unwrap();
+        let script = format!("umask 077; \"$0\" get {} -o old", hex(b"content"));
+        place.run_script(&script).unwrap().expect(DONE);
+        let permissions = fs::metadata(place.path("old")).unwrap().permissions();
+        assert_eq!(permissions.mode() & 0o7777, mode, "{mode:o}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn get_replaces_a_name_and_leaves_the_old_file_to_those_who_have_it() {
+    let place = Place::with(&[b"content"]);
+    place.write("out/file", b"as it was");
+    fs::hard_link(place.path("out/file"), place.path("hard link")).unwrap();
+    let open = fs::File::open(place.path("out/file")).unwrap();
+    place
+        .run(&["get", &hex(b"content"), "-o", "out/file"])
+        .expect(DONE);
+    assert_eq!(fs::read(place.path("out/file")).unwrap(), b"content");
+    assert_eq!(fs::read(place.path("hard link")).unwrap(), b"as it was");
+    assert_eq!(std::io::read_to_string(open).unwrap(), "as it was");
+    assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 1);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn get_leaves_nothing_behind_if_the_content_cannot_be_written() {
+    let content = vec![1; 1 << 20];
+    let place = Place::with(&[&content]);
+    place.write("out/file", b"as it was");
+    for name in ["out/file", "out/new"] {
+        // Blocks of 512 bytes.
+        let script = format!(
+            "trap '' XFSZ; ulimit -f 100; exec \"$0\" get {} -o {name}",
+            hex(&content)
+        );
+        let ran = place.run_script(&script).unwrap();
+        ran.fails(LOCKED_OR_IO, &[name, "not written: File too large"]);
+        assert_eq!(fs::read(place.path("out/file")).unwrap(), b"as it was");
+        assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 1);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn get_leaves_nothing_behind_if_the_file_cannot_be_replaced() {
+    let place = Place::with(&[b"content"]);
+    place.write("out/file", b"as it was");
+    // A file onto which another is mounted cannot be replaced.
+    let script = format!(
+        "mount --bind out/file out/file || exit 77; exec \"$0\" get {} -o out/file",
+        hex(b"content")
+    );
+    let Some(ran) = place.run_script_as(&["unshare", "-rm", "sh"], &script) else {
+        eprintln!("skipped: this user may not mount a file");
+        return;
+    };
+    ran.fails(LOCKED_OR_IO, &["out/file: not written: "]);
+    assert_eq!(fs::read(place.path("out/file")).unwrap(), b"as it was");
+    assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 1);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn get_names_a_device_that_takes_nothing() {
+    let place = Place::with(&[b"content"]);
+    place
+        .run(&["get", &hex(b"content"), "-o", "/dev/full"])
+        .fails(LOCKED_OR_IO, &["/dev/full: not written: No space left"]);
+}
+
+#[test]
+#[cfg(unix)]
 fn get_refuses_a_link_that_leads_nowhere() {
     let place = Place::with(&[b"content"]);
     let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, place.path(name)).unwrap();
@@ -200,7 +280,7 @@ fn get_refuses_a_link_that_leads_nowhere() {
     for (name, why) in [
         ("dangling", "nowhere, which does not exist"),
         ("link to it", "nowhere, which does not exist"),
-        ("round", "more links"),
+        ("round", "more than 40 links"),
     ] {
         place
             .run(&["get", &digest, "-o", name])

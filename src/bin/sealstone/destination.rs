@@ -1,7 +1,7 @@
-//! Where `get` writes to: a file that is either as it was or complete, or something that is open
-//! already and is written to as it is.
+//! Where `get` writes to. A regular file is replaced as a whole, so that it is either as it was or
+//! complete. A device, a pipe, or a file that a process has open is written to as it is.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -10,22 +10,22 @@ use tempfile::{Builder, NamedTempFile};
 use crate::exit::Failure;
 use crate::output::Output;
 
-/// As many links as Linux follows.
+/// The most symbolic links that are followed for one name, as on Linux.
 const LINKS_MAX: usize = 40;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Destination {
     StandardOutput,
     StandardError,
-    /// A device, a pipe, or what a process has open: a file of that kind keeps what it holds.
+    /// A device, a pipe, or a file that a process has open. It is appended to.
     Existing(PathBuf),
-    /// A regular file, reached through no link, or a name that is free.
+    /// A regular file or a free name, with its links resolved.
     File(PathBuf),
 }
 
 impl Destination {
-    /// What this name stands for. Links are followed as a shell does for `>`, so that they stay; one
-    /// that leads nowhere is refused as by `cp`.
+    /// Finds what a name stands for. A symbolic link is followed, as a shell follows it for `>`, so
+    /// that the link stays. A link that leads nowhere is refused, as by `cp`.
     pub fn named(path: &Path) -> Result<Self, Failure> {
         if path == Path::new("-") {
             return Ok(Self::StandardOutput);
@@ -33,16 +33,16 @@ impl Destination {
         resolve(path).map_err(|error| not_written(path, &error))
     }
 
-    /// Whether this is a file in a folder, or would be.
+    /// Returns whether this is an existing or a new file directly in `folder`.
     pub fn is_in(&self, folder: &Path) -> bool {
         let Self::File(target) = self else {
             return false;
         };
-        let of_target = fs::canonicalize(folder_of(target));
-        of_target.is_ok_and(|of_target| fs::canonicalize(folder).is_ok_and(|own| own == of_target))
+        let parent = fs::canonicalize(folder_of(target));
+        parent.is_ok_and(|parent| fs::canonicalize(folder).is_ok_and(|folder| folder == parent))
     }
 
-    /// `path` is how the user wrote it.
+    /// Writes the content. `path` is the name as the user wrote it, for messages.
     pub fn write(&self, content: &[u8], path: &Path, output: &mut Output) -> anyhow::Result<()> {
         let written = match self {
             Self::StandardOutput => return Ok(output.write_all(content)?),
@@ -80,29 +80,29 @@ fn resolve(path: &Path) -> io::Result<Destination> {
             Err(_) => {
                 return Err(io::Error::new(
                     io::ErrorKind::NotFound,
-                    format!(
-                        "this is a link to {}, which does not exist",
-                        target.display()
-                    ),
+                    format!("it is a link to {}, which does not exist", target.display()),
                 ));
             }
         }
     }
-    Err(io::Error::other("more links than a file name may have"))
+    Err(io::Error::other(format!(
+        "it leads through more than {LINKS_MAX} links"
+    )))
 }
 
-/// Recognizes the names under which a system shows what a process has open: `/dev/fd/1`,
-/// `/proc/self/fd/1`, and with them the links `/dev/stdout` and `/dev/stderr`. What they lead to may
-/// look like a regular file, which must not be replaced under whoever writes to it.
+/// Recognizes the names under which a system shows the files that a process has open: `/dev/fd/1` and
+/// `/proc/self/fd/1`, to which `/dev/stdout` and `/dev/stderr` are links. Such a name may lead to a
+/// regular file, which must not be replaced while the process writes to it.
 fn open_in_a_process(path: &Path) -> Option<Destination> {
     let folder = fs::canonicalize(folder_of(path)).ok()?;
-    let is_of_proc = folder.starts_with("/proc") && folder.ends_with("fd");
-    if !is_of_proc && folder != Path::new("/dev/fd") {
+    let is_in_proc = folder.starts_with("/proc") && folder.ends_with("fd");
+    if !is_in_proc && folder != Path::new("/dev/fd") {
         return None;
     }
     let own = fs::canonicalize("/dev/fd").is_ok_and(|own| own == folder);
     let descriptor = path.file_name()?;
-    // These are shared, not opened anew, so that what comes after them does not overwrite them.
+    // Our own descriptors are used as they are: a file that is opened a second time has an offset of
+    // its own, and what the shell writes next would overwrite the content.
     Some(match descriptor.to_str() {
         Some("1") if own => Destination::StandardOutput,
         Some("2") if own => Destination::StandardError,
@@ -118,12 +118,14 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Behind what a file that somebody has open holds already.
+/// Writes behind the bytes that the file holds already.
 fn append(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).open(path)?;
     file.write_all(content)
 }
 
+/// Replaces a regular file, or creates it. After a failure nothing has changed and the temporary is
+/// gone.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     if !matches!(path.components().next_back(), Some(Component::Normal(_))) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -133,10 +135,12 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    let mut temporary = temporary_beside(path)?;
+    let mut temporary = temporary_beside(path, permissions.as_ref())?;
     temporary.write_all(content)?;
     let file: &File = temporary.as_file();
     if let Some(permissions) = permissions {
+        // The umask may have removed some bits, and a write removes the bits set-user-id and
+        // set-group-id.
         file.set_permissions(permissions)?;
     }
     // Before the rename: otherwise a power failure can leave an empty file under the final name.
@@ -145,14 +149,45 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+/// Creates the temporary. From the first byte on, nobody may read it who may not read the target; the
+/// mode of a new target is that of any new file, which the umask restricts.
+#[cfg(unix)]
+fn temporary_beside(path: &Path, permissions: Option<&Permissions>) -> io::Result<NamedTempFile> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let any_new_file = Permissions::from_mode(0o666);
+    let permissions = permissions.unwrap_or(&any_new_file).clone();
+    temporary_name()
+        .permissions(permissions)
+        .tempfile_in(folder_of(path))
+}
+
+#[cfg(not(unix))]
+fn temporary_beside(path: &Path, _: Option<&Permissions>) -> io::Result<NamedTempFile> {
+    temporary_name().tempfile_in(folder_of(path))
+}
+
+fn temporary_name() -> Builder<'static, 'static> {
     let mut builder = Builder::new();
     builder.prefix(".sealstone-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // As for any new file; the system takes off what the user does not want.
-        builder.permissions(fs::Permissions::from_mode(0o666));
+    builder
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_temporary_is_no_more_readable_than_its_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        for mode in [0o600, 0o400, 0o000] {
+            let permissions = Permissions::from_mode(mode);
+            let temporary = temporary_beside(&target, Some(&permissions)).unwrap();
+            let created = temporary.as_file().metadata().unwrap().permissions();
+            assert_eq!(created.mode() & 0o7777, mode, "{mode:o}");
+        }
     }
-    builder.tempfile_in(folder_of(path))
 }
