@@ -6,6 +6,7 @@ mod get;
 mod has_ls_stat;
 mod put;
 mod shared;
+mod standard_output;
 mod verify;
 mod walk;
 

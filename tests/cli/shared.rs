@@ -1,7 +1,6 @@
 //! What all commands share.
 
 use std::fs;
-use std::process::Stdio;
 
 use sealstone::{Options, Store};
 
@@ -88,56 +87,6 @@ fn a_store_must_be_named() {
         .run(&["put", "a", "--store", "elsewhere"])
         .expect(DONE);
     assert!(place.path("elsewhere").exists() && !place.store().exists());
-}
-
-#[test]
-fn a_closed_pipe_ends_quietly_and_put_still_stores() {
-    let place = Place::with(&[b"1", b"2"]);
-    place.write("file", b"3");
-    let digest = hex(b"1");
-    for arguments in [
-        &["ls"][..],
-        &["ls", "--json"],
-        &["get", &digest],
-        &["stat"],
-        &["verify"],
-        &["--help"],
-        &["put", "--json", "file"],
-    ] {
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_sealstone"))
-            .current_dir(place.folder.path())
-            .env("SEALSTONE_STORE", place.store())
-            .args(arguments)
-            .stdout(writer)
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(DONE), "{arguments:?}: {stderr}");
-        assert!(!stderr.contains("sealstone: "), "{arguments:?}: {stderr}");
-        assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
-    }
-    assert!(place.has(b"3"));
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn a_full_disk_under_standard_output_is_an_error() {
-    let place = Place::with(&[b"1"]);
-    let full = fs::OpenOptions::new()
-        .write(true)
-        .open("/dev/full")
-        .unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sealstone"))
-        .env("SEALSTONE_STORE", place.store())
-        .arg("ls")
-        .stdout(full)
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(LOCKED_OR_IO));
-    assert!(output.stderr.starts_with(b"sealstone: standard output: "));
 }
 
 #[test]

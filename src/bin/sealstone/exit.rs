@@ -1,11 +1,12 @@
 //! How failures end: which exit code and which words, decided here and nowhere else.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use sealstone::Error;
 
-use crate::output::complain;
+use crate::output::{CLOSED, complain, unwritable};
+use crate::standard_output;
 
 /// How the command ended; `help::SEALSTONE` tells the user what the numbers mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,22 +70,27 @@ impl Exit {
     }
 }
 
-/// The error in a line that ends with the remedy.
+/// Returns the messages of an error and of its causes in one line, each once: a message may contain
+/// the text of its cause.
 pub fn describe(error: &anyhow::Error) -> String {
-    let mut parts = Vec::new();
+    let mut line = String::new();
     for cause in error.chain() {
-        if let Some(error) = cause.downcast_ref::<Error>() {
-            // It tells its own causes, and the remedy comes last.
-            parts.push(describe_store_error(error));
-            break;
+        let message = cause
+            .downcast_ref()
+            .map_or_else(|| cause.to_string(), store_message);
+        if line.contains(&message) {
+            continue;
         }
-        parts.push(cause.to_string());
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&message);
     }
-    parts.join(": ")
+    line
 }
 
-/// The store's own words, unless its remedy is one for programmers.
-fn describe_store_error(error: &Error) -> String {
+/// Returns the store's own words, unless its remedy is one for programmers.
+fn store_message(error: &Error) -> String {
     match error {
         Error::Locked { path } => format!(
             "{}: another writer has this store open; try again when it has finished",
@@ -99,17 +105,64 @@ fn describe_store_error(error: &Error) -> String {
     }
 }
 
-/// Prints what clap found wrong, or the help or version that was asked for.
+/// Prints the error that clap found, or the help or the version that was asked for.
 pub fn report_usage(error: &clap::Error) -> Exit {
-    let text = error.render().to_string();
-    if let Some(text) = text.strip_prefix("error: ") {
-        complain(text.trim_end());
+    if error.use_stderr() {
+        let text = error.render().to_string();
+        match text.strip_prefix("error: ") {
+            Some(text) => complain(text.trim_end()),
+            // The help, because no command was given. Nobody is left to tell if it cannot be printed.
+            None => drop(error.print()),
+        }
         return Exit::Usage;
     }
-    match error.print() {
-        // As in `sealstone --help | head -1`.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Exit::Io,
-        _ if error.use_stderr() => Exit::Usage,
-        _ => Exit::Done,
+    let printed = if standard_output::was_writable() {
+        error.print()
+    } else {
+        Err(io::Error::other(CLOSED))
+    };
+    match printed {
+        // The reader is gone, as in `sealstone --help | head -1`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Exit::Done,
+        Err(error) => {
+            complain(unwritable(&error));
+            Exit::Io
+        }
+        Ok(()) => Exit::Done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Wrapping {
+        text: &'static str,
+        source: io::Error,
+    }
+
+    fn described(text: &'static str) -> String {
+        let source = io::Error::other("the disk is full");
+        let error = anyhow::Error::from(Wrapping { text, source });
+        describe(&error.context("file"))
+    }
+
+    #[test]
+    fn each_message_of_a_chain_is_printed_once() {
+        let with_cause = "segment: the disk is full; free some space";
+        assert_eq!(described(with_cause), format!("file: {with_cause}"));
+        assert_eq!(described("segment"), "file: segment: the disk is full");
+        assert_eq!(described("file"), "file: the disk is full");
+    }
+
+    #[test]
+    fn a_store_error_names_the_option_of_the_command_line() {
+        let path = "seg-000000.dat".into();
+        let error = anyhow::Error::from(Error::MissingSegment { segment: 0, path });
+        let line = describe(&error.context("file"));
+        assert!(line.starts_with("file: seg-000000.dat: segment 0 is missing; "));
+        assert!(line.contains("--allow-missing-segments"), "{line}");
     }
 }

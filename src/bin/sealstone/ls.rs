@@ -30,7 +30,7 @@ pub fn run(arguments: &LsArguments, global: &Global, output: &mut Output) -> any
 fn list(store: &Store, arguments: &LsArguments, listing: &mut Listing<'_>) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
     for digest in store.digests() {
-        if listing.output.is_closed() {
+        if listing.output.reader_is_gone() {
             break;
         }
         let digest = digest?;

@@ -19,6 +19,7 @@ mod output;
 mod progress;
 mod put;
 mod sources;
+mod standard_output;
 mod stat;
 mod verify;
 

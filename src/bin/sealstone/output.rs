@@ -6,75 +6,116 @@ use std::path::Path;
 
 use serde::Serialize;
 
-/// Standard output. When its reader goes away (`sealstone ls | head`), what follows is thrown
-/// away and is not an error, so that the exit code still says how the work itself went.
+use crate::standard_output;
+
+/// Why nothing can be printed if standard output was unwritable from the start.
+pub const CLOSED: &str = "it is closed, or open for reading only";
+
+/// Standard output. When its reader goes away (`sealstone ls | head`), the rest is thrown away and is
+/// not an error, so that the exit code still says how the work itself went.
 pub struct Output {
     stdout: BufWriter<Stdout>,
-    closed: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// It was closed, or open for reading only, when the program was started.
+    Unwritable,
+    ReaderGone,
+    /// A write failed, and the caller has the error.
+    Failed,
 }
 
 impl Output {
     pub fn stdout() -> Self {
+        let state = if standard_output::was_writable() {
+            State::Open
+        } else {
+            State::Unwritable
+        };
         Self {
             stdout: BufWriter::new(io::stdout()),
-            closed: false,
+            state,
         }
     }
 
-    /// Nobody reads any more: a command that only prints can stop.
-    pub fn is_closed(&self) -> bool {
-        self.closed
+    /// Returns whether the reader has gone away, so that a command that only prints can stop.
+    pub fn reader_is_gone(&self) -> bool {
+        self.state == State::ReaderGone
     }
 
-    /// A JSON document, or a line of many.
+    /// Prints a JSON document, or one line of a stream of them.
     pub fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
         self.json_value(value)?;
         self.write_all(b"\n")?;
         Ok(())
     }
 
+    /// Prints a JSON value without a line feed behind it.
     pub fn json_value(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
         serde_json::to_writer(self, value).map_err(io::Error::from)?;
         Ok(())
     }
 
+    /// Writes what is still buffered. A failure that a caller was told of before is not repeated.
     pub fn finish(mut self) -> anyhow::Result<()> {
-        Ok(self.flush()?)
+        if self.state == State::Open {
+            self.flush()?;
+        }
+        Ok(())
     }
 
-    fn settle<T>(&mut self, result: io::Result<T>, if_closed: T) -> io::Result<T> {
-        match result {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                self.closed = true;
-                Ok(if_closed)
+    fn settle<T>(&mut self, result: io::Result<T>, if_reader_is_gone: T) -> io::Result<T> {
+        let error = match result {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        match error.kind() {
+            ErrorKind::BrokenPipe => {
+                self.state = State::ReaderGone;
+                Ok(if_reader_is_gone)
             }
-            // `write_all` retries these by their kind.
-            Err(error) if error.kind() == ErrorKind::Interrupted => Err(error),
-            Err(error) => Err(io::Error::new(
-                error.kind(),
-                format!("standard output: {error}; free some space or send it elsewhere"),
-            )),
-            done => done,
+            // `write_all` retries after this kind.
+            ErrorKind::Interrupted => Err(error),
+            _ => {
+                self.state = State::Failed;
+                Err(unwritable(&error))
+            }
         }
     }
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.closed {
-            return Ok(bytes.len());
+        match self.state {
+            State::Open | State::Failed => {
+                let result = self.stdout.write(bytes);
+                self.settle(result, bytes.len())
+            }
+            State::ReaderGone => Ok(bytes.len()),
+            State::Unwritable => Err(unwritable(&CLOSED)),
         }
-        let result = self.stdout.write(bytes);
-        self.settle(result, bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.closed {
-            return Ok(());
+        match self.state {
+            State::Open | State::Failed => {
+                let result = self.stdout.flush();
+                self.settle(result, ())
+            }
+            // `write` has returned the error if there was anything to print.
+            State::ReaderGone | State::Unwritable => Ok(()),
         }
-        let result = self.stdout.flush();
-        self.settle(result, ())
     }
+}
+
+/// Returns the error of a standard output that cannot be written to for this reason.
+pub fn unwritable(reason: &impl Display) -> io::Error {
+    io::Error::other(format!(
+        "standard output: {reason}; free some space or send it elsewhere"
+    ))
 }
 
 /// A line on standard error. Unlike `eprintln!` it does not panic if nobody can read it.

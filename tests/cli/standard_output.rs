@@ -1,0 +1,102 @@
+//! What happens if the answer cannot be printed.
+
+use std::process::Stdio;
+
+use crate::{DONE, Place, hex};
+#[cfg(target_os = "linux")]
+use crate::{LOCKED_OR_IO, NOT_FOUND, USAGE};
+
+#[test]
+fn a_reader_that_went_away_is_no_error_and_put_still_stores() {
+    let place = Place::with(&[b"1", b"2"]);
+    place.write("file", b"3");
+    let digest = hex(b"1");
+    for arguments in [
+        &["ls"][..],
+        &["ls", "--json"],
+        &["get", &digest],
+        &["stat"],
+        &["verify"],
+        &["--help"],
+        &["put", "--json", "file"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_sealstone"))
+            .current_dir(place.folder.path())
+            .env("SEALSTONE_STORE", place.store())
+            .args(arguments)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(DONE), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("sealstone: "), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
+    }
+    assert!(place.has(b"3"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_answer_that_cannot_be_printed_is_an_error_that_is_told_once() {
+    let place = Place::with(&[b"1"]);
+    place.write("file", b"2");
+    place.write("list", hex(b"1").as_bytes());
+    let (get, has) = (format!("get {}", hex(b"1")), format!("has {}", hex(b"1")));
+    for arguments in [
+        "ls",
+        "ls --json",
+        &get,
+        &format!("{get} -o /dev/stdout"),
+        &has,
+        "stat --segments",
+        "verify",
+        "compact --live list --dry-run",
+        "put file",
+        "put --json file",
+        "--help",
+        "--version",
+        "put --help",
+    ] {
+        for redirection in [">/dev/full", ">&-", "1<file"] {
+            let script = format!("exec \"$0\" {arguments} {redirection}");
+            let ran = place.run_script(&script).unwrap();
+            let ran = ran.fails(LOCKED_OR_IO, &["standard output: ", "send it elsewhere"]);
+            let told = ran.stderr.matches("standard output: ").count();
+            assert_eq!(told, 1, "{script}: {}", ran.stderr);
+        }
+    }
+    assert!(place.has(b"2"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_command_that_prints_nothing_needs_no_standard_output() {
+    let place = Place::with(&[b"1"]);
+    let digest = hex(b"1");
+    for (arguments, code) in [
+        (format!("has -q {digest}"), DONE),
+        ("has -q 000000".to_owned(), NOT_FOUND),
+        (format!("get {digest} -o out"), DONE),
+        ("frobnicate".to_owned(), USAGE),
+        (String::new(), USAGE),
+    ] {
+        let script = format!("exec \"$0\" {arguments} >&-");
+        place.run_script(&script).unwrap().expect(code);
+    }
+    assert_eq!(std::fs::read(place.path("out")).unwrap(), b"1");
+}
+
+/// Rust opens the same file in the same way in place of a standard output that is closed.
+#[test]
+#[cfg(target_os = "linux")]
+fn an_answer_can_be_thrown_away() {
+    let place = Place::with(&[b"1"]);
+    for redirection in [">/dev/null", "1<>/dev/null", ">>/dev/null"] {
+        let script = format!("exec \"$0\" ls {redirection}");
+        let ran = place.run_script(&script).unwrap().expect(DONE);
+        assert_eq!(ran.stderr, "");
+    }
+}
