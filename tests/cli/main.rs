@@ -4,6 +4,7 @@
 mod compact;
 mod get;
 mod has_ls_stat;
+mod help;
 mod put;
 mod shared;
 mod standard_output;

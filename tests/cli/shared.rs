@@ -90,24 +90,6 @@ fn a_store_must_be_named() {
 }
 
 #[test]
-fn every_command_explains_itself() {
-    let place = Place::new();
-    let help = place.run(&["--help"]).expect(DONE);
-    assert!(help.stdout.contains("Exit codes:") && help.stderr.is_empty());
-    for command in ["put", "get", "has", "ls", "stat", "verify", "compact"] {
-        assert!(help.stdout.contains(&format!("  {command} ")), "{command}");
-        let help = place.run(&[command, "--help"]).expect(DONE).stdout;
-        assert!(
-            help.contains("Example") && help.contains("JSON"),
-            "{command}"
-        );
-    }
-    place.run(&["--version"]).expect(DONE);
-    place.run(&["frobnicate"]).fails(USAGE, &["frobnicate"]);
-    place.run(&[]).expect(USAGE);
-}
-
-#[test]
 fn a_store_without_one_of_its_segments_is_read_if_that_is_asked_for() {
     let place = Place::new();
     let store = Options::new().segment_bytes_max(64).open(place.store());

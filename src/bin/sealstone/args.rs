@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! The arguments of the command line.
 
 use std::path::PathBuf;
 
@@ -19,15 +19,15 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 pub struct Global {
     /// The folder of the store
-    // Not `required`: clap does not allow that for a global option, so `open.rs` asks for it.
+    // clap allows no global option to be `required`, so `open.rs` asks for this one.
     #[arg(long, global = true, value_name = "DIR", env = "SEALSTONE_STORE")]
     pub store: Option<PathBuf>,
 
-    /// Print JSON, as each command's help describes it
+    /// Print JSON, in the form that the help of each command shows
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// Go on without segments whose files are missing; their objects are then not found
+    /// Go on without segments whose data files are missing; their objects are then not found
     #[arg(long, global = true)]
     pub allow_missing_segments: bool,
 }
@@ -45,15 +45,15 @@ pub enum Command {
     /// Show how much is stored, and in how many files
     Stat(StatArguments),
     /// Read everything, check it, and name each damaged object
-    VerifyReads(VerifyArguments),
-    /// Drop every object that is not in a list, and give its space back
+    Verify(VerifyArguments),
+    /// Drop every object that is not in a list, and give back its space
     Compact(CompactArguments),
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = help::PUT)]
 pub struct PutArguments {
-    /// Store everything below each folder
+    /// Store every file below each folder
     #[arg(short, long)]
     pub recursive: bool,
 
@@ -69,7 +69,7 @@ pub struct GetArguments {
     #[arg(value_name = "DIGEST")]
     pub digest: WantedDigest,
 
-    /// Write to FILE instead of standard output; a regular file changes only once all is written
+    /// Write to FILE instead of standard output; a regular file is replaced once all is written
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -89,7 +89,7 @@ pub struct HasArguments {
 #[derive(Debug, Args)]
 #[command(after_help = help::LS)]
 pub struct LsArguments {
-    /// Print the size of each object, too; this reads and checks its content
+    /// Print the size of each object in bytes, too; this reads and checks its content
     #[arg(short, long)]
     pub long: bool,
 
@@ -101,7 +101,7 @@ pub struct LsArguments {
 #[derive(Debug, Args)]
 #[command(after_help = help::STAT)]
 pub struct StatArguments {
-    /// Show each segment
+    /// Show the figures of each segment, too
     #[arg(long)]
     pub segments: bool,
 }
@@ -109,11 +109,11 @@ pub struct StatArguments {
 #[derive(Debug, Args)]
 #[command(after_help = help::VERIFY)]
 pub struct VerifyArguments {
-    /// Write damaged indexes anew from their data; locks the store as a writer does
+    /// Rebuild damaged indexes from their data; locks the store as a writer does
     #[arg(long)]
     pub repair: bool,
 
-    /// If there is no damage, remove the files with what was cut off torn segments
+    /// If there is no damage, remove the files that hold the cut-off ends of segments
     #[arg(long, requires = "repair")]
     pub remove_torn: bool,
 }
@@ -121,19 +121,19 @@ pub struct VerifyArguments {
 #[derive(Debug, Args)]
 #[command(after_help = help::COMPACT)]
 pub struct CompactArguments {
-    /// The digests to keep, one a line; `-` is standard input
+    /// File with the digests to keep, one a line; `-` is standard input
     #[arg(long, value_name = "FILE", required_unless_present = "drop_everything")]
     pub live: Option<PathBuf>,
 
-    /// Say what would go, and drop nothing
+    /// Print what a real run would drop, and drop nothing
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Accept a list of which some digests are not in the store
+    /// Accept a list with digests that are not in the store
     #[arg(long)]
     pub allow_unknown: bool,
 
-    /// Drop every object; instead of --live, since a list of which nothing is held is refused
+    /// Drop every object; replaces --live, which refuses a list without an object of the store
     #[arg(long, conflicts_with_all = ["live", "allow_unknown"])]
     pub drop_everything: bool,
 }

@@ -61,7 +61,7 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Has(arguments) => has::run(arguments, global, output),
         Command::Ls(arguments) => ls::run(arguments, global, output),
         Command::Stat(arguments) => stat::run(arguments, global, output),
-        Command::VerifyReads(arguments) => verify::run(arguments, global, output),
+        Command::Verify(arguments) => verify::run(arguments, global, output),
         Command::Compact(arguments) => compact::run(arguments, global, output),
     }
 }

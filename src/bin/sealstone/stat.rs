@@ -1,4 +1,4 @@
-//! `stat`: how much is stored.
+//! `stat`: shows how much is stored.
 
 use std::io::{self, Write};
 
@@ -32,18 +32,18 @@ fn print_totals(stats: &StoreStats, output: &mut impl Write) -> io::Result<()> {
     writeln!(output, "content      {}", size(stats.content_bytes))?;
     writeln!(output, "data files   {}", size(stats.data_file_bytes))?;
     writeln!(output, "index files  {}", size(stats.index_file_bytes))?;
-    let runs = stats.set_index_runs;
     writeln!(
         output,
-        "set index    {} in {runs} runs",
-        size(stats.set_index_file_bytes)
+        "set index    {} in {}",
+        size(stats.set_index_file_bytes),
+        count(stats.set_index_runs, "run"),
     )?;
     writeln!(output, "files        {}", HumanCount(stats.files))?;
     writeln!(output, "segments     {segments}")?;
     if stats.torn_files > 0 {
         writeln!(
             output,
-            "torn         {} in {} (cut off and saved; `verify --repair --remove-torn` removes them)",
+            "torn         {} in {} (cut-off ends; `verify --repair --remove-torn` removes them)",
             size(stats.torn_file_bytes),
             count(stats.torn_files, "file"),
         )?;
@@ -51,7 +51,7 @@ fn print_totals(stats: &StoreStats, output: &mut impl Write) -> io::Result<()> {
     let uncovered = stats.uncovered_segments;
     writeln!(
         output,
-        "uncovered    {uncovered} (segments not yet in the set index)"
+        "uncovered    {uncovered} (sealed segments that are not yet in the set index)"
     )
 }
 
