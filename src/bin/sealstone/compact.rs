@@ -1,4 +1,4 @@
-//! `compact`: drops what is not in a list.
+//! `compact`: drops the objects that are not in a list.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -27,13 +27,13 @@ pub fn run(
     let list = arguments.live.as_deref();
     let live = list.map_or_else(|| Ok(Vec::new()), live_list::read)?;
     if let (Some(list), true) = (list, live.is_empty()) {
-        // Most likely the command that should have made the list has failed.
-        return Err(would_drop_everything(list, "there is no digest in it").into());
+        // Most likely the command that made the list has failed.
+        return Err(would_drop_everything(list, "it contains no digest").into());
     }
 
     let store = global.open_to_write()?;
     if let Some(list) = list {
-        // Before anything is begun, and the same for a dry run.
+        // A dry run refuses the same lists, and neither has begun anything by then.
         require_held(&live, list, arguments.allow_unknown, &store)?;
     }
     let compaction = store.begin_compaction()?;
@@ -59,7 +59,8 @@ pub fn run(
     Ok(Exit::Done)
 }
 
-/// A list of another store, or of another day, would cost objects that nothing brings back.
+/// Refuses a list that names objects which the store does not hold. Most likely it belongs to another
+/// store or another day, and objects that were dropped by mistake cannot be brought back.
 fn require_held(
     live: &[Digest],
     list: &Path,
@@ -77,12 +78,12 @@ fn require_held(
         return Ok(());
     };
     if unknown == live.len() {
-        return Err(would_drop_everything(list, "the store holds no digest of it").into());
+        return Err(would_drop_everything(list, "the store holds none of its digests").into());
     }
     if !allow_unknown {
         let (list, unknown) = (list.display(), count(unknown as u64, "digest"));
         return Err(Failure::Usage(format!(
-            "{list}: {unknown} of it not in the store, {example} for one; nothing was done; make \
+            "{list}: {unknown} not in the store, for instance {example}; nothing was done; make \
              sure that the list belongs to this store, then pass --allow-unknown"
         ))
         .into());
@@ -93,8 +94,8 @@ fn require_held(
 fn would_drop_everything(list: &Path, why: &str) -> Failure {
     let list = list.display();
     Failure::Usage(format!(
-        "{list}: {why}, so that every object would be dropped; nothing was done; make the list \
-         anew, or pass --drop-everything instead of --live if that is meant"
+        "{list}: {why}, so every object would be dropped; nothing was done; make the list again, \
+         or pass --drop-everything instead of --live to drop them all"
     ))
 }
 

@@ -1,5 +1,5 @@
-//! Digests and prefixes as arguments: checked when the command line is read, before a store is
-//! opened.
+//! Digests and prefixes as arguments. They are checked when the command line is read, before a store
+//! is opened.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,12 +8,12 @@ use sealstone::{Digest, Error, Store};
 
 use crate::exit::Failure;
 
-/// Hex digits of a whole digest.
+/// Number of hexadecimal digits of a whole digest.
 const DIGITS: usize = 64;
-/// Fewer digits than this are more likely a slip than a digest.
+/// Fewest digits of a prefix: a shorter one is more likely a slip than a digest.
 const PREFIX_DIGITS_MIN: usize = 6;
 
-/// The object that the user means.
+/// The digest of an object, or its first digits.
 #[derive(Clone, Debug)]
 pub enum WantedDigest {
     Whole(Digest),
@@ -49,8 +49,8 @@ impl fmt::Display for WantedDigest {
 }
 
 impl WantedDigest {
-    /// The digest in full; `None` if nothing in the store begins with the prefix. A digest that
-    /// was given in full is not looked up here.
+    /// Returns the whole digest, or `None` if no digest in the store begins with the prefix. A whole
+    /// digest is returned without a look-up.
     pub fn resolve(&self, store: &Store) -> anyhow::Result<Option<Digest>> {
         match self {
             Self::Whole(digest) => Ok(Some(*digest)),
@@ -65,14 +65,14 @@ impl WantedDigest {
 }
 
 fn ambiguous(prefix: &str, candidates: &[Digest]) -> String {
-    let mut lines = vec![format!("{prefix} begins more than one digest:")];
-    // The store names no more than a few.
+    let mut lines = vec![format!("{prefix}: more than one digest begins with this:")];
+    // The store returns only the first few.
     lines.extend(candidates.iter().map(|candidate| format!("  {candidate}")));
     lines.push("give more digits".to_owned());
     lines.join("\n")
 }
 
-/// The digits that a listed digest must begin with; none by default.
+/// The digits with which a listed digest must begin; none by default.
 #[derive(Clone, Debug, Default)]
 pub struct ListPrefix(String);
 

@@ -1,4 +1,4 @@
-//! How failures end: which exit code and which words, decided here and nowhere else.
+//! The exit code and the message of every failure. They are decided here and nowhere else.
 
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use sealstone::Error;
 use crate::output::{CLOSED, complain, unwritable};
 use crate::standard_output;
 
-/// How the command ended; `help::SEALSTONE` tells the user what the numbers mean.
+/// How the command ended. `help::SEALSTONE` explains the numbers to the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Done = 0,
@@ -24,7 +24,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A failure that the command line itself finds. The text says what to do about it.
+/// A failure that the command line itself finds. The text ends with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("{0}")]
@@ -63,7 +63,7 @@ impl Exit {
             | Error::MissingSegment { .. }
             | Error::DigestMismatch(_) => Self::Damaged,
             Error::AmbiguousPrefix { .. } | Error::BadPrefix { .. } => Self::Usage,
-            // `NoStore` is here, not with `NotFound`: a script that asks `has` must be able to
+            // `NoStore` belongs here and not to `NotFound`: a script that runs `has` must be able to
             // tell a missing object from a disk that is not mounted.
             _ => Self::Io,
         }

@@ -1,4 +1,4 @@
-//! `get`: the content of one object.
+//! `get`: writes the content of one object.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::output::Output;
 
 pub fn run(arguments: &GetArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let file = arguments.output.as_deref().unwrap_or(Path::new("-"));
-    // Before the store is opened, as for everything that the command line says.
+    // The command line is checked before the store is opened.
     let destination = Destination::named(file)?;
     if destination.is_in(&global.folder()?.join("segments")) {
         let file = file.display();
@@ -19,7 +19,7 @@ pub fn run(arguments: &GetArguments, global: &Global, output: &mut Output) -> an
         return Err(Failure::Usage(text).into());
     }
     if global.json && destination == Destination::StandardOutput {
-        let text = "get --json would mix JSON with the content; pass -o FILE, too";
+        let text = "get --json would mix the JSON with the content; pass -o FILE, too";
         return Err(Failure::Usage(text.to_owned()).into());
     }
 
@@ -30,7 +30,7 @@ pub fn run(arguments: &GetArguments, global: &Global, output: &mut Output) -> an
     let Some(object) = object.flatten() else {
         let folder = global.folder()?.display();
         return Err(Failure::NotFound(format!(
-            "{folder}: {wanted} is not in the store; `sealstone ls` lists what is"
+            "{folder}: {wanted} is not in the store; `sealstone ls` lists its objects"
         ))
         .into());
     };

@@ -1,4 +1,4 @@
-//! `has`: which of some objects are in the store.
+//! `has`: looks up whether objects are in the store.
 
 use std::io::Write as _;
 

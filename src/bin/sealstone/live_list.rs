@@ -9,8 +9,8 @@ use sealstone::Digest;
 use crate::exit::Failure;
 use crate::sources::unreadable;
 
-/// Reads the whole list before anything else happens: a wrong line must not cost an object. Gives
-/// each digest once, in order.
+/// Reads the whole list before anything else happens, because a wrong line must not cost an object.
+/// Returns each digest once, in order.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Digest>> {
     let mut digests = if path == Path::new("-") {
         parse("standard input", io::stdin().lock())?
@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Digest>> {
 
 fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {
     let mut digests = Vec::new();
-    // Not `lines()`: a path after the digest need not be UTF-8.
+    // `lines()` would refuse a path behind the digest that is not UTF-8.
     for (number, line) in (1..).zip(list.split(b'\n')) {
         let line = line.map_err(|error| {
             Failure::Io(format!("{name}: not read to its end: {error}; try again"))
@@ -41,10 +41,11 @@ fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {
                  begin the line with 64 hexadecimal digits or with #"
             ))
         })?;
-        // If somebody has joined lines, only the first digest would be kept, and the others dropped.
+        // If lines were joined by mistake, the objects of all digests but the first would be dropped.
         if unnamed_fields(&line).any(|field| self::digest(field).is_some()) {
             return Err(Failure::Usage(format!(
-                "{name}, line {number}: there is more than one digest; nothing was done; begin a line for each"
+                "{name}, line {number}: there is more than one digest; nothing was done; \
+                 give each a line of its own"
             ))
             .into());
         }
@@ -60,8 +61,8 @@ fn first_field(line: &[u8]) -> Option<&[u8]> {
         .filter(|field| !field.starts_with(b"#"))
 }
 
-/// Returns the fields behind the first one. Two spaces come before the name of a file, which is no field: a
-/// file can have a digest as its name.
+/// Returns the fields behind the first one. Two spaces begin the name of a file, which is no field: a
+/// digest can be the name of a file.
 fn unnamed_fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let begin = line.trim_ascii_start();
     let end = begin.iter().position(u8::is_ascii_whitespace);
@@ -72,7 +73,7 @@ fn unnamed_fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn digest(field: &[u8]) -> Option<Digest> {
-    // `put` begins the line with a backslash if it had to escape the name.
+    // `put` begins a line with a backslash if it had to escape the name.
     let digits = field.strip_prefix(b"\\").unwrap_or(field);
     str::from_utf8(digits).ok()?.parse().ok()
 }
@@ -83,7 +84,7 @@ mod tests {
     use crate::output::checksum_line;
 
     #[test]
-    fn comments_blank_lines_and_what_put_prints_are_understood() {
+    fn comments_blank_lines_and_lines_of_put_are_understood() {
         let (one, two, three) = (Digest::of(b"1"), Digest::of(b"2"), Digest::of(b"3"));
         let mut list = format!("# kept\n\n  \t\n{one}\r\n").into_bytes();
         list.extend(checksum_line(&two, Path::new("a\nb \\ c")));

@@ -1,4 +1,4 @@
-//! `ls`: the digests of the objects.
+//! `ls`: lists the digests of the objects.
 
 use std::io::Write as _;
 
@@ -37,22 +37,21 @@ fn list(store: &Store, arguments: &LsArguments, listing: &mut Listing<'_>) -> an
         if !arguments.prefix.matches(&digest) {
             continue;
         }
-        let bytes = if arguments.long {
-            match store.get(&digest) {
-                Ok(Some(object)) => Some(object.len()),
-                Ok(None) => continue,
-                // One rotten object must not hide the others.
-                Err(error @ Error::Corrupt { .. }) => {
-                    complain(&error);
-                    exit = Exit::Damaged;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
+        if !arguments.long {
+            listing.line(&digest, None)?;
+            continue;
+        }
+        match store.get(&digest) {
+            Ok(Some(object)) => listing.line(&digest, Some(object.len()))?,
+            // A compaction has dropped it meanwhile.
+            Ok(None) => {}
+            // One damaged object must not hide the others.
+            Err(error @ Error::Corrupt { .. }) => {
+                complain(&error);
+                exit = Exit::Damaged;
             }
-        } else {
-            None
-        };
-        listing.line(&digest, bytes)?;
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(exit)
 }

@@ -1,8 +1,8 @@
 //! `sealstone`: a content-addressed object store on the command line.
 //!
-//! Standard output carries what was asked for and nothing else, so that it can be piped; notes,
-//! warnings, progress and errors go to standard error. Each command is a file of its own with a
-//! function `run`; which failure ends with which exit code is decided in `exit.rs` alone.
+//! Standard output carries the answer and nothing else, so that it can be piped; notes, progress and
+//! errors go to standard error. Each command is a file of its own with a function `run`, and `exit.rs`
+//! alone decides the exit codes.
 
 mod args;
 mod compact;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 fn run_and_report(arguments: &Arguments) -> Exit {
     let mut output = Output::stdout();
     let result = run(arguments, &mut output);
-    // Flushed even after an error: what was found before it is still an answer.
+    // Lines that were printed before an error are still an answer, so they are written in any case.
     let flushed = output.finish();
     match result.and_then(|exit| flushed.map(|()| exit)) {
         Ok(exit) => exit,

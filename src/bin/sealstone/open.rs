@@ -1,4 +1,4 @@
-//! Opening the store that `--store` names, in the mode that the command needs.
+//! Opens the store that `--store` names, in the mode that the command needs.
 
 use std::path::Path;
 
@@ -9,16 +9,19 @@ use crate::exit::Failure;
 use crate::output::complain;
 
 impl Global {
-    /// For commands that change nothing: takes no lock and needs no write permission.
+    /// Opens the store for a command that changes nothing. This takes no lock and needs no permission
+    /// to write.
     pub fn open_to_read(&self) -> anyhow::Result<Store> {
         self.open(&Options::from_env().read_only(true).create(false))
     }
 
-    /// For commands that would have nothing to do in a new store.
+    /// Opens an existing store to change it. A command that would find nothing to do in a new store
+    /// must not create one.
     pub fn open_to_write(&self) -> anyhow::Result<Store> {
         self.open(&Options::from_env().create(false))
     }
 
+    /// Opens the store to change it, and creates it if it does not exist.
     pub fn open_or_create(&self) -> anyhow::Result<Store> {
         self.open(&Options::from_env().create(true))
     }
@@ -34,7 +37,7 @@ impl Global {
         Ok(store)
     }
 
-    /// The folder of the store, as the user wrote it.
+    /// Returns the folder of the store as the user wrote it.
     pub fn folder(&self) -> Result<&Path, Failure> {
         self.store.as_deref().ok_or_else(|| {
             Failure::Usage("no store was named; pass --store DIR or set SEALSTONE_STORE".to_owned())

@@ -1,4 +1,5 @@
-//! Standard output that survives a closed pipe, and lines for standard error.
+//! Printing: standard output, whose reader may go away, lines for standard error, and the words for
+//! counts, sizes and names.
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
@@ -118,18 +119,20 @@ pub fn unwritable(reason: &impl Display) -> io::Error {
     ))
 }
 
-/// A line on standard error. Unlike `eprintln!` it does not panic if nobody can read it.
+/// Prints a message of this program on standard error.
 pub fn complain(message: impl Display) {
     say(format_args!("sealstone: {message}"));
 }
 
-/// A line on standard error, as it is.
+/// Prints a line on standard error. Unlike `eprintln!`, it does not panic if the line cannot be
+/// written.
 pub fn say(message: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{message}");
 }
 
-/// `DIGEST  PATH` as coreutils' `b2sum` writes it: a name that would break the line is escaped,
-/// and a backslash before the digest says so. On Unix the bytes of the name are kept as they are.
+/// Returns the line `DIGEST  PATH` in the form of coreutils' `b2sum`. A name that would break the line
+/// is escaped, and a backslash before the digest says so. On Unix all other bytes of the name are
+/// kept as they are.
 pub fn checksum_line(digest: &impl Display, path: &Path) -> Vec<u8> {
     let name = path.as_os_str().as_encoded_bytes();
     let mut escaped = Vec::with_capacity(name.len());
@@ -152,13 +155,13 @@ pub fn checksum_line(digest: &impl Display, path: &Path) -> Vec<u8> {
     line
 }
 
-/// `1 file`, `2 files`.
+/// Returns a number with its noun: `1 file`, `2 files`.
 pub fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", indicatif::HumanCount(number))
 }
 
-/// `4.00 KiB (4,096 bytes)`; small sizes only once.
+/// Returns a size in words: `4.00 KiB (4,096 bytes)`, or only `12 bytes` below 1,024.
 pub fn size(bytes: u64) -> String {
     if bytes < 1024 {
         count(bytes, "byte")
@@ -173,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_would_break_a_line_are_escaped_as_b2sum_does() {
+    fn a_name_that_would_break_the_line_is_escaped_as_by_b2sum() {
         let line = |name: &str| String::from_utf8(checksum_line(&"d1", Path::new(name))).unwrap();
         assert_eq!(line("plain name"), "d1  plain name\n");
         assert_eq!(line("a\nb"), "\\d1  a\\nb\n");
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_counts_read_well() {
+    fn a_size_is_given_in_bytes_and_if_it_is_large_in_a_larger_unit_too() {
         assert_eq!(count(1, "file"), "1 file");
         assert_eq!(count(1200, "file"), "1,200 files");
         assert_eq!(size(12), "12 bytes");

@@ -1,4 +1,4 @@
-//! Progress on standard error. indicatif draws nothing if that is not a terminal.
+//! Progress on standard error. indicatif draws nothing if standard error is not a terminal.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const TICK: Duration = Duration::from_millis(120);
 
-/// For work of which the end is not known: a walk finds out as it goes.
+/// Starts a spinner, for work whose extent is not known before its end.
 pub fn spinner(template: &str) -> ProgressBar {
     started(ProgressBar::new_spinner(), template)
 }
 
-/// For work that is measured in bytes; the length is set with the first report.
+/// Starts a bar for work that is measured in bytes. The caller sets its length with the first report.
 pub fn bytes(verb: &str) -> ProgressBar {
     let template =
         format!("{verb} {{wide_bar}} {{bytes}}/{{total_bytes}} {{bytes_per_sec}} {{eta}}");

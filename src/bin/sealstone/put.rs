@@ -15,17 +15,18 @@ use crate::output::{Output, checksum_line, complain, count, say, size};
 use crate::progress;
 use crate::sources::{Found, Source, Sources, unreadable};
 
-/// Files are read and hashed in parallel in batches of about this size: large enough to keep
-/// every core busy, small enough to stay in memory. A larger file is a batch of its own.
+/// The size of the batches in which files are read and hashed in parallel. It is large enough to keep
+/// every core busy, and small enough to stay in memory. A larger file is a batch of its own.
 const BATCH_BYTES_MAX: u64 = 32 << 20;
-/// So that the lines of many small files appear while the work goes on, and yet there are few syncs.
+/// The most files of a batch. It is small enough for the lines of small files to appear while the work
+/// goes on, and large enough for few syncs.
 const BATCH_FILES_MAX: usize = 1024;
 
 pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     if !arguments.recursive {
         refuse_folders(&arguments.paths)?;
     }
-    // Where `rayon` itself cannot start its threads, it panics when it is first used.
+    // If this were left to the first use of `rayon`, a failure to start its threads would panic.
     rayon::ThreadPoolBuilder::new()
         .build_global()
         .map_err(|error| {
@@ -52,7 +53,7 @@ pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> an
     let stored = put.all(sources);
     put.bar.finish_and_clear();
     let summary = put.summary;
-    // Whatever the error was, what is in memory is worth writing; no line depends on it.
+    // After an error the buffered objects are still worth writing, though no line depends on them.
     let closed = store.close();
     let done = stored.and_then(|()| Ok(closed?));
     if let Err(error) = &done {
@@ -61,7 +62,7 @@ pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> an
     summary.report(&done, global.json)
 }
 
-/// Before anything is stored, since it is the command line that is wrong.
+/// Refuses a folder before anything is stored, because the command line is wrong.
 fn refuse_folders(paths: &[PathBuf]) -> Result<(), Failure> {
     match paths.iter().find(|path| path.is_dir()) {
         None => Ok(()),
@@ -90,7 +91,7 @@ struct Stored<'a> {
     new: bool,
 }
 
-/// One line of `--json`.
+/// A line of `--json`.
 #[derive(Serialize)]
 struct Line<'a> {
     digest: String,
@@ -147,7 +148,7 @@ impl Put<'_> {
             }
             anyhow::Ok(())
         });
-        // An error does not unsay what was put before it, and is told first.
+        // What was put before an error is stored and gets its lines; the error is reported first.
         let printed = self.sync_and_print(&stored);
         put.and(printed)
     }
@@ -162,14 +163,15 @@ impl Put<'_> {
         })
     }
 
-    /// A line says that the object can be read, by every process and after a power failure; so the
-    /// sync comes first. If it fails, these objects have no lines, though some may be stored.
+    /// Syncs, then prints the lines: a line says that every process can read the object, and that it
+    /// survives a power failure. If the sync fails, these objects get no lines, though some may be
+    /// stored.
     fn sync_and_print(&mut self, stored: &[Stored<'_>]) -> anyhow::Result<()> {
         if stored.is_empty() {
             return Ok(());
         }
         self.store.sync()?;
-        // The bar would end up in the middle of the lines if both go to the same terminal.
+        // If both go to the same terminal, the bar must not end up between the lines.
         self.bar.clone().suspend(|| {
             stored.iter().try_for_each(|stored| self.print(stored))?;
             anyhow::Ok(self.output.flush()?)
@@ -201,7 +203,7 @@ impl Put<'_> {
     }
 }
 
-/// Counts the files whose lines were printed.
+/// The figures of the last line. All but `failed` and `skipped` count only files with a line.
 #[derive(Clone, Copy, Default, Serialize)]
 struct Summary {
     files: u64,
@@ -264,6 +266,6 @@ impl Summary {
 struct Report {
     #[serde(flatten)]
     summary: Summary,
-    /// Whether everything was tried.
+    /// Whether every file was tried.
     complete: bool,
 }

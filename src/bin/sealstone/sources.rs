@@ -1,4 +1,5 @@
-//! What `put` has to store: files, standard input, and with `-r` what a walk finds.
+//! The files that `put` stores: those named on the command line, standard input, and with `-r` those
+//! that a walk finds.
 
 use std::fmt::Display;
 use std::fs::{self, File};
@@ -15,13 +16,14 @@ use crate::exit::Failure;
 /// The longest content that a record can hold.
 const CONTENT_BYTES_MAX: u64 = u32::MAX as u64;
 
-/// Something to store.
+/// A file or standard input.
 pub struct Source {
     pub path: PathBuf,
-    /// 0 for what is not a regular file. A hint, for the file may change before it is read.
+    /// The size of a regular file, otherwise 0. It is a hint: the file may change before it is read.
     pub bytes_expected: u64,
 }
 
+/// What an argument or an entry of a folder turned out to be.
 pub enum Found {
     Source(Source),
     Skipped { path: PathBuf, reason: &'static str },
@@ -59,14 +61,14 @@ impl Source {
         if Self::is_stdin(&self.path) {
             return read_to_end(io::stdin().lock(), 0, &self.path);
         }
-        // Before it is opened: nothing of it could be kept.
+        // A file that is too large is not even opened.
         check_size(self.bytes_expected, &self.path)?;
         let file = File::open(&self.path).map_err(|error| unreadable(&self.path, &error))?;
         read_to_end(file, self.bytes_expected, &self.path)
     }
 }
 
-/// A file or folder that cannot be read, and what to do.
+/// Returns the failure for a file or folder that cannot be read.
 pub fn unreadable(path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
     Failure::Io(format!(
@@ -83,7 +85,7 @@ fn read_to_end(reader: impl Read, bytes_expected: u64, path: &Path) -> anyhow::R
     content
         .try_reserve_exact(usize::try_from(bytes_expected)?)
         .map_err(|error| failed(&error))?;
-    // One byte more than can be stored is enough to know that it is too much.
+    // One byte more than a record can hold is enough to see that the content is too large.
     reader
         .take(CONTENT_BYTES_MAX + 1)
         .read_to_end(&mut content)

@@ -1,8 +1,8 @@
 //! Whether the program was started with a standard output that it can write to.
 //!
-//! Rust opens `/dev/null` in place of a standard output that is closed (`sealstone ls >&-`), and takes
-//! a write to a descriptor that was opened for reading as done. Both hide that nothing was printed.
-//! Only code that runs before `main` can still see it.
+//! Rust opens `/dev/null` in place of a closed standard output (`sealstone ls >&-`), and takes a write
+//! to a descriptor that is open for reading only as done. Both hide that nothing was printed, and only
+//! code that runs before `main` can tell.
 
 #![allow(unsafe_code)]
 
@@ -16,19 +16,18 @@ pub fn was_writable() -> bool {
     WRITABLE.load(Ordering::Relaxed)
 }
 
-// SAFETY: the loader calls each function in this section once, before `main` and before any other
-// thread exists, in the C convention; the arguments that it passes are ignored. `look` keeps what such
-// a function has to observe.
+// SAFETY: the loader calls each function in this section once, in the C convention, before `main` and
+// before another thread exists. `look` ignores the arguments and needs nothing that is set up later.
 #[cfg(target_os = "linux")]
 #[used]
 #[unsafe(link_section = ".init_array")]
 static LOOK_BEFORE_MAIN: extern "C" fn() = look;
 
-/// Asks the system for the mode of standard output. This runs before the standard library is set up,
-/// so it calls nothing of it but an atomic store, allocates nothing and cannot panic.
+/// Asks the system for the mode of standard output. The standard library is not set up yet, so this
+/// uses an atomic store of it and nothing else, allocates nothing, and cannot panic.
 #[cfg(target_os = "linux")]
 extern "C" fn look() {
-    // SAFETY: `F_GETFL` takes no pointer, and a descriptor that is not open is an error, not undefined.
+    // SAFETY: `F_GETFL` takes no pointer, and for a descriptor that is not open it returns -1.
     let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFL) };
     let writable = flags != -1 && flags & libc::O_ACCMODE != libc::O_RDONLY;
     WRITABLE.store(writable, Ordering::Relaxed);

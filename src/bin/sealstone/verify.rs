@@ -1,4 +1,4 @@
-//! `verify`: reads everything and names what is damaged.
+//! `verify`: reads and checks everything, and names what is damaged.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -33,7 +33,7 @@ pub fn run(
         let store = global.open_to_write()?;
         let mut report = check(&store)?;
         if !report.problems.is_empty() {
-            // A writer has repaired on its way what can be; this finds what is left.
+            // The first check of a writer repairs what it can; the second finds what is left.
             report = check(&store)?;
         }
         let mut verdict = Verdict::new(report, &store);
@@ -72,7 +72,7 @@ fn check(store: &Store) -> anyhow::Result<VerifyReport> {
 
 impl Verdict {
     fn new(report: VerifyReport, store: &Store) -> Self {
-        // An object that was put again after it was damaged has a whole copy, too.
+        // An object that was damaged and put again has a whole copy, too.
         let is_lost = |digest: &Digest| !matches!(store.get(digest), Ok(Some(_)));
         let damaged = report.corrupt.iter().map(|object| object.digest);
         Self {
@@ -117,7 +117,7 @@ impl Verdict {
         Ok(())
     }
 
-    /// What was found, and for each kind what to do.
+    /// Returns how much of each kind was found, each with its remedy.
     fn summary(&self, folder: &Path) -> String {
         let corrupt = self.report.corrupt.iter();
         let copies = corrupt.filter(|object| !self.lost.contains(&object.digest));
