@@ -1,9 +1,9 @@
-//! `compact`.
+//! `compact`: which lists it accepts, and what it drops.
 
 use crate::{DONE, LOCKED_OR_IO, Place, USAGE, hex};
 
 #[test]
-fn compact_keeps_what_put_and_ls_print() {
+fn compact_reads_the_lines_of_put_and_ls() {
     let place = Place::with(&[b"dropped", b"listed"]);
     place.write("odd \\ name", b"kept");
     let lines = place.run(&["put", "odd \\ name"]).expect(DONE).stdout;
@@ -18,7 +18,7 @@ fn compact_keeps_what_put_and_ls_print() {
 }
 
 #[test]
-fn compact_dry_run_says_what_would_go_and_changes_nothing() {
+fn a_dry_run_of_compact_gives_the_figures_of_a_real_run_and_changes_nothing() {
     let place = Place::with(&[b"dropped", b"kept"]);
     place.write("list", hex(b"kept").as_bytes());
     let before = place.run(&["ls", "--long"]).stdout;
@@ -43,7 +43,7 @@ fn compact_dry_run_says_what_would_go_and_changes_nothing() {
 }
 
 #[test]
-fn compact_refuses_a_list_of_which_not_everything_is_held() {
+fn compact_refuses_a_list_with_an_unknown_digest_unless_told_to_accept_it() {
     let place = Place::with(&[b"kept", b"other"]);
     let (kept, absent) = (hex(b"kept"), hex(b"absent"));
     place.write("list", format!("{kept}\n{absent}\n{absent}\n").as_bytes());
@@ -67,7 +67,7 @@ fn compact_refuses_a_list_of_which_not_everything_is_held() {
 }
 
 #[test]
-fn compact_drops_everything_only_if_it_is_told_to() {
+fn compact_drops_every_object_only_if_told_to() {
     let place = Place::with(&[b"1", b"2"]);
     place.write("of another store", hex(b"absent").as_bytes());
     place.write("empty", b"# nothing\n");
@@ -95,7 +95,7 @@ fn compact_drops_everything_only_if_it_is_told_to() {
     assert_eq!(place.json(&["stat", "--json"])["objects"], 0);
 }
 
-/// A dry run says the same as a real one.
+/// Shows that a list is refused with these words, by a dry run as by a real one.
 #[track_caller]
 fn assert_refused(place: &Place, list: &str, parts: &[&str]) {
     let real = place.run(&["compact", "--live", list]);
@@ -106,7 +106,7 @@ fn assert_refused(place: &Place, list: &str, parts: &[&str]) {
 }
 
 #[test]
-fn compact_does_nothing_if_the_list_is_wrong() {
+fn compact_does_nothing_if_a_line_of_the_list_is_wrong() {
     let place = Place::with(&[b"1", b"2"]);
     let before = place.files();
     let (good, short) = (hex(b"1"), &hex(b"2")[..40]);

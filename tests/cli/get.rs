@@ -1,4 +1,4 @@
-//! `get`.
+//! `get`: which object it writes, and what it does to the file that it writes to.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,7 +8,7 @@ use sealstone::Digest;
 use crate::{DAMAGED, DONE, LOCKED_OR_IO, NOT_FOUND, Place, USAGE, hex};
 
 #[test]
-fn get_writes_the_content() {
+fn get_writes_the_content_for_a_digest_or_a_prefix_in_any_case() {
     let place = Place::with(&[b"first\n", b"second\n"]);
     let digest = hex(b"second\n");
     for wanted in [&digest, &digest.to_uppercase(), &digest[..6], &digest[..63]] {
@@ -44,7 +44,7 @@ fn two_contents_with_the_same_first_digits() -> (String, String) {
 }
 
 #[test]
-fn get_refuses_what_is_no_digest_and_does_not_find_what_is_not_there() {
+fn get_tells_a_wrong_digest_from_one_that_is_not_in_the_store() {
     let place = Place::with(&[b"1"]);
     let long = "0".repeat(65);
     for wrong in ["12345", "xyzxyz", "", &long] {
@@ -56,7 +56,7 @@ fn get_refuses_what_is_no_digest_and_does_not_find_what_is_not_there() {
 }
 
 #[test]
-fn get_replaces_a_file_whole_or_leaves_it() {
+fn get_replaces_a_file_as_a_whole_or_leaves_it_as_it_was() {
     let place = Place::with(&[b"content", b"rotten content"]);
     place.damage(b"rotten content");
     place.write("out/file", b"as it was");
@@ -86,7 +86,7 @@ fn get_replaces_a_file_whole_or_leaves_it() {
 
 #[test]
 #[cfg(unix)]
-fn get_keeps_links_permissions_and_devices() {
+fn get_follows_a_link_and_keeps_it_and_does_not_replace_a_device() {
     use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 
     let place = Place::with(&[b"content"]);
@@ -110,7 +110,7 @@ fn get_keeps_links_permissions_and_devices() {
 }
 
 #[test]
-fn get_json_needs_a_file() {
+fn get_prints_json_only_if_the_content_goes_to_a_file() {
     let place = Place::with(&[b"content"]);
     let digest = hex(b"content");
     place
@@ -124,7 +124,7 @@ fn get_json_needs_a_file() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn get_writes_to_what_a_process_has_open_and_does_not_replace_it() {
+fn get_writes_to_a_file_that_a_process_has_open_and_does_not_replace_it() {
     let place = Place::with(&[b"content\n"]);
     let digest = hex(b"content\n");
     std::os::unix::fs::symlink("/dev/stdout", place.path("link")).unwrap();
@@ -166,7 +166,7 @@ fn get_writes_to_what_a_process_has_open_and_does_not_replace_it() {
 
 #[test]
 #[cfg(unix)]
-fn get_writes_to_a_pipe_that_has_a_name() {
+fn get_writes_to_a_named_pipe() {
     let place = Place::with(&[b"content\n"]);
     let digest = hex(b"content\n");
     let script = format!(
@@ -207,7 +207,7 @@ fn get_keeps_the_mode_of_the_file_that_it_replaces() {
 
 #[test]
 #[cfg(unix)]
-fn get_replaces_a_name_and_leaves_the_old_file_to_those_who_have_it() {
+fn get_replaces_the_name_and_leaves_the_old_file_to_open_handles_and_hard_links() {
     let place = Place::with(&[b"content"]);
     place.write("out/file", b"as it was");
     fs::hard_link(place.path("out/file"), place.path("hard link")).unwrap();
@@ -228,7 +228,7 @@ fn get_leaves_nothing_behind_if_the_content_cannot_be_written() {
     let place = Place::with(&[&content]);
     place.write("out/file", b"as it was");
     for name in ["out/file", "out/new"] {
-        // Blocks of 512 bytes.
+        // `ulimit` counts blocks of 512 bytes.
         let script = format!(
             "trap '' XFSZ; ulimit -f 100; exec \"$0\" get {} -o {name}",
             hex(&content)
@@ -245,7 +245,7 @@ fn get_leaves_nothing_behind_if_the_content_cannot_be_written() {
 fn get_leaves_nothing_behind_if_the_file_cannot_be_replaced() {
     let place = Place::with(&[b"content"]);
     place.write("out/file", b"as it was");
-    // A file onto which another is mounted cannot be replaced.
+    // The system refuses to replace a file that is a mount point.
     let script = format!(
         "mount --bind out/file out/file || exit 77; exec \"$0\" get {} -o out/file",
         hex(b"content")
@@ -261,7 +261,7 @@ fn get_leaves_nothing_behind_if_the_file_cannot_be_replaced() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn get_names_a_device_that_takes_nothing() {
+fn get_reports_a_device_that_takes_nothing() {
     let place = Place::with(&[b"content"]);
     place
         .run(&["get", &hex(b"content"), "-o", "/dev/full"])
@@ -290,7 +290,7 @@ fn get_refuses_a_link_that_leads_nowhere() {
 }
 
 #[test]
-fn get_writes_over_no_file_of_the_store() {
+fn get_refuses_to_write_to_a_file_of_the_store() {
     let place = Place::with(&[b"1", b"22"]);
     let before = place.files();
     for name in ["seg-000000.dat", "MANIFEST", "LOCK", "new"] {

@@ -3,7 +3,7 @@
 use crate::{DAMAGED, DONE, NOT_FOUND, Place, USAGE, hex, sorted_lines};
 
 #[test]
-fn has_answers_for_each_digest() {
+fn has_answers_yes_or_no_for_each_digest() {
     let place = Place::with(&[b"1", b"2"]);
     let (one, two, absent) = (hex(b"1"), hex(b"2"), hex(b"3"));
     let ran = place.run(&["has", &one, &two[..8]]).expect(DONE);
@@ -59,7 +59,7 @@ fn ls_long_names_a_damaged_object_and_lists_the_others() {
 }
 
 #[test]
-fn stat_counts() {
+fn stat_counts_objects_bytes_and_files() {
     let place = Place::with(&[b"1", b"22"]);
     let ran = place.run(&["stat", "--segments"]).expect(DONE);
     assert!(ran.stdout.contains("objects      2\n"), "{}", ran.stdout);

@@ -1,4 +1,4 @@
-//! The command line, as a user meets it: what is printed where, and the exit codes.
+//! The command line as its users see it: its output, its files and its exit codes.
 #![cfg(feature = "cli")]
 
 mod compact;
@@ -26,7 +26,7 @@ const USAGE: i32 = 2;
 const DAMAGED: i32 = 3;
 const LOCKED_OR_IO: i32 = 4;
 
-/// A folder for one test, with files to store and the store beside them.
+/// A folder for one test. The store is in it, beside the files to store.
 struct Place {
     folder: TempDir,
 }
@@ -43,7 +43,7 @@ impl Place {
         Self { folder }
     }
 
-    /// With a store that holds `contents`, each put by the library.
+    /// Creates a place whose store holds `contents`, which the library has put.
     fn with(contents: &[&[u8]]) -> Self {
         let place = Self::new();
         let store = Store::open(place.store()).unwrap();
@@ -68,7 +68,7 @@ impl Place {
         fs::write(path, content).unwrap();
     }
 
-    /// The command in this folder, so that names in the output are short.
+    /// Returns the command, set up to run in this folder, so that names in the output are short.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sealstone"));
         command
@@ -91,13 +91,14 @@ impl Place {
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stdout))
     }
 
-    /// A script in this folder in which `$0` is the program; `None` where it cannot do what it needs
-    /// and ends with 77 to say so.
+    /// Runs a shell script in this folder, in which `$0` is the program. Returns `None` if the script
+    /// ends with 77, which means that this system or user cannot run it.
     #[cfg(unix)]
     fn run_script(&self, script: &str) -> Option<Ran> {
         self.run_script_as(&["sh"], script)
     }
 
+    /// Does the same through another program, such as `unshare`.
     #[cfg(unix)]
     fn run_script_as(&self, launcher: &[&str], script: &str) -> Option<Ran> {
         let output = std::process::Command::new(launcher[0])
@@ -115,7 +116,7 @@ impl Place {
         self.run(&["has", "-q", &hex(content)]).code == DONE
     }
 
-    /// Every file of the store with its content.
+    /// Returns every file of the store with its content.
     fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         fs::read_dir(self.store().join("segments"))
             .unwrap()
@@ -142,7 +143,10 @@ impl Place {
 impl Ran {
     fn of(output: std::process::Output) -> Self {
         Self {
-            code: output.status.code().expect("not killed by a signal"),
+            code: output
+                .status
+                .code()
+                .expect("the program was not killed by a signal"),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
@@ -158,7 +162,8 @@ impl Ran {
         self
     }
 
-    /// An error that begins with the name of the program and contains each of `parts`.
+    /// Expects this exit code and an error that begins with the name of the program and contains each
+    /// of `parts`.
     #[track_caller]
     fn fails(self, code: i32, parts: &[&str]) -> Self {
         let ran = self.expect(code);

@@ -1,4 +1,4 @@
-//! `put`.
+//! `put`: what it stores, and what its lines and its summary promise.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,11 +15,11 @@ use serde_json::Value;
 use crate::Ran;
 use crate::{DAMAGED, DONE, LOCKED_OR_IO, Place, hex};
 
-/// Beyond this, something hangs.
+/// If a line takes longer than this, the program hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
-fn put_prints_digests_and_counts_what_is_new() {
+fn put_prints_digests_and_counts_the_new_objects() {
     let place = Place::new();
     place.write("one", b"same");
     place.write("two", b"same");
@@ -48,7 +48,7 @@ fn put_of_many_and_of_large_files_keeps_their_order() {
     let place = Place::new();
     let mut expected = String::new();
     for number in 0..1500_u32 {
-        // A few that are larger than a batch, among many small ones.
+        // A few files are larger than a batch; the others are small.
         let size = if number % 700 == 350 { 33 << 20 } else { 8 };
         let mut content = vec![0; size];
         content[..4].copy_from_slice(&number.to_le_bytes());
@@ -88,7 +88,7 @@ fn put_names_a_file_that_is_too_large() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn put_lines_agree_with_b2sum() {
+fn the_lines_of_put_agree_with_b2sum() {
     use std::os::unix::ffi::OsStrExt as _;
 
     let names: [&[u8]; 4] = [
@@ -123,7 +123,7 @@ fn put_lines_agree_with_b2sum() {
 }
 
 #[test]
-fn put_json_is_an_object_a_line_and_the_summary_comes_last() {
+fn put_prints_a_json_object_a_line_and_the_summary_last() {
     let place = Place::new();
     place.write("a", b"1");
     let ran = place.run(&["--json", "put", "a", "missing", "a"]);
@@ -157,7 +157,7 @@ fn put_repairs_a_damaged_object() {
     let ran = place.run(&["get", &hex(b"precious content")]).expect(DONE);
     assert_eq!(ran.stdout, "precious content");
 
-    // The damaged copy is still there, and `verify` says how to get rid of it.
+    // The damaged copy is still there, and `verify` names the way to drop it.
     let ran = place.run(&["verify"]);
     let ran = ran.fails(DAMAGED, &["1 damaged duplicate: `compact` drops"]);
     assert!(
@@ -170,7 +170,7 @@ fn put_repairs_a_damaged_object() {
     place.run(&["verify"]).expect(DONE);
 }
 
-/// More files than are stored at a time, of 1,000 bytes each.
+/// Writes files of 1,000 bytes. 1,024 of them are a batch.
 fn write_many(place: &Place, files: u32) {
     for number in 0..files {
         let content = number.to_le_bytes().repeat(250);
@@ -179,10 +179,10 @@ fn write_many(place: &Place, files: u32) {
 }
 
 #[test]
-fn put_prints_a_line_when_others_can_read_the_object() {
+fn put_prints_a_line_only_when_another_process_can_read_the_object() {
     let place = Place::new();
     write_many(&place, 3000);
-    // With standard input open, it cannot have come to its end.
+    // The program waits for its standard input, so it has not ended when the lines arrive.
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_sealstone"))
         .args(["put", "-r", "tree", "-"])
         .current_dir(place.folder.path())
@@ -209,9 +209,9 @@ fn put_prints_a_line_when_others_can_read_the_object() {
     assert_eq!(receiver.iter().count(), 2001);
 }
 
-/// Each line of a `put` that was stopped by an error.
+/// Shows that an object can be read for each line of a `put` that an error stopped.
 #[cfg(target_os = "linux")]
-fn assert_lines_count(place: &Place, ran: &Ran, lines_min: usize) {
+fn assert_every_line_holds(place: &Place, ran: &Ran, lines_min: usize) {
     let reader = Options::new().read_only(true).open(place.store()).unwrap();
     for line in ran.stdout.lines() {
         let digest = line[..64].parse().unwrap();
@@ -231,15 +231,15 @@ fn assert_lines_count(place: &Place, ran: &Ran, lines_min: usize) {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn put_prints_no_line_for_what_an_error_leaves_out() {
+fn put_prints_no_line_for_an_object_that_an_error_left_out() {
     let place = Place::new();
     write_many(&place, 3000);
-    // Blocks of 512 bytes: room for the first 2,000 files, more or less.
+    // `ulimit` counts blocks of 512 bytes, so there is room for about the first 2,000 files.
     let put = |arguments: &str| {
         let script = format!("trap '' XFSZ; ulimit -f 4000; exec \"$0\" put {arguments} -r tree");
         place.run_script(&script).unwrap().expect(LOCKED_OR_IO)
     };
-    assert_lines_count(&place, &put(""), 1000);
+    assert_every_line_holds(&place, &put(""), 1000);
 
     let ran = put("--json");
     let summary: Value = serde_json::from_str(ran.stderr.lines().last().unwrap()).unwrap();
@@ -256,11 +256,11 @@ fn put_prints_no_line_for_what_an_error_leaves_out() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn put_uses_up_a_full_disk_and_each_line_counts() {
+fn put_fills_a_disk_to_the_end_and_every_line_holds() {
     let place = Place::new();
     write_many(&place, 9000);
     fs::create_dir(place.store()).unwrap();
-    // The mount is gone with the last process that sees it, so the store is copied out of it.
+    // The mount ends with the last process that sees it, so the store is copied out before.
     let script = "mount -t tmpfs -o size=8m none store || exit 77
         \"$0\" put -r tree; code=$?
         df -k --output=avail store | tail -n 1 >available
@@ -273,7 +273,7 @@ fn put_uses_up_a_full_disk_and_each_line_counts() {
     let ran = ran.expect(LOCKED_OR_IO);
     fs::remove_dir(place.store()).unwrap();
     fs::rename(place.path("copy"), place.store()).unwrap();
-    assert_lines_count(&place, &ran, 6000);
+    assert_every_line_holds(&place, &ran, 6000);
     assert!(ran.stderr.contains("No space left"), "{}", ran.stderr);
     let available = fs::read_to_string(place.path("available")).unwrap();
     let available: u64 = available.trim().parse().unwrap();

@@ -1,4 +1,4 @@
-//! What all commands share.
+//! Opening a store: facts that hold for all commands.
 
 use std::fs;
 
@@ -75,13 +75,13 @@ fn only_put_creates_a_store() {
 }
 
 #[test]
-fn a_store_must_be_named() {
+fn a_command_without_the_name_of_a_store_is_refused() {
     let place = Place::new();
     let mut command = place.command(&["ls"]);
     let output = command.env_remove("SEALSTONE_STORE").output().unwrap();
     assert_eq!(output.status.code(), Some(USAGE));
     assert!(String::from_utf8_lossy(&output.stderr).contains("SEALSTONE_STORE"));
-    // The option wins over the variable.
+    // The option overrides the variable.
     place.write("a", b"1");
     place
         .run(&["put", "a", "--store", "elsewhere"])
@@ -90,7 +90,7 @@ fn a_store_must_be_named() {
 }
 
 #[test]
-fn a_store_without_one_of_its_segments_is_read_if_that_is_asked_for() {
+fn a_store_with_a_missing_segment_is_read_only_if_that_is_allowed() {
     let place = Place::new();
     let store = Options::new().segment_bytes_max(64).open(place.store());
     let store = store.unwrap();

@@ -1,4 +1,4 @@
-//! What happens if the answer cannot be printed.
+//! Standard output whose reader went away, that is full, or that is closed.
 
 use std::process::Stdio;
 
@@ -89,10 +89,11 @@ fn a_command_that_prints_nothing_needs_no_standard_output() {
     assert_eq!(std::fs::read(place.path("out")).unwrap(), b"1");
 }
 
-/// Rust opens the same file in the same way in place of a standard output that is closed.
+/// Rust opens `/dev/null` for reading and writing in place of a closed standard output, and such a
+/// file that the user gave must not be taken for a closed one.
 #[test]
 #[cfg(target_os = "linux")]
-fn an_answer_can_be_thrown_away() {
+fn an_answer_can_be_sent_to_dev_null() {
     let place = Place::with(&[b"1"]);
     for redirection in [">/dev/null", "1<>/dev/null", ">>/dev/null"] {
         let script = format!("exec \"$0\" ls {redirection}");

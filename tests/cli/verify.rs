@@ -1,4 +1,4 @@
-//! `verify`.
+//! `verify`: what it finds, repairs and removes.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{DAMAGED, DONE, Place, USAGE, hex};
 
 #[test]
-fn verify_is_content_with_a_sound_store() {
+fn verify_finds_no_damage_in_a_sound_store() {
     let place = Place::with(&[b"1", b"22"]);
     let ran = place.run(&["verify"]).expect(DONE);
     assert_eq!(ran.stdout, "2 objects, 3 bytes: no damage\n");
@@ -23,7 +23,7 @@ fn verify_names_each_damaged_object() {
     let place = Place::with(&[b"other", b"precious content"]);
     place.damage(b"precious content");
     let digest = hex(b"precious content");
-    // Two lengths of 4 bytes and the content before it.
+    // Before it are two lengths of 4 bytes and the 5 bytes of the other object.
     let line = format!("{digest}  damaged: segment 0, offset 13, 16 bytes\n");
     let ran = place.run(&["verify"]);
     let ran = ran.fails(
@@ -45,7 +45,7 @@ fn verify_names_each_damaged_object() {
 }
 
 #[test]
-fn verify_repairs_an_index_only_if_it_is_told_to() {
+fn verify_repairs_an_index_only_with_repair() {
     let place = Place::new();
     let store = Options::new().segment_bytes_max(64).open(place.store());
     let store = store.unwrap();
@@ -95,7 +95,7 @@ fn h64_torn_files_are_counted_by_stat_and_removed_by_verify_if_there_is_no_damag
     let keeps = place.run(&["verify", "--repair", "--remove-torn"]);
     keeps.fails(DAMAGED, &["1 damaged object"]);
     assert_eq!(place.json(&["stat", "--json"])["torn_files"], 1);
-    // The same bit again.
+    // The damage has made it 32; flipping the same bit mends it.
     place.damage(b"32");
     let ran = place.run(&["verify", "--repair", "--remove-torn"]);
     let ran = ran.expect(DONE);

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::{DONE, LOCKED_OR_IO, Place, USAGE, hex};
+#[cfg(target_os = "linux")]
+use crate::LOCKED_OR_IO;
+use crate::{DONE, Place, USAGE, hex};
 
 /// Returns the paths of the lines that `put` prints.
 fn paths(stdout: &str) -> Vec<&str> {
@@ -10,7 +12,7 @@ fn paths(stdout: &str) -> Vec<&str> {
 }
 
 #[test]
-fn put_walks_a_tree_in_order_and_a_second_time_adds_nothing() {
+fn a_second_walk_of_a_tree_prints_the_same_lines_and_adds_nothing() {
     let place = Place::new();
     place.write("tree/b/inner", b"2");
     place.write("tree/a", b"1");
@@ -30,7 +32,7 @@ fn put_walks_a_tree_in_order_and_a_second_time_adds_nothing() {
 #[test]
 fn a_walk_is_depth_first_and_takes_the_names_of_a_folder_by_their_bytes() {
     let place = Place::new();
-    // A folder stands where its own name belongs, before `a.b`, though `a.b` sorts before `a/z`.
+    // The folder `a` comes before the file `a.b`, although the path `a.b` sorts before `a/z`.
     let expected =
         ["B", "a/y/deep", "a/z", "a.b", "b", "\u{e9}"].map(|name| format!("tree/{name}"));
     for name in expected.iter().rev() {
@@ -69,6 +71,7 @@ fn an_empty_folder_adds_nothing() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_file_that_a_walk_finds_under_the_name_of_standard_input_is_a_file() {
     let place = Place::new();
     place.write("tree/-", b"a file");
@@ -123,7 +126,7 @@ fn a_walk_names_what_it_cannot_read_and_stores_the_others() {
     for name in ["tree/a", "tree/b/hidden", "tree/c", "tree/d", "root/hidden"] {
         place.write(name, name.as_bytes());
     }
-    // Root may open everything, unless it gives up the right to.
+    // Root can read everything, so it gives up that right.
     let script = "chmod 000 tree/b tree/c root
         if ls root >/dev/null 2>&1; then
             run='setpriv --bounding-set=-dac_override,-dac_read_search'
@@ -186,7 +189,7 @@ fn a_walk_through_a_link_to_the_store_leaves_its_files_out() {
 }
 
 #[test]
-fn put_of_a_folder_without_r_stores_nothing_and_names_the_remedy() {
+fn a_folder_without_r_is_refused_before_anything_is_stored() {
     let place = Place::new();
     place.write("file", b"1");
     place.write("tree/a", b"2");
@@ -197,7 +200,7 @@ fn put_of_a_folder_without_r_stores_nothing_and_names_the_remedy() {
 
 #[test]
 #[cfg(unix)]
-fn put_follows_links_that_are_named_and_skips_those_that_it_finds() {
+fn a_link_is_followed_if_it_is_named_and_skipped_if_a_walk_finds_it() {
     let place = Place::new();
     place.write("outside/a", b"1");
     place.write("tree/b", b"2");
@@ -218,7 +221,7 @@ fn put_follows_links_that_are_named_and_skips_those_that_it_finds() {
 }
 
 #[test]
-fn put_skips_the_files_of_the_store_itself() {
+fn a_walk_leaves_out_the_files_of_the_store_itself() {
     let place = Place::new();
     place.write("a", b"1");
     for _ in 0..2 {
@@ -228,7 +231,7 @@ fn put_skips_the_files_of_the_store_itself() {
             assert!(ran.stderr.contains("segments: the store's own files"));
         }
     }
-    // A store that shares its folder with the files.
+    // This store shares its folder with the files.
     let ran = place.run(&["put", "-r", ".", "--store", "."]).expect(DONE);
     assert!(ran.stdout.contains("./a\n"), "{}", ran.stdout);
     assert!(ran.stderr.contains("skipped ./segments"), "{}", ran.stderr);
