@@ -5,8 +5,10 @@
 //! anew.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::{env, fs};
+
+use crate::{all_code, root};
 
 /// Surround the table in the page.
 const BEGIN: &str = "```text\nH1 ";
@@ -28,33 +30,17 @@ fn numbers(test: &str) -> Vec<u32> {
 
 /// The names of all tests that begin with the number of a hazard.
 fn numbered_tests() -> BTreeSet<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut names = BTreeSet::new();
-    let mut folders = vec![root.join("src"), root.join("tests")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                names.extend(tests_in(&fs::read_to_string(path).unwrap()));
-            }
-        }
-    }
-    names.retain(|name| !numbers(name).is_empty());
-    names
-}
-
-fn tests_in(code: &str) -> impl Iterator<Item = String> {
-    code.split("#[test]").skip(1).filter_map(|test| {
+    let code = all_code();
+    let name = |test: &str| {
         let (_, function) = test.split_once("fn ")?;
-        let (name, _) = function.split_once('(')?;
-        Some(name.to_owned())
-    })
+        Some(function.split_once('(')?.0.to_owned())
+    };
+    let tests = code.split("#[test]").skip(1).filter_map(name);
+    tests.filter(|test| !numbers(test).is_empty()).collect()
 }
 
 fn page_path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/README.md")
+    root().join("tests/README.md")
 }
 
 /// The page before, in and after the table.
@@ -81,14 +67,14 @@ fn headings(table: &str) -> BTreeMap<u32, &str> {
 
 /// The table with the headings of the page and the tests that exist.
 fn generated(table: &str, tests: &BTreeSet<String>) -> String {
-    let mut generated = String::new();
+    let mut lines = Vec::new();
     for (number, heading) in headings(table) {
-        generated += &format!("{heading}\n");
-        for test in tests.iter().filter(|test| numbers(test).contains(&number)) {
-            generated += &format!("     {test}\n");
-        }
+        lines.push(heading.to_owned());
+        let is_its = |test: &&String| numbers(test).contains(&number);
+        let names = tests.iter().filter(is_its);
+        lines.extend(names.map(|test| format!("     {test}")));
     }
-    generated
+    lines.join("\n") + "\n"
 }
 
 #[test]
