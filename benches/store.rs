@@ -1,8 +1,9 @@
-//! Criterion benchmarks that guard what was reached: `cargo bench --bench store`, some minutes.
+//! Criterion benchmarks that guard the figures of Sealstone against regressions.
+//! `cargo bench --bench store` takes some minutes.
 //!
-//! Each names the figure of the acceptance table in `benches/peers` that it guards, B1 to B9, and
-//! measures our side of it on a small store: what gets slower here gets slower there. B7, the heap, is
-//! a test: `tests/heap.rs`.
+//! Each benchmark names the target of `benches/peers` that it guards, B1 to B9, and measures the
+//! side of Sealstone on a small store: if it gets slower here, it gets slower there. A test in
+//! `tests/cost.rs` guards B7, the heap.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -28,8 +29,9 @@ const SMALL: usize = 256;
 const MEDIUM: usize = 1024;
 const LARGE: usize = 64 << 10;
 const SIZES: [usize; 3] = [SMALL, MEDIUM, LARGE];
-/// Digests that are asked for together, and contents that are put together.
+/// Digests that are looked up together.
 const BATCH: usize = 32;
+/// Contents that are put together.
 const PUT_BATCH: usize = 1024;
 
 fn contents(count: usize, bytes: usize, seed: u64) -> Vec<Vec<u8>> {
@@ -50,7 +52,7 @@ fn open(root: &Path) -> Store {
 /// A closed store.
 struct Filled {
     folder: TempDir,
-    /// In an order that has nothing to do with that of the records.
+    /// In random order, unlike the records.
     digests: Vec<Digest>,
 }
 
@@ -61,7 +63,7 @@ impl Filled {
         let store = options.open(folder.path()).unwrap();
         let contents = contents(STORE_BYTES / bytes, bytes, 1);
         let mut digests = store.put_many(&contents).unwrap();
-        // Closing covers by runs what is sealed by then.
+        // Closing builds the set index over the segments that are sealed by then.
         store.close().unwrap();
         digests.shuffle(&mut SmallRng::seed_from_u64(2));
         Self { folder, digests }
@@ -73,7 +75,7 @@ impl Filled {
     }
 }
 
-/// One store for each size, filled when it is first asked for.
+/// One store for each size, filled at its first use.
 #[derive(Default)]
 struct Stores([OnceCell<Filled>; SIZES.len()]);
 
@@ -95,7 +97,7 @@ fn copy_store(root: &Path) -> TempDir {
     folder
 }
 
-/// One get of each digest in turn.
+/// Measures a get, of each digest in turn.
 fn gets(
     group: &mut BenchmarkGroup<'_, WallTime>,
     id: BenchmarkId,
@@ -108,7 +110,7 @@ fn gets(
     });
 }
 
-/// B1: a checked random get, beside the hash of a hot buffer of its size, which is its bound.
+/// B1: a checked random get, and its bound, the hash of a hot buffer of its size.
 fn checked_get(criterion: &mut Criterion, stores: &Stores) {
     let mut group = criterion.benchmark_group("B1_checked_get");
     for bytes in SIZES {
@@ -146,14 +148,14 @@ fn get_many(criterion: &mut Criterion, stores: &Stores) {
     group.finish();
 }
 
-/// B3: a get of what was checked before, with `VerifyReads::FirstRead`.
+/// B3: a get of an object that was checked before, with `VerifyReads::FirstRead`.
 fn get_checked_before(criterion: &mut Criterion, stores: &Stores) {
     let mut group = criterion.benchmark_group("B3_get_checked_before");
     for bytes in [SMALL, MEDIUM] {
         let filled = stores.of(bytes);
         let store = filled.reader(VerifyReads::FirstRead);
         let reader = store.reader();
-        // The first pass, which checks.
+        // The first pass checks.
         for digests in filled.digests.chunks(BATCH) {
             let found = store.get_many(digests);
             assert!(found.into_iter().all(|found| found.unwrap().is_some()));
@@ -170,8 +172,9 @@ fn get_checked_before(criterion: &mut Criterion, stores: &Stores) {
     group.finish();
 }
 
-/// B4: two threads read as fast as one, each with a pinned reader, and a miss costs no more than a
-/// hit. What is measured for two threads is a get in each of them, so it should be what one takes.
+/// B4: two threads with a pinned reader each read as fast as one, and a miss costs no more than a
+/// hit. The time for two threads is that of one get in each of them, so it should equal that of
+/// one.
 fn get_in_threads_and_miss(criterion: &mut Criterion, stores: &Stores) {
     let mut group = criterion.benchmark_group("B4_pinned_reader");
     for bytes in [SMALL, MEDIUM] {
@@ -196,7 +199,7 @@ fn get_in_threads_and_miss(criterion: &mut Criterion, stores: &Stores) {
     group.finish();
 }
 
-/// How long the slowest of the threads takes.
+/// Returns the time of the slowest thread.
 fn get_in_threads(threads: usize, iterations: u64, store: &Store, digests: &[Digest]) -> Duration {
     let barrier = Barrier::new(threads);
     let get = |thread: usize| {
@@ -259,7 +262,7 @@ fn open_and_close(criterion: &mut Criterion, stores: &Stores) {
     group.bench_function("after_a_crash", |bencher| {
         bencher.iter_batched(
             || copy_store(image.path()),
-            // All in one segment, as it was when it crashed.
+            // The default size keeps everything in one segment, as in the crash.
             |folder| (Store::open(folder.path()).unwrap(), folder),
             BatchSize::PerIteration,
         );
@@ -267,7 +270,7 @@ fn open_and_close(criterion: &mut Criterion, stores: &Stores) {
     group.finish();
 }
 
-/// The files of a store that was not closed, with an active segment that was synced.
+/// Copies the files of a store that was not closed; its active segment was synced.
 fn crash_image() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();

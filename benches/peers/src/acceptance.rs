@@ -1,4 +1,4 @@
-//! What Sealstone is to reach, and whether it did in this run.
+//! The targets of Sealstone, and whether this run met them.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ const READER_FIRST_READ: &str = "Sealstone reader FirstRead";
 const LMDB: &str = "LMDB";
 const PARITY_DB: &str = "parity-db";
 
-/// What a figure has to be.
+/// The range that a figure has to be in.
 #[derive(Clone, Copy)]
 enum Target {
     AtMost(f64),
@@ -47,7 +47,7 @@ struct Check {
     measured: Option<f64>,
 }
 
-/// Asks the results, and collects the checks.
+/// Collects the checks, with the results that they look at.
 struct Checks<'a> {
     results: &'a Results,
     checks: Vec<Check>,
@@ -69,7 +69,7 @@ impl Checks<'_> {
         });
     }
 
-    /// A median, of an operation of a contender at a size.
+    /// The median of an operation of a contender at a size.
     fn median(&self, size: &str, operation: &str, contender: &str) -> Option<f64> {
         self.results.median(size, operation, contender)
     }
@@ -87,7 +87,7 @@ fn ratio(above: Option<f64>, below: Option<f64>) -> Option<f64> {
     Some(above? / below?)
 }
 
-/// The table, as Markdown.
+/// Returns the table of targets as Markdown.
 pub fn markdown(machine: &[String], is_whole: bool, results: &Results) -> String {
     let mut checks = Checks {
         results,
@@ -102,7 +102,7 @@ pub fn markdown(machine: &[String], is_whole: bool, results: &Results) -> String
         writeln!(text, "- {line}").expect("a String takes everything");
     }
     if !is_whole {
-        text += "\nNot a whole run: there are fewer objects than the targets are for.\n";
+        text += "\nThis was not a whole run: the targets are for more objects.\n";
     }
     text += "\n| | what | target | measured | |\n|---|---|---:|---:|---|\n";
     for check in &checks.checks {
@@ -128,7 +128,7 @@ pub fn markdown(machine: &[String], is_whole: bool, results: &Results) -> String
     text
 }
 
-/// B1 to B4.
+/// Adds B1 to B4.
 fn reads(checks: &mut Checks) {
     let limits = [("256 B", 0.36, 0.65), ("1 KiB", 0.58, 0.87)];
     for ours in [OURS, READER] {
@@ -191,7 +191,7 @@ fn reads(checks: &mut Checks) {
     );
 }
 
-/// B5 to B7.
+/// Adds B5 to B7.
 fn store(checks: &mut Checks) {
     let measured = ratio(
         checks.figure(figures::GET_IN_MANY),
@@ -217,7 +217,7 @@ fn store(checks: &mut Checks) {
     }
 }
 
-/// B8 and B9.
+/// Adds B8 and B9.
 fn writes(checks: &mut Checks) {
     for size in ["256 B", "1 KiB"] {
         for (peer, limit) in [(PARITY_DB, 3.0), (LMDB, 5.0)] {

@@ -9,16 +9,16 @@ Compares Sealstone with LMDB, redb, fjall and parity-db.
 
     cargo run --release --manifest-path benches/peers/Cargo.toml -- [OPTIONS]
 
-  --short        fewer objects, every operation; some minutes instead of half an hour
+  --short        fewer objects, every operation; some minutes instead of about 20
   --folder DIR   where the stores are made and deleted; default: the system's temporary folder
-  --only LIST    of 256,1024,4096,65536,mix (reading at a size), put and figures, with commas
-  --rounds N     rounds of each measurement; default: 5, of a short run 3
+  --only LIST    some of 256,1024,4096,65536,mix (reading at a size), put and figures, with commas
+  --rounds N     rounds of each measurement; default: 5, or 3 with --short
   --out DIR      where results.csv, results.md, acceptance.md and the pictures go;
                  default: benches/peers/target/results
-  --help         this text
+  --help         print this text
 ";
 
-/// What can be asked for with `--only`.
+/// The parts that `--only` chooses from.
 pub const PARTS: [&str; 7] = ["256", "1024", "4096", "65536", "mix", "put", "figures"];
 
 pub struct Arguments {
@@ -26,15 +26,15 @@ pub struct Arguments {
     pub only: Vec<String>,
     pub rounds: usize,
     pub out: PathBuf,
-    /// Part of the objects of a whole run.
+    /// The share of the objects of a whole run; 1 is a whole run.
     pub scale: f64,
 }
 
-/// A short run has this part of the objects.
+/// The share of the objects in a short run.
 const SHORT_SCALE: f64 = 0.05;
 
 impl Arguments {
-    /// `None` if it is help that is asked for.
+    /// Parses the command line; gives `None` for `--help`.
     pub fn parse() -> Result<Option<Self>, lexopt::Error> {
         let mut rounds = None;
         let mut is_short = false;
@@ -54,7 +54,7 @@ impl Arguments {
                 Long("only") => arguments.only = parts(&parser.value()?.string()?)?,
                 Long("rounds") => rounds = Some(parser.value()?.parse_with(positive)?),
                 Long("out") => arguments.out = parser.value()?.into(),
-                // For trying out whether everything works; figures of such a run say nothing.
+                // Only tries out whether everything works; figures of such a run say nothing.
                 Long("scale") => scale = Some(parser.value()?.parse()?),
                 Short('h') | Long("help") => return Ok(None),
                 _ => return Err(argument.unexpected()),
@@ -71,7 +71,7 @@ fn parts(list: &str) -> Result<Vec<String>, String> {
         if PARTS.contains(&part) {
             Ok(part.to_owned())
         } else {
-            Err(format!("--only: {part} is none of {}", PARTS.join(",")))
+            Err(format!("--only: {part} is not one of {}", PARTS.join(",")))
         }
     };
     list.split(',').map(check).collect()

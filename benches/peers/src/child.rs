@@ -1,4 +1,4 @@
-//! What has to happen in a process of its own: heap that is of one store alone, and a death.
+//! Measurements that need a process of their own: the heap of one store alone, and a kill -9.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::hashing;
 use crate::kinds::kinds;
 use crate::workload::Workload;
 
-/// First argument of a child.
+/// The first argument of a child.
 pub const CHILD: &str = "child";
 
-/// Gets before the heap is looked at.
+/// Gets that are made before the heap is measured.
 const HEAP_GETS: u64 = 1_000;
 
 fn command(arguments: &[&str], folder: &Path) -> Command {
@@ -26,7 +26,7 @@ fn command(arguments: &[&str], folder: &Path) -> Command {
     command
 }
 
-/// What a child does; `arguments` are those after [`CHILD`].
+/// Does what the parent asked for in the `arguments` after [`CHILD`].
 pub fn run(arguments: &[String]) {
     match arguments {
         [what, kind, size, objects, folder] if what == "heap" => {
@@ -38,12 +38,12 @@ pub fn run(arguments: &[String]) {
             let bytes = bytes.parse().expect("the parent wrote it");
             fill_in_child(bytes, Path::new(folder));
         }
-        other => panic!("{other:?}: not what a child is started with"),
+        other => panic!("{other:?}: no child is started with this"),
     }
 }
 
-/// Anonymous memory that a process has more after opening a store, a thousand gets and a miss, in
-/// bytes an object.
+/// Returns by how much the anonymous memory of a process grows when it opens a store, gets a
+/// thousand objects and misses one, in bytes an object.
 pub fn heap(kind: &str, folder: &Path, workload: &Workload) -> f64 {
     let objects = workload.objects.to_string();
     let output = command(&["heap", kind, &workload.size.key(), &objects], folder)
@@ -74,7 +74,7 @@ fn heap_in_child(kind: &str, size: Size, objects: u64, folder: &Path) -> u64 {
     after.saturating_sub(before)
 }
 
-/// `RssAnon`: heap and stacks that are really there, without mapped files.
+/// Returns `RssAnon`: heap and stacks that are in memory, without mapped files.
 fn anonymous_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("this is Linux");
     let line = status
@@ -85,7 +85,7 @@ fn anonymous_bytes() -> u64 {
     kilobytes.parse::<u64>().expect("a number") * 1024
 }
 
-/// Leaves a store as kill -9 does: with this much in the active segment, synced.
+/// Leaves a store as kill -9 does, with `bytes` synced in the active segment.
 pub fn fill_and_kill(folder: &Path, bytes: u64) {
     let mut child = command(&["fill", &bytes.to_string()], folder)
         .stdout(Stdio::piped())

@@ -1,4 +1,4 @@
-//! The objects: random bytes, the same in every run, made before any clock starts.
+//! The objects: random bytes that are the same in every run, made before any clock starts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,10 +10,10 @@ use sealstone::Digest;
 
 use crate::hashing;
 
-/// How long objects are.
+/// The length of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// All alike, in bytes.
+    /// All objects have this many bytes.
     Fixed(usize),
     /// Log-normal: half below 1,000 bytes, one in a hundred above 40 KB, cut to 200 bytes to 1 MiB.
     /// Nodes of chains and DAGs look like this.
@@ -38,7 +38,7 @@ const MIX_LONGEST: f64 = 1_048_576.0;
 impl FromStr for Size {
     type Err = String;
 
-    /// As [`Size::key`] writes it.
+    /// Parses a [`Size::key`].
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "mix" {
             return Ok(Self::Mix);
@@ -49,7 +49,7 @@ impl FromStr for Size {
 }
 
 impl Size {
-    /// For command lines.
+    /// Returns the size as command lines name it.
     pub fn key(self) -> String {
         match self {
             Self::Fixed(bytes) => bytes.to_string(),
@@ -61,7 +61,8 @@ impl Size {
         match self {
             Self::Fixed(bytes) => bytes,
             Self::Mix => {
-                // Box and Muller's way to a normal distribution; 1 - x keeps zero out of the logarithm.
+                // Box and Muller's way to a normal distribution; `1 - x` keeps zero out of the
+                // logarithm.
                 let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
                 let normal = radius * (std::f64::consts::TAU * rng.random::<f64>()).cos();
                 let bytes = MIX_MEDIAN * (MIX_SIGMA * normal).exp();
@@ -109,16 +110,17 @@ impl Piece {
     }
 }
 
-/// Objects in a row.
+/// Objects with consecutive numbers.
 pub struct Contents(Vec<Piece>);
 
 const PIECE_OBJECTS: u64 = 1024;
 
-/// Content of one batch of a bulk put, about; the same for every store.
+/// About the content of one batch of a bulk put; the same for every store.
 const BATCH_BYTES: usize = 16 << 20;
 
 impl Contents {
-    /// Objects number `first` and following. The content depends on the number and the size only.
+    /// Makes `objects` objects from number `first` on. Their content depends only on number and
+    /// size.
     pub fn generate(size: Size, first: u64, objects: u64) -> Self {
         let end = first + objects;
         let pieces = (0..objects.div_ceil(PIECE_OBJECTS))
@@ -139,7 +141,7 @@ impl Contents {
         self.0.iter().map(|piece| piece.bytes.len()).sum()
     }
 
-    /// All, in batches of 16 MiB.
+    /// Returns all objects in batches of 16 MiB.
     pub fn batches(&self) -> Vec<Vec<&[u8]>> {
         let mut batches = Vec::new();
         let mut batch = Vec::new();
@@ -164,8 +166,8 @@ impl Contents {
     }
 }
 
-/// `count` digests drawn from `digests`. Drawn beforehand, so that drawing is not a cache miss in the
-/// time of a get.
+/// Draws `count` of the `digests`, beforehand, so that the time of a get does not include the cache
+/// miss of drawing.
 pub fn draw(digests: &[Digest], count: usize, seed: u64) -> Vec<Digest> {
     let mut rng = SmallRng::seed_from_u64(!seed);
     (0..count)
@@ -173,7 +175,7 @@ pub fn draw(digests: &[Digest], count: usize, seed: u64) -> Vec<Digest> {
         .collect()
 }
 
-/// `count` digests of nothing.
+/// Returns `count` random digests, which no object has.
 pub fn absent(count: usize, seed: u64) -> Vec<Digest> {
     let mut rng = SmallRng::seed_from_u64(!seed);
     (0..count)

@@ -1,4 +1,5 @@
-//! Figures of Sealstone alone, with what bounds them measured in the same run.
+//! Figures of Sealstone alone. Whatever bounds them, as hashing and copying, is measured in the
+//! same run.
 
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -34,7 +35,7 @@ pub const COMPACT_FOR_HUGE_PAGES: &str =
 pub const COPY: &str = "copy of a file of as many bytes, with fsync";
 pub const VERIFY: &str = "verify";
 
-/// For everything but [`OPEN_LARGE`] and [`HEAP`].
+/// The size of objects for all figures but [`OPEN_LARGE`] and [`HEAP`].
 const SIZE: Size = Size::Fixed(1 << 10);
 
 const OPEN_LARGE_SIZE: Size = Size::Fixed(256);
@@ -42,18 +43,18 @@ const OPEN_LARGE_SIZE: Size = Size::Fixed(256);
 const FEW_SEGMENTS: u64 = 8;
 const MANY_SEGMENTS: u64 = 512;
 
-/// The active segment at the kill.
+/// Content in the active segment at the kill.
 const KILL_BYTES: f64 = 200.0 * 1_048_576.0;
 
-/// Those that take long are measured this often at most.
+/// Most rounds of a measurement that takes long.
 const LONG_ROUNDS: usize = 3;
 
-/// How much of everything; 1 is what the names say.
+/// The share of all numbers of objects; with 1 they are what the names of the figures say.
 #[derive(Clone, Copy)]
 pub struct Scale(pub f64);
 
 impl Scale {
-    /// That part of a number, and at least `least`.
+    /// Returns that share of `number`, and at least `least`.
     pub fn of(self, number: f64, least: u64) -> u64 {
         #[expect(
             clippy::cast_possible_truncation,
@@ -94,7 +95,7 @@ fn add(results: &mut Results, name: &str, unit: &'static str, sample: f64) {
     results.add("figures", name, SEALSTONE, unit, sample);
 }
 
-/// BLAKE2b of one stream, for each size.
+/// Measures BLAKE2b of one stream, for each size.
 fn hashes(rounds: usize, results: &mut Results) {
     for bytes in [256, 1 << 10, 4 << 10, 64 << 10] {
         let size = Size::Fixed(bytes);
@@ -113,7 +114,8 @@ fn hashes(rounds: usize, results: &mut Results) {
     }
 }
 
-/// Single puts, one thread. Segments roll over as by default, or four times if there is less.
+/// Measures single puts on one thread. Segments have the default size, or a fourth of the content
+/// if that is smaller.
 fn longest_put(contents: &Contents, rounds: usize, folder: &Path, results: &mut Results) {
     eprintln!("figures: single puts");
     let segment_bytes_max = SEGMENT_BYTES_MAX_DEFAULT.min(contents.bytes() as u64 / 4);
@@ -136,7 +138,7 @@ fn longest_put(contents: &Contents, rounds: usize, folder: &Path, results: &mut 
     }
 }
 
-/// As it is by default, which the puts of the comparison are not.
+/// Measures bulk puts with default options, which the puts of the comparison do not have.
 fn put_for_huge_pages(contents: &Contents, rounds: usize, folder: &Path, results: &mut Results) {
     eprintln!("figures: bulk puts");
     let batches = contents.batches();
@@ -158,7 +160,7 @@ fn put_for_huge_pages(contents: &Contents, rounds: usize, folder: &Path, results
     }
 }
 
-/// Fills a store with segments of about this number, and closes it.
+/// Fills a store so that it has about `segments` segments, and closes it.
 fn fill(folder: &Path, contents: &Contents, segments: u64) {
     new_folder(folder);
     let segment_bytes_max = contents.bytes() as u64 / segments + (1 << 10);
@@ -170,7 +172,8 @@ fn fill(folder: &Path, contents: &Contents, segments: u64) {
     store.close().expect("Sealstone closes");
 }
 
-/// The same objects in 8 and in 512 segments; the first store serves for opening and verifying too.
+/// Measures gets of the same objects in 8 and in 512 segments, and opens and verifies the first
+/// store.
 fn few_and_many_segments(contents: &Contents, rounds: usize, folder: &Path, results: &mut Results) {
     eprintln!("figures: few and many segments");
     let digests = contents.digests();
@@ -230,7 +233,7 @@ fn open_and_get(name: &str, folder: &Path, digest: &Digest, results: &mut Result
     assert!(found.is_some(), "the object is there");
 }
 
-/// Alternates with a copy of as many bytes as survive, which no compaction can be faster than.
+/// Measures compactions by turns with a copy of as many bytes as survive, which bounds their speed.
 fn compaction(contents: &Contents, rounds: usize, folder: &Path, results: &mut Results) {
     eprintln!("figures: compaction");
     let is_live = |digest: &Digest| digest.as_bytes()[31].is_multiple_of(2);
@@ -276,7 +279,7 @@ fn copy(bytes: u64, contents: &Contents, folder: &Path, results: &mut Results) {
 
 fn after_kill(scale: Scale, rounds: usize, folder: &Path, results: &mut Results) {
     eprintln!("figures: kill -9");
-    // Also a short run fills the segment; only a tiny one does not.
+    // A short run fills the segment too; only a tiny one does not.
     let bytes = Scale((scale.0 * 20.0).min(1.0)).of(KILL_BYTES, 1 << 20);
     let digest = child::filled_first();
     for _ in 0..rounds {
@@ -286,7 +289,7 @@ fn after_kill(scale: Scale, rounds: usize, folder: &Path, results: &mut Results)
     }
 }
 
-/// Opening and heap of a store with many objects.
+/// Measures opening and heap of a store with many objects.
 fn large(objects: u64, rounds: usize, folder: &Path, results: &mut Results) {
     eprintln!("figures: {objects} objects");
     new_folder(folder);

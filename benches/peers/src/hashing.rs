@@ -1,12 +1,12 @@
-//! Hashing for the stores that do not hash themselves, as fast as it can be done.
+//! The fastest hashing for the stores that do not hash by themselves.
 
 use blake2b_simd::Params;
 use blake2b_simd::many::{HashManyJob, hash_many};
 use rayon::prelude::*;
 use sealstone::{DIGEST_BYTES, Digest};
 
-/// Contents that are hashed together. A multiple of every number of lanes there is, and small enough
-/// to stay in the first cache.
+/// Contents that are hashed together: a multiple of every number of lanes that CPUs have, and few
+/// enough for the first cache.
 pub const LANES_GROUP: usize = 32;
 
 fn truncate(hash: &blake2b_simd::Hash) -> Digest {
@@ -15,13 +15,13 @@ fn truncate(hash: &blake2b_simd::Hash) -> Digest {
     Digest::from(digest)
 }
 
-/// Single stream: what a checked get of one object costs at least.
+/// Hashes in a single stream, the least that a checked get of one object costs.
 #[inline]
 pub fn digest(content: &[u8]) -> Digest {
     truncate(&blake2b_simd::blake2b(content))
 }
 
-/// Several contents side by side in the lanes of the vector registers, on one thread.
+/// Hashes contents side by side in the lanes of the vector registers, on one thread.
 pub fn in_lanes<'a>(
     contents: impl IntoIterator<Item = &'a [u8]>,
     mut each: impl FnMut(usize, Digest),
@@ -37,11 +37,11 @@ pub fn in_lanes<'a>(
     }
 }
 
-/// Checks contents against their digests, in lanes; gives their length.
+/// Checks contents against their digests, in lanes; returns their length.
 ///
 /// # Panics
 ///
-/// If one does not match: then nothing that was measured means anything.
+/// Panics if one does not match: then the measurement means nothing.
 pub fn check_in_lanes<'a>(
     digests: &[Digest],
     contents: impl IntoIterator<Item = &'a [u8]>,
@@ -59,8 +59,8 @@ pub fn check_in_lanes<'a>(
     bytes
 }
 
-/// In lanes and on all cores. Bulk puts of every store use it, or do the same themselves, so that
-/// stores are compared and not hashing.
+/// Hashes in lanes and on all cores. Bulk puts of every store use it, or the store does the same by
+/// itself, so that stores are compared and not hashing.
 pub fn on_all_cores(contents: &[&[u8]]) -> Vec<Digest> {
     contents
         .par_chunks(LANES_GROUP)

@@ -1,4 +1,4 @@
-//! What is done with a kind of store before it stays open: putting, settling, opening.
+//! The operations on a store that is not open yet: filling, settling and opening it.
 
 use std::fs;
 use std::marker::PhantomData;
@@ -16,41 +16,42 @@ use crate::peers::{
     FirstRead, Fjall, Lmdb, ParityDb, PinnedReader, PinnedReaderFirstRead, Redb, Sealstone,
 };
 
-/// A kind of store, for lists of them. Each call is virtual, but none is short.
+/// A kind of store that fits into a list. Its calls are virtual, which costs nothing: none is
+/// short.
 pub trait Kind {
     fn name(&self) -> &'static str;
 
-    /// The subfolder with its files.
+    /// Returns the subfolder with its files.
     fn folder(&self) -> &'static str;
 
-    /// Whether it is only read through.
+    /// Returns whether it only reads what another kind writes.
     fn is_view(&self) -> bool;
 
-    /// Puts all in a new folder that is to be read.
+    /// Puts all objects into a new folder that is read later.
     fn build(&self, folder: &Path, contents: &Contents);
 
-    /// Puts all in a new folder, each batch as it comes, and syncs at the end.
+    /// Puts all objects into a new folder, each batch as it comes, and syncs at the end.
     fn bulk_put(&self, folder: &Path, contents: &Contents) -> Written;
 
-    /// Loads a new folder with everything sorted; `None` where that is no faster than a bulk put.
+    /// Loads a new folder with all objects sorted; `None` if that is no faster than a bulk put.
     fn load_sorted(&self, folder: &Path, objects: &[(Digest, &[u8])]) -> Option<Duration>;
 
-    /// Puts all in a new folder with a sync each `every` objects; `None` where there is no sync.
+    /// Puts all objects into a new folder with a sync each `every` objects; `None` without a sync.
     fn put_with_syncs(&self, folder: &Path, contents: &Contents, every: usize) -> Option<Written>;
 
     /// Brings a store that was filled into the state in which it is read.
     fn settle(&self, folder: &Path);
 
-    /// Opens, gets one object, closes: the time of the first two.
+    /// Opens, gets one object and closes; returns the time of opening and of the get.
     fn open_and_get(&self, folder: &Path, digest: &Digest) -> (Duration, Duration);
 
     fn open(&self, folder: &Path) -> Box<dyn Contender>;
 
-    /// Opens, gets objects and one that is not there, and calls `look` while it is open.
+    /// Opens, gets objects and one that the store lacks, and calls `look` while the store is open.
     fn use_a_little(&self, folder: &Path, digests: &[Digest], look: &mut dyn FnMut());
 }
 
-/// What a writing operation took.
+/// The time that a writing operation took.
 pub struct Written {
     pub total: Duration,
     /// The longest batch, or the sync at the end.
@@ -63,7 +64,7 @@ fn of<P: Peer>() -> Box<dyn Kind> {
     Box::new(Of::<P>(PhantomData))
 }
 
-/// All, in the order in which they take turns and are reported.
+/// Returns all kinds, in the order in which they take turns and are reported.
 pub fn kinds() -> Vec<Box<dyn Kind>> {
     vec![
         of::<Sealstone>(),
@@ -77,7 +78,7 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
     ]
 }
 
-/// The stores themselves, each once.
+/// Returns the kinds that write, each store once.
 pub fn writers() -> Vec<Box<dyn Kind>> {
     let mut kinds = kinds();
     kinds.retain(|kind| !kind.is_view());
@@ -167,7 +168,7 @@ impl<P: Peer> Kind for Of<P> {
     }
 }
 
-/// Time since the start, with closing if nothing else makes puts durable.
+/// Returns the time since `start`, including closing where nothing else makes puts durable.
 fn sync_by_closing<P: Peer>(peer: P, start: Instant) -> Duration {
     if P::HAS_SYNC {
         return start.elapsed();
@@ -176,7 +177,8 @@ fn sync_by_closing<P: Peer>(peer: P, start: Instant) -> Duration {
     start.elapsed()
 }
 
-/// Blocks that the files in a folder take. Not their lengths: some have holes.
+/// Returns the bytes of the blocks that the files of a folder take; their lengths may include
+/// holes.
 pub fn disk_bytes(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).expect("the folder can be listed");
     entries
@@ -192,7 +194,7 @@ pub fn disk_bytes(folder: &Path) -> u64 {
         .sum()
 }
 
-/// Makes an empty folder, without what was there before, and lets the disk become quiet.
+/// Makes an empty folder in the place of any earlier one, and waits until the disk is quiet.
 pub fn new_folder(folder: &Path) {
     if folder.exists() {
         fs::remove_dir_all(folder).expect("the folder can be removed");

@@ -1,11 +1,11 @@
-//! What it was measured on, without which figures say nothing.
+//! The machine that was measured on; without it, figures say nothing.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-/// One line for each thing worth knowing.
+/// Describes the machine, one fact a line.
 pub fn describe(folder: &Path) -> Vec<String> {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -24,7 +24,7 @@ pub fn describe(folder: &Path) -> Vec<String> {
     ]
 }
 
-/// The value of the first line `name: value` in a file.
+/// Returns the value of the first line `name: value` in a file.
 fn field(path: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     text.lines()
@@ -33,7 +33,7 @@ fn field(path: &str, name: &str) -> Option<String> {
         .map(|(_, value)| value.trim().to_owned())
 }
 
-/// Type of the mount that a folder is on.
+/// Returns the type of the file system that a folder is on.
 pub fn file_system(folder: &Path) -> String {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.into());
@@ -58,8 +58,8 @@ fn today() -> String {
     }
 }
 
-/// Waits until everything that was written is on disk, so that what one store left to be written does
-/// not slow down the next.
+/// Waits until everything that was written is on disk, so that one store does not leave writes
+/// behind that slow down the next.
 pub fn quiet_disk() {
     let status = Command::new("sync").status();
     assert!(status.is_ok_and(|status| status.success()), "sync failed");

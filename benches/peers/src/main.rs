@@ -1,34 +1,36 @@
 //! Sealstone compared with LMDB, redb, fjall and parity-db. Linux only.
 //!
-//! Some minutes, fewer objects, every operation:
+//! A short run takes some minutes, with fewer objects and every operation:
 //!
 //!     cargo run --release --manifest-path benches/peers/Cargo.toml -- --short
 //!
-//! About half an hour, the figures of the README, 10 GiB of disk, 20 GiB of memory:
+//! The figures of `benches/README.md` take about 20 minutes, 10 GiB of disk and 20 GiB of memory:
 //!
 //!     cargo run --release --manifest-path benches/peers/Cargo.toml
 //!
-//! It prints the tables, and writes `results.csv`, `results.md`, `acceptance.md` and three pictures.
+//! It prints the tables, and writes `results.csv`, `results.md`, `acceptance.md` and three
+//! pictures.
 //!
 //! # What is compared
 //!
-//! Everybody is a content-addressed store: the key is the digest of the content, and putting
-//! includes hashing it. Each is opened as its documentation recommends for speed, see [`peers`].
+//! Each is used as a content-addressed store: the key is the digest of the content, and putting
+//! includes hashing it. Each is opened as its documentation recommends for speed; see [`peers`].
 //!
 //! - Contents are random bytes, made before the clock starts ([`contents`]).
 //! - A *bulk put* gets batches of 16 MiB as they come, and syncs once. Batches are hashed on all
-//!   cores, with BLAKE2b in lanes, for everybody alike: by the store itself or for it. Trees get each
-//!   batch sorted. What a tree gains if all content is known beforehand and sorted as a whole is the
-//!   *load of everything sorted*.
+//!   cores, with BLAKE2b in lanes, for all stores alike: by the store itself or for it. Trees get
+//!   each batch sorted. The *load of everything sorted* shows what a tree gains if all content is
+//!   known beforehand and sorted as a whole.
 //! - *Puts with a sync each 1,000* are hashed one by one on one thread.
-//! - A *checked get* hashes the content and compares. Sealstone does it by itself; for the others it
-//!   is done here, with the same BLAKE2b. In batches and scans, the others' contents are hashed in
-//!   lanes, 32 at a time, which is the fastest there is for them.
-//! - An *unchecked get* looks at the first byte. Sealstone has it with `FirstRead`, when everything
-//!   was read once before.
-//! - All stores of a size are there and open at the same time, and everything was read once: the page
-//!   cache is warm, and so are the caches of redb and fjall, which hold everything. In each round all
-//!   do the same, one after the other, so that what the machine does meanwhile hits all alike.
+//! - A *checked get* hashes the content and compares. Sealstone does it by itself; for the others
+//!   the benchmark does it, with the same BLAKE2b. In batches and scans, the others' contents are
+//!   hashed in lanes, 32 at a time, which is the fastest way for them.
+//! - An *unchecked get* looks at the first byte. Sealstone has it with `FirstRead`, once everything
+//!   was read before.
+//! - All stores of a size are filled and open at the same time, and everything was read once: the
+//!   page cache is warm, and so are the caches of redb and fjall, which hold everything. In each
+//!   round all stores do the same, one after the other, so that whatever else the machine does hits
+//!   all of them alike.
 
 mod acceptance;
 mod arguments;
@@ -59,7 +61,7 @@ use picture::Bar;
 use results::Results;
 use workload::Workload;
 
-/// What is read: objects in the store, and gets a round.
+/// For each size, the objects in the store and the gets of a round.
 const READS: [(Size, f64, f64); 5] = [
     (Size::Fixed(256), 4e6, 5e5),
     (Size::Fixed(1 << 10), 1e6, 5e5),
@@ -68,10 +70,10 @@ const READS: [(Size, f64, f64); 5] = [
     (Size::Mix, 200e3, 1e5),
 ];
 
-/// What is put.
+/// For each size, the objects that are put.
 const WRITES: [(Size, f64); 2] = [(Size::Fixed(256), 1e6), (Size::Fixed(1 << 10), 1e6)];
 
-/// Putting takes long, into new folders each time.
+/// Puts take long, as each round needs a new folder.
 const WRITE_ROUNDS: usize = 3;
 
 fn main() -> ExitCode {
@@ -97,7 +99,7 @@ fn run(arguments: &Arguments) {
     let folder = tempfile::tempdir_in(&arguments.folder).expect("--folder can be written to");
     let mut machine = machine::describe(folder.path());
     if machine::file_system(folder.path()) == "tmpfs" {
-        machine.push("the folder is in memory: syncs cost nothing, give another `--folder`".into());
+        machine.push("syncs cost nothing, as the folder is in memory: give a `--folder`".into());
     }
     for line in &machine {
         println!("{line}");
@@ -115,9 +117,9 @@ fn run(arguments: &Arguments) {
 fn measure(arguments: &Arguments, folder: &Path) -> Results {
     let scale = Scale(arguments.scale);
     let rounds = arguments.rounds;
-    let is_asked = |part: &str| arguments.only.iter().any(|asked| asked == part);
+    let is_chosen = |part: &str| arguments.only.iter().any(|chosen| chosen == part);
     let mut results = Results::default();
-    if is_asked("put") {
+    if is_chosen("put") {
         for (size, objects) in WRITES {
             let workload = Workload {
                 size,
@@ -128,7 +130,7 @@ fn measure(arguments: &Arguments, folder: &Path) -> Results {
         }
     }
     for (size, objects, lookups) in READS {
-        if is_asked(&size.key()) {
+        if is_chosen(&size.key()) {
             let lookups = scale.of(lookups, 500);
             let workload = Workload {
                 size,
@@ -138,14 +140,14 @@ fn measure(arguments: &Arguments, folder: &Path) -> Results {
             workload::read(&workload, rounds, folder, &mut results);
         }
     }
-    if is_asked("figures") {
+    if is_chosen("figures") {
         figures::run(scale, rounds, folder, &mut results);
     }
     results
 }
 
 fn write(arguments: &Arguments, machine: &[String], results: &Results) {
-    #[expect(clippy::float_cmp, reason = "it is given, not computed")]
+    #[expect(clippy::float_cmp, reason = "the scale is given, not computed")]
     let is_whole = arguments.scale == 1.0;
     let tables = tables::markdown(machine, results);
     let acceptance = acceptance::markdown(machine, is_whole, results);
@@ -164,7 +166,7 @@ fn write(arguments: &Arguments, machine: &[String], results: &Results) {
     println!("written to {}", arguments.out.display());
 }
 
-/// File names with pictures.
+/// The file name of each picture, and the picture if its operations were measured.
 fn pictures(results: &Results) -> [(&'static str, Option<String>); 3] {
     let sizes: Vec<_> = READS.iter().map(|read| read.0.to_string()).collect();
     let checked = Operation::Checked.name();

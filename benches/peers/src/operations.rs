@@ -1,4 +1,4 @@
-//! The operations on open stores, each measured as time for an object.
+//! The operations on open stores. Each is measured as time for an object.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -10,24 +10,24 @@ use sealstone::Digest;
 use crate::hashing;
 use crate::peer::{Peer, Reader};
 
-/// What is measured on an open store.
+/// An operation on an open store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Random gets, content checked against its digest.
+    /// Random gets with the content checked against its digest.
     Checked,
-    /// Random gets of which the first byte is looked at.
+    /// Random gets that look at the first byte.
     Unchecked,
     /// Batches of 32 random gets, checked.
     Batch,
-    /// Checked random gets on as many threads; the time is of all together.
+    /// Checked random gets on as many threads; the time is that of all threads together.
     Threads(usize),
-    /// Gets of what is not there.
+    /// Gets of digests that the store lacks.
     Miss,
-    /// Everything in the order of the files, checked.
+    /// A walk over all objects in the order of the files, checked.
     Scan,
 }
 
-/// In the order in which they are measured and reported.
+/// All operations, in the order in which they are measured and reported.
 pub const OPERATIONS: [Operation; 7] = [
     Operation::Checked,
     Operation::Batch,
@@ -53,20 +53,20 @@ impl Operation {
     }
 }
 
-/// Digests to ask for, drawn beforehand.
+/// The digests that are looked up, drawn beforehand.
 pub struct Picks {
     pub held: Vec<Digest>,
     pub absent: Vec<Digest>,
 }
 
-/// An open store. The virtual call is one for a whole operation, not for a get.
+/// An open store. A virtual call is made once for a whole operation, not for each get.
 pub trait Contender {
     fn name(&self) -> &'static str;
 
-    /// Reads everything once, so that no page is touched for the first time in a measurement.
+    /// Reads everything once, so that no measurement touches a page for the first time.
     fn warm(&self, digests: &[Digest]);
 
-    /// Microseconds for an object, or `None` if this contender does not take part.
+    /// Returns the microseconds for an object, or `None` if this contender does not take part.
     fn measure(&self, operation: Operation, picks: &Picks) -> Option<f64>;
 }
 
@@ -102,7 +102,7 @@ impl<P: Peer> Contender for P {
     }
 }
 
-/// Time since the start for each object.
+/// Returns the microseconds since `start` for each object.
 pub fn microseconds_each(start: Instant, objects: usize) -> f64 {
     microseconds(start.elapsed().as_secs_f64(), objects)
 }
@@ -112,7 +112,7 @@ fn microseconds(seconds: f64, objects: usize) -> f64 {
     seconds * 1e6 / objects as f64
 }
 
-// None is inlined, so that each loop is compiled for itself and not with what surrounds its caller.
+// These are not inlined, so that each loop is compiled alone and not together with its caller.
 
 #[inline(never)]
 pub fn checked<R: Reader>(reader: &R, digests: &[Digest]) {
@@ -145,9 +145,9 @@ fn misses<R: Reader>(reader: &R, digests: &[Digest]) {
     }
 }
 
-/// Each thread gets its share; from the moment when the first begins to the moment when the last is
-/// done. The threads look at the clock themselves: with more of them than cores, the one that started
-/// them may run again only when they are done.
+/// Lets each thread get its share, and measures from the start of the first thread to the end of
+/// the last. The threads look at the clock by themselves: if they are more than the cores, the
+/// thread that started them may run again only when they are done.
 fn on_threads<P: Peer>(peer: &P, threads: usize, digests: &[Digest]) -> f64 {
     let shares = digests.chunks(digests.len().div_ceil(threads));
     let ready = Barrier::new(shares.len());
@@ -171,7 +171,7 @@ fn on_threads<P: Peer>(peer: &P, threads: usize, digests: &[Digest]) -> f64 {
     microseconds((last - first).as_secs_f64(), digests.len())
 }
 
-/// What no store can be faster than: hashing a content that is in the first cache.
+/// The bound of every store: hashing a content that is in the first cache.
 pub struct HashAlone(pub Vec<u8>);
 
 impl HashAlone {

@@ -1,7 +1,7 @@
-//! What every store has to do here.
+//! The operations that each store implements.
 //!
-//! The traits are for static dispatch: a get takes less than a microsecond, and a virtual call with
-//! what it keeps the compiler from doing would be seen.
+//! The traits are dispatched statically: a get takes less than a microsecond, so the figures would
+//! show a virtual call and the optimizations that it prevents.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,61 +15,61 @@ use crate::operations::Operation;
 pub trait Peer: Sized + Sync + 'static {
     const NAME: &'static str;
 
-    /// Subfolder with its files. Two ways of reading one store share it.
+    /// The subfolder with its files. Two ways of reading one store share it.
     const FOLDER: &'static str;
 
-    /// Whether it is only read through; then another one with the same folder writes.
+    /// Whether it only reads; then another peer with the same folder writes.
     const IS_VIEW: bool = false;
 
     /// Whether there is a call that returns when everything put before it survives power loss.
-    /// Where there is none, closing has to do.
+    /// Without such a call, closing the store takes its place.
     const HAS_SYNC: bool = true;
 
-    /// What a thread reads with, for as long as it likes.
+    /// The handle that a thread reads with, for any time.
     type Reader<'a>: Reader
     where
         Self: 'a;
 
-    /// Opens, and creates where there is nothing.
+    /// Opens the store, and creates it in an empty folder.
     fn open(folder: &Path) -> Self;
 
-    /// As [`open`](Self::open), with what makes a [`bulk_put`](Self::bulk_put) fastest where that is
-    /// not what makes reading fastest. The time that is given for puts is that of this one.
+    /// Opens the store for the puts that are measured: with the options that make a
+    /// [`bulk_put`](Self::bulk_put) fastest, where reading is fastest with others.
     fn open_to_put(folder: &Path) -> Self {
         Self::open(folder)
     }
 
-    /// Puts everything in the fastest way in which batches can be put as they come, each to be hashed
-    /// with all cores, and syncs once at the end if it can.
+    /// Puts all batches in the fastest way that takes them as they come, hashes each on all cores,
+    /// and syncs once at the end if the store can.
     fn bulk_put(&self, batches: &[Vec<&[u8]>], laps: &mut Laps);
 
-    /// Loads an empty store with everything in the order of the digests, which a bulk put that knows
-    /// all content beforehand could do, and syncs. False if it is no faster than
-    /// [`bulk_put`](Self::bulk_put), and nothing was done.
+    /// Loads an empty store with all objects in the order of their digests, as a bulk put could
+    /// that knows all content beforehand, and syncs. Does nothing and returns false if this is no
+    /// faster than [`bulk_put`](Self::bulk_put).
     fn load_sorted(&self, _objects: &[(Digest, &[u8])]) -> bool {
         false
     }
 
-    /// Puts objects, hashed one by one on this thread, and syncs.
+    /// Hashes objects one by one on this thread, puts them, and syncs.
     fn put_and_sync(&self, contents: &[&[u8]]);
 
-    /// Does what is recommended before much is read, and closes.
+    /// Prepares the store for many reads as its documentation recommends, and closes it.
     fn settle(self) {}
 
     fn reader(&self) -> Self::Reader<'_>;
 
-    /// Whether an operation makes sense for this way of reading.
+    /// Returns whether an operation makes sense for this way of reading.
     fn measures(_operation: Operation) -> bool {
         true
     }
 }
 
-/// Reads, on one thread.
+/// A handle that reads on one thread.
 pub trait Reader {
-    /// `None` if it is not there. Content is not copied where the store can do without.
+    /// Shows the content to `see`, without a copy if the store can; `None` if it is not there.
     fn get<T>(&self, digest: &Digest, see: impl FnOnce(&[u8]) -> T) -> Option<T>;
 
-    /// A get that cannot give wrong bytes, for a store that does not check by itself.
+    /// Gets an object and checks its bytes, for a store that does not check by itself.
     #[inline]
     fn get_checked(&self, digest: &Digest) -> Option<usize> {
         self.get(digest, |content| {
@@ -78,14 +78,14 @@ pub trait Reader {
         })
     }
 
-    /// Several checked gets, as fast as can be done with one call for all of them; gives the bytes.
+    /// Gets and checks several objects in the fastest way that one call has; returns their bytes.
     fn get_batch_checked(&self, digests: &[Digest]) -> usize;
 
-    /// Everything in the order of the files, checked; gives the number of objects.
+    /// Walks over all objects in the order of the files and checks them; returns their number.
     fn scan_checked(&self) -> usize;
 }
 
-/// Time of the longest batch.
+/// Measures the longest batch.
 #[derive(Default)]
 pub struct Laps {
     pub longest: Duration,
@@ -100,8 +100,8 @@ impl Laps {
     }
 }
 
-/// A batch with digests, hashed on all cores and sorted: a tree is filled faster in the order of its
-/// keys, also if it is only the order within a batch.
+/// Hashes a batch on all cores and sorts it by digest: a tree is filled faster in the order of its
+/// keys, even if only each batch is in order.
 pub fn sorted<'a>(batch: &[&'a [u8]]) -> Vec<(Digest, &'a [u8])> {
     let digests = hashing::on_all_cores(batch);
     let mut objects: Vec<_> = digests.into_iter().zip(batch.iter().copied()).collect();

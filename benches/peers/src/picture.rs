@@ -1,4 +1,4 @@
-//! Horizontal bars as SVG, grouped by size; each group has a scale of its own, since an object of
+//! Horizontal bars as SVG, grouped by size. Each group has a scale of its own, since an object of
 //! 64 KiB takes a hundred times as long as one of 256 bytes.
 
 use std::fmt::Write as _;
@@ -21,14 +21,14 @@ const OURS: &str = "#1f5fa8";
 const THEIRS: &str = "#9aa5b1";
 const BOUND: &str = "#d8dde3";
 
-/// A bar: an operation of a contender, with the name it gets.
+/// A bar: an operation of a contender, and the name that stands beside it.
 pub struct Bar<'a> {
     pub name: &'a str,
     pub operation: &'a str,
     pub contender: &'a str,
 }
 
-/// The bars for each of the sizes that were measured, or `None` if none was.
+/// Draws the bars of each size that was measured; `None` if none of the sizes was.
 pub fn draw(title: &str, sizes: &[String], bars: &[Bar], results: &Results) -> Option<String> {
     let mut body = String::new();
     let mut y = TOP;
@@ -93,7 +93,7 @@ pub fn draw(title: &str, sizes: &[String], bars: &[Bar], results: &Results) -> O
     Some(svg)
 }
 
-/// A text; `[x, y]` is where its baseline starts or ends.
+/// Adds a text whose baseline starts or ends at `[x, y]`.
 fn text(svg: &mut String, [x, y]: [usize; 2], anchor: &str, style: &str, content: &str) {
     let style = if style.is_empty() {
         String::new()

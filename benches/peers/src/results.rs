@@ -1,4 +1,4 @@
-//! What was measured: samples, and medians of them.
+//! The samples that were measured, and their medians.
 
 use std::fmt::Write as _;
 
@@ -41,8 +41,8 @@ pub fn median(samples: &[f64]) -> f64 {
 pub struct Results(pub Vec<Row>);
 
 impl Results {
-    /// Adds a sample. Samples of one round are added in the order of the rounds, so that the ones at
-    /// the same position belong together.
+    /// Adds a sample. Samples are added in the order of the rounds, so that samples of two rows at
+    /// the same position were taken in the same round.
     pub fn add(
         &mut self,
         size: &str,
@@ -79,7 +79,7 @@ impl Results {
         self.row(size, operation, contender).map(Row::median)
     }
 
-    /// Different values of a column, in order.
+    /// Returns the different values of a column, in the order in which they first occur.
     pub fn distinct<'a>(&'a self, column: impl Fn(&'a Row) -> &'a str) -> Vec<&'a str> {
         let mut values = Vec::new();
         for row in &self.0 {
@@ -112,7 +112,7 @@ impl Results {
     }
 }
 
-/// The median over the rounds of the ratio within a round, where both were measured back to back.
+/// Returns the median of the ratios within each round, where both were measured back to back.
 pub fn ratio_by_round(ours: &Row, theirs: &Row) -> f64 {
     let ratios: Vec<_> = ours
         .samples
@@ -123,7 +123,7 @@ pub fn ratio_by_round(ours: &Row, theirs: &Row) -> f64 {
     median(&ratios)
 }
 
-/// A number with about three digits.
+/// Writes a number with about three digits.
 pub fn short(value: f64) -> String {
     match value {
         _ if value >= 1e6 => format!("{:.1} M", value / 1e6),

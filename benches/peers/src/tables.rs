@@ -1,4 +1,4 @@
-//! Results as Markdown.
+//! The results as Markdown.
 
 use std::fmt::Write as _;
 
@@ -6,15 +6,16 @@ use crate::figures::SEALSTONE;
 use crate::kinds::kinds;
 use crate::results::{Results, Row, ratio_by_round, short};
 
-/// Everything, for people to read.
+/// Returns all results as a page.
 pub fn markdown(machine: &[String], results: &Results) -> String {
     let mut text = String::from("# Sealstone and its peers\n\n");
     for line in machine {
         writeln!(text, "- {line}").expect("a String takes everything");
     }
-    text += "\nMedians of the rounds, with the least and the greatest; us are microseconds for an \
-             object. Below each table, what Sealstone takes of what another takes: the ratio of the \
-             medians, and the median of the ratios of each round. Below 1, Sealstone is faster.\n";
+    text += "\nThe figures are medians of the rounds, with the least and the greatest; us are \
+             microseconds for an object. The second table of each size has the time of Sealstone \
+             divided by that of each peer: the ratio of the medians, and the median of the ratios \
+             of each round. Below 1, Sealstone is faster.\n";
     for size in results.distinct(|row| &row.size) {
         let rows: Vec<_> = results.0.iter().filter(|row| row.size == size).collect();
         write!(text, "\n## {size}\n\n").expect("a String takes everything");
@@ -45,7 +46,7 @@ fn header(text: &mut String, first: &str, names: &[&str]) {
     write!(text, "| {first} | {columns} |\n|---|{rule}\n").expect("a String takes everything");
 }
 
-/// Contenders in the order of [`kinds`], and what is not a store behind them.
+/// Returns the contenders in the order of [`kinds`], followed by those that are not stores.
 fn contenders<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
     let kinds = kinds();
     let mut contenders = distinct(rows, |row| &row.contender);
@@ -58,7 +59,7 @@ fn contenders<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
     contenders
 }
 
-/// An operation a line, a contender a column.
+/// Writes a table with an operation a line and a contender a column.
 fn comparison(text: &mut String, rows: &[&Row]) {
     let contenders = contenders(rows);
     header(text, "", &contenders);
@@ -90,7 +91,7 @@ fn with_spread(row: &Row) -> String {
     )
 }
 
-/// What each way of reading Sealstone takes of each peer.
+/// Writes the time of each way of reading Sealstone, divided by the time of each peer.
 fn ratios(text: &mut String, rows: &[&Row]) {
     let is_ours = |name: &str| name.starts_with(SEALSTONE);
     let (ours, peers): (Vec<_>, Vec<_>) =

@@ -1,4 +1,4 @@
-//! The stores side by side at one size: built, measured round by round, deleted.
+//! Builds the stores of one size side by side, measures them round by round, and deletes them.
 
 use std::path::Path;
 
@@ -23,18 +23,18 @@ pub const DISK: &str = "disk";
 /// Objects between two syncs.
 const SYNC_EVERY: usize = 1_000;
 
-/// A scan is over everything; more rounds take long and say little.
+/// A scan reads everything; more rounds take long and say little.
 const SCAN_ROUNDS: usize = 3;
 
-/// How much is read at a size.
+/// The objects of one size, and how many of them are read.
 pub struct Workload {
     pub size: Size,
     pub objects: u64,
-    /// Gets a round.
+    /// Gets in each round.
     pub lookups: usize,
 }
 
-/// Reading: all stores of a size are there, and open, at the same time.
+/// Measures reading: all stores of a size exist, and are open, at the same time.
 pub fn read(workload: &Workload, rounds: usize, folder: &Path, results: &mut Results) {
     let size = workload.size.to_string();
     eprintln!("{size}: {} objects", workload.objects);
@@ -68,7 +68,7 @@ fn build(workload: &Workload, folder: &Path, results: &mut Results) -> Vec<Diges
     contents.digests()
 }
 
-/// Opens and gets once, in turns.
+/// Opens each store and gets an object, by turns.
 fn open_rounds(
     size: &str,
     rounds: usize,
@@ -86,7 +86,7 @@ fn open_rounds(
     }
 }
 
-/// The operations on open stores: in each round, everybody does the same gets, one after the other.
+/// Measures the operations on open stores: in each round all do the same gets, one after the other.
 fn get_rounds(
     workload: &Workload,
     rounds: usize,
@@ -130,7 +130,7 @@ fn get_rounds(
     }
 }
 
-/// Writing: each store into a new folder, in turns.
+/// Measures writing: each store fills a new folder, by turns.
 pub fn write(workload: &Workload, rounds: usize, folder: &Path, results: &mut Results) {
     let size = workload.size.to_string();
     eprintln!("{size}: putting {} objects", workload.objects);

@@ -9,29 +9,30 @@ use sealstone::Digest;
 use crate::hashing::{self, LANES_GROUP};
 use crate::peer::{Laps, Peer, Reader, sorted};
 
-/// More than any data set here.
+/// More than any data set of this benchmark.
 const CACHE_BYTES: u64 = 6 << 30;
 
-/// From here on content goes to blob files.
+/// Content of this length and more goes to blob files.
 const SEPARATED_BYTES_MIN: u32 = 4 << 10;
 
 /// fjall with a cache that holds everything.
 ///
-/// - `cache_size`: "20-25% of the available memory - or more if the data set fully fits into memory"
-///   (docs.rs, `fjall::DatabaseBuilder`).
-/// - Key-value separation from 4 KiB on: it is for "large blob use cases" (README); below, it costs a
-///   second read for each get ("at the cost of lower read performance", docs.rs,
+/// - `cache_size`: "20-25% of the available memory - or more if the data set fully fits into
+///   memory" (docs.rs, `fjall::DatabaseBuilder`).
+/// - Key-value separation from 4 KiB on: it is for "large blob use cases" (README); below, it costs
+///   a second read for each get ("at the cost of lower read performance", docs.rs,
 ///   `KvSeparationOptions::separation_threshold`).
-/// - `expect_point_read_hits`: the last level has no filters, "if you know that point reads generally
-///   are expected to find" (docs.rs, `KeyspaceCreateOptions`); gets here do. A miss pays for it.
-/// - `data_block_hash_ratio_policy` 1.33: "in-memory or heavily cached workloads benefit more from a
-///   higher hash ratio" (source of `KeyspaceCreateOptions`).
+/// - `expect_point_read_hits`: the last level has no filters, "if you know that point reads
+///   generally are expected to find" (docs.rs, `KeyspaceCreateOptions`), as gets of this benchmark
+///   do. Misses pay for it.
+/// - `data_block_hash_ratio_policy` 1.33: "in-memory or heavily cached workloads benefit more from
+///   a higher hash ratio" (source of `KeyspaceCreateOptions`).
 /// - No compression: the content is random.
 /// - Bulk puts by ingestion of sorted batches: "prefer this method over singular inserts or write
-///   batches for maximum bulk load speed" (docs.rs, `Keyspace::start_ingestion`). Batches through the
-///   journal were slower where both were tried, once each. Other puts are a batch that is persisted
-///   with `SyncAll`.
-/// - A full compaction before it is read.
+///   batches for maximum bulk load speed" (docs.rs, `Keyspace::start_ingestion`). Batches through
+///   the journal were slower when both were tried, once each. Other puts are a batch that is
+///   persisted with `SyncAll`.
+/// - A full compaction runs before the store is read.
 pub struct Fjall {
     database: Database,
     objects: Keyspace,

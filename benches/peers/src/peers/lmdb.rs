@@ -9,21 +9,21 @@ use sealstone::Digest;
 use crate::hashing::{self, LANES_GROUP};
 use crate::peer::{Laps, Peer, Reader, sorted};
 
-/// Address space, more than any data set here takes.
+/// Address space, more than any data set of this benchmark takes.
 const MAP_BYTES: usize = 32 << 30;
 
 /// LMDB as it is by default, with a map that is large enough.
 ///
 /// - Not `MDB_WRITEMAP`, which "may be slightly faster for DBs that fit entirely in RAM" (`lmdb.h`,
-///   `mdb_env_open`). Tried for bulk puts of 200,000 and 700,000 objects of 256 bytes and 1 KiB, once
-///   each, it was slower every time, at 1 KiB by half and more. Reading was not compared.
+///   `mdb_env_open`). Tried for bulk puts of 200,000 and 700,000 objects of 256 bytes and 1 KiB,
+///   once each, it was slower every time, at 1 KiB by half and more. Reading was not compared.
 /// - Not `MDB_NORDAHEAD`: "may help random read performance when the DB is larger than RAM"
-///   (ibid.); here it is not.
-/// - Synchronous commits: without them nothing survives power loss. A bulk put is one transaction,
-///   so that it syncs once, and sorts each batch. Of a load whose keys are all known and sorted,
-///   `MDB_APPEND` "allows fast bulk loading" (`lmdb.h`, `mdb_put`).
-/// - A reader is one long read transaction, so that beginning one is not in the time of a get, and a
-///   get is a slice of the map.
+///   (ibid.); the data sets of this benchmark are not.
+/// - Commits are synchronous: without that nothing survives power loss. A bulk put is one
+///   transaction, so that it syncs once, and sorts each batch. For a load whose keys are all known
+///   and sorted, `MDB_APPEND` "allows fast bulk loading" (`lmdb.h`, `mdb_put`).
+/// - A reader is one long read transaction, so that the time of a get does not include beginning
+///   one, and a get is a slice of the map.
 pub struct Lmdb {
     env: Env,
     objects: Database<'static, Bytes, Bytes>,
@@ -38,8 +38,8 @@ impl Peer for Lmdb {
     fn open(folder: &Path) -> Self {
         let mut options = EnvOpenOptions::new();
         options.map_size(MAP_BYTES);
-        // SAFETY: a map is unsound if somebody else changes the file, and nobody does: the folder was
-        // made by this benchmark for this environment.
+        // SAFETY: a map is unsound if another program changes the file, and none does: this
+        // benchmark made the folder for this environment.
         let env = unsafe { options.open(folder) };
         let env = env.expect("LMDB opens");
         let txn = env.write_txn().expect("a transaction begins");

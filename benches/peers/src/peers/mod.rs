@@ -1,4 +1,4 @@
-//! The stores, a file for each.
+//! The stores that are compared, a file for each.
 
 mod fjall;
 mod lmdb;

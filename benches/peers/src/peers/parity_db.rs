@@ -18,11 +18,12 @@ const OBJECTS: u8 = 0;
 ///   `ref_counted`, and no compression: the content is random (ibid.).
 /// - `sync_wal` and `sync_data` on, as by default: "provides crash resistance guarantee". `stats`
 ///   off: "may have effect on performance" (docs.rs, `parity_db::Options`).
-/// - Puts are commits of whole batches: "writes are typically performed in large batches" (README).
+/// - Each put is a commit of a whole batch: "writes are typically performed in large batches"
+///   (README).
 ///
 /// There is no call that waits until a commit is durable: "writes already committed but not already
-/// saved to disk by the background threads are lost" (README). So the time of a bulk put ends when
-/// the store was closed, and puts with frequent syncs are left out. A get copies the content.
+/// saved to disk by the background threads are lost" (README). So the time of a bulk put includes
+/// closing the store, and puts with frequent syncs are left out. A get copies the content.
 pub struct ParityDb(Db);
 
 impl ParityDb {
@@ -98,8 +99,8 @@ impl Reader for ParityDbReader<'_> {
         hashing::check_in_lanes(digests, contents.iter().map(Vec::as_slice))
     }
 
-    /// Its walk over the tables gives the content without the key, so the digest is computed, which
-    /// costs the same, and there is nothing to compare it with.
+    /// Hashes the contents without comparing: the walk over the tables of parity-db gives content
+    /// without its key. Hashing costs the same.
     fn scan_checked(&self) -> usize {
         let mut objects = 0;
         let mut group = Vec::with_capacity(LANES_GROUP);

@@ -13,20 +13,20 @@ type Value = &'static [u8];
 
 const OBJECTS: TableDefinition<Key, Value> = TableDefinition::new("objects");
 
-/// More than any data set here: redb reads with system calls, and what is in its cache it does not
-/// read again.
+/// More than any data set of this benchmark: redb reads with system calls, and does not read again
+/// what its cache holds.
 const CACHE_BYTES: usize = 6 << 30;
 
 /// redb with a cache that holds everything.
 ///
 /// - `set_cache_size`: "the amount of memory used for caching data" (docs.rs, `redb::Builder`); the
 ///   default of 1 GiB does not hold these data sets.
-/// - Keys as an array: a type of fixed width, of which the tree stores no lengths (`design.md`,
+/// - Keys are arrays, a type of fixed width whose lengths the tree does not store (`design.md`,
 ///   "Branch page", "Leaf page").
-/// - `Durability::Immediate`, the default, with one transaction for a bulk put, so that it syncs once
-///   (docs.rs, `redb::Durability`). Two-phase commit and quick repair stay off, they make commits
-///   slower (docs.rs, `WriteTransaction::set_quick_repair`).
-/// - `Database::compact` before it is read.
+/// - `Durability::Immediate`, the default, with one transaction for a bulk put, so that it syncs
+///   once (docs.rs, `redb::Durability`). Two-phase commit and quick repair stay off, since they
+///   make commits slower (docs.rs, `WriteTransaction::set_quick_repair`).
+/// - `Database::compact` runs before the store is read.
 /// - A reader is one long read transaction, and a get is a guard on a page of the cache.
 pub struct Redb(Database);
 

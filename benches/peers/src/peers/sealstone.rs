@@ -8,15 +8,15 @@ use sealstone::{Digest, Options, Store, VerifyReads};
 use crate::operations::Operation;
 use crate::peer::{Laps, Peer, Reader};
 
-/// Sealstone as it is by default: every read is checked by the store itself. For the time of puts it
-/// does not write for huge pages: "Where puts have to be fast and memory is taken back by the host of a
-/// virtual machine ... false can be better" (`sealstone::Options::huge_page_writes`). What it takes
-/// otherwise is among its own figures.
+/// Sealstone with default options: the store itself checks every read. For the time of puts it does
+/// not write for huge pages, since they cost more where the host of a virtual machine takes memory
+/// back (`sealstone::Options::huge_page_writes`). Its own figures have the time of puts with
+/// default options.
 pub struct Sealstone(pub Store);
 
 const FOLDER: &str = "sealstone";
 
-/// Opens for reading beside the writer.
+/// Opens a store for reading beside its writer.
 fn open_beside(folder: &Path, options: Options) -> Store {
     options
         .read_only(true)
@@ -24,15 +24,15 @@ fn open_beside(folder: &Path, options: Options) -> Store {
         .expect("Sealstone opens")
 }
 
-/// With content hashed at its first read only.
+/// Sets that content is hashed only at its first read.
 fn first_read(options: Options) -> Options {
     options.verify_reads(VerifyReads::FirstRead)
 }
 
-/// What `Store` itself reads with.
+/// The reader of a store is the store itself.
 type Plain<'a> = &'a Store;
 
-/// What `Store::reader` gives. It borrows nothing from the store.
+/// The reader that `Store::reader` gives; it borrows nothing from the store.
 pub type Pinned<'a> = sealstone::PinnedReader;
 
 fn pin(store: &Store) -> Pinned<'_> {
@@ -107,7 +107,7 @@ impl Reader for &Store {
     }
 }
 
-/// The bytes in the answer to a batch.
+/// Returns the bytes in the answer to a batch.
 fn bytes_of<O: Deref<Target = [u8]>>(answers: Vec<sealstone::Result<Option<O>>>) -> usize {
     let found = answers.into_iter().map(|answer| {
         let object = answer
@@ -136,7 +136,7 @@ impl Reader for Pinned<'_> {
     }
 
     fn scan_checked(&self) -> usize {
-        unreachable!("a walk is no matter of the reader")
+        unreachable!("a pinned reader has no walk")
     }
 }
 
@@ -178,20 +178,20 @@ macro_rules! view {
 }
 
 view! {
-    /// Through the pinned reader, whose hits cost no shared atomic.
+    /// The pinned reader, whose hits cost no shared atomic.
     PinnedReader, "Sealstone reader", Pinned, |options| options, pin,
     |operation| !matches!(operation, Operation::Unchecked | Operation::Scan)
 }
 
 view! {
-    /// Content hashed at its first read, and not again. The first reads are over before the
+    /// Content is hashed at its first read, and not again. The first reads are over before the
     /// measurement begins.
     FirstRead, "Sealstone FirstRead", Plain, first_read, |store| store,
     |operation| operation == Operation::Unchecked
 }
 
 view! {
-    /// Both.
+    /// A pinned reader with content hashed only at its first read.
     PinnedReaderFirstRead, "Sealstone reader FirstRead", Pinned, first_read, pin,
     |operation| operation == Operation::Unchecked
 }
