@@ -1,16 +1,18 @@
 #![doc = include_str!("FORMAT.md")]
 
+mod entry;
 pub mod journal;
 pub mod manifest;
 pub mod record;
 pub mod set_index;
 pub mod sidecar;
 
+pub use entry::Entry;
 pub use journal::Journal;
 pub use manifest::{Manifest, SealedSegment};
 pub use record::{Record, Records};
 pub use set_index::SetIndex;
-pub use sidecar::{Entry, Sidecar};
+pub use sidecar::Sidecar;
 
 /// Bytes that are not in the format they should be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,4 +41,10 @@ pub enum FormatError {
 /// The first `N` bytes at `at`, or `None` beyond the end.
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+/// The first eight bytes of a digest as a number that sorts as the digest does.
+#[inline]
+fn leading_bits(digest: &[u8]) -> u64 {
+    digest.first_chunk().copied().map_or(0, u64::from_be_bytes)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{BUCKET_SLOTS, ENTRY_BITS_MAX, TAG_BITS_MIN};
 use crate::digest::Digest;
-use crate::format::SealedSegment;
+use crate::format::{SealedSegment, leading_bits};
 
 /// Where a record may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,7 +126,7 @@ impl Geometry {
     #[inline]
     #[must_use]
     pub fn probe(&self, digest: &Digest) -> Probe {
-        self.probe_leading(leading_bits(digest))
+        self.probe_leading(leading_bits(digest.as_bytes()))
     }
 
     #[inline]
@@ -198,11 +198,4 @@ const fn bits_of(value: u64) -> u32 {
 /// For the width of a field, which is less than that of a slot.
 const fn low_bits(bits: u32) -> u64 {
     1_u64.wrapping_shl(bits) - 1
-}
-
-/// The first eight bytes of a digest as a number that sorts as the digest does.
-#[inline]
-fn leading_bits(digest: &Digest) -> u64 {
-    let leading = digest.as_bytes().first_chunk().copied();
-    leading.map_or(0, u64::from_be_bytes)
 }

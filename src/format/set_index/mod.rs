@@ -11,14 +11,17 @@
 mod build;
 mod geometry;
 mod header;
+mod matches;
 
 pub use build::{Builder, Piece, Written, page_sums};
 pub use geometry::{Geometry, Location, Probe};
 pub use header::Header;
+pub use matches::Matches;
 
 use super::{FormatError, bytes_at};
 use crate::digest::Digest;
 use header::Layout;
+use matches::Stage;
 
 /// First bytes of a run.
 pub const MAGIC: [u8; 4] = *b"SSX2";
@@ -212,7 +215,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         &self,
         leading: u64,
         page_holds: &mut impl FnMut(u64) -> bool,
-    ) -> ResolvedRun {
+    ) -> Result<u64, DamagedPage> {
         let (mut low, mut high) = (0, self.header.overflow);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -250,121 +253,6 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
     fn slice(&self, at: u64, len: usize) -> Option<&[u8]> {
         let at = usize::try_from(at).ok()?;
         self.bytes.as_ref().get(at..at.checked_add(len)?)
-    }
-}
-
-type ResolvedRun = Result<u64, DamagedPage>;
-
-/// See [`SetIndex::find_checked`].
-#[derive(Debug)]
-pub struct Matches<'a, D, F> {
-    index: &'a SetIndex<D>,
-    probe: Probe,
-    page_holds: F,
-    /// The bucket to read next.
-    bucket: u64,
-    slots: [u64; BUCKET_SLOTS],
-    next_slot: usize,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Table,
-    /// The entry to look at next.
-    Overflow(u64),
-    End,
-}
-
-impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Iterator for Matches<'_, D, F> {
-    type Item = Result<Location, DamagedPage>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let geometry = self.index.header.geometry;
-        loop {
-            while let Some(&slot) = self.slots.get(self.next_slot) {
-                if slot == 0 {
-                    // What did not fit here would have been put here.
-                    self.stage = Stage::End;
-                    self.next_slot = BUCKET_SLOTS;
-                    return None;
-                }
-                self.next_slot += 1;
-                if let Some(location) = geometry.location(slot, &self.probe) {
-                    return Some(Ok(location));
-                }
-            }
-            match self.stage {
-                Stage::Table => match self.read_bucket() {
-                    Some(Ok(())) => {}
-                    Some(Err(damaged)) => return Some(self.end_with(damaged)),
-                    None => return self.search_overflow(),
-                },
-                Stage::Overflow(_) => return self.next_in_overflow(),
-                Stage::End => return None,
-            }
-        }
-    }
-}
-
-impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
-    /// Reads the next bucket, or gives `None` where there is none.
-    #[inline]
-    fn read_bucket(&mut self) -> Option<Result<(), DamagedPage>> {
-        if self.bucket - self.probe.bucket >= PROBED_BUCKETS_MAX {
-            return None;
-        }
-        let bytes = self.index.bucket(self.bucket)?;
-        let page = SetIndex::<D>::page_of_bucket(self.bucket);
-        if !(self.page_holds)(page) {
-            return Some(Err(DamagedPage { page }));
-        }
-        let (slots, _) = bytes.as_chunks();
-        for (slot, bytes) in self.slots.iter_mut().zip(slots) {
-            *slot = u64::from_le_bytes(*bytes);
-        }
-        self.next_slot = 0;
-        self.bucket += 1;
-        Some(Ok(()))
-    }
-
-    #[cold]
-    fn search_overflow(&mut self) -> Option<Result<Location, DamagedPage>> {
-        let first = self
-            .index
-            .overflow_lower_bound(self.probe.leading, &mut self.page_holds);
-        match first {
-            Ok(first) => {
-                self.stage = Stage::Overflow(first);
-                self.next_in_overflow()
-            }
-            Err(damaged) => Some(self.end_with(damaged)),
-        }
-    }
-
-    #[cold]
-    fn next_in_overflow(&mut self) -> Option<Result<Location, DamagedPage>> {
-        while let Stage::Overflow(number) = self.stage {
-            match self.index.overflow_entry(number, &mut self.page_holds) {
-                Ok(Some((leading, slot))) if leading == self.probe.leading => {
-                    self.stage = Stage::Overflow(number + 1);
-                    // Equal leading bits have equal tags, unless somebody wrote it otherwise.
-                    if let Some(location) = self.index.header.geometry.location(slot, &self.probe) {
-                        return Some(Ok(location));
-                    }
-                }
-                Ok(_) => self.stage = Stage::End,
-                Err(damaged) => return Some(self.end_with(damaged)),
-            }
-        }
-        None
-    }
-
-    fn end_with<T>(&mut self, damaged: DamagedPage) -> Result<T, DamagedPage> {
-        self.stage = Stage::End;
-        self.next_slot = BUCKET_SLOTS;
-        Err(damaged)
     }
 }
 

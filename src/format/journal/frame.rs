@@ -1,0 +1,101 @@
+//! A frame of a journal, and the chain of checksums that holds frames together.
+
+use rayon::prelude::*;
+
+use super::{CHECKSUM_BYTES, ENTRY_BYTES};
+use crate::digest::{Digest, Hasher, digest_many};
+use crate::format::bytes_at;
+
+/// The state that a writer or a reader carries from frame to frame. Each checksum covers the one
+/// before it, so a frame is accepted only in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain(pub(super) [u8; CHECKSUM_BYTES]);
+
+impl Chain {
+    pub(super) fn next(self, frame: &[u8]) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.update(&self.0);
+        hasher.update(frame);
+        Self::from_digest(&hasher.finish())
+    }
+
+    fn from_digest(digest: &Digest) -> Self {
+        Self(bytes_at(digest.as_bytes(), 0).unwrap_or_default())
+    }
+}
+
+/// A frame that is whole; whether it holds is another matter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame<'a> {
+    pub(super) kind: u32,
+    pub(super) end: u64,
+    pub(super) entries: &'a [u8],
+    pub(super) checksum: Chain,
+    /// The frame without its checksum.
+    pub(super) covered: &'a [u8],
+    /// The checksum of the frame before and then `covered`. Of the first among these bytes, for
+    /// which that is not there, `covered` alone.
+    chained: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    pub(super) fn at(bytes: &'a [u8], begin: usize) -> Option<Self> {
+        let rest = bytes.get(begin..)?;
+        let count = usize::try_from(u32::from_le_bytes(bytes_at(rest, 4)?)).ok()?;
+        let covered_bytes = count.checked_mul(ENTRY_BYTES)?.checked_add(16)?;
+        let covered = rest.get(..covered_bytes)?;
+        let chained_begin = begin.saturating_sub(CHECKSUM_BYTES);
+        Some(Self {
+            kind: u32::from_le_bytes(bytes_at(rest, 0)?),
+            end: u64::from_le_bytes(bytes_at(rest, 8)?),
+            entries: covered.get(16..)?,
+            checksum: Chain(bytes_at(rest, covered_bytes)?),
+            covered,
+            chained: bytes.get(chained_begin..begin.checked_add(covered_bytes)?)?,
+        })
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.covered.len() + CHECKSUM_BYTES
+    }
+}
+
+/// How many frames are hashed at a time.
+const LANE_FRAMES: usize = 32;
+/// How many of the first of `frames` hold if the frame before them does. Each is hashed with the
+/// checksum that is stored before it, so none has to wait for another.
+pub(super) fn count_holding(frames: &[Frame<'_>]) -> usize {
+    let mut holding = 0;
+    for group in frames.chunks(LANE_FRAMES) {
+        let holding_here = count_holding_in_lanes(group);
+        holding += holding_here;
+        if holding_here < group.len() {
+            break;
+        }
+    }
+    holding
+}
+
+pub(super) fn count_holding_in_parallel(frames: &[Frame<'_>]) -> usize {
+    if frames.len() <= LANE_FRAMES {
+        return count_holding_in_lanes(frames);
+    }
+    let groups = frames.par_chunks(LANE_FRAMES).map(count_holding_in_lanes);
+    let groups: Vec<usize> = groups.collect();
+    let whole = groups.iter().take_while(|&&holding| holding == LANE_FRAMES);
+    let whole = whole.count();
+    whole * LANE_FRAMES + groups.get(whole).unwrap_or(&0)
+}
+
+fn count_holding_in_lanes(frames: &[Frame<'_>]) -> usize {
+    let mut contents = [&[][..]; LANE_FRAMES];
+    let mut digests = [Digest::ZERO; LANE_FRAMES];
+    for (content, frame) in contents.iter_mut().zip(frames) {
+        *content = frame.chained;
+    }
+    let count = frames.len().min(LANE_FRAMES);
+    digest_many(&contents[..count], &mut digests[..count]);
+    let held = frames.iter().zip(&digests);
+    held.take_while(|(frame, digest)| frame.checksum == Chain::from_digest(digest))
+        .count()
+}

@@ -1,0 +1,175 @@
+//! The journal of the active segment: what was appended, and how far it was made durable.
+
+mod encode;
+mod frame;
+mod plausible;
+
+use super::entry::{ENTRY_BYTES, Entry};
+use super::record;
+use frame::{Frame, count_holding, count_holding_in_parallel};
+
+pub use encode::{encode_entries, encode_header, encode_sync_mark};
+pub use frame::Chain;
+pub(crate) use plausible::plausible;
+
+/// First bytes of a journal.
+pub const MAGIC: [u8; 4] = *b"SSJ1";
+/// Length of the header: magic and segment id.
+pub const HEADER_BYTES: usize = 8;
+/// Length of a frame without its entries: kind, count, end, checksum.
+pub const FRAME_BYTES: usize = 4 + 4 + 8 + CHECKSUM_BYTES;
+const CHECKSUM_BYTES: usize = 16;
+const KIND_ENTRIES: u32 = 1;
+const KIND_SYNC_MARK: u32 = 2;
+
+/// At most so many frames are looked at before they are accepted, which bounds what is kept of them.
+const WINDOW_FRAMES: usize = 1024;
+/// Frames of so many bytes are enough for one look.
+const WINDOW_BYTES: usize = 8 << 20;
+
+/// What a journal says, up to its first frame that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journal {
+    /// The records in file order. They tile the data file from the beginning to
+    /// [`covered_bytes`](Self::covered_bytes).
+    pub entries: Vec<Entry>,
+    /// How many bytes of the data file the entries cover.
+    pub covered_bytes: u64,
+    /// How many bytes of the data file were durable at the last sync mark.
+    pub synced_bytes: u64,
+    /// How many bytes of the journal hold.
+    pub valid_bytes: u64,
+    /// What the next frame continues.
+    pub chain: Chain,
+}
+
+impl Journal {
+    /// An empty journal of segment `id`: a header and no frame.
+    #[must_use]
+    pub fn empty(id: u32) -> Self {
+        Self {
+            entries: Vec::new(),
+            covered_bytes: 0,
+            synced_bytes: 0,
+            valid_bytes: HEADER_BYTES as u64,
+            chain: encode_header(id).1,
+        }
+    }
+
+    /// Reads the journal of segment `id`. `None` if the header is not its. A damaged or unfinished
+    /// frame ends the journal; that is no error, a journal is never needed.
+    ///
+    /// ```
+    /// use sealstone::Digest;
+    /// use sealstone::format::{Entry, Journal, journal};
+    ///
+    /// let (header, chain) = journal::encode_header(7);
+    /// let mut bytes = header.to_vec();
+    /// let entry = Entry { digest: Digest::of(b"abc"), offset: 4, len: 3 };
+    /// let chain = journal::encode_entries(&mut bytes, chain, &[entry], 7);
+    /// journal::encode_sync_mark(&mut bytes, chain, 7);
+    ///
+    /// let journal = Journal::parse(&bytes, 7).unwrap();
+    /// assert_eq!((journal.entries, journal.synced_bytes), (vec![entry], 7));
+    /// assert!(Journal::parse(&bytes, 8).is_none());
+    /// ```
+    #[must_use]
+    pub fn parse(bytes: &[u8], id: u32) -> Option<Self> {
+        Self::parse_with(bytes, id, count_holding)
+    }
+
+    /// As [`parse`](Self::parse), on all cores.
+    pub(crate) fn parse_in_parallel(bytes: &[u8], id: u32) -> Option<Self> {
+        Self::parse_with(bytes, id, count_holding_in_parallel)
+    }
+
+    fn parse_with(bytes: &[u8], id: u32, count: impl Fn(&[Frame<'_>]) -> usize) -> Option<Self> {
+        let (header, _) = encode_header(id);
+        let mut journal = Self::empty(id);
+        let frames = bytes.strip_prefix(&header)?;
+        // Nearly all of a journal is entries; this many it can hold at most.
+        journal.entries.reserve_exact(frames.len() / ENTRY_BYTES);
+        journal.extend_with(frames, count);
+        Some(journal)
+    }
+
+    /// Reads on in `frames`, the bytes that follow [`valid_bytes`](Self::valid_bytes).
+    pub fn extend(&mut self, frames: &[u8]) {
+        self.extend_with(frames, count_holding);
+    }
+
+    fn extend_with(&mut self, bytes: &[u8], count: impl Fn(&[Frame<'_>]) -> usize) {
+        // What the first continues is not among these bytes.
+        let Some(first) = Frame::at(bytes, 0) else {
+            return;
+        };
+        if self.chain.next(first.covered) != first.checksum || self.accept(&first).is_none() {
+            return;
+        }
+        let mut begin = first.len();
+        let mut window = Vec::new();
+        loop {
+            let window_begin = begin;
+            while window.len() < WINDOW_FRAMES
+                && begin - window_begin < WINDOW_BYTES
+                && let Some(frame) = Frame::at(bytes, begin)
+            {
+                begin += frame.len();
+                window.push(frame);
+            }
+            let holding = count(&window);
+            let accepted = window.iter().take(holding);
+            let accepted = accepted.map_while(|frame| self.accept(frame)).count();
+            if accepted == 0 || accepted < window.len() {
+                return;
+            }
+            window.clear();
+        }
+    }
+
+    /// Whether `bytes` end as the valid part of this journal does, so that what follows them in the
+    /// file can be [read on](Self::extend). False for a journal that was replaced.
+    #[must_use]
+    pub fn is_continued_by(&self, bytes: &[u8]) -> bool {
+        self.valid_bytes == HEADER_BYTES as u64 || bytes.ends_with(&self.chain.0)
+    }
+
+    /// Takes a frame whose checksum holds.
+    fn accept(&mut self, frame: &Frame<'_>) -> Option<()> {
+        match frame.kind {
+            KIND_ENTRIES => self.accept_entries(frame.entries, frame.end)?,
+            KIND_SYNC_MARK if frame.entries.is_empty() && frame.end <= self.covered_bytes => {
+                self.synced_bytes = frame.end;
+            }
+            _ => return None,
+        }
+        self.chain = frame.checksum;
+        self.valid_bytes += frame.len() as u64;
+        Some(())
+    }
+
+    /// Takes the entries only if each record begins where the one before it ends.
+    fn accept_entries(&mut self, bytes: &[u8], end: u64) -> Option<()> {
+        let before = self.entries.len();
+        let tiled = bytes
+            .as_chunks::<ENTRY_BYTES>()
+            .0
+            .iter()
+            .map(Entry::from_bytes)
+            .try_fold(self.covered_bytes, |position, entry| {
+                let begin = position.checked_add(record::HEADER_BYTES)?;
+                (entry.offset == begin).then(|| self.entries.push(entry))?;
+                entry.end()
+            });
+        if tiled == Some(end) {
+            self.covered_bytes = end;
+            Some(())
+        } else {
+            self.entries.truncate(before);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

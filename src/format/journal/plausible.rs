@@ -1,0 +1,66 @@
+//! Where bytes stop looking like a journal, told without hashing.
+
+use super::{ENTRY_BYTES, FRAME_BYTES, HEADER_BYTES, KIND_ENTRIES, KIND_SYNC_MARK};
+use crate::format::{Entry, bytes_at, record};
+
+/// How far bytes can be a journal, as far as that is told without hashing.
+pub(crate) struct Plausible {
+    /// Length of the header and of the frames that continue the records.
+    pub(crate) bytes: usize,
+    /// Whether what follows could be a frame that is cut off.
+    pub(crate) goes_on: bool,
+}
+
+/// Walks over the frames. Holes in a file, and other files, end it at once, so nobody who trusts the result
+/// reads or hashes more than what was really written as a journal.
+pub(crate) fn plausible(bytes: &[u8]) -> Plausible {
+    let (mut at, mut covered_bytes) = (HEADER_BYTES.min(bytes.len()), 0);
+    loop {
+        let rest = &bytes[at..];
+        let kind = bytes_at(rest, 0).map(u32::from_le_bytes);
+        let count = bytes_at(rest, 4).map(u32::from_le_bytes);
+        let end = bytes_at(rest, 8).map(u64::from_le_bytes);
+        let (Some(kind), Some(count), Some(end)) = (kind, count, end) else {
+            let goes_on = kind.is_none_or(|kind| kind == KIND_ENTRIES || kind == KIND_SYNC_MARK);
+            return Plausible { bytes: at, goes_on };
+        };
+        let ended = Plausible {
+            bytes: at,
+            goes_on: false,
+        };
+        let is_plausible = match kind {
+            KIND_ENTRIES => count > 0,
+            KIND_SYNC_MARK => count == 0 && end <= covered_bytes,
+            _ => false,
+        };
+        if !is_plausible {
+            return ended;
+        }
+        let entries = rest[16..].as_chunks::<ENTRY_BYTES>().0.iter();
+        let present = entries.take(count as usize).map(Entry::from_bytes);
+        let (mut seen, mut position) = (0, covered_bytes);
+        for entry in present {
+            let follows = position.checked_add(record::HEADER_BYTES) == Some(entry.offset);
+            let Some(entry_end) = entry.end().filter(|_| follows) else {
+                return ended;
+            };
+            (seen, position) = (seen + 1, entry_end);
+        }
+        let frame_bytes = (count as usize)
+            .saturating_mul(ENTRY_BYTES)
+            .saturating_add(FRAME_BYTES);
+        if seen < count || rest.len() < frame_bytes {
+            return Plausible {
+                bytes: at,
+                goes_on: true,
+            };
+        }
+        if kind == KIND_ENTRIES {
+            if position != end {
+                return ended;
+            }
+            covered_bytes = end;
+        }
+        at += frame_bytes;
+    }
+}

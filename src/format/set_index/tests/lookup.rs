@@ -1,0 +1,69 @@
+use super::*;
+
+#[test]
+fn every_object_is_found_in_its_segment_whatever_the_number() {
+    for (segments, objects) in [
+        (1, 0),
+        (1, 1),
+        (3, 5),
+        (1, 100),
+        (7, 1000),
+        // Where the header fills its first page, and where it does not any more.
+        (83, 3),
+        (84, 3),
+        (300, 200),
+    ] {
+        let digests: Vec<Vec<Digest>> = (0..segments)
+            .map(|segment| {
+                (0..objects)
+                    .map(|i| digest(segment * objects + i))
+                    .collect()
+            })
+            .collect();
+        let (run, indexes) = run_of(&digests);
+        assert_finds_all(&run, &indexes);
+        assert_eq!(run.header().objects, u64::from(segments * objects));
+        let absent = (1 << 30..(1 << 30) + 1000).filter(|&i| run.find(&digest(i)).next().is_some());
+        assert_eq!(absent.count(), 0);
+    }
+}
+
+#[test]
+fn nearly_every_object_is_the_first_with_its_tag_in_its_own_bucket() {
+    let digests = vec![(0..100_000).map(digest).collect()];
+    let (run, indexes) = run_of(&digests);
+    let is_first = |entry: &Entry| {
+        let first = run.first_in_own_bucket(&run.probe(&entry.digest));
+        first.is_some_and(|first| first.offset == entry.offset)
+    };
+    let first = indexes[0].entries().filter(is_first).count();
+    assert!(first > 90_000, "{first}");
+}
+
+#[test]
+fn digests_that_were_ground_end_in_a_search() {
+    let mut digests: Vec<Digest> = (0..1000).map(digest).collect();
+    digests.extend((0..5000).map(ground));
+    let (run, indexes) = run_of(&[digests]);
+    // All of them share their leading bits, so all of them come up for each.
+    assert!(run.header().overflow > 4900);
+    assert_eq!(run.find(&ground(17)).count(), 5000);
+    assert_finds_all(&run, &indexes);
+    // One that shares the bucket only does not see them.
+    let mut bytes = [0x77; 32];
+    bytes[7] = 0x78;
+    assert_eq!(run.find(&Digest::from(bytes)).count(), 0);
+    // One that would stand before them in the overflow, and has their tag, sees those in the buckets.
+    bytes[7] = 0x76;
+    let seen = run.find(&Digest::from(bytes)).count();
+    assert!(seen <= 5000 - 4900, "{seen}");
+}
+
+#[test]
+fn copies_of_an_object_are_all_found_the_newest_first() {
+    let digests = vec![vec![digest(1), digest(2)], vec![digest(1)], vec![digest(1)]];
+    let (run, _) = run_of(&digests);
+    let ordinals: Vec<u32> = run.find(&digest(1)).map(|found| found.ordinal).collect();
+    assert_eq!(ordinals, [2, 1, 0]);
+    assert_eq!(run.find(&digest(2)).count(), 1);
+}

@@ -1,0 +1,90 @@
+mod building;
+mod damage;
+mod geometry;
+mod lookup;
+
+use super::header::{FIXED_BYTES, SEGMENT_BYTES};
+use super::*;
+use crate::digest::DIGEST_BYTES;
+use crate::format::{Entry, SealedSegment, Sidecar};
+
+type Segments = Vec<(u32, SealedSegment)>;
+type Indexes = Vec<Sidecar<Vec<u8>>>;
+
+/// Sidecars of segments that hold these digests, each record 16 bytes long.
+fn segments_of(digests: &[Vec<Digest>]) -> (Segments, Indexes) {
+    let mut segments = Vec::new();
+    let mut indexes = Vec::new();
+    for (id, digests) in (7..).zip(digests) {
+        let entries = digests.iter().zip(0..).map(|(&digest, number)| Entry {
+            digest,
+            offset: 4 + number * 16,
+            len: 12,
+        });
+        let mut entries: Vec<Entry> = entries.collect();
+        let index = Sidecar::build(&mut entries);
+        let segment = SealedSegment {
+            data_bytes: digests.len() as u64 * 16,
+            objects: u32::try_from(digests.len()).unwrap(),
+            sidecar_checksum: index.checksum(),
+        };
+        segments.push((id, segment));
+        indexes.push(index);
+    }
+    (segments, indexes)
+}
+
+fn run_of(digests: &[Vec<Digest>]) -> (SetIndex<Vec<u8>>, Indexes) {
+    let (segments, indexes) = segments_of(digests);
+    let references: Vec<_> = indexes.iter().collect();
+    let bytes = Builder::build(&segments, &references).unwrap();
+    let run = SetIndex::parse(bytes).unwrap();
+    assert_eq!(run.header().segments, segments);
+    assert!(!run.page_holds(run.pages()) && !run.page_holds(u64::MAX));
+    for page in 0..run.pages() {
+        assert!(run.page_holds(page), "{page}");
+    }
+    (run, indexes)
+}
+
+fn digest(number: u32) -> Digest {
+    Digest::of(&number.to_le_bytes())
+}
+
+/// A digest that somebody chose to begin like others.
+fn ground(number: u32) -> Digest {
+    let mut bytes = [0x77; 32];
+    bytes[28..].copy_from_slice(&number.to_be_bytes());
+    Digest::from(bytes)
+}
+
+#[track_caller]
+fn assert_finds_all(run: &SetIndex<Vec<u8>>, indexes: &[Sidecar<Vec<u8>>]) {
+    for (ordinal, index) in (0..).zip(indexes) {
+        for (position, entry) in index.entries().enumerate() {
+            let geometry = &run.header().geometry;
+            let location = geometry.location_of(ordinal, position, entry.offset);
+            let found: Vec<Location> = run.find(&entry.digest).collect();
+            assert!(found.contains(&location), "{entry:?}");
+            if let Some(first) = run.first_in_own_bucket(&run.probe(&entry.digest)) {
+                assert_eq!(first, found[0], "{entry:?}");
+            }
+        }
+    }
+}
+
+/// A digest that begins with these bits.
+fn beginning(leading: u64, number: u32) -> Digest {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&leading.to_be_bytes());
+    bytes[28..].copy_from_slice(&number.to_be_bytes());
+    Digest::from(bytes)
+}
+
+fn segment(data_bytes: u64, objects: u32) -> SealedSegment {
+    SealedSegment {
+        data_bytes,
+        objects,
+        sidecar_checksum: digest(0),
+    }
+}

@@ -1,0 +1,250 @@
+//! The sidecar of a sealed segment, format `NIX1`.
+
+mod build;
+mod tiling;
+
+use std::ops::Range;
+
+pub use super::entry::ENTRY_BYTES;
+
+use super::{Entry, FormatError, bytes_at, leading_bits};
+use crate::digest::{DIGEST_BYTES, Digest};
+
+/// First bytes of a sidecar.
+pub const MAGIC: [u8; 4] = *b"NIX1";
+/// Length of what stands before the entries: magic and count.
+pub const HEADER_BYTES: usize = 4 + 8;
+
+const _: () = assert!(HEADER_BYTES == 12);
+
+/// A parsed sidecar over any bytes: a `Vec` in a test, a memory map in the store.
+///
+/// ```
+/// use sealstone::Digest;
+/// use sealstone::format::{Entry, Sidecar};
+///
+/// let entry = Entry { digest: Digest::of(b"abc"), offset: 4, len: 3 };
+/// let bytes = Sidecar::build(&mut [entry]).into_bytes();
+/// let index = Sidecar::parse(bytes)?;
+/// assert_eq!(index.find(&entry.digest).next(), Some(entry));
+/// assert!(index.tiles(7));
+/// # Ok::<(), sealstone::format::FormatError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Sidecar<D> {
+    bytes: D,
+    count: u32,
+}
+
+impl<D: AsRef<[u8]>> Sidecar<D> {
+    /// Checks the whole sidecar. Linear in its length.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`parse_unchecked`](Self::parse_unchecked), and [`FormatError::Checksum`].
+    pub fn parse(bytes: D) -> Result<Self, FormatError> {
+        let index = Self::parse_unchecked(bytes)?;
+        if index.checksum_holds() {
+            Ok(index)
+        } else {
+            Err(FormatError::Checksum)
+        }
+    }
+
+    /// As [`parse`](Self::parse) for several sidecars, in their order. They are hashed side by side, as by
+    /// [`Digest::of_many`], so four of about the same length take as long as two.
+    ///
+    /// ```
+    /// use sealstone::format::Sidecar;
+    ///
+    /// let whole = Sidecar::build(&mut []).into_bytes();
+    /// let mut parsed = Sidecar::parse_many([&whole[..], b"NIX1 and no more"]);
+    /// assert!(parsed.next().is_some_and(|sidecar| sidecar.is_ok()));
+    /// assert!(parsed.next().is_some_and(|sidecar| sidecar.is_err()));
+    /// ```
+    pub fn parse_many(
+        sidecars: impl IntoIterator<Item = D>,
+    ) -> impl Iterator<Item = Result<Self, FormatError>> {
+        let parsed = sidecars.into_iter().map(Self::parse_unchecked);
+        let parsed: Vec<Result<Self, FormatError>> = parsed.collect();
+        let covered = parsed.iter().map(|index| index.as_ref().map(Self::covered));
+        let covered: Vec<&[u8]> = covered.map(Result::unwrap_or_default).collect();
+        let sums = Digest::of_many(&covered);
+        parsed.into_iter().zip(sums).map(|(index, sum)| {
+            index.and_then(|index| {
+                if index.checksum() == sum {
+                    Ok(index)
+                } else {
+                    Err(FormatError::Checksum)
+                }
+            })
+        })
+    }
+
+    /// Checks magic and length only, in constant time. Nothing that is asked of such an index can
+    /// panic, but what it says may be wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Magic`], [`FormatError::Count`] beyond `u32::MAX` entries (a data file of that
+    /// many records would pass 16 GiB in headers alone), [`FormatError::Length`].
+    pub fn parse_unchecked(bytes: D) -> Result<Self, FormatError> {
+        let all = bytes.as_ref();
+        if bytes_at::<4>(all, 0) != Some(MAGIC) {
+            return Err(FormatError::Magic);
+        }
+        let count = u64::from_le_bytes(bytes_at(all, 4).ok_or(FormatError::Length)?);
+        let count = u32::try_from(count).map_err(|_| FormatError::Count)?;
+        if Self::encoded_bytes(count) == Some(all.len() as u64) {
+            Ok(Self { bytes, count })
+        } else {
+            Err(FormatError::Length)
+        }
+    }
+
+    /// Length in bytes of a sidecar with `count` entries.
+    #[must_use]
+    pub fn encoded_bytes(count: u32) -> Option<u64> {
+        u64::from(count)
+            .checked_mul(ENTRY_BYTES as u64)?
+            .checked_add((HEADER_BYTES + DIGEST_BYTES) as u64)
+    }
+
+    /// Number of entries.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The bytes that were parsed.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
+    /// The stored checksum: the last 32 bytes.
+    #[must_use]
+    pub fn checksum(&self) -> Digest {
+        let at = HEADER_BYTES + self.len() * ENTRY_BYTES;
+        Digest::from(bytes_at(self.as_bytes(), at).unwrap_or_default())
+    }
+
+    /// Computes the checksum and compares. Linear in the length.
+    #[must_use]
+    pub fn checksum_holds(&self) -> bool {
+        Digest::of(self.covered()) == self.checksum()
+    }
+
+    /// What the checksum is of. The length was checked, so it is there.
+    fn covered(&self) -> &[u8] {
+        let len = HEADER_BYTES + self.len() * ENTRY_BYTES;
+        self.as_bytes().get(..len).unwrap_or_default()
+    }
+
+    /// The entry at `position`, or `None` beyond the last.
+    #[inline]
+    #[must_use]
+    pub fn entry(&self, position: usize) -> Option<Entry> {
+        self.entry_bytes(position).map(Entry::from_bytes)
+    }
+
+    /// All entries in the order of the file.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry> + '_ {
+        self.entries_in(0..self.len())
+    }
+
+    /// The entries at the positions in `range`, as far as there are any.
+    pub fn entries_in(&self, range: Range<usize>) -> impl ExactSizeIterator<Item = Entry> + '_ {
+        self.entries_bytes(range)
+            .as_chunks::<ENTRY_BYTES>()
+            .0
+            .iter()
+            .map(Entry::from_bytes)
+    }
+
+    /// The bytes of the entries at the positions in `range`, as far as there are any.
+    #[must_use]
+    pub fn entries_bytes(&self, range: Range<usize>) -> &[u8] {
+        let at = |position: usize| HEADER_BYTES + position.min(self.len()) * ENTRY_BYTES;
+        let bytes = self.as_bytes().get(at(range.start)..at(range.end));
+        bytes.unwrap_or_default()
+    }
+
+    /// Whether the entries are sorted by digest, as we write them. NEDB v3 does not.
+    #[must_use]
+    pub fn is_sorted(&self) -> bool {
+        self.entries().is_sorted_by(|a, b| a.digest <= b.digest)
+    }
+
+    /// The entries with this digest; more than one where an object was put again to repair a
+    /// damaged copy. The entries must be sorted. Logarithmic.
+    pub fn find(&self, digest: &Digest) -> impl Iterator<Item = Entry> + use<'_, D> {
+        self.find_in(0..self.len(), digest)
+    }
+
+    /// As [`find`](Self::find), among the positions in `range` only, which a caller with a table of
+    /// its own has narrowed.
+    pub fn find_in(
+        &self,
+        range: Range<usize>,
+        digest: &Digest,
+    ) -> impl Iterator<Item = Entry> + use<'_, D> {
+        let found = self.find_positions_in(range, digest);
+        found.map(|(_, entry)| entry)
+    }
+
+    /// As [`find_in`](Self::find_in), with the positions of the entries.
+    pub fn find_positions_in(
+        &self,
+        range: Range<usize>,
+        digest: &Digest,
+    ) -> impl Iterator<Item = (usize, Entry)> + use<'_, D> {
+        let digest = *digest;
+        let first = self.lower_bound(range.clone(), &digest);
+        (first..range.end.min(self.len()))
+            .map_while(|position| Some((position, self.entry(position)?)))
+            .take_while(move |(_, entry)| entry.digest == digest)
+    }
+
+    /// The first position in `range` whose digest is `digest` or greater.
+    #[must_use]
+    pub fn lower_bound(&self, range: Range<usize>, digest: &Digest) -> usize {
+        let (mut low, mut high) = (range.start, range.end.min(self.len()));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let Some(bytes) = self.entry_bytes(middle) else {
+                break;
+            };
+            // Eight bytes decide nearly always, and cost less to compare than all.
+            let (own, asked) = (leading_bits(bytes), leading_bits(digest.as_bytes()));
+            if own < asked || (own == asked && bytes[..DIGEST_BYTES] < digest.as_bytes()[..]) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The bytes of the entry at `position`.
+    #[inline]
+    #[must_use]
+    pub fn entry_bytes(&self, position: usize) -> Option<&[u8; ENTRY_BYTES]> {
+        if position >= self.len() {
+            return None;
+        }
+        let begin = HEADER_BYTES + position * ENTRY_BYTES;
+        self.as_bytes().get(begin..)?.first_chunk()
+    }
+}
+
+#[cfg(test)]
+mod tests;
