@@ -1,11 +1,10 @@
 //! The entry of an object, which sidecars and journals consist of.
 
-use crate::digest::{DIGEST_BYTES, Digest};
+use super::layout::entry as layout;
+use crate::digest::Digest;
 
 /// Length of an entry in bytes.
-pub const ENTRY_BYTES: usize = DIGEST_BYTES + 8 + 4;
-
-const _: () = assert!(ENTRY_BYTES == 44);
+pub const ENTRY_BYTES: usize = layout::BYTES;
 
 /// Where one object lies in a data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,9 +22,9 @@ impl Entry {
     #[must_use]
     pub fn to_bytes(&self) -> [u8; ENTRY_BYTES] {
         let mut bytes = [0; ENTRY_BYTES];
-        bytes[..32].copy_from_slice(self.digest.as_bytes());
-        bytes[32..40].copy_from_slice(&self.offset.to_le_bytes());
-        bytes[40..].copy_from_slice(&self.len.to_le_bytes());
+        layout::DIGEST.write(&mut bytes, *self.digest.as_bytes());
+        layout::OFFSET.write(&mut bytes, self.offset.to_le_bytes());
+        layout::LEN.write(&mut bytes, self.len.to_le_bytes());
         bytes
     }
 
@@ -33,12 +32,10 @@ impl Entry {
     #[inline]
     #[must_use]
     pub fn from_bytes(bytes: &[u8; ENTRY_BYTES]) -> Self {
-        let (digest, rest) = bytes.split_at(32);
-        let (offset, len) = rest.split_at(8);
         Self {
-            digest: Digest::from(fixed(digest)),
-            offset: u64::from_le_bytes(fixed(offset)),
-            len: u32::from_le_bytes(fixed(len)),
+            digest: Digest::from(layout::DIGEST.read(bytes)),
+            offset: layout::OFFSET.number(bytes),
+            len: layout::LEN.number(bytes),
         }
     }
 
@@ -47,11 +44,4 @@ impl Entry {
     pub fn end(&self) -> Option<u64> {
         self.offset.checked_add(u64::from(self.len))
     }
-}
-
-/// A part of a fixed-size array whose length is known from the array's type.
-fn fixed<const N: usize>(part: &[u8]) -> [u8; N] {
-    let mut bytes = [0; N];
-    bytes.copy_from_slice(part);
-    bytes
 }

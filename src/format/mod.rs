@@ -2,6 +2,7 @@
 
 mod entry;
 pub mod journal;
+mod layout;
 pub mod manifest;
 pub mod record;
 pub mod set_index;
@@ -13,6 +14,8 @@ pub use manifest::{Manifest, SealedSegment};
 pub use record::{Record, Records};
 pub use set_index::SetIndex;
 pub use sidecar::Sidecar;
+
+use crate::digest::{DIGEST_BYTES, Digest};
 
 /// Bytes that are not in the format they should be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,4 +50,11 @@ fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 #[inline]
 fn leading_bits(digest: &[u8]) -> u64 {
     digest.first_chunk().copied().map_or(0, u64::from_be_bytes)
+}
+
+/// The least digest with these leading bits.
+fn least_digest(leading: u64) -> Digest {
+    let mut bytes = [0; DIGEST_BYTES];
+    bytes[..8].copy_from_slice(&leading.to_be_bytes());
+    Digest::from(bytes)
 }

@@ -1,9 +1,9 @@
 //! Records of a data file: `u32 len`, then `len` bytes of content.
 
-use super::bytes_at;
+use super::{bytes_at, layout};
 
 /// Length of what stands before each content: its length as a little-endian `u32`.
-pub const HEADER_BYTES: u64 = 4;
+pub const HEADER_BYTES: u64 = layout::record::HEADER_BYTES as u64;
 
 /// The header of a record whose content has `len` bytes.
 #[must_use]
@@ -15,7 +15,8 @@ pub const fn header(len: u32) -> [u8; 4] {
 #[inline]
 #[must_use]
 pub fn parse_header(bytes: &[u8]) -> Option<u32> {
-    bytes.try_into().ok().map(u32::from_le_bytes)
+    let header: &[u8; layout::record::HEADER_BYTES] = bytes.try_into().ok()?;
+    Some(layout::record::LEN.number(header))
 }
 
 /// One whole record.
@@ -77,8 +78,9 @@ impl<'a> Iterator for Records<'a> {
     type Item = Record<'a>;
 
     fn next(&mut self) -> Option<Record<'a>> {
-        let len = u32::from_le_bytes(bytes_at(self.bytes, self.position)?);
-        let begin = self.position.checked_add(4)?;
+        let header: [u8; layout::record::HEADER_BYTES] = bytes_at(self.bytes, self.position)?;
+        let len = layout::record::LEN.number(&header);
+        let begin = self.position.checked_add(header.len())?;
         let end = begin.checked_add(usize::try_from(len).ok()?)?;
         let content = self.bytes.get(begin..end)?;
         if len == 0 && std::mem::replace(&mut self.seen_empty, true) {

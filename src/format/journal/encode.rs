@@ -1,15 +1,16 @@
 //! Writing a journal.
 
-use super::{CHECKSUM_BYTES, Chain, HEADER_BYTES, KIND_ENTRIES, KIND_SYNC_MARK, MAGIC};
+use super::{Chain, HEADER_BYTES, KIND_ENTRIES, KIND_SYNC_MARK, MAGIC};
 use crate::format::Entry;
+use crate::format::layout::{frame, journal};
 
 /// The header of the journal of segment `id`, and the chain that its first frame continues.
 #[must_use]
 pub fn encode_header(id: u32) -> ([u8; HEADER_BYTES], Chain) {
     let mut bytes = [0; HEADER_BYTES];
-    bytes[..4].copy_from_slice(&MAGIC);
-    bytes[4..].copy_from_slice(&id.to_le_bytes());
-    (bytes, Chain([0; CHECKSUM_BYTES]).next(&bytes))
+    journal::MAGIC.write(&mut bytes, MAGIC);
+    journal::SEGMENT_ID.write(&mut bytes, id.to_le_bytes());
+    (bytes, Chain::of_header(&bytes))
 }
 
 /// Appends a frame that says: the records up to `end` are `entries`.
@@ -31,9 +32,11 @@ pub(super) fn encode_frame(
 ) -> Chain {
     let begin = out.len();
     let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-    out.extend_from_slice(&kind.to_le_bytes());
-    out.extend_from_slice(&count.to_le_bytes());
-    out.extend_from_slice(&end.to_le_bytes());
+    let mut head = [0; frame::HEAD_BYTES];
+    frame::KIND.write(&mut head, kind.to_le_bytes());
+    frame::COUNT.write(&mut head, count.to_le_bytes());
+    frame::END.write(&mut head, end.to_le_bytes());
+    out.extend_from_slice(&head);
     for entry in entries {
         out.extend_from_slice(&entry.to_bytes());
     }

@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::{CHECKSUM_BYTES, ENTRY_BYTES};
+use super::{ENTRY_BYTES, HEADER_BYTES};
 use crate::digest::{Digest, Hasher, digest_many};
 use crate::format::bytes_at;
+use crate::format::layout::frame::{self as layout, CHECKSUM_BYTES, HEAD_BYTES};
 
 /// The state that a writer or a reader carries from frame to frame. Each checksum covers the one
 /// before it, so a frame is accepted only in its place.
@@ -12,6 +13,11 @@ use crate::format::bytes_at;
 pub struct Chain(pub(super) [u8; CHECKSUM_BYTES]);
 
 impl Chain {
+    /// What the first frame behind this header continues.
+    pub(super) fn of_header(header: &[u8; HEADER_BYTES]) -> Self {
+        Self([0; CHECKSUM_BYTES]).next(header)
+    }
+
     pub(super) fn next(self, frame: &[u8]) -> Self {
         let mut hasher = Hasher::new();
         hasher.update(&self.0);
@@ -41,14 +47,15 @@ pub(super) struct Frame<'a> {
 impl<'a> Frame<'a> {
     pub(super) fn at(bytes: &'a [u8], begin: usize) -> Option<Self> {
         let rest = bytes.get(begin..)?;
-        let count = usize::try_from(u32::from_le_bytes(bytes_at(rest, 4)?)).ok()?;
-        let covered_bytes = count.checked_mul(ENTRY_BYTES)?.checked_add(16)?;
+        let head: &[u8; HEAD_BYTES] = rest.first_chunk()?;
+        let count = usize::try_from(layout::COUNT.number(head)).ok()?;
+        let covered_bytes = count.checked_mul(ENTRY_BYTES)?.checked_add(HEAD_BYTES)?;
         let covered = rest.get(..covered_bytes)?;
         let chained_begin = begin.saturating_sub(CHECKSUM_BYTES);
         Some(Self {
-            kind: u32::from_le_bytes(bytes_at(rest, 0)?),
-            end: u64::from_le_bytes(bytes_at(rest, 8)?),
-            entries: covered.get(16..)?,
+            kind: layout::KIND.number(head),
+            end: layout::END.number(head),
+            entries: covered.get(HEAD_BYTES..)?,
             checksum: Chain(bytes_at(rest, covered_bytes)?),
             covered,
             chained: bytes.get(chained_begin..begin.checked_add(covered_bytes)?)?,

@@ -5,7 +5,7 @@ mod frame;
 mod plausible;
 
 use super::entry::{ENTRY_BYTES, Entry};
-use super::record;
+use super::{layout, record};
 use frame::{Frame, count_holding, count_holding_in_parallel};
 
 pub use encode::{encode_entries, encode_header, encode_sync_mark};
@@ -15,10 +15,9 @@ pub(crate) use plausible::plausible;
 /// First bytes of a journal.
 pub const MAGIC: [u8; 4] = *b"SSJ1";
 /// Length of the header: magic and segment id.
-pub const HEADER_BYTES: usize = 8;
+pub const HEADER_BYTES: usize = layout::journal::HEADER_BYTES;
 /// Length of a frame without its entries: kind, count, end, checksum.
-pub const FRAME_BYTES: usize = 4 + 4 + 8 + CHECKSUM_BYTES;
-const CHECKSUM_BYTES: usize = 16;
+pub const FRAME_BYTES: usize = layout::frame::HEAD_BYTES + layout::frame::CHECKSUM_BYTES;
 const KIND_ENTRIES: u32 = 1;
 const KIND_SYNC_MARK: u32 = 2;
 

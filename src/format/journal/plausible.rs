@@ -1,7 +1,8 @@
 //! Where bytes stop looking like a journal, told without hashing.
 
 use super::{ENTRY_BYTES, FRAME_BYTES, HEADER_BYTES, KIND_ENTRIES, KIND_SYNC_MARK};
-use crate::format::{Entry, bytes_at, record};
+use crate::format::layout::frame::{self as layout, HEAD_BYTES};
+use crate::format::{Entry, record};
 
 /// How far bytes can be a journal, as far as that is told without hashing.
 pub(crate) struct Plausible {
@@ -17,13 +18,13 @@ pub(crate) fn plausible(bytes: &[u8]) -> Plausible {
     let (mut at, mut covered_bytes) = (HEADER_BYTES.min(bytes.len()), 0);
     loop {
         let rest = &bytes[at..];
-        let kind = bytes_at(rest, 0).map(u32::from_le_bytes);
-        let count = bytes_at(rest, 4).map(u32::from_le_bytes);
-        let end = bytes_at(rest, 8).map(u64::from_le_bytes);
-        let (Some(kind), Some(count), Some(end)) = (kind, count, end) else {
+        let Some(head) = rest.first_chunk::<HEAD_BYTES>() else {
+            let kind = rest.first_chunk().map(|kind| u32::from_le_bytes(*kind));
             let goes_on = kind.is_none_or(|kind| kind == KIND_ENTRIES || kind == KIND_SYNC_MARK);
             return Plausible { bytes: at, goes_on };
         };
+        let (kind, count) = (layout::KIND.number(head), layout::COUNT.number(head));
+        let end = layout::END.number(head);
         let ended = Plausible {
             bytes: at,
             goes_on: false,
@@ -36,7 +37,7 @@ pub(crate) fn plausible(bytes: &[u8]) -> Plausible {
         if !is_plausible {
             return ended;
         }
-        let entries = rest[16..].as_chunks::<ENTRY_BYTES>().0.iter();
+        let entries = rest[HEAD_BYTES..].as_chunks::<ENTRY_BYTES>().0.iter();
         let present = entries.take(count as usize).map(Entry::from_bytes);
         let (mut seen, mut position) = (0, covered_bytes);
         for entry in present {

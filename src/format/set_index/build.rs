@@ -6,7 +6,8 @@ use super::{
     BUCKET_BYTES, BUCKET_SLOTS, Geometry, Header, Location, PAGE_BYTES, PROBED_BUCKETS_MAX, sum_of,
 };
 use crate::digest::Digest;
-use crate::format::{SealedSegment, Sidecar};
+use crate::format::layout::overflow_entry;
+use crate::format::{SealedSegment, Sidecar, least_digest};
 
 /// Least number of buckets in a piece: its slots then fit the cache of a core.
 const PIECE_BUCKETS_MIN: u64 = 1 << 14;
@@ -131,7 +132,7 @@ impl Builder {
             objects: 0,
         };
         let lower_bound = |index: &Sidecar<D>, bucket: u64| match geometry.least_leading(bucket) {
-            Some(leading) => index.lower_bound(0..index.len(), &digest_from(leading)),
+            Some(leading) => index.lower_bound(0..index.len(), &least_digest(leading)),
             None => index.len(),
         };
         // The newest first, since a newer copy is there to repair an older one.
@@ -203,8 +204,10 @@ impl Builder {
         self.overflow.sort_unstable();
         let mut bytes = std::mem::take(&mut self.rest);
         for (leading, slot) in &self.overflow {
-            bytes.extend_from_slice(&leading.to_le_bytes());
-            bytes.extend_from_slice(&slot.to_le_bytes());
+            let mut entry = [0; overflow_entry::BYTES];
+            overflow_entry::LEADING.write(&mut entry, leading.to_le_bytes());
+            overflow_entry::SLOT.write(&mut entry, slot.to_le_bytes());
+            bytes.extend_from_slice(&entry);
         }
         bytes.resize(bytes.len().next_multiple_of(PAGE_BYTES), 0);
         let end = self.give_pages(bytes);
@@ -263,11 +266,4 @@ pub fn page_sums(bytes: &[u8], first_page: u64) -> Vec<u64> {
     numbered
         .map(|(number, digest)| sum_of(digest, number))
         .collect()
-}
-
-/// The least digest with these leading bits.
-fn digest_from(leading: u64) -> Digest {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&leading.to_be_bytes());
-    Digest::from(bytes)
 }

@@ -4,13 +4,13 @@ use super::{
     BUCKET_BYTES, ENTRY_BITS_MAX, Geometry, MAGIC, OVERFLOW_BYTES, PAGE_BYTES, PAGE_SUM_BYTES,
 };
 use crate::digest::{DIGEST_BYTES, Digest};
+use crate::format::layout::{run, run_segment};
 use crate::format::{FormatError, SealedSegment, bytes_at};
 
 /// Length of what stands before the segments.
-pub(super) const FIXED_BYTES: usize = 4 + 4 + 8 + 8 + 8 + 4 + 4 + 4;
+pub(super) const FIXED_BYTES: usize = run::FIXED_BYTES;
 /// Length of what the header says of one segment.
-pub(super) const SEGMENT_BYTES: usize = 4 + 8 + 4 + DIGEST_BYTES;
-const _: () = assert!(FIXED_BYTES == 44 && SEGMENT_BYTES == 48);
+pub(super) const SEGMENT_BYTES: usize = run_segment::BYTES;
 
 /// What the beginning of a run says: which segments it covers, and how to read the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,20 +31,20 @@ impl Header {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let count = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
+        let geometry = &self.geometry;
+        let mut fixed = [0; FIXED_BYTES];
+        run::MAGIC.write(&mut fixed, MAGIC);
+        run::SEGMENTS.write(&mut fixed, count.to_le_bytes());
+        run::OBJECTS.write(&mut fixed, self.objects.to_le_bytes());
+        run::BUCKETS.write(&mut fixed, geometry.buckets.to_le_bytes());
+        run::OVERFLOW.write(&mut fixed, self.overflow.to_le_bytes());
+        run::ORDINAL_BITS.write(&mut fixed, geometry.ordinal_bits.to_le_bytes());
+        run::OFFSET_BITS.write(&mut fixed, geometry.offset_bits.to_le_bytes());
+        run::ENTRY_BITS.write(&mut fixed, geometry.entry_bits.to_le_bytes());
         let mut bytes = Vec::with_capacity(self.encoded_bytes());
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&count.to_le_bytes());
-        bytes.extend_from_slice(&self.objects.to_le_bytes());
-        bytes.extend_from_slice(&self.geometry.buckets.to_le_bytes());
-        bytes.extend_from_slice(&self.overflow.to_le_bytes());
-        bytes.extend_from_slice(&self.geometry.ordinal_bits.to_le_bytes());
-        bytes.extend_from_slice(&self.geometry.offset_bits.to_le_bytes());
-        bytes.extend_from_slice(&self.geometry.entry_bits.to_le_bytes());
+        bytes.extend_from_slice(&fixed);
         for (id, segment) in &self.segments {
-            bytes.extend_from_slice(&id.to_le_bytes());
-            bytes.extend_from_slice(&segment.data_bytes.to_le_bytes());
-            bytes.extend_from_slice(&segment.objects.to_le_bytes());
-            bytes.extend_from_slice(segment.sidecar_checksum.as_bytes());
+            bytes.extend_from_slice(&encode_segment(*id, segment));
         }
         let checksum = Digest::of(&bytes);
         bytes.extend_from_slice(checksum.as_bytes());
@@ -54,12 +54,11 @@ impl Header {
 
     /// Reads a header. Linear in the number of segments.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
-        if bytes_at::<4>(bytes, 0) != Some(MAGIC) {
+        if !bytes.starts_with(&MAGIC) {
             return Err(FormatError::Magic);
         }
-        let number = |at| bytes_at(bytes, at).map(u64::from_le_bytes);
-        let short = |at| bytes_at(bytes, at).map(u32::from_le_bytes);
-        let count = short(4).ok_or(FormatError::Length)?;
+        let fixed: &[u8; FIXED_BYTES] = bytes.first_chunk().ok_or(FormatError::Length)?;
+        let count = run::SEGMENTS.number(fixed);
         let count = usize::try_from(count).map_err(|_| FormatError::Count)?;
         let segments_bytes = count.checked_mul(SEGMENT_BYTES).ok_or(FormatError::Count)?;
         let end = FIXED_BYTES
@@ -70,32 +69,20 @@ impl Header {
         if Digest::of(covered) != Digest::from(checksum) {
             return Err(FormatError::Checksum);
         }
-        let numbers = (|| Some((number(8)?, number(16)?, number(24)?)))();
-        let (objects, buckets, overflow) = numbers.ok_or(FormatError::Length)?;
-        let widths = (|| Some((short(32)?, short(36)?, short(40)?)))();
-        let (ordinal_bits, offset_bits, entry_bits) = widths.ok_or(FormatError::Length)?;
         let geometry = Geometry {
-            buckets,
-            ordinal_bits: ordinal_bits.min(u32::BITS + 1),
-            offset_bits: offset_bits.min(u64::BITS + 1),
-            entry_bits: entry_bits.min(ENTRY_BITS_MAX + 1),
+            buckets: run::BUCKETS.number(fixed),
+            ordinal_bits: run::ORDINAL_BITS.number(fixed).min(u32::BITS + 1),
+            offset_bits: run::OFFSET_BITS.number(fixed).min(u64::BITS + 1),
+            entry_bits: run::ENTRY_BITS.number(fixed).min(ENTRY_BITS_MAX + 1),
         };
-        let (segments, _) = covered[FIXED_BYTES..].as_chunks::<SEGMENT_BYTES>();
-        let segments = segments.iter().filter_map(|bytes| {
-            let segment = SealedSegment {
-                data_bytes: u64::from_le_bytes(bytes_at(bytes, 4)?),
-                objects: u32::from_le_bytes(bytes_at(bytes, 12)?),
-                sidecar_checksum: Digest::from(bytes_at(bytes, 16)?),
-            };
-            Some((u32::from_le_bytes(bytes_at(bytes, 0)?), segment))
-        });
         if !geometry.is_possible() {
             return Err(FormatError::Count);
         }
+        let (segments, _) = covered[FIXED_BYTES..].as_chunks();
         Ok(Self {
-            segments: segments.collect(),
-            objects,
-            overflow,
+            segments: segments.iter().map(parse_segment).collect(),
+            objects: run::OBJECTS.number(fixed),
+            overflow: run::OVERFLOW.number(fixed),
             geometry,
         })
     }
@@ -123,6 +110,26 @@ impl Header {
             file_bytes: sums.checked_add(pages.checked_mul(PAGE_SUM_BYTES as u64)?)?,
         })
     }
+}
+
+/// What the header says of a segment.
+fn encode_segment(id: u32, segment: &SealedSegment) -> [u8; SEGMENT_BYTES] {
+    let mut bytes = [0; SEGMENT_BYTES];
+    run_segment::ID.write(&mut bytes, id.to_le_bytes());
+    run_segment::DATA_BYTES.write(&mut bytes, segment.data_bytes.to_le_bytes());
+    run_segment::OBJECTS.write(&mut bytes, segment.objects.to_le_bytes());
+    run_segment::SIDECAR_CHECKSUM.write(&mut bytes, *segment.sidecar_checksum.as_bytes());
+    bytes
+}
+
+/// Reads the bytes of [`encode_segment`].
+fn parse_segment(bytes: &[u8; SEGMENT_BYTES]) -> (u32, SealedSegment) {
+    let segment = SealedSegment {
+        data_bytes: run_segment::DATA_BYTES.number(bytes),
+        objects: run_segment::OBJECTS.number(bytes),
+        sidecar_checksum: run_segment::SIDECAR_CHECKSUM.read(bytes).into(),
+    };
+    (run_segment::ID.number(bytes), segment)
 }
 
 /// Positions in the file, in bytes.

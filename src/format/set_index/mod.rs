@@ -18,6 +18,7 @@ pub use geometry::{Geometry, Location, Probe};
 pub use header::Header;
 pub use matches::Matches;
 
+use super::layout::overflow_entry;
 use super::{FormatError, bytes_at};
 use crate::digest::Digest;
 use header::Layout;
@@ -41,11 +42,13 @@ pub const TAG_BITS_MIN: u32 = 16;
 pub const ENTRY_BITS_MAX: u32 = 4;
 
 /// Length of an entry of the overflow.
-const OVERFLOW_BYTES: usize = 8 + 8;
+const OVERFLOW_BYTES: usize = overflow_entry::BYTES;
 /// Length of the checksum of a page.
 const PAGE_SUM_BYTES: usize = 8;
 
+// Neither a bucket nor an entry of the overflow crosses pages.
 const _: () = assert!(PAGE_BYTES.is_multiple_of(BUCKET_BYTES));
+const _: () = assert!(BUCKET_BYTES.is_multiple_of(OVERFLOW_BYTES));
 
 /// The checksum of a page of table and overflow with this digest: its first 8 bytes as a number, plus
 /// the number of the page, so that it holds only in its place.
@@ -243,9 +246,11 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         if !page_holds(page) {
             return Err(DamagedPage { page });
         }
-        Ok(self.slice(at, OVERFLOW_BYTES).and_then(|bytes| {
-            let leading = u64::from_le_bytes(bytes_at(bytes, 0)?);
-            Some((leading, u64::from_le_bytes(bytes_at(bytes, 8)?)))
+        let bytes = self.slice(at, OVERFLOW_BYTES);
+        let entry: Option<&[u8; OVERFLOW_BYTES]> = bytes.and_then(|bytes| bytes.first_chunk());
+        Ok(entry.map(|entry| {
+            let leading = overflow_entry::LEADING.number(entry);
+            (leading, overflow_entry::SLOT.number(entry))
         }))
     }
 

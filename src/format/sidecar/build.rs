@@ -2,6 +2,7 @@
 
 use super::{ENTRY_BYTES, Entry, HEADER_BYTES, MAGIC, Sidecar};
 use crate::digest::{DIGEST_BYTES, Digest};
+use crate::format::layout::sidecar as layout;
 use crate::format::leading_bits;
 
 impl Sidecar<Vec<u8>> {
@@ -16,8 +17,10 @@ impl Sidecar<Vec<u8>> {
         let order = sorted_order(entries);
         let len = HEADER_BYTES + entries.len() * ENTRY_BYTES + DIGEST_BYTES;
         let mut bytes = Vec::with_capacity(len);
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&u64::from(count).to_le_bytes());
+        let mut header = [0; HEADER_BYTES];
+        layout::MAGIC.write(&mut header, MAGIC);
+        layout::COUNT.write(&mut header, u64::from(count).to_le_bytes());
+        bytes.extend_from_slice(&header);
         for position in order {
             bytes.extend_from_slice(&entries[position as usize].to_bytes());
         }

@@ -7,15 +7,14 @@ use std::ops::Range;
 
 pub use super::entry::ENTRY_BYTES;
 
+use super::layout::sidecar as layout;
 use super::{Entry, FormatError, bytes_at, leading_bits};
 use crate::digest::{DIGEST_BYTES, Digest};
 
 /// First bytes of a sidecar.
 pub const MAGIC: [u8; 4] = *b"NIX1";
 /// Length of what stands before the entries: magic and count.
-pub const HEADER_BYTES: usize = 4 + 8;
-
-const _: () = assert!(HEADER_BYTES == 12);
+pub const HEADER_BYTES: usize = layout::HEADER_BYTES;
 
 /// A parsed sidecar over any bytes: a `Vec` in a test, a memory map in the store.
 ///
@@ -90,11 +89,11 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
     /// many records would pass 16 GiB in headers alone), [`FormatError::Length`].
     pub fn parse_unchecked(bytes: D) -> Result<Self, FormatError> {
         let all = bytes.as_ref();
-        if bytes_at::<4>(all, 0) != Some(MAGIC) {
+        if !all.starts_with(&MAGIC) {
             return Err(FormatError::Magic);
         }
-        let count = u64::from_le_bytes(bytes_at(all, 4).ok_or(FormatError::Length)?);
-        let count = u32::try_from(count).map_err(|_| FormatError::Count)?;
+        let header: &[u8; HEADER_BYTES] = all.first_chunk().ok_or(FormatError::Length)?;
+        let count = u32::try_from(layout::COUNT.number(header)).map_err(|_| FormatError::Count)?;
         if Self::encoded_bytes(count) == Some(all.len() as u64) {
             Ok(Self { bytes, count })
         } else {
