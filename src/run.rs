@@ -88,7 +88,7 @@ impl Run {
         &self,
         probe: Probe,
     ) -> impl Iterator<Item = Result<Location, DamagedPage>> + '_ {
-        self.index.find_checked(probe, |page| self.page_holds(page))
+        self.index.find_probed(probe, |page| self.page_holds(page))
     }
 
     /// As [`SetIndex::first_in_own_bucket`], if the page is known to hold.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 use sealstone::Digest;
-use sealstone::format::journal;
+use sealstone::format::journal::Encoder;
 use sealstone_fuzz::{Files, content, sample};
 
 fn write(root: &Path, target: &str, seeds: &[Vec<u8>]) -> io::Result<()> {
@@ -27,7 +27,7 @@ fn of_kind(files: &Files, ending: &str) -> Vec<Vec<u8>> {
 fn journals(files: &Files) -> Vec<Vec<u8>> {
     let mut all = of_kind(files, ".jnl");
     for bytes in &mut all {
-        let (header, _) = journal::encode_header(7);
+        let header = Encoder::new(7).into_bytes();
         bytes.splice(..header.len(), header);
         sealstone_fuzz::forge::recompute("seg-000007.jnl", bytes);
     }

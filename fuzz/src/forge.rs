@@ -2,7 +2,7 @@
 //! text, not with the library's own encoders, which refuse to encode nonsense.
 
 use sealstone::Digest;
-use sealstone::format::set_index::{PAGE_BYTES, page_sums};
+use sealstone::format::set_index::PAGE_BYTES;
 
 use crate::Files;
 
@@ -50,7 +50,17 @@ fn journal(bytes: &mut [u8]) -> Option<()> {
     }
 }
 
-/// That of the header, and those of the pages at the end.
+/// The checksums of the pages of a run, from the beginning of its table on.
+pub fn page_sums(table: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    let numbered = (0..).zip(table.as_chunks::<PAGE_BYTES>().0);
+    numbered.map(|(number, page)| {
+        let digest = Digest::of(page);
+        let leading = digest.as_bytes().first_chunk().expect("it has 32 bytes");
+        u64::from_le_bytes(*leading).wrapping_add(number)
+    })
+}
+
+/// The checksum of the header, and the checksums of the pages at the end.
 fn set_index(bytes: &mut [u8]) -> Option<()> {
     let covered_bytes = number(bytes, 4)?.checked_mul(48)?.checked_add(44)?;
     let (covered, rest) = bytes.split_at_mut_checked(covered_bytes)?;
@@ -58,7 +68,7 @@ fn set_index(bytes: &mut [u8]) -> Option<()> {
     let table_at = (covered_bytes + 32).next_multiple_of(PAGE_BYTES);
     let pages = bytes.len().checked_sub(table_at)? / (PAGE_BYTES + 8);
     let (table, stored) = bytes[table_at..].split_at_mut(pages * PAGE_BYTES);
-    for (stored, sum) in stored.chunks_exact_mut(8).zip(page_sums(table, 0)) {
+    for (stored, sum) in stored.chunks_exact_mut(8).zip(page_sums(table)) {
         stored.copy_from_slice(&sum.to_le_bytes());
     }
     Some(())

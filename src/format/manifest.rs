@@ -29,12 +29,14 @@ pub struct SealedSegment {
 /// ```
 /// use sealstone::format::Manifest;
 ///
-/// let manifest = Manifest { next_id: 3, active: Some(2), ..Manifest::default() };
+/// let mut manifest = Manifest::default();
+/// (manifest.next_id, manifest.active) = (3, Some(2));
 /// let text = manifest.encode();
 /// assert!(text.starts_with("sealstone 1\nnext 3\nactive 2\nchecksum "));
 /// assert_eq!(Manifest::parse(text.as_bytes()), Ok(manifest));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Manifest {
     /// The lowest id that was never used; 2^32 when all were.
     pub next_id: u64,

@@ -21,6 +21,7 @@ pub fn parse_header(bytes: &[u8]) -> Option<u32> {
 
 /// One whole record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Record<'a> {
     /// Where the content begins, in bytes from the beginning of the data file.
     pub offset: u64,
@@ -59,7 +60,7 @@ impl<'a> Records<'a> {
 
     /// Reads on from `position`; `seen_empty` says whether the empty object came before it.
     #[must_use]
-    pub const fn resume(bytes: &'a [u8], position: usize, seen_empty: bool) -> Self {
+    pub(crate) const fn resume(bytes: &'a [u8], position: usize, seen_empty: bool) -> Self {
         Self {
             bytes,
             position,

@@ -176,11 +176,10 @@ fn h35_a_forged_journal_gives_no_wrong_bytes() {
         for synced in 0..=entries.len() {
             for options in all_options() {
                 let folder = sample.folder();
-                let (header, chain) = journal::encode_header(ACTIVE);
-                let mut bytes = header.to_vec();
-                let chain = journal::encode_entries(&mut bytes, chain, &entries, end(&entries));
-                journal::encode_sync_mark(&mut bytes, chain, end(&entries[..synced]));
-                fs::write(file(folder.path(), "seg-000002.jnl"), bytes).unwrap();
+                let mut journal = journal::Encoder::new(ACTIVE);
+                journal.entries(&entries, end(&entries));
+                journal.sync_mark(end(&entries[..synced]));
+                fs::write(file(folder.path(), "seg-000002.jnl"), journal.as_bytes()).unwrap();
                 assert_no_wrong_bytes(folder.path(), &options, &sample);
                 assert_no_wrong_bytes(folder.path(), &options, &sample);
             }

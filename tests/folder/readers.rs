@@ -94,24 +94,23 @@ fn a_refresh_says_whether_more_was_written_or_became_durable() {
     let held: Vec<Vec<u8>> = (0..6).map(|number| content(number, 100)).collect();
     let data = data_of(&held);
     let entries = entries_of(&data);
-    let (header, chain) = journal::encode_header(0);
-    let mut noted = header.to_vec();
-    let chain = journal::encode_entries(&mut noted, chain, &entries[..3], 312);
+    let mut noted = journal::Encoder::new(0);
+    noted.entries(&entries[..3], 312);
     write(root, &data_name(0), &data[..312]);
-    write(root, JOURNAL, &noted);
+    write(root, JOURNAL, noted.as_bytes());
     let reader = options().read_only(true).open(root).unwrap();
     assert_holds(&reader, &listed(&held[..3]));
     assert!(!reader.refresh().unwrap());
 
-    let chain = journal::encode_entries(&mut noted, chain, &entries[3..], 624);
+    noted.entries(&entries[3..], 624);
     write(root, &data_name(0), &data);
-    write(root, JOURNAL, &noted);
+    write(root, JOURNAL, noted.as_bytes());
     assert!(reader.refresh().unwrap());
     assert_holds(&reader, &listed(&held));
     assert!(!reader.refresh().unwrap());
 
-    journal::encode_sync_mark(&mut noted, chain, 624);
-    write(root, JOURNAL, &noted);
+    noted.sync_mark(624);
+    write(root, JOURNAL, noted.as_bytes());
     assert!(reader.refresh().unwrap());
     assert!(!reader.refresh().unwrap());
     let mut damaged = data;
@@ -133,14 +132,13 @@ fn a_reader_finds_one_empty_object_on_either_side_of_the_journals_end() {
     for noted in 0..=held.len() {
         let folder = scratch();
         let root = folder.path();
-        let (header, chain) = journal::encode_header(0);
-        let mut bytes = header.to_vec();
+        let mut journal = journal::Encoder::new(0);
         let end = entries[..noted]
             .last()
             .map_or(0, |entry| entry.end().unwrap());
-        journal::encode_entries(&mut bytes, chain, &entries[..noted], end);
+        journal.entries(&entries[..noted], end);
         write(root, &data_name(0), &[&data[..], &[0; 4096]].concat());
-        write(root, JOURNAL, &bytes);
+        write(root, JOURNAL, journal.as_bytes());
         let reader = options().read_only(true).open(root).unwrap();
         assert_eq!(reader.len(), 6, "{noted}");
         assert_holds(&reader, &listed(&held));

@@ -10,7 +10,7 @@ use crate::format::layout::frame::{self as layout, CHECKSUM_BYTES, HEAD_BYTES};
 /// The state that a writer or a reader carries from frame to frame. Each checksum covers the one
 /// before it, so a frame is accepted only in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chain(pub(super) [u8; CHECKSUM_BYTES]);
+pub(crate) struct Chain(pub(super) [u8; CHECKSUM_BYTES]);
 
 impl Chain {
     /// What the first frame behind this header continues.

@@ -8,8 +8,9 @@ use super::entry::{ENTRY_BYTES, Entry};
 use super::{layout, record};
 use frame::{Frame, count_holding, count_holding_in_parallel};
 
-pub use encode::{encode_entries, encode_header, encode_sync_mark};
-pub use frame::Chain;
+pub use encode::Encoder;
+pub(crate) use encode::{encode_entries, encode_header, encode_sync_mark};
+pub(crate) use frame::Chain;
 pub(crate) use plausible::plausible;
 
 /// First bytes of a journal.
@@ -39,13 +40,13 @@ pub struct Journal {
     /// How many bytes of the journal hold.
     pub valid_bytes: u64,
     /// What the next frame continues.
-    pub chain: Chain,
+    pub(crate) chain: Chain,
 }
 
 impl Journal {
     /// An empty journal of segment `id`: a header and no frame.
     #[must_use]
-    pub fn empty(id: u32) -> Self {
+    pub(crate) fn empty(id: u32) -> Self {
         Self {
             entries: Vec::new(),
             covered_bytes: 0,
@@ -59,18 +60,16 @@ impl Journal {
     /// frame ends the journal; that is no error, a journal is never needed.
     ///
     /// ```
-    /// use sealstone::Digest;
-    /// use sealstone::format::{Entry, Journal, journal};
+    /// use sealstone::format::Journal;
+    /// use sealstone::format::journal::Encoder;
     ///
-    /// let (header, chain) = journal::encode_header(7);
-    /// let mut bytes = header.to_vec();
-    /// let entry = Entry { digest: Digest::of(b"abc"), offset: 4, len: 3 };
-    /// let chain = journal::encode_entries(&mut bytes, chain, &[entry], 7);
-    /// journal::encode_sync_mark(&mut bytes, chain, 7);
+    /// let mut encoder = Encoder::new(7);
+    /// encoder.sync_mark(0);
+    /// let (whole, torn) = (encoder.as_bytes(), &encoder.as_bytes()[..30]);
     ///
-    /// let journal = Journal::parse(&bytes, 7).unwrap();
-    /// assert_eq!((journal.entries, journal.synced_bytes), (vec![entry], 7));
-    /// assert!(Journal::parse(&bytes, 8).is_none());
+    /// assert_eq!(Journal::parse(whole, 7).map(|journal| journal.valid_bytes), Some(40));
+    /// assert_eq!(Journal::parse(torn, 7).map(|journal| journal.valid_bytes), Some(8));
+    /// assert_eq!(Journal::parse(whole, 8), None);
     /// ```
     #[must_use]
     pub fn parse(bytes: &[u8], id: u32) -> Option<Self> {
@@ -93,7 +92,7 @@ impl Journal {
     }
 
     /// Reads on in `frames`, the bytes that follow [`valid_bytes`](Self::valid_bytes).
-    pub fn extend(&mut self, frames: &[u8]) {
+    pub(crate) fn extend(&mut self, frames: &[u8]) {
         self.extend_with(frames, count_holding);
     }
 
@@ -129,7 +128,7 @@ impl Journal {
     /// Whether `bytes` end as the valid part of this journal does, so that what follows them in the
     /// file can be [read on](Self::extend). False for a journal that was replaced.
     #[must_use]
-    pub fn is_continued_by(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn is_continued_by(&self, bytes: &[u8]) -> bool {
         self.valid_bytes == HEADER_BYTES as u64 || bytes.ends_with(&self.chain.0)
     }
 

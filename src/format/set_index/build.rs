@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::{
-    BUCKET_BYTES, BUCKET_SLOTS, Geometry, Header, Location, PAGE_BYTES, PROBED_BUCKETS_MAX, sum_of,
+    BUCKET_BYTES, BUCKET_SLOTS, Geometry, Header, Location, PAGE_BYTES, PROBED_BUCKETS_MAX,
+    SetIndex, sum_of,
 };
 use crate::digest::Digest;
 use crate::format::layout::overflow_entry;
@@ -21,7 +22,7 @@ const PIECE_BUCKETS_MAX: u64 = 1 << 20;
 /// [`place`](Self::place) them one after the other; [`finish`](Self::finish). What the last two give
 /// is to be written where it says.
 #[derive(Debug)]
-pub struct Builder {
+pub(crate) struct Builder {
     segments: Vec<(u32, SealedSegment)>,
     pub(super) geometry: Geometry,
     /// Length of the header in bytes: where the table begins.
@@ -36,11 +37,11 @@ pub struct Builder {
 }
 
 /// Bytes with where in the file they belong.
-pub type Written = (u64, Vec<u8>);
+pub(crate) type Written = (u64, Vec<u8>);
 
 /// A part of the table.
 #[derive(Debug)]
-pub struct Piece {
+pub(crate) struct Piece {
     first_bucket: u64,
     slots: Vec<u64>,
     /// How many slots of each bucket are filled.
@@ -57,10 +58,44 @@ struct Spilled {
     slot: u64,
 }
 
+impl SetIndex<Vec<u8>> {
+    /// Encodes a run over these segments: id, what the manifest says, and a sorted sidecar of each.
+    ///
+    /// Returns `None` if they are too many or too large for one run: together more than 2^48 bytes of
+    /// data, or of very different sizes.
+    #[must_use]
+    pub fn encode<D: AsRef<[u8]>>(
+        segments: &[(u32, SealedSegment, &Sidecar<D>)],
+    ) -> Option<Vec<u8>> {
+        let sidecars: Vec<&Sidecar<D>> = segments.iter().map(|segment| segment.2).collect();
+        let segments: Vec<_> = segments
+            .iter()
+            .map(|&(id, segment, _)| (id, segment))
+            .collect();
+        let mut builder = Builder::new(&segments)?;
+        let mut written = Vec::new();
+        let mut sums = Vec::new();
+        for buckets in builder.pieces() {
+            let piece = builder.fill(buckets, &sidecars);
+            let (at, bytes) = builder.place(piece);
+            sums.extend(page_sums(&bytes, builder.page_at(at)));
+            written.push((at, bytes));
+        }
+        written.extend(builder.finish(sums));
+        let len = written.iter().map(|(at, bytes)| at + bytes.len() as u64);
+        let mut file = vec![0; usize::try_from(len.max()?).ok()?];
+        for (at, bytes) in written {
+            let at = usize::try_from(at).ok()?;
+            file.get_mut(at..at + bytes.len())?.copy_from_slice(&bytes);
+        }
+        Some(file)
+    }
+}
+
 impl Builder {
     /// `None` if the segments are too many or too large for one run; see [`Geometry::of`].
     #[must_use]
-    pub fn new(segments: &[(u32, SealedSegment)]) -> Option<Self> {
+    pub(crate) fn new(segments: &[(u32, SealedSegment)]) -> Option<Self> {
         let geometry = Geometry::of(segments)?;
         let header = Header {
             segments: segments.to_vec(),
@@ -80,34 +115,9 @@ impl Builder {
         })
     }
 
-    /// Builds a run as a whole. The indexes are those of the segments, in their order, and sorted.
-    #[must_use]
-    pub fn build<D: AsRef<[u8]>>(
-        segments: &[(u32, SealedSegment)],
-        indexes: &[&Sidecar<D>],
-    ) -> Option<Vec<u8>> {
-        let mut builder = Self::new(segments)?;
-        let mut written = Vec::new();
-        let mut sums = Vec::new();
-        for buckets in builder.pieces() {
-            let piece = builder.fill(buckets, indexes);
-            let (at, bytes) = builder.place(piece);
-            sums.extend(page_sums(&bytes, builder.page_at(at)));
-            written.push((at, bytes));
-        }
-        written.extend(builder.finish(sums));
-        let len = written.iter().map(|(at, bytes)| at + bytes.len() as u64);
-        let mut file = vec![0; usize::try_from(len.max()?).ok()?];
-        for (at, bytes) in written {
-            let at = usize::try_from(at).ok()?;
-            file.get_mut(at..at + bytes.len())?.copy_from_slice(&bytes);
-        }
-        Some(file)
-    }
-
     /// The pieces of the table, as ranges of buckets.
     #[must_use]
-    pub fn pieces(&self) -> Vec<Range<u64>> {
+    pub(crate) fn pieces(&self) -> Vec<Range<u64>> {
         // Finding where a piece begins in each sidecar is to be little against reading it.
         let wanted = (self.segments.len() as u64 * 64).next_power_of_two();
         let step = wanted.clamp(PIECE_BUCKETS_MIN, PIECE_BUCKETS_MAX);
@@ -121,7 +131,11 @@ impl Builder {
     /// Fills the buckets with the objects that belong there. The indexes are those of the segments,
     /// in their order, and sorted.
     #[must_use]
-    pub fn fill<D: AsRef<[u8]>>(&self, buckets: Range<u64>, indexes: &[&Sidecar<D>]) -> Piece {
+    pub(crate) fn fill<D: AsRef<[u8]>>(
+        &self,
+        buckets: Range<u64>,
+        sidecars: &[&Sidecar<D>],
+    ) -> Piece {
         let geometry = &self.geometry;
         let count = usize::try_from(buckets.end.saturating_sub(buckets.start)).unwrap_or(0);
         let mut piece = Piece {
@@ -131,19 +145,19 @@ impl Builder {
             spilled: Vec::new(),
             objects: 0,
         };
-        let lower_bound = |index: &Sidecar<D>, bucket: u64| match geometry.least_leading(bucket) {
-            Some(leading) => index.lower_bound(0..index.len(), &least_digest(leading)),
-            None => index.len(),
+        let lower_bound = |sidecar: &Sidecar<D>, bucket: u64| match geometry.least_leading(bucket) {
+            Some(leading) => sidecar.lower_bound(0..sidecar.len(), &least_digest(leading)),
+            None => sidecar.len(),
         };
         // The newest first, since a newer copy is there to repair an older one.
-        for (ordinal, index) in indexes.iter().enumerate().rev() {
+        for (ordinal, sidecar) in sidecars.iter().enumerate().rev() {
             // The header counts the segments in 32 bits.
             let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
             let (begin, end) = (
-                lower_bound(index, buckets.start),
-                lower_bound(index, buckets.end),
+                lower_bound(sidecar, buckets.start),
+                lower_bound(sidecar, buckets.end),
             );
-            for (position, entry) in (begin..end).zip(index.entries_in(begin..end)) {
+            for (position, entry) in (begin..end).zip(sidecar.entries_in(begin..end)) {
                 let location = geometry.location_of(ordinal, position, entry.offset);
                 piece.insert(geometry, &entry.digest, location);
             }
@@ -153,7 +167,7 @@ impl Builder {
 
     /// Finds room for what did not fit its own bucket, and gives whole pages to be written. Pieces
     /// are placed in order.
-    pub fn place(&mut self, mut piece: Piece) -> Written {
+    pub(crate) fn place(&mut self, mut piece: Piece) -> Written {
         let last_bucket = piece.first_bucket + piece.filled.len() as u64;
         let mut spilled = std::mem::take(&mut self.carried);
         spilled.append(&mut piece.spilled);
@@ -187,20 +201,20 @@ impl Builder {
 
     /// Length of the header: where in the file the table begins.
     #[must_use]
-    pub const fn header_bytes(&self) -> usize {
+    pub(crate) const fn header_bytes(&self) -> usize {
         self.header_bytes
     }
 
     /// Number of the page that lies at a position in the file.
     #[must_use]
-    pub const fn page_at(&self, at: u64) -> u64 {
+    pub(crate) const fn page_at(&self, at: u64) -> u64 {
         (at - self.header_bytes as u64) / PAGE_BYTES as u64
     }
 
     /// The end of table and overflow, the checksums, and last the header. `sums` has the
     /// [sums](page_sums) of all pages that [`place`](Self::place) gave.
     #[must_use]
-    pub fn finish(mut self, mut sums: Vec<u64>) -> [Written; 3] {
+    pub(crate) fn finish(mut self, mut sums: Vec<u64>) -> [Written; 3] {
         self.overflow.sort_unstable();
         let mut bytes = std::mem::take(&mut self.rest);
         for (leading, slot) in &self.overflow {
@@ -259,7 +273,7 @@ impl Piece {
 
 /// The checksums of whole pages, the first of which has this number.
 #[must_use]
-pub fn page_sums(bytes: &[u8], first_page: u64) -> Vec<u64> {
+pub(crate) fn page_sums(bytes: &[u8], first_page: u64) -> Vec<u64> {
     let (pages, _) = bytes.as_chunks::<PAGE_BYTES>();
     let digests = Digest::of_many(pages);
     let numbered = (first_page..).zip(&digests);

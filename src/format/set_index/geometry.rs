@@ -22,7 +22,7 @@ pub struct Location {
 /// A slot is, from the high bits to the low: a tag, the ordinal of a segment, an offset. An offset is
 /// at least 4, since a record has a header, so a slot of zero is vacant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
+pub(crate) struct Geometry {
     pub(super) buckets: u64,
     pub(super) ordinal_bits: u32,
     pub(super) offset_bits: u32,
@@ -31,9 +31,9 @@ pub struct Geometry {
 
 /// Where a digest is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// The first bucket in which it can be.
-    pub bucket: u64,
+    pub(crate) bucket: u64,
     /// The tag, in the high bits as it is in a slot, the others zero.
     tag: u64,
     /// The first 8 bytes of the digest as a number.
@@ -45,7 +45,7 @@ impl Geometry {
     /// leave less than [`TAG_BITS_MIN`] bits for the tag: that takes more than 2^48 bytes of data,
     /// or segments of very different sizes.
     #[must_use]
-    pub fn of(segments: &[(u32, SealedSegment)]) -> Option<Self> {
+    pub(crate) fn of(segments: &[(u32, SealedSegment)]) -> Option<Self> {
         let objects = segments
             .iter()
             .map(|(_, segment)| u64::from(segment.objects));
@@ -77,17 +77,11 @@ impl Geometry {
 
     /// Number of buckets.
     #[must_use]
-    pub const fn buckets(&self) -> u64 {
+    pub(crate) const fn buckets(&self) -> u64 {
         self.buckets
     }
 
-    /// Number of bits of a tag.
-    #[must_use]
-    pub const fn tag_bits(&self) -> u32 {
-        u64::BITS - self.position_bits()
-    }
-
-    const fn position_bits(&self) -> u32 {
+    pub(super) const fn position_bits(&self) -> u32 {
         self.entry_bits + self.ordinal_bits + self.offset_bits
     }
 
@@ -97,7 +91,7 @@ impl Geometry {
 
     /// Where the record lies that an entry of a sidecar speaks of.
     #[must_use]
-    pub fn location_of(&self, ordinal: u32, position: usize, offset: u64) -> Location {
+    pub(crate) fn location_of(&self, ordinal: u32, position: usize, offset: u64) -> Location {
         let entry = position as u64 & low_bits(self.entry_bits);
         Location {
             ordinal,
@@ -111,7 +105,7 @@ impl Geometry {
     /// the bits in `location` say which it is.
     #[inline]
     #[must_use]
-    pub fn position_in(&self, part: &Range<usize>, location: &Location) -> Option<usize> {
+    pub(crate) fn position_in(&self, part: &Range<usize>, location: &Location) -> Option<usize> {
         let distinct = 1_usize << self.entry_bits;
         let behind_start = (location.entry as usize).wrapping_sub(part.start) % distinct;
         let is_one = part.len() <= distinct && behind_start < part.len();
@@ -125,7 +119,7 @@ impl Geometry {
     /// are the tag.
     #[inline]
     #[must_use]
-    pub fn probe(&self, digest: &Digest) -> Probe {
+    pub(crate) fn probe(&self, digest: &Digest) -> Probe {
         self.probe_leading(leading_bits(digest.as_bytes()))
     }
 

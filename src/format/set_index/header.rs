@@ -14,6 +14,7 @@ pub(super) const SEGMENT_BYTES: usize = run_segment::BYTES;
 
 /// What the beginning of a run says: which segments it covers, and how to read the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Header {
     /// The segments with what the manifest says of them. A run is of use for those of which the
     /// manifest still says the same: then they hold what they held when it was built.
@@ -23,13 +24,13 @@ pub struct Header {
     /// Number of entries in the overflow.
     pub overflow: u64,
     /// How the table is to be read.
-    pub geometry: Geometry,
+    pub(crate) geometry: Geometry,
 }
 
 impl Header {
     /// The bytes of the header, padded to whole pages.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let count = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
         let geometry = &self.geometry;
         let mut fixed = [0; FIXED_BYTES];

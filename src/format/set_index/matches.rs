@@ -2,9 +2,9 @@
 
 use super::{BUCKET_SLOTS, DamagedPage, Location, PROBED_BUCKETS_MAX, Probe, SetIndex};
 
-/// See [`SetIndex::find_checked`].
+/// See [`SetIndex::find_probed`].
 #[derive(Debug)]
-pub struct Matches<'a, D, F> {
+pub(crate) struct Matches<'a, D, F> {
     pub(super) index: &'a SetIndex<D>,
     pub(super) probe: Probe,
     pub(super) page_holds: F,

@@ -13,16 +13,16 @@ mod geometry;
 mod header;
 mod matches;
 
-pub use build::{Builder, Piece, Written, page_sums};
-pub use geometry::{Geometry, Location, Probe};
+pub(crate) use build::{Builder, Written, page_sums};
+pub use geometry::Location;
+pub(crate) use geometry::{Geometry, Probe};
 pub use header::Header;
-pub use matches::Matches;
 
 use super::layout::overflow_entry;
 use super::{FormatError, bytes_at};
 use crate::digest::Digest;
 use header::Layout;
-use matches::Stage;
+use matches::{Matches, Stage};
 
 /// First bytes of a run.
 pub const MAGIC: [u8; 4] = *b"SSX2";
@@ -61,18 +61,17 @@ fn sum_of(digest: &Digest, number: u64) -> u64 {
 ///
 /// ```
 /// use sealstone::Digest;
-/// use sealstone::format::set_index::{Builder, Location, SetIndex};
-/// use sealstone::format::{Entry, Sidecar, SealedSegment};
+/// use sealstone::format::{Entry, SealedSegment, SetIndex, Sidecar};
 ///
 /// let entry = Entry { digest: Digest::of(b"abc"), offset: 4, len: 3 };
 /// let sidecar = Sidecar::build(&mut [entry]);
 /// let segment = SealedSegment { data_bytes: 7, objects: 1, sidecar_checksum: sidecar.checksum() };
 ///
-/// let bytes = Builder::build(&[(5, segment)], &[&sidecar]).expect("small enough");
+/// let bytes = SetIndex::encode(&[(5, segment, &sidecar)]).expect("one small segment fits a run");
 /// let run = SetIndex::parse(bytes)?;
 /// assert_eq!(run.header().segments, [(5, segment)]);
-/// let found: Vec<_> = run.find(&entry.digest).collect();
-/// assert_eq!(found, [Location { ordinal: 0, offset: 4, entry: 0 }]);
+/// let found: Vec<_> = run.find(&entry.digest).map(|found| (found.ordinal, found.offset)).collect();
+/// assert_eq!(found, [(0, 4)]);
 /// # Ok::<(), sealstone::format::FormatError>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -84,6 +83,7 @@ pub struct SetIndex<D> {
 
 /// A page does not have the checksum that it had when it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DamagedPage {
     /// Its number, counted from the beginning of the table.
     pub page: u64,
@@ -132,7 +132,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
     /// The page that a bucket lies in.
     #[inline]
     #[must_use]
-    pub const fn page_of_bucket(bucket: u64) -> u64 {
+    pub(crate) const fn page_of_bucket(bucket: u64) -> u64 {
         bucket / (PAGE_BYTES / BUCKET_BYTES) as u64
     }
 
@@ -153,14 +153,14 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
     /// Where a digest is looked for.
     #[inline]
     #[must_use]
-    pub fn probe(&self, digest: &Digest) -> Probe {
+    pub(crate) fn probe(&self, digest: &Digest) -> Probe {
         self.header.geometry.probe(digest)
     }
 
     /// The bytes of a bucket.
     #[inline]
     #[must_use]
-    pub fn bucket(&self, bucket: u64) -> Option<&[u8; BUCKET_BYTES]> {
+    pub(crate) fn bucket(&self, bucket: u64) -> Option<&[u8; BUCKET_BYTES]> {
         if bucket >= self.header.geometry.buckets {
             return None;
         }
@@ -175,7 +175,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
     /// what is in the bucket, so that a processor goes on with the next lookup before it knows.
     #[inline]
     #[must_use]
-    pub fn first_in_own_bucket(&self, probe: &Probe) -> Option<Location> {
+    pub(crate) fn first_in_own_bucket(&self, probe: &Probe) -> Option<Location> {
         let (slots, _) = self.bucket(probe.bucket)?.as_chunks();
         let slots: &[[u8; 8]; BUCKET_SLOTS] = slots.first_chunk()?;
         let slot = slots.get(Geometry::first_like(slots, probe))?;
@@ -183,10 +183,9 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         geometry.location(u64::from_le_bytes(*slot), probe)
     }
 
-    /// Where `digest` may be, without looking at checksums. See
-    /// [`find_checked`](Self::find_checked).
+    /// Where `digest` may be, as [`find_checked`](Self::find_checked) gives it if all pages hold.
     pub fn find(&self, digest: &Digest) -> impl Iterator<Item = Location> + use<'_, D> {
-        let found = self.find_checked(self.probe(digest), |_| true);
+        let found = self.find_checked(digest, |_| true);
         found.filter_map(Result::ok)
     }
 
@@ -196,8 +195,17 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
     /// `page_holds` is asked for each page before it is read; where it says no, what is given is an
     /// error and the end, and the digest can be in any of the segments. Constant time: at most
     /// [`PROBED_BUCKETS_MAX`] buckets are read, and where all are full the overflow is searched.
-    #[inline]
     pub fn find_checked<F: FnMut(u64) -> bool>(
+        &self,
+        digest: &Digest,
+        page_holds: F,
+    ) -> impl Iterator<Item = Result<Location, DamagedPage>> + use<'_, D, F> {
+        self.find_probed(self.probe(digest), page_holds)
+    }
+
+    /// As [`find_checked`](Self::find_checked), for a digest whose place was computed before.
+    #[inline]
+    pub(crate) fn find_probed<F: FnMut(u64) -> bool>(
         &self,
         probe: Probe,
         page_holds: F,

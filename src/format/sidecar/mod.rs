@@ -40,7 +40,9 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
     ///
     /// # Errors
     ///
-    /// Those of [`parse_unchecked`](Self::parse_unchecked), and [`FormatError::Checksum`].
+    /// [`FormatError::Magic`]; [`FormatError::Count`] beyond `u32::MAX` entries (a data file of that
+    /// many records would pass 16 GiB in headers alone); [`FormatError::Length`] if the file is not as
+    /// long as its count asks for; [`FormatError::Checksum`].
     pub fn parse(bytes: D) -> Result<Self, FormatError> {
         let index = Self::parse_unchecked(bytes)?;
         if index.checksum_holds() {
@@ -52,16 +54,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
 
     /// As [`parse`](Self::parse) for several sidecars, in their order. They are hashed side by side, as by
     /// [`Digest::of_many`], so four of about the same length take as long as two.
-    ///
-    /// ```
-    /// use sealstone::format::Sidecar;
-    ///
-    /// let whole = Sidecar::build(&mut []).into_bytes();
-    /// let mut parsed = Sidecar::parse_many([&whole[..], b"NIX1 and no more"]);
-    /// assert!(parsed.next().is_some_and(|sidecar| sidecar.is_ok()));
-    /// assert!(parsed.next().is_some_and(|sidecar| sidecar.is_err()));
-    /// ```
-    pub fn parse_many(
+    pub(crate) fn parse_many(
         sidecars: impl IntoIterator<Item = D>,
     ) -> impl Iterator<Item = Result<Self, FormatError>> {
         let parsed = sidecars.into_iter().map(Self::parse_unchecked);
@@ -85,9 +78,8 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
     ///
     /// # Errors
     ///
-    /// [`FormatError::Magic`], [`FormatError::Count`] beyond `u32::MAX` entries (a data file of that
-    /// many records would pass 16 GiB in headers alone), [`FormatError::Length`].
-    pub fn parse_unchecked(bytes: D) -> Result<Self, FormatError> {
+    /// As [`parse`](Self::parse), but for the checksum.
+    pub(crate) fn parse_unchecked(bytes: D) -> Result<Self, FormatError> {
         let all = bytes.as_ref();
         if !all.starts_with(&MAGIC) {
             return Err(FormatError::Magic);
@@ -103,7 +95,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
 
     /// Length in bytes of a sidecar with `count` entries.
     #[must_use]
-    pub fn encoded_bytes(count: u32) -> Option<u64> {
+    pub(crate) fn encoded_bytes(count: u32) -> Option<u64> {
         u64::from(count)
             .checked_mul(ENTRY_BYTES as u64)?
             .checked_add((HEADER_BYTES + DIGEST_BYTES) as u64)
@@ -138,7 +130,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
 
     /// Computes the checksum and compares. Linear in the length.
     #[must_use]
-    pub fn checksum_holds(&self) -> bool {
+    pub(crate) fn checksum_holds(&self) -> bool {
         Digest::of(self.covered()) == self.checksum()
     }
 
@@ -161,7 +153,10 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
     }
 
     /// The entries at the positions in `range`, as far as there are any.
-    pub fn entries_in(&self, range: Range<usize>) -> impl ExactSizeIterator<Item = Entry> + '_ {
+    pub(crate) fn entries_in(
+        &self,
+        range: Range<usize>,
+    ) -> impl ExactSizeIterator<Item = Entry> + '_ {
         self.entries_bytes(range)
             .as_chunks::<ENTRY_BYTES>()
             .0
@@ -171,7 +166,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
 
     /// The bytes of the entries at the positions in `range`, as far as there are any.
     #[must_use]
-    pub fn entries_bytes(&self, range: Range<usize>) -> &[u8] {
+    pub(crate) fn entries_bytes(&self, range: Range<usize>) -> &[u8] {
         let at = |position: usize| HEADER_BYTES + position.min(self.len()) * ENTRY_BYTES;
         let bytes = self.as_bytes().get(at(range.start)..at(range.end));
         bytes.unwrap_or_default()
@@ -191,7 +186,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
 
     /// As [`find`](Self::find), among the positions in `range` only, which a caller with a table of
     /// its own has narrowed.
-    pub fn find_in(
+    pub(crate) fn find_in(
         &self,
         range: Range<usize>,
         digest: &Digest,
@@ -201,7 +196,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
     }
 
     /// As [`find_in`](Self::find_in), with the positions of the entries.
-    pub fn find_positions_in(
+    pub(crate) fn find_positions_in(
         &self,
         range: Range<usize>,
         digest: &Digest,
@@ -215,7 +210,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
 
     /// The first position in `range` whose digest is `digest` or greater.
     #[must_use]
-    pub fn lower_bound(&self, range: Range<usize>, digest: &Digest) -> usize {
+    pub(crate) fn lower_bound(&self, range: Range<usize>, digest: &Digest) -> usize {
         let (mut low, mut high) = (range.start, range.end.min(self.len()));
         while low < high {
             let middle = low + (high - low) / 2;
@@ -236,7 +231,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
     /// The bytes of the entry at `position`.
     #[inline]
     #[must_use]
-    pub fn entry_bytes(&self, position: usize) -> Option<&[u8; ENTRY_BYTES]> {
+    pub(crate) fn entry_bytes(&self, position: usize) -> Option<&[u8; ENTRY_BYTES]> {
         if position >= self.len() {
             return None;
         }

@@ -5,8 +5,8 @@ fn a_run_of_many_pieces_is_as_one_of_one_piece() {
     let digests: Vec<Vec<Digest>> = (0..4)
         .map(|segment| (0..40_000).map(|i| digest(segment * 40_000 + i)).collect())
         .collect();
-    let (segments, indexes) = segments_of(&digests);
-    let references: Vec<_> = indexes.iter().collect();
+    let (segments, sidecars) = segments_of(&digests);
+    let references: Vec<_> = sidecars.iter().collect();
     let mut builder = Builder::new(&segments).unwrap();
     assert!(builder.pieces().len() > 1);
     let whole = builder.fill(0..builder.geometry.buckets(), &references);
@@ -15,10 +15,10 @@ fn a_run_of_many_pieces_is_as_one_of_one_piece() {
     let [(end, rest), ..] = builder.finish(sums);
     let begin = usize::try_from(at).unwrap();
     let end = usize::try_from(end).unwrap();
-    let in_pieces = Builder::build(&segments, &references).unwrap();
+    let in_pieces = encode(&segments, &sidecars);
     assert!(in_pieces[begin..end] == table[..]);
     assert!(in_pieces[end..end + rest.len()] == rest[..]);
-    assert_finds_all(&SetIndex::parse(in_pieces).unwrap(), &indexes);
+    assert_finds_all(&SetIndex::parse(in_pieces).unwrap(), &sidecars);
 }
 
 /// What finds no room at the end of a piece is put into the next, as if there were no pieces.
@@ -33,9 +33,9 @@ fn what_spills_over_the_end_of_a_piece_is_found_in_the_next() {
         assert!(geometry.buckets() > boundary + 10);
         let least = geometry.least_leading(boundary - buckets_before).unwrap();
         digests.extend((0..ground).map(|number| beginning(least, number)));
-        let (segments, indexes) = segments_of(&[digests]);
-        let references: Vec<_> = indexes.iter().collect();
-        let in_pieces = Builder::build(&segments, &references).unwrap();
+        let (segments, sidecars) = segments_of(&[digests]);
+        let references: Vec<_> = sidecars.iter().collect();
+        let in_pieces = encode(&segments, &sidecars);
         let mut builder = Builder::new(&segments).unwrap();
         let whole = builder.fill(0..builder.geometry.buckets(), &references);
         let (at, table) = builder.place(whole);

@@ -10,7 +10,7 @@ fn a_damaged_page_of_the_overflow_is_an_error_and_the_end() {
     assert!(overflow_page + 1 < run.pages());
     let probe = run.probe(&ground(1));
     for damaged in overflow_page..run.pages() {
-        let mut found = run.find_checked(probe, |page| page != damaged);
+        let mut found = run.find_probed(probe, |page| page != damaged);
         let failed = found.by_ref().find(Result::is_err);
         assert_eq!(failed, Some(Err(DamagedPage { page: damaged })));
         assert!(found.next().is_none());
@@ -20,16 +20,16 @@ fn a_damaged_page_of_the_overflow_is_an_error_and_the_end() {
 #[test]
 fn a_damaged_page_is_an_error_where_it_is_read_and_only_there() {
     let digests = vec![(0..2000).map(digest).collect()];
-    let (run, indexes) = run_of(&digests);
+    let (run, sidecars) = run_of(&digests);
     let (pages, table) = (run.pages(), usize::try_from(run.layout.table).unwrap());
     assert!(pages > 3);
     for page in 0..pages {
         let mut bytes = run.bytes.clone();
         bytes[table + usize::try_from(page).unwrap() * PAGE_BYTES + 777] ^= 4;
         let damaged = SetIndex::parse(bytes).unwrap();
-        for entry in indexes[0].entries() {
+        for entry in sidecars[0].entries() {
             let probe = damaged.probe(&entry.digest);
-            let mut found = damaged.find_checked(probe, |page| damaged.page_holds(page));
+            let mut found = damaged.find_probed(probe, |page| damaged.page_holds(page));
             match found.find(|found| *found != Err(DamagedPage { page })) {
                 Some(found) => assert_eq!(found.unwrap().offset, entry.offset),
                 None => assert!(SetIndex::<Vec<u8>>::page_of_bucket(probe.bucket) <= page),

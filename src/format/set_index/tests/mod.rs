@@ -9,12 +9,12 @@ use crate::digest::DIGEST_BYTES;
 use crate::format::{Entry, SealedSegment, Sidecar};
 
 type Segments = Vec<(u32, SealedSegment)>;
-type Indexes = Vec<Sidecar<Vec<u8>>>;
+type Sidecars = Vec<Sidecar<Vec<u8>>>;
 
 /// Sidecars of segments that hold these digests, each record 16 bytes long.
-fn segments_of(digests: &[Vec<Digest>]) -> (Segments, Indexes) {
+fn segments_of(digests: &[Vec<Digest>]) -> (Segments, Sidecars) {
     let mut segments = Vec::new();
-    let mut indexes = Vec::new();
+    let mut sidecars = Vec::new();
     for (id, digests) in (7..).zip(digests) {
         let entries = digests.iter().zip(0..).map(|(&digest, number)| Entry {
             digest,
@@ -22,29 +22,33 @@ fn segments_of(digests: &[Vec<Digest>]) -> (Segments, Indexes) {
             len: 12,
         });
         let mut entries: Vec<Entry> = entries.collect();
-        let index = Sidecar::build(&mut entries);
+        let sidecar = Sidecar::build(&mut entries);
         let segment = SealedSegment {
             data_bytes: digests.len() as u64 * 16,
             objects: u32::try_from(digests.len()).unwrap(),
-            sidecar_checksum: index.checksum(),
+            sidecar_checksum: sidecar.checksum(),
         };
         segments.push((id, segment));
-        indexes.push(index);
+        sidecars.push(sidecar);
     }
-    (segments, indexes)
+    (segments, sidecars)
 }
 
-fn run_of(digests: &[Vec<Digest>]) -> (SetIndex<Vec<u8>>, Indexes) {
-    let (segments, indexes) = segments_of(digests);
-    let references: Vec<_> = indexes.iter().collect();
-    let bytes = Builder::build(&segments, &references).unwrap();
-    let run = SetIndex::parse(bytes).unwrap();
+fn run_of(digests: &[Vec<Digest>]) -> (SetIndex<Vec<u8>>, Sidecars) {
+    let (segments, sidecars) = segments_of(digests);
+    let run = SetIndex::parse(encode(&segments, &sidecars)).unwrap();
     assert_eq!(run.header().segments, segments);
     assert!(!run.page_holds(run.pages()) && !run.page_holds(u64::MAX));
     for page in 0..run.pages() {
         assert!(run.page_holds(page), "{page}");
     }
-    (run, indexes)
+    (run, sidecars)
+}
+
+fn encode(segments: &[(u32, SealedSegment)], sidecars: &[Sidecar<Vec<u8>>]) -> Vec<u8> {
+    let with_sidecar = |(&(id, segment), sidecar)| (id, segment, sidecar);
+    let segments: Vec<_> = segments.iter().zip(sidecars).map(with_sidecar).collect();
+    SetIndex::encode(&segments).unwrap()
 }
 
 fn digest(number: u32) -> Digest {
@@ -59,9 +63,9 @@ fn ground(number: u32) -> Digest {
 }
 
 #[track_caller]
-fn assert_finds_all(run: &SetIndex<Vec<u8>>, indexes: &[Sidecar<Vec<u8>>]) {
-    for (ordinal, index) in (0..).zip(indexes) {
-        for (position, entry) in index.entries().enumerate() {
+fn assert_finds_all(run: &SetIndex<Vec<u8>>, sidecars: &[Sidecar<Vec<u8>>]) {
+    for (ordinal, sidecar) in (0..).zip(sidecars) {
+        for (position, entry) in sidecar.entries().enumerate() {
             let geometry = &run.header().geometry;
             let location = geometry.location_of(ordinal, position, entry.offset);
             let found: Vec<Location> = run.find(&entry.digest).collect();
