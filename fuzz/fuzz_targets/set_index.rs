@@ -135,7 +135,7 @@ fn entries_of(digests: &[Digest]) -> Vec<Entry> {
 }
 
 fn compare_with_map(digests: &[Vec<Digest>]) {
-    let mut model: BTreeMap<Digest, Vec<(u32, u64)>> = BTreeMap::new();
+    let mut model: BTreeMap<Digest, Vec<(usize, u64)>> = BTreeMap::new();
     let mut sidecars = Vec::new();
     for (ordinal, digests) in (0..).zip(digests) {
         let mut entries = entries_of(digests);
@@ -167,13 +167,14 @@ fn compare_with_map(digests: &[Vec<Digest>]) {
     for (digest, locations) in &model {
         let found: Vec<Location> = run.find(digest).collect();
         for &(ordinal, offset) in locations {
-            let is_there = |found: &&Location| (found.ordinal, found.offset) == (ordinal, offset);
+            let is_there =
+                |found: &&Location| (found.ordinal().index(), found.offset()) == (ordinal, offset);
             let found = found.iter().find(is_there).expect("it is in the run");
-            let sidecar = &sidecars[ordinal as usize];
+            let sidecar = &sidecars[ordinal];
             // Few and small segments leave four bits of the position.
             let is_found = sidecar.entries().enumerate().any(|(position, entry)| {
                 let has_offset = (entry.digest, entry.offset) == (*digest, offset);
-                has_offset && position as u32 % 16 == found.entry
+                has_offset && position as u32 % 16 == found.entry()
             });
             assert!(is_found, "{digest}: {found:?}");
         }

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::dir::FileKind;
     use crate::format::Sidecar;
-    use crate::format::set_index::Geometry;
+    use crate::format::set_index::{Geometry, Ordinal};
     use crate::options::Options;
 
     /// The set index gives out the location of another object, if that has the same tag.
@@ -120,7 +120,7 @@ mod tests {
         let sealed = Sealed::in_memory(data, 1600, index, None);
         let geometry = Geometry::of(&[(1, *sealed.binding())]).unwrap();
         let entries: Vec<Entry> = sealed.index().unwrap().entries().collect();
-        let location = |at: usize| geometry.location_of(0, at, entries[at].offset);
+        let location = |at: usize| geometry.location_of(Ordinal::new(0), at, entries[at].offset);
         // Nothing is known of it before it is searched.
         let first = &entries[0].digest;
         assert!(sealed.entry_at(first, &geometry, &location(0)).is_none());

@@ -120,7 +120,7 @@ impl SegmentSet {
                 {
                     let geometry = &run.index().header().geometry;
                     segment.prefetch_entry_at(digest, geometry, &location);
-                    segment.prefetch_record(location.offset);
+                    segment.prefetch_record(location.offset());
                 }
             }
         }

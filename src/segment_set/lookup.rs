@@ -77,7 +77,7 @@ impl SegmentSet {
             let run = bound.run();
             let location = run.first_in_own_bucket(&run.probe(digest))?;
             let segment = bound.segment(location)?;
-            segment.prefetch_record(location.offset);
+            segment.prefetch_record(location.offset());
             match verify {
                 VerifyReads::FirstRead => {
                     let geometry = &run.index().header().geometry;
@@ -89,18 +89,18 @@ impl SegmentSet {
                 // As `verified`, but only of what is mapped. To call that here made unchecked gets take
                 // half as long again, as measured; nothing else of the function was changed.
                 VerifyReads::EveryRead => {
-                    let bytes = segment.data().mapped_record(location.offset)?;
+                    let bytes = segment.data().mapped_record(location.offset())?;
                     prefetch(bytes);
                     let is_right = Digest::of(bytes) == *digest;
                     Some(if is_right {
                         Ok(found(
                             segment,
-                            location.offset,
+                            location.offset(),
                             Cow::Borrowed(bytes),
                             digest,
                         ))
                     } else {
-                        Err((segment.id(), location.offset, bytes.len()))
+                        Err((segment.id(), location.offset(), bytes.len()))
                     })
                 }
             }
@@ -132,7 +132,7 @@ impl SegmentSet {
                 let Some(segment) = bound.segment(location) else {
                     continue;
                 };
-                match take(segment, location.offset) {
+                match take(segment, location.offset()) {
                     Some(taken) => return ByRuns::Found(taken),
                     None => in_doubt = true,
                 }

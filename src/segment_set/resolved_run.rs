@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::format::set_index::Location;
+use crate::format::set_index::{Location, Ordinal};
 use crate::run::Run;
 use crate::segment::Sealed;
 
@@ -36,7 +36,7 @@ impl ResolvedRun {
     /// The segment that a location speaks of. `None` for one that is gone.
     #[inline]
     pub(crate) fn segment(&self, location: Location) -> Option<&Arc<Sealed>> {
-        self.segments.get(location.ordinal as usize)?.as_ref()
+        self.segments.get(location.ordinal().index())?.as_ref()
     }
 
     /// The segments that are found by this run.
@@ -47,7 +47,7 @@ impl ResolvedRun {
     /// Whether each object of the segments is found by this run, as far as their sidecars are known
     /// to be whole. Linear in their number, in parallel.
     pub(crate) fn leads_to_all_objects(&self) -> Result<bool> {
-        let numbered = (0_u32..).zip(self.segments.iter());
+        let numbered = (0..).map(Ordinal::new).zip(self.segments.iter());
         for (ordinal, segment) in numbered.filter_map(|(ordinal, s)| Some((ordinal, s.as_ref()?))) {
             if segment.doubt()?.is_some() {
                 continue;

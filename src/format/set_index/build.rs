@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use super::geometry::Slot;
 use super::{
-    BUCKET_BYTES, BUCKET_SLOTS, Geometry, Header, Location, PAGE_BYTES, PROBED_BUCKETS_MAX,
+    BUCKET_SLOTS, Geometry, Header, Location, Ordinal, PAGE_BYTES, PROBED_BUCKETS_MAX, SLOT_BYTES,
     SetIndex, sum_of,
 };
 use crate::digest::Digest;
@@ -30,7 +31,8 @@ pub(crate) struct Builder {
     objects: u64,
     /// What found no room in the pieces before and may find some in the next.
     carried: Vec<Spilled>,
-    overflow: Vec<(u64, u64)>,
+    /// Leading bits and slot.
+    overflow: Vec<(u64, Slot)>,
     /// What is behind the last whole page that was given out.
     rest: Vec<u8>,
     pages: u64,
@@ -43,7 +45,8 @@ pub(crate) type Written = (u64, Vec<u8>);
 #[derive(Debug)]
 pub(crate) struct Piece {
     first_bucket: u64,
-    slots: Vec<u64>,
+    /// As in the file. Zeros are vacant, and cost nothing to allocate.
+    slots: Vec<[u8; SLOT_BYTES]>,
     /// How many slots of each bucket are filled.
     filled: Vec<u8>,
     spilled: Vec<Spilled>,
@@ -55,7 +58,7 @@ pub(crate) struct Piece {
 struct Spilled {
     bucket: u64,
     leading: u64,
-    slot: u64,
+    slot: Slot,
 }
 
 impl SetIndex<Vec<u8>> {
@@ -140,7 +143,7 @@ impl Builder {
         let count = usize::try_from(buckets.end.saturating_sub(buckets.start)).unwrap_or(0);
         let mut piece = Piece {
             first_bucket: buckets.start,
-            slots: vec![0; count * BUCKET_SLOTS],
+            slots: vec![[0; SLOT_BYTES]; count * BUCKET_SLOTS],
             filled: vec![0; count],
             spilled: Vec::new(),
             objects: 0,
@@ -152,7 +155,7 @@ impl Builder {
         // The newest first, since a newer copy is there to repair an older one.
         for (ordinal, sidecar) in sidecars.iter().enumerate().rev() {
             // The header counts the segments in 32 bits.
-            let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
+            let ordinal = Ordinal::new(u32::try_from(ordinal).unwrap_or(u32::MAX));
             let (begin, end) = (
                 lower_bound(sidecar, buckets.start),
                 lower_bound(sidecar, buckets.end),
@@ -185,10 +188,7 @@ impl Builder {
         }
         self.objects += piece.objects;
         let mut bytes = std::mem::take(&mut self.rest);
-        bytes.reserve(piece.filled.len() * BUCKET_BYTES);
-        for slot in piece.slots {
-            bytes.extend_from_slice(&slot.to_le_bytes());
-        }
+        bytes.extend_from_slice(piece.slots.as_flattened());
         self.rest = bytes.split_off(bytes.len() - bytes.len() % PAGE_BYTES);
         self.give_pages(bytes)
     }
@@ -220,7 +220,7 @@ impl Builder {
         for (leading, slot) in &self.overflow {
             let mut entry = [0; overflow_entry::BYTES];
             overflow_entry::LEADING.write(&mut entry, leading.to_le_bytes());
-            overflow_entry::SLOT.write(&mut entry, slot.to_le_bytes());
+            overflow_entry::SLOT.write(&mut entry, slot.to_bytes());
             bytes.extend_from_slice(&entry);
         }
         bytes.resize(bytes.len().next_multiple_of(PAGE_BYTES), 0);
@@ -253,7 +253,7 @@ impl Piece {
     }
 
     /// False if the bucket is full or not in this piece.
-    fn push(&mut self, bucket: u64, slot: u64) -> bool {
+    fn push(&mut self, bucket: u64, slot: Slot) -> bool {
         let Some(bucket) = bucket.checked_sub(self.first_bucket) else {
             return false;
         };
@@ -265,7 +265,7 @@ impl Piece {
         if at == BUCKET_SLOTS {
             return false;
         }
-        self.slots[bucket * BUCKET_SLOTS + at] = slot;
+        self.slots[bucket * BUCKET_SLOTS + at] = slot.to_bytes();
         *filled += 1;
         true
     }

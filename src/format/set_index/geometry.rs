@@ -2,19 +2,35 @@
 
 use std::ops::Range;
 
-use super::{BUCKET_SLOTS, ENTRY_BITS_MAX, TAG_BITS_MIN};
+use super::{BUCKET_SLOTS, ENTRY_BITS_MAX, Location, Ordinal, SLOT_BYTES, TAG_BITS_MIN};
 use crate::digest::Digest;
 use crate::format::{SealedSegment, leading_bits};
 
-/// Where a record may lie.
+/// A slot of a bucket or of an entry of the overflow: a tag and a location, or vacant.
+///
+/// Only a [`Geometry`] can read the location, and only together with the [`Probe`] of a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Location {
-    /// Position of the segment in [`Header::segments`](super::Header::segments).
-    pub ordinal: u32,
-    /// Where its content begins in the data file, in bytes.
-    pub offset: u64,
-    /// The low bits of its entry's position in the sidecar of the segment.
-    pub entry: u32,
+pub(super) struct Slot(u64);
+
+const _: () = assert!(size_of::<Slot>() == SLOT_BYTES);
+
+impl Slot {
+    pub(super) const VACANT: Self = Self(0);
+
+    #[inline]
+    pub(super) const fn from_bytes(bytes: [u8; SLOT_BYTES]) -> Self {
+        Self(u64::from_le_bytes(bytes))
+    }
+
+    #[inline]
+    pub(super) const fn to_bytes(self) -> [u8; SLOT_BYTES] {
+        self.0.to_le_bytes()
+    }
+
+    #[inline]
+    pub(super) const fn is_vacant(self) -> bool {
+        self.0 == 0
+    }
 }
 
 /// How a slot is divided, and how many buckets there are.
@@ -91,14 +107,11 @@ impl Geometry {
 
     /// Where the record lies that an entry of a sidecar speaks of.
     #[must_use]
-    pub(crate) fn location_of(&self, ordinal: u32, position: usize, offset: u64) -> Location {
+    pub(crate) fn location_of(&self, ordinal: Ordinal, position: usize, offset: u64) -> Location {
         let entry = position as u64 & low_bits(self.entry_bits);
-        Location {
-            ordinal,
-            offset,
-            // Not more than `ENTRY_BITS_MAX` bits are left.
-            entry: u32::try_from(entry).unwrap_or(u32::MAX),
-        }
+        // Not more than `ENTRY_BITS_MAX` bits are left.
+        let entry = u32::try_from(entry).unwrap_or(u32::MAX);
+        Location::new(ordinal, offset, entry)
     }
 
     /// The position of an entry that lies in this part of a sidecar, if the part is so short that
@@ -107,7 +120,7 @@ impl Geometry {
     #[must_use]
     pub(crate) fn position_in(&self, part: &Range<usize>, location: &Location) -> Option<usize> {
         let distinct = 1_usize << self.entry_bits;
-        let behind_start = (location.entry as usize).wrapping_sub(part.start) % distinct;
+        let behind_start = (location.entry() as usize).wrapping_sub(part.start) % distinct;
         let is_one = part.len() <= distinct && behind_start < part.len();
         is_one.then_some(part.start + behind_start)
     }
@@ -146,17 +159,17 @@ impl Geometry {
     }
 
     #[inline]
-    pub(super) fn slot(&self, probe: &Probe, location: Location) -> u64 {
-        let ordinal_and_entry =
-            (u64::from(location.entry) << self.ordinal_bits) | u64::from(location.ordinal);
-        probe.tag | (ordinal_and_entry << self.offset_bits) | location.offset
+    pub(super) fn slot(&self, probe: &Probe, location: Location) -> Slot {
+        let ordinal_and_entry = (u64::from(location.entry()) << self.ordinal_bits)
+            | u64::from(location.ordinal().get());
+        Slot(probe.tag | (ordinal_and_entry << self.offset_bits) | location.offset())
     }
 
     /// The first of these slots with the leading bits of this tag.
     #[inline]
-    pub(super) fn first_like(slots: &[[u8; 8]; BUCKET_SLOTS], probe: &Probe) -> usize {
+    pub(super) fn first_like(slots: &[[u8; SLOT_BYTES]; BUCKET_SLOTS], probe: &Probe) -> usize {
         const _: () = assert!(TAG_BITS_MIN == u16::BITS);
-        let leading = |bytes: &[u8; 8]| u16::from_le_bytes([bytes[6], bytes[7]]);
+        let leading = |bytes: &[u8; SLOT_BYTES]| u16::from_le_bytes([bytes[6], bytes[7]]);
         let wanted = leading(&probe.tag.to_le_bytes());
         let alike = |(number, slot)| u32::from(leading(slot) == wanted) << number;
         let alike = slots.iter().enumerate().map(alike);
@@ -169,18 +182,18 @@ impl Geometry {
         clippy::cast_possible_truncation,
         reason = "neither field has more than 32 bits"
     )]
-    pub(super) fn location(&self, slot: u64, probe: &Probe) -> Option<Location> {
-        if (slot ^ probe.tag) >> self.position_bits() != 0 {
+    pub(super) fn location(&self, slot: Slot, probe: &Probe) -> Option<Location> {
+        if (slot.0 ^ probe.tag) >> self.position_bits() != 0 {
             return None;
         }
-        let position = slot ^ probe.tag;
+        let position = slot.0 ^ probe.tag;
         let ordinal_and_entry = position >> self.offset_bits;
         let low_32 = |number: u64| number as u32;
-        Some(Location {
-            ordinal: low_32(ordinal_and_entry & low_bits(self.ordinal_bits)),
-            offset: position & low_bits(self.offset_bits),
-            entry: low_32(ordinal_and_entry >> self.ordinal_bits),
-        })
+        Some(Location::new(
+            Ordinal::new(low_32(ordinal_and_entry & low_bits(self.ordinal_bits))),
+            position & low_bits(self.offset_bits),
+            low_32(ordinal_and_entry >> self.ordinal_bits),
+        ))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The locations of a digest, one after the other.
 
+use super::geometry::Slot;
 use super::{BUCKET_SLOTS, DamagedPage, Location, PROBED_BUCKETS_MAX, Probe, SetIndex};
 
 /// See [`SetIndex::find_probed`].
@@ -10,7 +11,7 @@ pub(crate) struct Matches<'a, D, F> {
     pub(super) page_holds: F,
     /// The bucket to read next.
     pub(super) bucket: u64,
-    pub(super) slots: [u64; BUCKET_SLOTS],
+    pub(super) slots: [Slot; BUCKET_SLOTS],
     pub(super) next_slot: usize,
     pub(super) stage: Stage,
 }
@@ -31,7 +32,7 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Iterator for Matches<'_, D, F> {
         let geometry = self.index.header.geometry;
         loop {
             while let Some(&slot) = self.slots.get(self.next_slot) {
-                if slot == 0 {
+                if slot.is_vacant() {
                     // What did not fit here would have been put here.
                     self.stage = Stage::End;
                     self.next_slot = BUCKET_SLOTS;
@@ -69,7 +70,7 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
         }
         let (slots, _) = bytes.as_chunks();
         for (slot, bytes) in self.slots.iter_mut().zip(slots) {
-            *slot = u64::from_le_bytes(*bytes);
+            *slot = Slot::from_bytes(*bytes);
         }
         self.next_slot = 0;
         self.bucket += 1;

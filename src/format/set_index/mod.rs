@@ -11,16 +11,18 @@
 mod build;
 mod geometry;
 mod header;
+mod location;
 mod matches;
 
 pub(crate) use build::{Builder, Written, page_sums};
-pub use geometry::Location;
 pub(crate) use geometry::{Geometry, Probe};
 pub use header::Header;
+pub use location::{Location, Ordinal};
 
 use super::layout::overflow_entry;
 use super::{FormatError, bytes_at};
 use crate::digest::Digest;
+use geometry::Slot;
 use header::Layout;
 use matches::{Matches, Stage};
 
@@ -29,7 +31,7 @@ pub const MAGIC: [u8; 4] = *b"SSX2";
 /// Length of a bucket in bytes: one cache line.
 pub const BUCKET_BYTES: usize = 64;
 /// Number of slots in a bucket.
-pub const BUCKET_SLOTS: usize = BUCKET_BYTES / 8;
+pub const BUCKET_SLOTS: usize = BUCKET_BYTES / SLOT_BYTES;
 /// What one checksum covers, in bytes.
 pub const PAGE_BYTES: usize = 4096;
 /// How many buckets, from its own on, an object may be in. What finds no room there is in the
@@ -41,6 +43,8 @@ pub const TAG_BITS_MIN: u32 = 16;
 /// At most so many bits of a slot are the low bits of the entry's position in the sidecar.
 pub const ENTRY_BITS_MAX: u32 = 4;
 
+/// Length of a slot.
+const SLOT_BYTES: usize = 8;
 /// Length of an entry of the overflow.
 const OVERFLOW_BYTES: usize = overflow_entry::BYTES;
 /// Length of the checksum of a page.
@@ -70,7 +74,7 @@ fn sum_of(digest: &Digest, number: u64) -> u64 {
 /// let bytes = SetIndex::encode(&[(5, segment, &sidecar)]).expect("one small segment fits a run");
 /// let run = SetIndex::parse(bytes)?;
 /// assert_eq!(run.header().segments, [(5, segment)]);
-/// let found: Vec<_> = run.find(&entry.digest).map(|found| (found.ordinal, found.offset)).collect();
+/// let found: Vec<_> = run.find(&entry.digest).map(|found| (found.ordinal().index(), found.offset())).collect();
 /// assert_eq!(found, [(0, 4)]);
 /// # Ok::<(), sealstone::format::FormatError>(())
 /// ```
@@ -177,10 +181,10 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
     #[must_use]
     pub(crate) fn first_in_own_bucket(&self, probe: &Probe) -> Option<Location> {
         let (slots, _) = self.bucket(probe.bucket)?.as_chunks();
-        let slots: &[[u8; 8]; BUCKET_SLOTS] = slots.first_chunk()?;
+        let slots: &[[u8; SLOT_BYTES]; BUCKET_SLOTS] = slots.first_chunk()?;
         let slot = slots.get(Geometry::first_like(slots, probe))?;
         let geometry = &self.header.geometry;
-        geometry.location(u64::from_le_bytes(*slot), probe)
+        geometry.location(Slot::from_bytes(*slot), probe)
     }
 
     /// Where `digest` may be, as [`find_checked`](Self::find_checked) gives it if all pages hold.
@@ -215,7 +219,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
             probe,
             page_holds,
             bucket: probe.bucket,
-            slots: [0; BUCKET_SLOTS],
+            slots: [Slot::VACANT; BUCKET_SLOTS],
             next_slot: BUCKET_SLOTS,
             stage: Stage::Table,
         }
@@ -244,7 +248,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         &self,
         number: u64,
         page_holds: &mut impl FnMut(u64) -> bool,
-    ) -> Result<Option<(u64, u64)>, DamagedPage> {
+    ) -> Result<Option<(u64, Slot)>, DamagedPage> {
         if number >= self.header.overflow {
             return Ok(None);
         }
@@ -258,7 +262,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         let entry: Option<&[u8; OVERFLOW_BYTES]> = bytes.and_then(|bytes| bytes.first_chunk());
         Ok(entry.map(|entry| {
             let leading = overflow_entry::LEADING.number(entry);
-            (leading, overflow_entry::SLOT.number(entry))
+            (leading, Slot::from_bytes(overflow_entry::SLOT.read(entry)))
         }))
     }
 

@@ -31,7 +31,7 @@ fn a_damaged_page_is_an_error_where_it_is_read_and_only_there() {
             let probe = damaged.probe(&entry.digest);
             let mut found = damaged.find_probed(probe, |page| damaged.page_holds(page));
             match found.find(|found| *found != Err(DamagedPage { page })) {
-                Some(found) => assert_eq!(found.unwrap().offset, entry.offset),
+                Some(found) => assert_eq!(found.unwrap().offset(), entry.offset),
                 None => assert!(SetIndex::<Vec<u8>>::page_of_bucket(probe.bucket) <= page),
             }
         }

@@ -20,13 +20,13 @@ fn slots_hold_what_the_limits_allow() {
         (65_535, 1_000_001, 256 << 20),
         (0, usize::MAX, 256 << 20),
     ] {
-        let location = geometry.location_of(ordinal, position, offset);
-        assert_eq!(location.entry as usize, position % 8);
+        let location = geometry.location_of(Ordinal::new(ordinal), position, offset);
+        assert_eq!(location.entry() as usize, position % 8);
         for leading in [0, 1, u64::MAX / 3, u64::MAX - 1, u64::MAX] {
             let probe = geometry.probe_leading(leading);
             assert!(probe.bucket < geometry.buckets());
             let slot = geometry.slot(&probe, location);
-            assert_ne!(slot, 0);
+            assert!(!slot.is_vacant());
             assert_eq!(geometry.location(slot, &probe), Some(location));
         }
     }
@@ -47,17 +47,17 @@ fn a_short_part_of_a_sidecar_and_a_few_bits_give_the_position() {
         for len in 1..=16 {
             let part = begin..begin + len;
             for position in part.clone() {
-                let location = geometry.location_of(0, position, 4);
+                let location = geometry.location_of(Ordinal::new(0), position, 4);
                 assert_eq!(geometry.position_in(&part, &location), Some(position));
             }
             // What lies elsewhere is nothing, or something else that the digest shows not to be it.
             for position in [begin.wrapping_sub(1), begin + len] {
-                let location = geometry.location_of(0, position, 4);
+                let location = geometry.location_of(Ordinal::new(0), position, 4);
                 let found = geometry.position_in(&part, &location);
                 assert!(found.is_none_or(|found| part.contains(&found) && len == 16));
             }
         }
-        let location = geometry.location_of(0, begin, 4);
+        let location = geometry.location_of(Ordinal::new(0), begin, 4);
         assert_eq!(geometry.position_in(&(begin..begin + 17), &location), None);
         assert_eq!(geometry.position_in(&(begin..begin), &location), None);
     }

@@ -34,7 +34,7 @@ fn nearly_every_object_is_the_first_with_its_tag_in_its_own_bucket() {
     let (run, sidecars) = run_of(&digests);
     let is_first = |entry: &Entry| {
         let first = run.first_in_own_bucket(&run.probe(&entry.digest));
-        first.is_some_and(|first| first.offset == entry.offset)
+        first.is_some_and(|first| first.offset() == entry.offset)
     };
     let first = sidecars[0].entries().filter(is_first).count();
     assert!(first > 90_000, "{first}");
@@ -63,7 +63,10 @@ fn digests_that_were_ground_end_in_a_search() {
 fn copies_of_an_object_are_all_found_the_newest_first() {
     let digests = vec![vec![digest(1), digest(2)], vec![digest(1)], vec![digest(1)]];
     let (run, _) = run_of(&digests);
-    let ordinals: Vec<u32> = run.find(&digest(1)).map(|found| found.ordinal).collect();
+    let ordinals: Vec<usize> = run
+        .find(&digest(1))
+        .map(|found| found.ordinal().index())
+        .collect();
     assert_eq!(ordinals, [2, 1, 0]);
     assert_eq!(run.find(&digest(2)).count(), 1);
 }
@@ -89,7 +92,8 @@ fn the_first_in_the_own_bucket_is_a_slot_with_the_tag_whatever_the_bucket_holds(
         let bucket = table + usize::try_from(probe.bucket).unwrap() * BUCKET_BYTES;
         let (slots, _) = bytes[bucket..bucket + BUCKET_BYTES].as_chunks_mut();
         for (number, bytes) in slots.iter_mut().enumerate() {
-            *bytes = (slot * (filled >> number & 1)).to_le_bytes();
+            let is_filled = filled >> number & 1 == 1;
+            *bytes = if is_filled { slot } else { Slot::VACANT }.to_bytes();
         }
         let forged = SetIndex::parse(bytes).unwrap();
         let expected = run.header().geometry.location(slot, &probe);

@@ -64,7 +64,7 @@ fn ground(number: u32) -> Digest {
 
 #[track_caller]
 fn assert_finds_all(run: &SetIndex<Vec<u8>>, sidecars: &[Sidecar<Vec<u8>>]) {
-    for (ordinal, sidecar) in (0..).zip(sidecars) {
+    for (ordinal, sidecar) in (0..).map(Ordinal::new).zip(sidecars) {
         for (position, entry) in sidecar.entries().enumerate() {
             let geometry = &run.header().geometry;
             let location = geometry.location_of(ordinal, position, entry.offset);
