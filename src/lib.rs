@@ -135,12 +135,12 @@
 //! | `serde` | serializes reports, and digests in both directions |
 //! | `tracing` | events for repairs, seals and compactions |
 //! | `cli` | the command line, `sealstone` |
+//! | `test-seam` | for tests: replaces the operations that change a folder, `test_seam` |
 #![deny(unsafe_code)]
 
 mod compaction;
 mod digest;
-#[doc(hidden)]
-pub mod dir;
+mod dir;
 mod engine;
 mod error;
 pub mod format;
@@ -173,6 +173,46 @@ pub use store::{
     Compaction, PinnedObject, PinnedReader, SegmentState, SegmentStats, Store, StoreStats,
 };
 pub use verify::{CorruptObject, Problem, VerifyProgress, VerifyReport};
+
+/// Replaces the system below the store, for tests.
+///
+/// Every change that a store makes on disk is one call of [`Operations`](test_seam::Operations). A test
+/// gives a store operations of its own with [`Options::operations`]: they can record each call, make one
+/// fail, or say that the disk is full. The other options of this feature make the store do on a few
+/// objects what it otherwise does on millions.
+///
+/// Nothing behind this feature keeps the promises of a version number.
+///
+/// ```
+/// use std::fs::File;
+/// use std::io;
+/// use std::path::Path;
+/// use std::sync::Arc;
+///
+/// use sealstone::test_seam::Operations;
+/// use sealstone::{Error, Options};
+///
+/// #[derive(Debug)]
+/// struct NothingIsDurable;
+///
+/// impl Operations for NothingIsDurable {
+///     fn sync_file(&self, _: &File, _: &Path, _: bool) -> io::Result<()> {
+///         Err(io::ErrorKind::TimedOut.into())
+///     }
+/// }
+///
+/// # let folder = tempfile::tempdir()?;
+/// let store = Options::new()
+///     .operations(Arc::new(NothingIsDurable))
+///     .open(folder.path())?;
+/// store.put(b"some content")?;
+/// assert!(matches!(store.sync(), Err(Error::Io { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[cfg(feature = "test-seam")]
+pub mod test_seam {
+    pub use crate::dir::{FilePath, Folder, Operations, System};
+}
 
 /// The examples of the README are compiled and run as tests.
 #[cfg(doctest)]

@@ -346,7 +346,7 @@ impl Options {
 
     /// How much no run of the set index may cover before one is built: so many segments, or segments
     /// with so many objects. For tests of small stores.
-    #[doc(hidden)]
+    #[cfg(feature = "test-seam")]
     #[must_use]
     pub fn set_index_minimum(mut self, segments: usize, objects: u64) -> Self {
         self.set_index_minimum = SetIndexMinimum { segments, objects };
@@ -355,7 +355,7 @@ impl Options {
 
     /// How many maps the stores of the process may have for another file of a sealed segment to be
     /// mapped, instead of half of what the system allows. For tests of small stores.
-    #[doc(hidden)]
+    #[cfg(feature = "test-seam")]
     #[must_use]
     pub fn maps_max(mut self, maps_max: usize) -> Self {
         self.maps_max = Some(maps_max);
@@ -376,17 +376,18 @@ impl Options {
     ///
     /// A process that dies loses no more than one block and 256 KiB of what was not synced.
     #[must_use]
-    pub fn huge_page_writes(self, huge_page_writes: bool) -> Self {
-        self.write_block_bytes(if huge_page_writes {
+    pub fn huge_page_writes(mut self, huge_page_writes: bool) -> Self {
+        self.write_block_bytes = if huge_page_writes {
             HUGE_PAGE_BYTES
         } else {
             SMALL_BLOCK_BYTES
-        })
+        };
+        self
     }
 
     /// Length of the blocks in which data is written, from 1 byte to the 2 MiB that are the default; what
     /// lies outside is taken for the nearest of these. For tests of small stores.
-    #[doc(hidden)]
+    #[cfg(feature = "test-seam")]
     #[must_use]
     pub fn write_block_bytes(mut self, write_block_bytes: usize) -> Self {
         // Each appender and each output of a compaction holds a block in memory.
@@ -414,7 +415,7 @@ impl Options {
 
     /// Replaces what changes the directory, so that a test can record every operation or make one
     /// fail.
-    #[doc(hidden)]
+    #[cfg(feature = "test-seam")]
     #[must_use]
     pub fn operations(mut self, operations: Arc<dyn Operations>) -> Self {
         self.operations = operations;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
 use common::workload::{Contents, assert_same, assert_verifies, put_all, walk};
-use sealstone::dir::{Folder, Operations};
+use sealstone::test_seam::{Folder, Operations};
 use sealstone::{Digest, Options, ReadMode, Store, VerifyReads};
 use tempfile::TempDir;
 

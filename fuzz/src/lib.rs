@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sealstone::Options;
-use sealstone::dir::{Folder, Operations};
+use sealstone::test_seam::{Folder, Operations};
 use tempfile::TempDir;
 
 pub mod forge;

@@ -18,7 +18,6 @@ pub(crate) use system::identity_of;
 
 /// A folder that is held open. Dereferences to the path by which it was opened, which is for messages:
 /// by now something else may have that path.
-#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Folder(Arc<Held>);
 
@@ -29,7 +28,6 @@ struct Held {
 }
 
 /// A file of a [`Folder`], by name. Dereferences to its path, which is for messages.
-#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct FilePath {
     folder: Folder,

@@ -28,11 +28,9 @@ pub(crate) use extents::{
 pub(crate) use file::{
     WritableFile, open_regular_file, read_exact_at, read_new_at, regular_file_bytes,
 };
-#[doc(hidden)]
 pub use folder::{FilePath, Folder};
 pub(crate) use lock::WriterLock;
 pub(crate) use names::{FileKind, Listing, Temporary, TemporaryOf};
-#[doc(hidden)]
 pub use operations::{Operations, System};
 
 use crate::error::{Error, Result};

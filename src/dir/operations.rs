@@ -1,4 +1,4 @@
-//! The operations that change a directory, and what differs in them from system to system.
+//! The operations that change a folder, and how they differ from system to system.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -7,11 +7,14 @@ use std::path::Path;
 
 use super::folder::{FilePath, Folder};
 
-/// The operations that change a directory. The defaults carry them out.
+/// The operations that change a folder. The default methods carry them out.
 ///
-/// Whatever has a name is named by a [`FilePath`], relative to the folder that was opened. Both it and
-/// [`Folder`] dereference to a path, by which a test tells what is meant.
-#[doc(hidden)]
+/// A file that has a name is given as a [`FilePath`], relative to the folder that was opened. Both
+/// [`FilePath`] and [`Folder`] dereference to a path, by which a test tells which file is meant.
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "each fails with what the system reports"
+)]
 pub trait Operations: fmt::Debug + Send + Sync {
     /// Creates a folder, before the store in it is opened.
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -23,56 +26,64 @@ pub trait Operations: fmt::Debug + Send + Sync {
         path.create()
     }
 
-    /// May write less than all, as `pwrite` does.
+    /// Writes at an offset and returns how many bytes it wrote, which can be fewer than given, as
+    /// with `pwrite`.
     fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let _ = path;
         positional::write_at(file, bytes, offset)
     }
 
+    /// Cuts a file to `len` bytes.
     fn set_len(&self, file: &File, path: &Path, len: u64) -> io::Result<()> {
         let _ = path;
         file.set_len(len)
     }
 
+    /// Makes the content and the length of a file durable.
+    ///
     /// `fast`: see [`Options::fast_fsync`](crate::Options::fast_fsync).
     fn sync_file(&self, file: &File, path: &Path, fast: bool) -> io::Result<()> {
         let _ = path;
         positional::sync_file(file, fast)
     }
 
+    /// Makes the names in a folder durable.
     fn sync_dir(&self, folder: &Folder) -> io::Result<()> {
         folder.sync()
     }
 
+    /// Gives a file another name in its folder; a file that has that name already is replaced.
     fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         from.rename(to)
     }
 
+    /// Gives a file a second name, which may be in another folder.
     fn hard_link(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         from.hard_link(to)
     }
 
+    /// Removes a file.
     fn remove(&self, path: &FilePath) -> io::Result<()> {
         path.remove()
     }
 
-    /// How many bytes can still be written to the file system of a folder. Changes nothing; here
-    /// because a test has to be able to say that the disk is full.
+    /// Returns how many bytes can still be written to the file system of a folder, or `None` where
+    /// the system does not say. This changes nothing; it is here so that a test can say that the
+    /// disk is full.
     fn available_bytes(&self, folder: &Folder) -> Option<u64> {
         folder.available_bytes()
     }
 }
 
 /// The operations as the system carries them out.
-#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct System;
 
 impl Operations for System {}
 
-/// Tries again where a signal came before anything was done, which file systems in user space and
-/// over a network say of any operation. The standard library does this itself where it opens, cuts,
-/// syncs and reads whole files.
+/// Tries an operation again where a signal came before anything was done. File systems in user
+/// space and over a network say so of any operation. The standard library retries by itself where
+/// it opens, cuts and syncs files and where it reads whole ones.
 pub(super) fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match operation() {
@@ -82,7 +93,7 @@ pub(super) fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> 
     }
 }
 
-/// What differs from system to system.
+/// Reading and writing at an offset, and fsync, which differ from system to system.
 pub(super) mod positional {
     use std::fs::File;
     use std::io;

@@ -12,8 +12,8 @@ use std::{fmt, thread};
 
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use sealstone::dir::{FilePath, Folder, Operations, System};
 use sealstone::format::Manifest;
+use sealstone::test_seam::{FilePath, Folder, Operations, System};
 use sealstone::{Digest, Repair, Store};
 
 /// How long a test waits for what must not wait at all. Only a hang takes this long.

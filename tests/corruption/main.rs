@@ -25,8 +25,8 @@ use std::sync::{Arc, Mutex};
 use common::layout::{
     Files, content, file, is_kind, read_files, records, scratch, segment_of, write_files,
 };
-use sealstone::dir::{Folder, Operations};
 use sealstone::format::Manifest;
+use sealstone::test_seam::{Folder, Operations};
 use sealstone::{Digest, Error, Options, ReadMode, Repair, Store, VerifyReport};
 
 const SEGMENT_BYTES_MAX: u64 = 4096;

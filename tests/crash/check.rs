@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use sealstone::dir::Operations;
+use sealstone::test_seam::Operations;
 use sealstone::{Digest, Error, Options, Problem, Repair, Store};
 
 use crate::common::workload::{is_damage, names};

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-use sealstone::dir::Operations;
 use sealstone::format::Manifest;
+use sealstone::test_seam::Operations;
 
 use crate::log::Unsynced;
 use crate::workload::STORE;

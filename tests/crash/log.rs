@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use sealstone::dir::{FilePath, Folder, Operations, System};
+use sealstone::test_seam::{FilePath, Folder, Operations, System};
 use sealstone::{Digest, Object};
 
 /// What an application knows of the store.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sealstone::Digest;
-use sealstone::dir::{Folder, Operations};
+use sealstone::test_seam::{Folder, Operations};
 
 use crate::log::Recorder;
 use crate::workload::{Contents, STORE};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
-use sealstone::dir::Operations;
+use sealstone::test_seam::Operations;
 use sealstone::{Digest, Options, Store};
 
 use crate::common::workload::content;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sealstone::dir::{Folder, Operations};
+use sealstone::test_seam::{Folder, Operations};
 use sealstone::{CompactionStats, Digest, Error, Options, Store};
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 
 use sealstone::Error;
-use sealstone::dir::Operations;
+use sealstone::test_seam::Operations;
 
 use crate::common::workload::{
     EIO, EMFILE, ENOSPC, Kind, Step, Verdict, seam_with_stillness, system_error,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::common::workload::{
     assert_holds, assert_same, assert_unchanged, contents, put_all, settle, snapshot, walk,
 };
-use sealstone::dir::{FilePath, Operations, System};
+use sealstone::test_seam::{FilePath, Operations, System};
 use sealstone::{Error, Options, Store};
 use tempfile::TempDir;
 

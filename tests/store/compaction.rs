@@ -11,8 +11,8 @@ use crate::common::workload::{
     Contents, EIO, Kind, Verdict, assert_holds, assert_lacks, assert_verifies, content, put_all,
     seam, system_error, without_syncing,
 };
-use sealstone::dir::Operations;
 use sealstone::format::{Entry, Manifest, Records, Sidecar};
+use sealstone::test_seam::Operations;
 use sealstone::{Digest, Error, Options, Store};
 
 fn options() -> Options {

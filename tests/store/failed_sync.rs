@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use sealstone::dir::Operations;
+use sealstone::test_seam::Operations;
 use sealstone::{Digest, Store};
 use tempfile::TempDir;
 

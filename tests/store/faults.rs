@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use sealstone::dir::Operations;
+use sealstone::test_seam::Operations;
 use sealstone::{Digest, Error, Options, SegmentState, Store};
 use tempfile::TempDir;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use sealstone::dir::Operations;
+use sealstone::test_seam::Operations;
 use sealstone::{Digest, Options};
 use tempfile::TempDir;
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use sealstone::dir::{Operations, System};
 use sealstone::format::Journal;
+use sealstone::test_seam::{Operations, System};
 use sealstone::{Digest, Options, ReadMode, Store};
 use tempfile::TempDir;
 
