@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::dir::{Dir, HUGE_PAGE_BYTES, Operations, SMALL_BLOCK_BYTES, System};
+use crate::dir::{Dir, HUGE_PAGE_BYTES, Operations, SMALL_BLOCK_BYTES, System, Writing};
 use crate::error::Result;
 use crate::memory::Map;
 use crate::memory::quota::{self, MapUse};
@@ -425,20 +425,25 @@ impl Options {
     /// Opens the folder of a store in `root`, to be changed in the way that these options say. `None` if
     /// there is none.
     pub(crate) fn open_dir(&self, root: &Path) -> Result<Option<Dir>> {
-        let operations = Arc::clone(&self.operations);
-        Dir::open(root, operations, self.fast_fsync, self.write_block_bytes)
+        Dir::open(root, self.writing())
     }
 
     /// As [`open_dir`](Self::open_dir), and creates the folder.
     pub(crate) fn create_dir(&self, root: &Path) -> Result<Dir> {
-        let operations = Arc::clone(&self.operations);
-        Dir::create(root, operations, self.fast_fsync, self.write_block_bytes)
+        Dir::create(root, self.writing())
     }
 
     /// As [`create_dir`](Self::create_dir), where there is nothing yet; otherwise `None`.
     pub(crate) fn create_new_dir(&self, root: &Path) -> Result<Option<Dir>> {
-        let operations = Arc::clone(&self.operations);
-        Dir::create_new(root, operations, self.fast_fsync, self.write_block_bytes)
+        Dir::create_new(root, self.writing())
+    }
+
+    fn writing(&self) -> Writing {
+        Writing {
+            operations: Arc::clone(&self.operations),
+            fast_fsync: self.fast_fsync,
+            write_block_bytes: self.write_block_bytes,
+        }
     }
 }
 

@@ -5,14 +5,14 @@ use crate::error::Result;
 
 /// Length of a block that the page cache keeps in one huge page.
 pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
-/// Length of a block where that is not wanted: few system calls, and little to wait for.
+/// Length of a block where huge pages are not wanted: few system calls, and short ones.
 pub(crate) const SMALL_BLOCK_BYTES: usize = 256 << 10;
 
 /// Appends to a file in blocks, at multiples of their length.
 ///
-/// Linux keeps what one write covers in one piece of memory where it can (large folios, of ext4
-/// since 6.16, of xfs before). A piece of 2 MiB is mapped with one entry of the page table, and a
-/// read at random then waits for the memory only, and not for a walk through the page table as well.
+/// Where it can, Linux keeps the bytes of one write in one piece of memory (large folios: ext4 since
+/// 6.16, xfs before that). A piece of 2 MiB is mapped with one entry of the page table, so a read at
+/// random waits for the memory only, and not for a walk through the page table as well.
 #[derive(Debug)]
 pub(crate) struct BlockWriter<'a> {
     file: &'a WritableFile,
@@ -23,7 +23,7 @@ pub(crate) struct BlockWriter<'a> {
 }
 
 impl<'a> BlockWriter<'a> {
-    /// For a file that is empty.
+    /// Begins to write a file that is empty.
     pub(crate) fn new(file: &'a WritableFile, block_bytes: usize) -> Self {
         Self {
             file,
@@ -33,17 +33,17 @@ impl<'a> BlockWriter<'a> {
         }
     }
 
-    /// Where what is appended next will lie.
+    /// Returns the offset at which the next appended byte will lie.
     pub(crate) fn position(&self) -> u64 {
         self.written_bytes + self.block.len() as u64
     }
 
-    /// How much is in the file.
+    /// Returns how many bytes are in the file.
     pub(crate) const fn written_bytes(&self) -> u64 {
         self.written_bytes
     }
 
-    /// Appends. After an error any part of what was appended may be in the file.
+    /// Appends `bytes`. After an error any part of what was appended may be in the file.
     pub(crate) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
         loop {
             if self.block.is_empty() {
@@ -76,7 +76,7 @@ impl<'a> BlockWriter<'a> {
         Ok(())
     }
 
-    /// Writes what is left, and gives the length of the file.
+    /// Writes the last block, which may be shorter, and returns the length of the file.
     pub(crate) fn finish(mut self) -> Result<u64> {
         self.write_block()?;
         Ok(self.written_bytes)

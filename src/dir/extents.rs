@@ -1,38 +1,41 @@
-//! Which parts of a file are stored. A file can be much longer than what is stored of it: the rest are
-//! holes, which read as zeros.
+//! The parts of a file that are stored. A file can be much longer than what is stored of it: the
+//! other parts are holes, which read as zeros.
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-/// The first part of a file within `range` that is stored, or `None` if all of it is a hole. Where the
-/// system does not tell, all of it is said to be stored.
+/// Returns the first part of a file within `range` that is stored, or `None` if the whole range is a
+/// hole. Where the system does not tell, the whole range counts as stored.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 pub(crate) fn first_stored(file: &File, range: Range<u64>) -> io::Result<Option<Range<u64>>> {
+    use libc::{EINVAL, ENOSYS, ENXIO, EOPNOTSUPP};
     use rustix::fs::{SeekFrom, seek};
-    use rustix::io::Errno;
 
     if range.is_empty() {
         return Ok(None);
     }
     let begin = match seek(file, SeekFrom::Data(range.start)) {
         Ok(begin) if begin < range.end => begin.max(range.start),
-        // There is nothing behind it.
-        Ok(_) | Err(Errno::NXIO) => return Ok(None),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(Some(range)),
-        Err(error) => return Err(error.into()),
+        Ok(_) => return Ok(None),
+        Err(error) => match error.raw_os_error() {
+            // Nothing is stored behind this position.
+            ENXIO => return Ok(None),
+            EINVAL | ENOSYS | EOPNOTSUPP => return Ok(Some(range)),
+            _ => return Err(error.into()),
+        },
     };
     let end = seek(file, SeekFrom::Hole(begin)).map_or(range.end, |end| end.min(range.end));
     Ok(Some(begin..end.max(begin + 1)))
 }
 
-/// As above, where the system does not tell.
+/// Returns the whole range, since the system does not tell what is stored.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 pub(crate) fn first_stored(_file: &File, range: Range<u64>) -> io::Result<Option<Range<u64>>> {
     Ok((!range.is_empty()).then_some(range))
 }
 
-/// How many bytes of `range` are holes.
+/// Returns how many bytes of `range` are holes.
 pub(crate) fn hole_bytes(file: &File, range: Range<u64>) -> io::Result<u64> {
     let (mut at, mut holes) = (range.start, 0);
     while let Some(stored) = first_stored(file, at..range.end)? {
@@ -42,19 +45,22 @@ pub(crate) fn hole_bytes(file: &File, range: Range<u64>) -> io::Result<u64> {
     Ok(holes + range.end.saturating_sub(at))
 }
 
-/// Most bytes of holes in records that are hashed because nothing vouches for them. A file that was restored
-/// may lack its zeros, but hashing a file that stores next to nothing would take as long as it claims to be.
+/// Most bytes of holes that are hashed in records that neither manifest nor journal speaks of. A file
+/// that was restored may lack its zeros, but hashing a file that stores next to nothing would take as
+/// long as its claimed length.
 pub(crate) const DATA_HOLE_BYTES_MAX: u64 = 256 << 20;
 
-/// A file that holds digests or tables has no more holes than this. It is read as a whole, and hashed.
+/// Most bytes of holes in a file that holds digests or tables. Such a file is read as a whole, and
+/// hashed.
 const TABLE_HOLE_BYTES_MAX: u64 = 1 << 20;
 
-/// Whether a file that holds digests or tables has more holes than such a file can have.
+/// Whether a file has more holes than one that holds digests or tables can have.
 pub(crate) fn is_mostly_holes(file: &File, file_bytes: u64) -> io::Result<bool> {
     has_more_holes_than(TABLE_HOLE_BYTES_MAX, file, file_bytes)
 }
 
-/// Whether a data file is one whose records are not all hashed: see [`DATA_HOLE_BYTES_MAX`].
+/// Whether a data file has so many holes that not all of its records are hashed: see
+/// [`DATA_HOLE_BYTES_MAX`].
 pub(crate) fn has_more_holes_than_data(file: &File, file_bytes: u64) -> io::Result<bool> {
     has_more_holes_than(DATA_HOLE_BYTES_MAX, file, file_bytes)
 }
@@ -70,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holes_are_told_from_what_is_stored() {
+    fn stored_parts_and_holes_are_told_apart() {
         let file = tempfile::tempfile().unwrap();
         let (length, piece) = (1 << 40, 1 << 20);
         file.write_all_at(&vec![1; 1 << 20], 4 << 20).unwrap();

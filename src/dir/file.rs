@@ -1,4 +1,4 @@
-//! Single files: one that is open for writing, and reading by position.
+//! Single files: writing to one that is open, and reading at an offset.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ pub(crate) struct WritableFile {
 }
 
 impl WritableFile {
-    /// For reading and mapping.
+    /// Returns the open file, for reading and mapping.
     pub(crate) const fn file(&self) -> &File {
         &self.file
     }
@@ -27,7 +27,7 @@ impl WritableFile {
         &self.path
     }
 
-    /// Fails if the file no longer has its name: what is written to it will not be found again.
+    /// Fails if the file no longer has its name: what is written to it would not be found again.
     pub(crate) fn require_name(&self) -> Result<()> {
         let named = match self.path.identity() {
             Ok(named) => Some(named),
@@ -37,16 +37,16 @@ impl WritableFile {
         if named == Some(identity_of(&self.file).map_err(Error::io(&self.path))?) {
             return Ok(());
         }
-        let message = "the file was removed or replaced while it was written to, so what was put since \
-                       cannot be found again";
+        let message = "the file was removed or replaced while the store wrote to it, so what was put \
+                       since cannot be found again";
         Err(Error::io(&self.path)(io::Error::new(
             io::ErrorKind::NotFound,
             message,
         )))
     }
 
-    /// Whether the file has other names (hard links), under which somebody else may write to it. False
-    /// where the system does not say.
+    /// Whether the file has other names (hard links), under which somebody else may write to it.
+    /// False where the system does not say.
     pub(crate) fn has_other_names(&self) -> Result<bool> {
         #[cfg(unix)]
         {
@@ -58,9 +58,9 @@ impl WritableFile {
         Ok(false)
     }
 
-    /// See [`BlockWriter`].
+    /// Returns the length of the blocks in which a [`BlockWriter`] writes this file.
     pub(crate) fn write_block_bytes(&self) -> usize {
-        self.dir.0.write_block_bytes
+        self.dir.0.writing.write_block_bytes
     }
 
     pub(crate) fn len(&self) -> Result<u64> {
@@ -72,7 +72,7 @@ impl WritableFile {
     pub(crate) fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> Result<()> {
         self.dir.check_own()?;
         while !bytes.is_empty() {
-            let operations = &self.dir.0.operations;
+            let operations = self.dir.operations();
             let write = || operations.write_at(&self.file, &self.path, bytes, offset);
             match uninterrupted(write) {
                 Ok(0) => return Err(Error::io(&self.path)(io::ErrorKind::WriteZero.into())),
@@ -86,7 +86,8 @@ impl WritableFile {
         Ok(())
     }
 
-    /// Copies a file, with its permissions: a private file does not become readable for others.
+    /// Copies a file with its permissions, so that a private file does not become readable for
+    /// others.
     pub(super) fn copy_from(&self, source: &File, source_path: &Path) -> Result<()> {
         const CHUNK_BYTES: usize = 1 << 20;
         self.take_permissions_of(source)?;
@@ -116,11 +117,11 @@ impl WritableFile {
         change().map_err(Error::io(&self.path))
     }
 
-    /// Cuts the file. If that fails, nothing is changed any more: the file may end in bytes that
+    /// Cuts the file. If that fails, every further change is refused: the file may end in bytes that
     /// belong to no record.
     pub(crate) fn cut(&self, len: u64) -> Result<()> {
         self.dir.check_own()?;
-        let operations = &self.dir.0.operations;
+        let operations = self.dir.operations();
         let result = operations.set_len(&self.file, &self.path, len);
         result.map_err(|error| {
             self.dir.poison(&self.path, "truncation", &error);
@@ -128,11 +129,11 @@ impl WritableFile {
         })
     }
 
-    /// Makes content and length durable. Never tried again after an error.
+    /// Makes content and length durable. After an error this is never tried again.
     pub(crate) fn sync(&self) -> Result<()> {
         self.dir.check_own()?;
-        let fast = self.dir.0.fast_fsync;
-        let operations = &self.dir.0.operations;
+        let fast = self.dir.0.writing.fast_fsync;
+        let operations = self.dir.operations();
         let result = operations.sync_file(&self.file, &self.path, fast);
         result.map_err(|error| {
             self.dir.poison(&self.path, "fsync", &error);
@@ -141,14 +142,16 @@ impl WritableFile {
     }
 }
 
-/// Opens a file for reading, with its length. A link is followed; a pipe or a folder is an error.
+/// Opens a file for reading, and returns its length too. A link is followed; a pipe or a folder is
+/// an error.
 pub(crate) fn open_regular_file(path: &FilePath) -> Result<(File, u64)> {
     let file = path.open_to_read().map_err(Error::io(path))?;
     let len = file.metadata().map_err(Error::io(path))?.len();
     Ok((file, len))
 }
 
-/// Length of a file, or of what a link leads to. Fails unless that is a regular file.
+/// Returns the length of a file, or of the file that a link leads to. Fails unless that is a regular
+/// file.
 pub(crate) fn regular_file_bytes(path: &FilePath) -> Result<u64> {
     let status = path.status().map_err(Error::io(path))?;
     if status.is_file {
@@ -172,7 +175,7 @@ pub(crate) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64)
     Ok(())
 }
 
-/// Reads `len` bytes at `offset` into a new buffer. A length that there is no memory for is an error.
+/// Reads `len` bytes at `offset` into a new buffer. Fails if there is no memory for that length.
 pub(crate) fn read_new_at(file: &File, len: usize, offset: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if bytes.try_reserve_exact(len).is_err() {

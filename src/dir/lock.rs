@@ -1,4 +1,4 @@
-//! The lock that makes a process the one writer.
+//! The lock of the one writer.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -9,27 +9,28 @@ use super::operations::positional;
 use super::{Dir, read_exact_at};
 use crate::error::{Error, Result};
 
-/// How often the lock file is opened again when somebody replaces it meanwhile.
+/// How often the lock file is opened again because somebody has replaced it meanwhile.
 const ATTEMPTS_MAX: usize = 100;
 
-/// Held by the one writer.
+/// The lock that the one writer holds.
 ///
-/// It is two locks: of the lock file, which every version and every system has, and of the folder
-/// itself where the system locks folders. The second is for whoever removes or replaces the lock file,
-/// thinking that it was left behind by a crash. It refuses a writer only where that may have happened:
-/// a folder can be locked by everybody who may read it. So a writer leaves in the lock file which file
-/// that is, and a file which says so of itself is the one that every writer since has locked.
+/// It consists of two locks: of the lock file, which every version and every system has, and of the
+/// folder itself where the system locks folders. The second still holds when somebody removes or
+/// replaces the lock file because they think that a crash left it behind. Everybody who may read a
+/// folder can lock it, so the second lock refuses a writer only if the lock file may have been
+/// replaced. To tell, a writer notes the identity of the lock file in the file itself: if the note
+/// fits the file, every writer since has locked this file.
 #[derive(Debug)]
 pub(crate) struct WriterLock {
     file: File,
     folder: Option<File>,
-    /// The process that took it. One that was forked from it has copies of the files, and must not
-    /// unlock them.
+    /// The process that took the lock. A process that was forked from it has copies of the open
+    /// files, and must not unlock them.
     process: u32,
 }
 
 impl Dir {
-    /// Takes the lock that makes this the one writer.
+    /// Takes the lock of the one writer.
     pub(crate) fn lock(&self) -> Result<WriterLock> {
         let path = self.0.folder.file(LOCK);
         for _ in 0..ATTEMPTS_MAX {
@@ -43,7 +44,7 @@ impl Dir {
                 Err(TryLockError::WouldBlock) => return Err(locked(&path)),
                 Err(TryLockError::Error(error)) => return Err(Error::io(&path)(error)),
             }
-            // Somebody else may have removed it after it was opened, and locked another.
+            // Somebody may have removed the file after it was opened here, and locked another one.
             if has_name(&lock.file, &path)? {
                 return lock.with_folder(self, &path);
             }
@@ -52,7 +53,7 @@ impl Dir {
     }
 
     fn open_lock_file(&self, path: &FilePath) -> Result<File> {
-        let opened = match self.0.operations.create(path) {
+        let opened = match self.operations().create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => path.open_to_write(),
             result => result,
         };
@@ -63,7 +64,8 @@ impl Dir {
 }
 
 impl WriterLock {
-    /// Best effort: some file systems lock no folders, and some systems do not open them.
+    /// Locks the folder as well. Best effort: some file systems lock no folders, and some systems do
+    /// not open them.
     fn with_folder(mut self, dir: &Dir, path: &FilePath) -> Result<Self> {
         let is_known = says(
             &self.file,
@@ -79,24 +81,25 @@ impl WriterLock {
         Ok(self)
     }
 
-    /// Notes in the lock file which file it is, once the store is open. Best effort: without it, the
-    /// folder's lock decides the next time as well.
+    /// Notes the identity of the lock file in it, once the store is open. Best effort: without the
+    /// note, the folder's lock decides the next time as well.
     pub(crate) fn make_known(&self, dir: &Dir) {
         let Ok(identity) = identity_text(&self.file) else {
             return;
         };
         if !says(&self.file, &identity) {
-            let (path, operations) = (dir.0.folder.file(LOCK), &dir.0.operations);
+            let (path, operations) = (dir.0.folder.file(LOCK), dir.operations());
             let _ = operations.write_at(&self.file, &path, identity.as_bytes(), 0);
             let _ = operations.set_len(&self.file, &path, identity.len() as u64);
         }
     }
 
-    /// Gives up the lock. Closing the files would do that as well, but not while a process that is
-    /// just being started from this one has copies of them.
+    /// Gives up the lock. Closing the files would do so as well, but not while a process that is just
+    /// being started from this one has copies of them.
     pub(crate) fn unlock(&self) {
         if self.process == std::process::id() {
-            // The other way round than they were taken, so that who gets the first gets the second.
+            // In the reverse order of taking them, so that a writer that gets the first lock gets
+            // the second one too.
             if let Some(folder) = &self.folder {
                 let _ = folder.unlock();
             }
@@ -126,7 +129,8 @@ fn has_name(file: &File, path: &FilePath) -> Result<bool> {
     }
 }
 
-/// What a lock file says of itself: a copy of it, and another file that got its name, differ.
+/// Returns the note that belongs in a lock file. In a copy of the file, or in another file that got
+/// its name, the note does not fit.
 fn identity_text(file: &File) -> io::Result<String> {
     Ok(format!("{}\n", identity_of(file)?))
 }
@@ -138,8 +142,9 @@ fn says(file: &File, text: &str) -> bool {
         && positional::read_at(file, &mut [0], text.len() as u64).is_ok_and(|read| read == 0)
 }
 
-/// Lets those open the lock file who may write to it, and nobody else: everybody who can open a file can
-/// lock it, and so keep every writer out. Best effort, since a file that another user made stays as it is.
+/// Lets only those open the lock file who may write to it: everybody who can open a file can lock it,
+/// and so keep every writer out. Best effort, since the permissions of a file that another user made
+/// stay as they are.
 #[cfg(unix)]
 fn hide_from_readers(file: &File) {
     use std::os::unix::fs::PermissionsExt;

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::FilePath;
+use super::{FilePath, Folder};
 
-/// Folder below the root that holds all files.
+/// The folder below the root that holds all files.
 pub(super) const SEGMENTS: &str = "segments";
 pub(super) const MANIFEST: &str = "MANIFEST";
-/// What is added to the name of a manifest that is kept because it is damaged.
+/// Suffix of the name of a damaged manifest that is kept. From the second one on a number follows.
 pub(super) const DAMAGED: &str = ".damaged";
 pub(super) const LOCK: &str = "LOCK";
 pub(super) const TEMPORARY: &str = ".tmp";
 
-/// What belongs to a segment. `Torn` holds bytes that recovery cut off.
+/// The files of a segment. `Torn` holds bytes that recovery cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FileKind {
     Data,
@@ -23,6 +23,9 @@ pub(crate) enum FileKind {
 
 impl FileKind {
     const ALL: [Self; 4] = [Self::Data, Self::Sidecar, Self::Journal, Self::Torn];
+
+    /// The files that go with a segment when it is removed, in that order.
+    pub(super) const OF_SEGMENT: [Self; 3] = [Self::Data, Self::Sidecar, Self::Journal];
 
     const fn extension(self) -> &'static str {
         match self {
@@ -38,7 +41,8 @@ pub(super) fn segment_file_name(id: u32, kind: FileKind) -> String {
     format!("seg-{id:06}.{}", kind.extension())
 }
 
-/// The segment and the kind that a name speaks of, if it is spelled exactly as we spell it.
+/// Returns the segment and the kind of file that a name stands for, if the name is spelled exactly as
+/// we spell it.
 pub(super) fn parse_segment_file_name(name: &str) -> Option<(u32, FileKind)> {
     let (digits, extension) = name.strip_prefix("seg-")?.split_once('.')?;
     let kind = FileKind::ALL
@@ -52,14 +56,15 @@ pub(super) fn set_index_file_name(number: u32) -> String {
     format!("set-{number:06}.run")
 }
 
-/// The number of the run that a name speaks of, if it is spelled exactly as we spell it.
+/// Returns the number of the run that a name stands for, if the name is spelled exactly as we spell
+/// it.
 pub(super) fn parse_set_index_file_name(name: &str) -> Option<u32> {
     let digits = name.strip_prefix("set-")?.strip_suffix(".run")?;
     let number = digits.parse().ok()?;
     (set_index_file_name(number) == name).then_some(number)
 }
 
-/// What a temporary is to become.
+/// The file that a temporary would have become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TemporaryOf {
     Manifest,
@@ -67,7 +72,7 @@ pub(crate) enum TemporaryOf {
     Segment(u32, FileKind),
 }
 
-/// What a file is to become if its name is that of a temporary of ours.
+/// Returns the file that a temporary of ours would have become; `None` for the name of another file.
 pub(super) fn parse_temporary_name(name: &str) -> Option<TemporaryOf> {
     let name = name.strip_suffix(TEMPORARY)?;
     if name == MANIFEST {
@@ -80,14 +85,14 @@ pub(super) fn parse_temporary_name(name: &str) -> Option<TemporaryOf> {
     Some(TemporaryOf::Segment(id, kind))
 }
 
-/// A file that was being written.
+/// A file that was being written, or still is.
 #[derive(Debug)]
 pub(crate) struct Temporary {
     pub(crate) path: FilePath,
     pub(crate) of: TemporaryOf,
 }
 
-/// What the directory holds of ours. Other files are not in it and are left alone.
+/// The files of ours that the folder holds. Other files are not listed, and are left alone.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) data: BTreeSet<u32>,
@@ -100,7 +105,25 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// The highest id that a file name of any kind carries, temporaries included.
+    /// Adds a file of the folder, if it is one of ours.
+    pub(super) fn add(&mut self, name: &str, folder: &Folder) {
+        if let Some(of) = parse_temporary_name(name) {
+            let path = folder.file(name);
+            self.temporaries.push(Temporary { path, of });
+        } else if let Some(number) = parse_set_index_file_name(name) {
+            self.set_indexes.insert(number);
+        } else if let Some((id, kind)) = parse_segment_file_name(name) {
+            let ids = match kind {
+                FileKind::Data => &mut self.data,
+                FileKind::Sidecar => &mut self.sidecars,
+                FileKind::Journal => &mut self.journals,
+                FileKind::Torn => &mut self.torn,
+            };
+            ids.insert(id);
+        }
+    }
+
+    /// Returns the highest id in the name of any file, temporaries included.
     pub(crate) fn highest_id(&self) -> Option<u32> {
         let of_temporaries = self.temporaries.iter().filter_map(|file| match file.of {
             TemporaryOf::Segment(id, _) => Some(id),
@@ -150,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_ours_are_temporaries() {
+    fn only_our_own_names_are_temporaries() {
         for (name, of) in [
             ("MANIFEST.tmp", TemporaryOf::Manifest),
             (

@@ -1,14 +1,19 @@
+use super::names::{SEGMENTS, TEMPORARY};
+use super::operations::uninterrupted;
 use super::*;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+#[cfg(unix)]
+use libc::{EIO, ENOSPC};
 use tempfile::TempDir;
 
-/// Whether an operation fails that was asked for so often before.
+/// Returns the error of an operation that was asked for this many times before.
 type Fails = fn(u32) -> Option<io::Error>;
 
-/// A system that writes a byte at a time, and some of whose operations fail.
+/// A system that writes one byte at a time, and of which some operations fail.
 #[derive(Debug)]
 struct Odd {
     creates: Fails,
@@ -17,7 +22,7 @@ struct Odd {
     available_bytes: Option<u64>,
     /// How often creating, linking and syncing were asked for.
     asked: [AtomicU32; 3],
-    /// The folders that were synced.
+    /// The folders that were synced, in order.
     synced: Mutex<Vec<PathBuf>>,
 }
 
@@ -25,8 +30,20 @@ fn system_error(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code)
 }
 
-const EIO: i32 = 5;
-const ENOSPC: i32 = 28;
+/// `ERROR_IO_DEVICE`.
+#[cfg(not(unix))]
+const EIO: i32 = 1117;
+/// `ERROR_DISK_FULL`.
+#[cfg(not(unix))]
+const ENOSPC: i32 = 112;
+
+fn writing(operations: Arc<dyn Operations>) -> Writing {
+    Writing {
+        operations,
+        fast_fsync: false,
+        write_block_bytes: SMALL_BLOCK_BYTES,
+    }
+}
 
 impl Default for Odd {
     fn default() -> Self {
@@ -47,23 +64,23 @@ impl Odd {
         fails(before).map_or(Ok(()), Err)
     }
 
-    /// With the folder.
+    /// Creates a folder that these operations change.
     fn created(self) -> (Dir, Arc<Self>, TempDir) {
         let root = TempDir::new().unwrap();
         let operations = Arc::new(self);
         let seam = Arc::clone(&operations) as Arc<dyn Operations>;
-        let dir = Dir::create(root.path(), seam, false, SMALL_BLOCK_BYTES).unwrap();
+        let dir = Dir::create(root.path(), writing(seam)).unwrap();
         operations.synced.lock().unwrap().clear();
         (dir, operations, root)
     }
 }
 
 fn open(root: &Path) -> Result<Option<Dir>> {
-    Dir::open(root, Arc::new(System), false, SMALL_BLOCK_BYTES)
+    Dir::open(root, writing(Arc::new(System)))
 }
 
 fn create(root: &Path) -> Result<Dir> {
-    Dir::create(root, Arc::new(System), false, SMALL_BLOCK_BYTES)
+    Dir::create(root, writing(Arc::new(System)))
 }
 
 impl Operations for Odd {
@@ -73,7 +90,7 @@ impl Operations for Odd {
     }
 
     fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        // Large ones as a whole, which would take long.
+        // Larger writes are carried out as a whole, since they would take long.
         let len = if bytes.len() < 100 { 1 } else { bytes.len() };
         System.write_at(file, path, &bytes[..len], offset)
     }
@@ -112,7 +129,7 @@ fn code<T>(result: Result<T>) -> Option<i32> {
 }
 
 #[test]
-fn what_the_system_writes_in_parts_is_written_as_a_whole() {
+fn a_write_goes_on_after_the_system_wrote_only_a_part() {
     let (dir, _, _root) = Odd::default().created();
     let file = dir.create_segment_file(7, FileKind::Data).unwrap();
     file.write_all_at(b"some bytes", 0).unwrap();
@@ -125,7 +142,7 @@ fn what_the_system_writes_in_parts_is_written_as_a_whole() {
     assert_eq!(beyond.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
 }
 
-/// As on another file system.
+/// A file on another file system cannot be linked.
 #[test]
 fn a_file_that_cannot_be_linked_is_copied_whole() {
     let no_links = Odd {
@@ -142,7 +159,7 @@ fn a_file_that_cannot_be_linked_is_copied_whole() {
 }
 
 #[test]
-fn h34_what_is_in_the_place_of_the_folder_is_an_error() {
+fn h34_a_file_in_the_place_of_the_folder_is_an_error() {
     let root = TempDir::new().unwrap();
     let path = root.path().join(SEGMENTS);
     assert!(open(root.path()).unwrap().is_none());
@@ -161,7 +178,7 @@ fn h34_what_is_in_the_place_of_the_folder_is_an_error() {
     assert!(kind(dir.remove_if_present(&dir.manifest_path())).is_some());
 }
 
-/// Whoever created the folders may have been cut off before their names were durable.
+/// The process that created the folders may have been cut off before their names were durable.
 #[test]
 fn h12_names_of_folders_that_exist_already_are_synced_too() {
     let above = TempDir::new().unwrap();
@@ -169,13 +186,13 @@ fn h12_names_of_folders_that_exist_already_are_synced_too() {
     fs::create_dir_all(root.join(SEGMENTS)).unwrap();
     let operations = Arc::new(Odd::default());
     let seam = Arc::clone(&operations) as Arc<dyn Operations>;
-    Dir::create(&root, seam, false, SMALL_BLOCK_BYTES).unwrap();
+    Dir::create(&root, writing(seam)).unwrap();
     let synced = operations.synced.lock().unwrap();
     assert_eq!(*synced, [above.path().to_owned(), root]);
 }
 
 #[test]
-fn names_that_are_too_long_are_an_error_before_anything_is_created() {
+fn a_path_that_is_too_long_fails_before_anything_is_created() {
     let root = TempDir::new().unwrap();
     let too_long = root.path().join("a".repeat(300));
     let error = Some(io::ErrorKind::InvalidFilename);
@@ -184,7 +201,7 @@ fn names_that_are_too_long_are_an_error_before_anything_is_created() {
 }
 
 #[test]
-fn a_temporary_that_a_crash_left_is_replaced_and_another_error_is_an_error() {
+fn a_temporary_that_a_crash_left_is_replaced_and_other_errors_are_returned() {
     let (dir, operations, _root) = Odd::default().created();
     let path = dir.segment_path(7, FileKind::Sidecar);
     let temporary = path.with_suffix(TEMPORARY);
@@ -195,7 +212,7 @@ fn a_temporary_that_a_crash_left_is_replaced_and_another_error_is_an_error() {
     assert!(!temporary.exists());
     assert_eq!(operations.asked[0].load(Ordering::Relaxed), 2);
 
-    // Whatever else is wrong is not tried again.
+    // After another error there is no second attempt.
     let fails_once = Odd {
         creates: |before| (before == 0).then(|| system_error(EIO)),
         ..Odd::default()
@@ -207,7 +224,7 @@ fn a_temporary_that_a_crash_left_is_replaced_and_another_error_is_an_error() {
 }
 
 #[test]
-fn a_lock_file_that_cannot_be_created_is_an_error_that_says_why() {
+fn locking_returns_why_the_lock_file_cannot_be_created() {
     let full = Odd {
         creates: |_| Some(system_error(ENOSPC)),
         ..Odd::default()
@@ -216,10 +233,10 @@ fn a_lock_file_that_cannot_be_created_is_an_error_that_says_why() {
     assert_eq!(code(dir.lock()), Some(ENOSPC));
 }
 
-/// Where somebody has just put something else in the place of the lock file.
+/// Somebody has just put something else in the place of the lock file.
 #[cfg(unix)]
 #[test]
-fn a_lock_file_that_cannot_be_looked_at_is_an_error_and_not_a_lock() {
+fn a_lock_file_whose_identity_cannot_be_read_is_an_error_and_not_a_lock() {
     #[derive(Debug, Default)]
     struct LoopOfLinks(AtomicU32);
     impl Operations for LoopOfLinks {
@@ -235,19 +252,19 @@ fn a_lock_file_that_cannot_be_looked_at_is_an_error_and_not_a_lock() {
     let root = TempDir::new().unwrap();
     let operations = Arc::new(LoopOfLinks::default());
     let seam = Arc::clone(&operations);
-    let dir = Dir::create(root.path(), seam, false, SMALL_BLOCK_BYTES).unwrap();
+    let dir = Dir::create(root.path(), writing(seam)).unwrap();
     match dir.lock() {
         Err(Error::Io { path, .. }) => assert_eq!(path, dir.path().join("LOCK")),
         other => panic!("{other:?}"),
     }
-    // It was taken for one that somebody else replaced, and the second attempt follows no link.
+    // The file was taken for one that somebody else replaced, and the second attempt follows no link.
     assert_eq!(operations.0.load(Ordering::Relaxed), 2);
 }
 
-/// The page cache then keeps each block in one piece, whatever the lengths of the records are.
+/// With whole blocks the page cache keeps each in one piece, whatever the lengths of the records are.
 #[test]
 fn a_file_is_written_in_whole_blocks_whatever_is_appended() {
-    /// Where each write begins, and its length.
+    /// The offset and the length of each write.
     #[derive(Debug, Default)]
     struct Writes(Mutex<Vec<(u64, usize)>>);
     impl Operations for Writes {
@@ -263,12 +280,12 @@ fn a_file_is_written_in_whole_blocks_whatever_is_appended() {
         let root = TempDir::new().unwrap();
         let log = Arc::new(Writes::default());
         let operations = Arc::clone(&log) as Arc<dyn Operations>;
-        let dir = Dir::create(root.path(), operations, false, SMALL_BLOCK_BYTES).unwrap();
+        let dir = Dir::create(root.path(), writing(operations)).unwrap();
         let file = dir.create_segment_file(7, FileKind::Data).unwrap();
         let mut writer = BlockWriter::new(&file, BLOCK_BYTES);
         let mut position = 0;
         for part in bytes.chunks(appended_bytes) {
-            // An empty content is nothing to append.
+            // An empty content appends nothing.
             writer.append(b"").unwrap();
             writer.append(part).unwrap();
             position += part.len() as u64;
@@ -294,8 +311,8 @@ fn a_file_is_written_in_whole_blocks_whatever_is_appended() {
     }
 }
 
-/// H1: before a file is begun, its length and a block more are there, or the error says how much is
-/// missing.
+/// H1: before a file is begun, there is room for its length in whole blocks, or the error says how
+/// much is missing.
 #[test]
 fn h1_room_is_counted_in_whole_blocks() {
     let nearly_full = Odd {
@@ -312,13 +329,13 @@ fn h1_room_is_counted_in_whole_blocks() {
         }) => assert_eq!((needed_bytes, available_bytes), (4 * 4096, 3 * 4096)),
         other => panic!("{other:?}"),
     }
-    // A file system that does not say is not held to be full.
+    // A file system that does not say how much room it has does not count as full.
     let (dir, _, _root) = Odd::default().created();
     dir.require_space([u64::MAX]).unwrap();
 }
 
 #[test]
-fn a_segment_is_held_as_long_as_one_of_its_files_is_there() {
+fn a_segment_is_held_while_one_of_its_files_exists() {
     let (dir, _, _root) = Odd::default().created();
     assert!(!dir.holds_segment(7));
     for kind in [FileKind::Data, FileKind::Sidecar, FileKind::Journal] {
@@ -327,14 +344,13 @@ fn a_segment_is_held_as_long_as_one_of_its_files_is_there() {
         dir.remove_segment(7).unwrap();
         assert!(!dir.holds_segment(7));
     }
-    // What recovery cut off and saved is not the segment's.
+    // Bytes that recovery cut off and saved do not belong to the segment.
     fs::write(dir.segment_path(7, FileKind::Torn), "x").unwrap();
     assert!(!dir.holds_segment(7));
 }
 
-/// H10
 #[test]
-fn h10_after_an_fsync_that_failed_nothing_is_changed_any_more() {
+fn h10_every_change_is_refused_after_a_failed_fsync() {
     let fails_once = Odd {
         syncs: |before| (before == 0).then(|| system_error(EIO)),
         ..Odd::default()
@@ -356,7 +372,7 @@ fn h10_after_an_fsync_that_failed_nothing_is_changed_any_more() {
 }
 
 #[test]
-fn what_a_signal_interrupts_is_tried_again() {
+fn an_operation_that_a_signal_interrupts_is_tried_again() {
     let mut left = 3;
     let result = uninterrupted(|| {
         if left == 0 {
@@ -374,17 +390,17 @@ fn what_a_signal_interrupts_is_tried_again() {
     assert_eq!((result.unwrap_err().raw_os_error(), asked), (Some(EIO), 1));
 }
 
-/// What the kernel refuses to sync shows that it is asked at all.
+/// Files that the kernel refuses to sync show that it is asked at all.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_fsync_is_asked_of_the_system() {
+fn an_fsync_reaches_the_system() {
     let null = File::open("/dev/null").unwrap();
     assert!(System.sync_file(&null, Path::new("null"), false).is_err());
     let root = TempDir::new().unwrap();
     let folder = Folder::open(root.path()).unwrap();
     System.sync_dir(&folder).unwrap();
     assert!(System.available_bytes(&folder) > Some(1 << 20));
-    // It has no blocks, so it says nothing about room; nor are there names to be made durable.
+    // /proc has no blocks, so it does not say how much room it has, and it cannot be synced.
     let without_blocks = Folder::open(Path::new("/proc")).unwrap();
     assert_eq!(System.available_bytes(&without_blocks), None);
     assert!(System.sync_dir(&without_blocks).is_err());
