@@ -8,9 +8,10 @@ use crate::digest::{Digest, DigestMismatch};
 /// `std::result::Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong. An object that is not there is not an error: reads give `Ok(None)`.
+/// What can go wrong. An object that the store does not hold is not an error: reads return `Ok(None)`.
 ///
-/// Every message ends with what to do.
+/// Every message ends with the remedy. A message does not repeat its
+/// [`source`](std::error::Error::source), so print both, as `anyhow` and others do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -25,7 +26,7 @@ pub enum Error {
     #[error("the store was opened read-only; open it without `Options::read_only` to change it")]
     ReadOnly,
 
-    /// There is no store in the folder, and it was not to be created.
+    /// There is no store in the folder, and the options say not to create one.
     #[error("{}: there is no store here; check the path, or put something to create one", path.display())]
     NoStore {
         /// The folder that was opened.
@@ -45,24 +46,24 @@ pub enum Error {
         offset: u64,
     },
 
-    /// The index of a segment is damaged and could not be rebuilt in full from its data, so the
-    /// store cannot say whether it holds the object that was asked for.
+    /// The index of a segment is damaged and could not be rebuilt in full from its data, so the store
+    /// cannot say whether it holds the object that was asked for.
     #[error(
         "the index of segment {segment} is damaged ({reason}); run `verify` to see what is affected, and restore the segment's files from a backup"
     )]
     CorruptIndex {
         /// The segment.
         segment: u32,
-        /// What was found.
+        /// What is wrong with the index.
         reason: String,
     },
 
-    /// The data file of a sealed segment is not there.
+    /// The data file of a sealed segment does not exist.
     #[error("{}: segment {segment} is missing; restore the file from a backup, or open with `Options::allow_missing_segments(true)` to go on without its objects", path.display())]
     MissingSegment {
         /// The segment.
         segment: u32,
-        /// Where its data file should be.
+        /// The path where its data file should be.
         path: PathBuf,
     },
 
@@ -80,12 +81,11 @@ pub enum Error {
         bytes: u64,
     },
 
-    /// Content under a digest that is not its own.
+    /// Content was given together with a digest that is not its own.
     #[error(transparent)]
     DigestMismatch(#[from] DigestMismatch),
 
-    /// A write failed in a way that leaves unknown what is on disk. Writes are refused from then on;
-    /// reads go on.
+    /// An earlier failure left unknown what is on disk. Writes are refused from then on; reads go on.
     #[error(
         "writes are refused since an earlier failure ({reason}); reads still work, close the store, mend the cause and open it again"
     )]
@@ -94,8 +94,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// The store was closed, and its folder may have another writer by now, so nothing is changed any
+    /// more.
+    #[error("the store was closed; open it again to change it")]
+    Closed,
+
     /// The handle was opened before this process was forked from the one that opened it. Reads go on;
-    /// whatever would change a file, or wait for a thread that only the parent has, is refused.
+    /// everything is refused that would change a file or wait for a thread that only the parent has.
     #[error(
         "the store was opened before this process was forked; open it anew in this process, read-only while the parent writes"
     )]
@@ -106,45 +111,45 @@ pub enum Error {
     AmbiguousPrefix {
         /// The prefix that was asked for.
         prefix: String,
-        /// The first few of them, in order.
+        /// The first few of these objects, in order.
         candidates: Vec<Digest>,
     },
 
-    /// A digest prefix that is no hexadecimal text of 1 to 64 digits.
+    /// The prefix of a digest is not a hexadecimal text of 1 to 64 digits.
     #[error("{prefix:?} does not begin a digest; give 1 to 64 hexadecimal digits")]
     BadPrefix {
         /// The prefix that was asked for.
         prefix: String,
     },
 
-    /// One compaction is running already.
+    /// Another compaction is running already.
     #[error("a compaction is running already; finish or drop it first")]
     CompactionRunning,
 
-    /// A compaction was going to keep another number of objects than are live. It checks itself before it
-    /// commits, so nothing was changed.
+    /// A compaction would have kept a number of objects other than that of the live ones. It checks
+    /// itself before it commits, so nothing was changed.
     #[error(
-        "a compaction was going to keep {copied} records of {live} live ones, so nothing was changed; this is a fault of the store itself, please report it with the options that were used"
+        "a compaction would have kept {copied} records of {live} live ones, so nothing was changed; this is a fault of the store itself, please report it with the options that were used"
     )]
     IncompleteCompaction {
-        /// Live records in the segments that it was going to replace.
+        /// Live records in the segments that it would have replaced.
         live: u64,
-        /// Records that were going to take their place.
+        /// Records that would have taken their place.
         copied: u64,
     },
 
-    /// Segment ids are never used again, and the last one has been used.
-    #[error("the last segment id, 4294967295, is used; copy the live objects into a new store")]
+    /// Segment ids are never reused, and the last one is taken.
+    #[error("the last segment id, 4294967295, is taken; copy the live objects into a new store")]
     SegmentIdsExhausted,
 
-    /// There is less room in the file system than a compaction is going to need, so it was not begun.
+    /// The file system has less room than a compaction needs, so the compaction was not begun.
     #[error("{}: this needs {needed_bytes} bytes of free space and there are {available_bytes}, so nothing was changed; free {} bytes there and try again", path.display(), needed_bytes.saturating_sub(*available_bytes))]
     NoSpace {
         /// The folder of the segments.
         path: PathBuf,
-        /// How much it needs until it can remove what it replaces.
+        /// How many bytes the compaction needs until it can remove the segments that it replaces.
         needed_bytes: u64,
-        /// How much the file system has.
+        /// How many bytes the file system has.
         available_bytes: u64,
     },
 
@@ -155,22 +160,30 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// The operating system reported an error.
-    #[error("{}: {source}; mend what the system reports and try again", path.display())]
+    /// The operating system reported an error, which is the [`source`](std::error::Error::source).
+    #[error("{}: the operating system reports an error; mend its cause and try again", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system reported.
+        /// The error that the system reported.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// For `map_err`: an I/O error at `path`.
+    /// Returns a function for `map_err` that makes an I/O error at `path`.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         move |source| Self::Io {
             path: path.to_owned(),
             source,
+        }
+    }
+
+    /// Says what happened, with the words of the system, as the reason in another sentence.
+    pub(crate) fn as_reason(&self) -> String {
+        match self {
+            Self::Io { path, source } => format!("{}: {source}", path.display()),
+            other => other.to_string(),
         }
     }
 
@@ -179,7 +192,7 @@ impl Error {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Whether the system said that the disk, or what the user may have of it, is full.
+    /// Whether the system said that the disk is full, or the user's quota on it.
     pub(crate) fn is_out_of_space(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
@@ -189,4 +202,22 @@ impl Error {
 fn list(candidates: &[Digest]) -> String {
     let texts: Vec<String> = candidates.iter().map(Digest::to_string).collect();
     texts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    /// Whoever prints an error with its causes would otherwise print the system's words twice.
+    #[test]
+    fn a_message_names_the_file_and_the_remedy_and_leaves_the_cause_to_its_source() {
+        let full = || io::Error::new(io::ErrorKind::StorageFull, "the disk is full");
+        let error = Error::io(Path::new("segments/MANIFEST"))(full());
+        let message = error.to_string();
+        assert!(message.starts_with("segments/MANIFEST: ") && message.ends_with("try again"));
+        assert!(!message.contains("full"), "{message}");
+        assert_eq!(error.source().unwrap().to_string(), "the disk is full");
+        assert_eq!(error.as_reason(), "segments/MANIFEST: the disk is full");
+    }
 }

@@ -172,7 +172,7 @@ pub use scan::{Digests, Objects};
 pub use store::{
     Compaction, PinnedObject, PinnedReader, SegmentState, SegmentStats, Store, StoreStats,
 };
-pub use verify::{CorruptObject, Problem, VerifyProgress, VerifyReport};
+pub use verify::{CorruptObject, Leftover, Problem, VerifyProgress, VerifyReport};
 
 /// Replaces the system below the store, for tests.
 ///

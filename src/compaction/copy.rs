@@ -128,7 +128,7 @@ fn with_cause(results: Vec<Result<Output>>, discard: impl Fn(&Output)) -> Result
     // the cause here.
     let is_cause = |result: &Result<Output>| {
         let error = result.as_ref().err();
-        error.is_some_and(|error| !matches!(error, Error::Poisoned { .. }))
+        error.is_some_and(|error| !matches!(error, Error::Poisoned { .. } | Error::Closed))
     };
     let cause = results.iter().position(is_cause).unwrap_or(0);
     results.into_iter().skip(cause).collect()

@@ -85,6 +85,17 @@ pub(super) fn parse_temporary_name(name: &str) -> Option<TemporaryOf> {
     Some(TemporaryOf::Segment(id, kind))
 }
 
+/// Whether a file is a damaged manifest that was kept.
+fn is_damaged_manifest_name(name: &str) -> bool {
+    let suffix = name
+        .strip_prefix(MANIFEST)
+        .and_then(|rest| rest.strip_prefix(DAMAGED));
+    suffix.is_some_and(|suffix| {
+        let number = suffix.strip_prefix('-');
+        suffix.is_empty() || number.is_some_and(|number| number.parse::<u64>().is_ok())
+    })
+}
+
 /// A file that was being written, or still is.
 #[derive(Debug)]
 pub(crate) struct Temporary {
@@ -102,6 +113,8 @@ pub(crate) struct Listing {
     /// Runs of the set index.
     pub(crate) set_indexes: BTreeSet<u32>,
     pub(crate) temporaries: Vec<Temporary>,
+    /// Damaged manifests that were kept.
+    pub(crate) damaged_manifests: Vec<FilePath>,
 }
 
 impl Listing {
@@ -120,6 +133,8 @@ impl Listing {
                 FileKind::Torn => &mut self.torn,
             };
             ids.insert(id);
+        } else if is_damaged_manifest_name(name) {
+            self.damaged_manifests.push(folder.file(name));
         }
     }
 
@@ -173,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_names_are_temporaries() {
+    fn only_our_own_names_are_temporaries_and_kept_manifests() {
         for (name, of) in [
             ("MANIFEST.tmp", TemporaryOf::Manifest),
             (
@@ -183,6 +198,12 @@ mod tests {
             ("set-000001.run.tmp", TemporaryOf::SetIndex),
         ] {
             assert_eq!(parse_temporary_name(name), Some(of), "{name}");
+        }
+        for name in ["MANIFEST.damaged", "MANIFEST.damaged-2"] {
+            assert!(is_damaged_manifest_name(name), "{name}");
+        }
+        for name in ["MANIFEST", "MANIFEST.damaged-", "MANIFEST.damaged2"] {
+            assert!(!is_damaged_manifest_name(name), "{name}");
         }
         for name in ["notes.tmp", "LOCK.tmp", "seg-1.dat.tmp", "MANIFEST"] {
             assert_eq!(parse_temporary_name(name), None, "{name}");

@@ -31,9 +31,7 @@ impl Dir {
     /// Fails after a failure that left unknown what is on disk, and after the store was closed.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.0.closed.load(Ordering::Acquire) {
-            return Err(Error::Poisoned {
-                reason: "the store was closed".to_owned(),
-            });
+            return Err(Error::Closed);
         }
         match self.0.poison.get() {
             None => Ok(()),

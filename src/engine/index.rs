@@ -36,7 +36,7 @@ impl Writer {
             let indexed = self.index_if_needed(Effort::All);
             #[cfg(feature = "tracing")]
             if let Err(error) = &indexed {
-                tracing::warn!(%error, "building the set index");
+                tracing::warn!(error = error.as_reason(), "building the set index");
             }
             let _ = indexed;
         }

@@ -43,7 +43,7 @@ impl Writer {
             // The segment stays as it is, readable; the next roll, compaction or close tries again
             // and reports what then fails. A failed fsync makes the directory refuse writes.
             #[cfg(feature = "tracing")]
-            tracing::error!(%error, "sealing in the background");
+            tracing::error!(error = error.as_reason(), "sealing in the background");
             let _ = error;
         }
     }

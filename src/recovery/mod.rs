@@ -268,7 +268,8 @@ impl<'a> Recovery<'a> {
                 && error.is_out_of_space()
             {
                 return Ok(Some(format!(
-                    "its index is damaged, and there is no room to write it anew: {error}"
+                    "its index is damaged, and there is no room to write it anew: {}",
+                    error.as_reason()
                 )));
             }
             replaced?;

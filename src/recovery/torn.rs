@@ -102,7 +102,7 @@ fn save(dir: &Dir, data: &WritableFile, torn: &Torn) -> Result<Saved> {
             "{} has {SAVED_BYTES_MAX} bytes already, or other names; move it away",
             path.display()
         ))),
-        Err(error) if is_full(&error) => Ok(no_room(error.to_string())),
+        Err(error) if is_full(&error) => Ok(no_room(error.as_reason())),
         Err(error) => Err(error),
     }
 }

@@ -55,10 +55,9 @@ impl Store {
         if let Ok(writer) = self.writer() {
             for sealed in damaged_sidecars {
                 if let Err(error) = writer.rewrite_sidecar(&sealed) {
-                    report.problems.push(Problem {
-                        segment: Some(sealed.id()),
-                        run: None,
-                        what: format!("the sidecar could not be written again: {error}"),
+                    report.problems.push(Problem::UnwrittenSidecar {
+                        segment: sealed.id(),
+                        reason: error.as_reason(),
                     });
                 }
             }

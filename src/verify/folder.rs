@@ -1,6 +1,7 @@
-//! Whether the files of the folder and the manifest go together, whatever of them a handle has opened.
+//! Whether the files of the folder and the manifest fit together, even those that the handle has not
+//! opened.
 
-use super::Problem;
+use super::{Leftover, Problem};
 use crate::dir::{Dir, FileKind, Listing, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::{Manifest, Sidecar, record};
@@ -9,12 +10,20 @@ use crate::recovery::{is_journal_undamaged, read_journal};
 use crate::run::Run;
 use crate::segment::sealed::open_sidecar;
 
-/// How often the folder is looked at again because a writer committed something meanwhile. Then nothing is
-/// said of it.
+/// How often the folder is read again because a writer committed something meanwhile. After that
+/// nothing is said of the folder.
 const ATTEMPTS_MAX: usize = 16;
 
-/// What is wrong with the files of the folder, their content apart. Linear in their number.
-pub(super) fn check(dir: &Dir, reading: Reading) -> Result<Vec<Problem>> {
+/// What the files of the folder show, apart from their content.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) problems: Vec<Problem>,
+    pub(super) leftovers: Vec<Leftover>,
+}
+
+/// Checks the files of the folder, apart from their content. Takes time in proportion to their
+/// number.
+pub(super) fn check(dir: &Dir, reading: Reading) -> Result<Findings> {
     for _ in 0..ATTEMPTS_MAX {
         let before = dir.read_manifest()?;
         let stored = before.as_deref().map(Manifest::parse);
@@ -23,15 +32,18 @@ pub(super) fn check(dir: &Dir, reading: Reading) -> Result<Vec<Problem>> {
             reading,
             listing: dir.list()?,
             has_manifest: stored.is_some(),
-            // A damaged one is reported by itself.
+            // Another check reports a damaged manifest.
             manifest: stored.and_then(Result::ok).unwrap_or_default(),
         };
         let problems = folder.problems();
         if dir.read_manifest()? == before {
-            return problems;
+            return Ok(Findings {
+                problems: problems?,
+                leftovers: folder.leftovers(),
+            });
         }
     }
-    Ok(Vec::new())
+    Ok(Findings::default())
 }
 
 struct Folder<'a> {
@@ -45,69 +57,55 @@ struct Folder<'a> {
 impl Folder<'_> {
     fn problems(&self) -> Result<Vec<Problem>> {
         let mut problems = Vec::new();
-        let mut note = |segment: Option<u32>, what: &str| {
-            problems.push(Problem {
-                segment,
-                run: None,
-                what: what.to_owned(),
-            });
-        };
         if self.lost_its_manifest()? {
-            note(
-                None,
-                "the manifest is missing, so it cannot be known whether segments are; open the store as \
-                 a writer to make a new one of what is there",
-            );
+            problems.push(Problem::MissingManifest);
         }
         for &id in self.listing.data.iter().filter(|id| !self.is_listed(**id)) {
-            if let Some(what) = self.problem_of_unlisted(id)? {
-                note(Some(id), what);
-            }
+            problems.extend(self.problem_of_unlisted(id)?);
         }
-        for (&id, &durable_bytes) in &self.manifest.unsealed {
-            match self.dir.data_bytes(id)? {
-                None => note(
-                    Some(id),
-                    "the data file is missing; restore it from a backup",
-                ),
-                Some(bytes) if bytes < durable_bytes => note(
-                    Some(id),
-                    "the data file is shorter than what was synced of it; restore it from a backup",
-                ),
+        for (&segment, &durable_bytes) in &self.manifest.unsealed {
+            match self.dir.data_bytes(segment)? {
+                None => problems.push(Problem::MissingData { segment }),
+                Some(bytes) if bytes < durable_bytes => {
+                    problems.push(Problem::ShortData { segment });
+                }
                 Some(_) => {}
             }
         }
-        let derived = self.listing.sidecars.union(&self.listing.journals);
-        for &id in derived {
-            if self.is_orphan(id)? {
-                note(
-                    Some(id),
-                    "there is an index or a journal and no data file; restore that from a backup, or \
-                     remove these files if the segment was removed on purpose",
-                );
+        for &segment in self.listing.sidecars.union(&self.listing.journals) {
+            if self.is_orphan(segment)? {
+                problems.push(Problem::OrphanedIndex { segment });
             }
         }
-        for &number in &self.listing.set_indexes {
-            // A writer replaces them all the time.
-            let is_whole = match Run::open(self.dir, number, self.reading) {
+        for &run in &self.listing.set_indexes {
+            // A writer replaces runs all the time, so a run may have been removed since.
+            let is_whole = match Run::open(self.dir, run, self.reading) {
                 Err(error) if error.is_not_found() => true,
                 run => run?.is_some(),
             };
             if !is_whole {
-                problems.push(Problem {
-                    segment: None,
-                    run: Some(number),
-                    what: format!(
-                        "run {number} of the set index is damaged; nothing is lost, the next writer removes it"
-                    ),
-                });
+                problems.push(Problem::DamagedRun { run });
             }
         }
         Ok(problems)
     }
 
-    /// A store gets its manifest with the first segment that is sealed. Until then it has nothing that is
-    /// made from sealed segments, and each of its segments has a journal.
+    fn leftovers(&self) -> Vec<Leftover> {
+        let manifests = self.listing.damaged_manifests.iter();
+        let manifests = manifests.map(|path| Leftover::DamagedManifest {
+            path: path.to_path_buf(),
+        });
+        let temporaries = self.listing.temporaries.iter();
+        let temporaries = temporaries.map(|file| Leftover::Temporary {
+            path: file.path.to_path_buf(),
+        });
+        let mut leftovers: Vec<Leftover> = manifests.chain(temporaries).collect();
+        leftovers.sort_unstable();
+        leftovers
+    }
+
+    /// Whether there was a manifest and is none any more. A store gets its manifest with the first
+    /// segment that is sealed. Before that it has no run, and each of its segments has a journal.
     fn lost_its_manifest(&self) -> Result<bool> {
         if self.has_manifest {
             return Ok(false);
@@ -125,24 +123,17 @@ impl Folder<'_> {
         Ok(false)
     }
 
-    fn problem_of_unlisted(&self, id: u32) -> Result<Option<&'static str>> {
-        let is_empty = self.dir.data_bytes(id)?.is_none_or(|bytes| bytes == 0);
-        if self.listing.journals.contains(&id) {
-            let is_damaged = !is_empty && !is_journal_undamaged(self.dir, id)?;
-            return Ok(is_damaged.then_some(
-                "the journal is damaged, so it cannot be known what was synced; open the store as a \
-                 writer to make a new one of what is there",
-            ));
+    fn problem_of_unlisted(&self, segment: u32) -> Result<Option<Problem>> {
+        let is_empty = self.dir.data_bytes(segment)?.is_none_or(|bytes| bytes == 0);
+        if self.listing.journals.contains(&segment) {
+            let is_damaged = !is_empty && !is_journal_undamaged(self.dir, segment)?;
+            return Ok(is_damaged.then_some(Problem::DamagedJournal { segment }));
         }
-        let is_foreign = self.has_manifest && !is_empty && self.holds_record(id)?;
-        Ok(is_foreign.then_some(
-            "the manifest does not list this segment: the manifest is older, or another program wrote \
-             the segment; what else there was cannot be known. Open the store as a writer to take over \
-             what is there",
-        ))
+        let is_foreign = self.has_manifest && !is_empty && self.holds_record(segment)?;
+        Ok(is_foreign.then_some(Problem::UnlistedSegment { segment }))
     }
 
-    /// Whether a data file begins with a whole record. Otherwise there is no object in it.
+    /// Whether a data file begins with a whole record. Otherwise it holds no object.
     fn holds_record(&self, id: u32) -> Result<bool> {
         let path = self.dir.segment_path(id, FileKind::Data);
         let (file, file_bytes) = match open_regular_file(&path) {
@@ -158,12 +149,13 @@ impl Folder<'_> {
         Ok(record::HEADER_BYTES + u64::from(len) <= file_bytes)
     }
 
-    /// Whether index or journal of a segment speak of data that is not there. A compaction of another
-    /// program that was cut off can leave the index of a segment below others.
+    /// Whether the index or the journal of a segment speaks of data that is missing. An interrupted
+    /// compaction of another program can leave the index of a segment whose id is below that of
+    /// others.
     fn is_orphan(&self, id: u32) -> Result<bool> {
         if self.listing.journals.contains(&id) {
             let journal = read_journal(self.dir, id)?;
-            // It is removed when its segment is sealed, which can be now.
+            // A journal is removed when its segment is sealed, which can happen at any moment.
             let path = self.dir.segment_path(id, FileKind::Journal);
             let is_unknown = journal.is_none() && path.own_status().is_ok();
             let speaks_of_data = journal.is_some_and(|journal| journal.synced_bytes > 0);
@@ -179,7 +171,7 @@ impl Folder<'_> {
         Ok(self.listing.sidecars.contains(&id) && !has_data && !(is_below && self.is_index(id)))
     }
 
-    /// Whether the sidecar is one, or has been removed since it was listed.
+    /// Whether the sidecar is valid, or was removed since the folder was listed.
     fn is_index(&self, id: u32) -> bool {
         match open_sidecar(self.dir, id, self.reading) {
             Err(error) => error.is_not_found(),

@@ -1,6 +1,8 @@
-//! Reading and checking everything.
+//! Reads and checks everything.
 
 mod folder;
+mod problem;
+mod report;
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -8,6 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
+
+pub use problem::Problem;
+pub use report::{CorruptObject, Leftover, VerifyProgress, VerifyReport};
 
 use crate::digest::Digest;
 use crate::dir::{Dir, FileKind, regular_file_bytes};
@@ -21,71 +26,9 @@ use crate::segment::sealed::open_sidecar;
 use crate::segment::{Active, Extent, Sealed};
 use crate::segment_set::{ResolvedRun, SegmentSet};
 
-/// As many as there are lanes, and no more in memory where they are not mapped.
+/// How many sidecars are checked together: one for each lane of the hash, and no more, since those
+/// that are not mapped are in memory as a whole.
 const SIDECARS_AT_A_TIME: usize = 4;
-
-/// How far [`Store::verify`](crate::Store::verify) has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VerifyProgress {
-    /// Content that was checked, in bytes.
-    pub bytes_done: u64,
-    /// Content there is, in bytes.
-    pub bytes_total: u64,
-    /// Objects that were checked.
-    pub objects_done: u64,
-}
-
-/// What [`Store::verify`](crate::Store::verify) found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct VerifyReport {
-    /// Copies of objects that were checked.
-    pub objects: u64,
-    /// Their content, in bytes.
-    pub bytes: u64,
-    /// Copies whose content is damaged or lost, by segment and offset.
-    pub corrupt: Vec<CorruptObject>,
-    /// Damage that did not hit the content of an object.
-    pub problems: Vec<Problem>,
-    /// Whether the callback ended it early. What was not reached was not checked.
-    pub cancelled: bool,
-}
-
-impl VerifyReport {
-    /// Whether everything was checked and nothing was found.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.corrupt.is_empty() && self.problems.is_empty() && !self.cancelled
-    }
-}
-
-/// A copy of an object whose bytes are not its content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct CorruptObject {
-    /// The segment that holds it.
-    pub segment: u32,
-    /// Where its content begins in the segment's data file, in bytes.
-    pub offset: u64,
-    /// Length of its content in bytes.
-    pub len: u32,
-    /// The object.
-    pub digest: Digest,
-}
-
-/// Damage that did not hit the content of an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Problem {
-    /// The segment, unless it concerns the store as a whole or a run.
-    pub segment: Option<u32>,
-    /// The run of the set index, if the damage is to one. Runs are derived and not synced: a crash can
-    /// leave one damaged, and nothing is lost by that.
-    pub run: Option<u32>,
-    /// What was found, and what to do about it.
-    pub what: String,
-}
 
 struct Verification<'a, F> {
     progress: F,
@@ -95,12 +38,14 @@ struct Verification<'a, F> {
     cancelled: AtomicBool,
     corrupt: Mutex<Vec<CorruptObject>>,
     problems: Mutex<Vec<Problem>>,
+    leftovers: Mutex<Vec<Leftover>>,
     dir: &'a Dir,
     reading: Reading,
 }
 
-/// Checks every record of a set against its digest, in file order and on all cores; every sidecar as
-/// it is on disk against its data; every run of the set index against its sidecars; and the manifest.
+/// Checks every record of a set against its digest, in file order and on all cores; every sidecar on
+/// disk against its data; every run of the set index against its sidecars; and the manifest. Returns
+/// the segments whose sidecar is damaged, too.
 pub(crate) fn verify(
     set: &SegmentSet,
     dir: &Dir,
@@ -118,14 +63,15 @@ pub(crate) fn verify(
         cancelled: AtomicBool::new(false),
         corrupt: Mutex::default(),
         problems: Mutex::default(),
+        leftovers: Mutex::default(),
         dir,
         reading,
     };
     verification.check_manifest()?;
     verification.check_presence(opening);
-    lock(&verification.problems).extend(folder::check(dir, reading)?);
-    // Beside each other as well as each in parallel: there may be many small ones, and what comes
-    // before the records is not done in parallel.
+    verification.check_folder()?;
+    // Segments are checked in parallel as well as the records of each: there may be many small
+    // segments, and the work before the records of a segment is not parallel.
     let (damaged_sidecars, checked) = rayon::join(
         || verification.check_sidecars(set.sealed()),
         || {
@@ -134,8 +80,8 @@ pub(crate) fn verify(
         },
     );
     let (damaged_sidecars, ()) = (damaged_sidecars?, checked?);
-    for bound in set.runs() {
-        verification.check_run(bound)?;
+    for resolved in set.runs() {
+        verification.check_run(resolved)?;
     }
     for active in set.unsealed() {
         verification.check_unsealed(active)?;
@@ -148,20 +94,25 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         if let Some(bytes) = self.dir.read_manifest()?
             && let Err(error) = Manifest::parse(&bytes)
         {
-            let what = format!(
-                "the manifest is damaged ({error}); open the store as a writer to replace it"
-            );
-            self.note_problem(None, what);
+            self.note(Problem::DamagedManifest {
+                reason: error.to_string(),
+            });
         }
         Ok(())
     }
 
-    /// A handle that was opened without a missing segment does not see that it is missing.
+    fn check_folder(&self) -> Result<()> {
+        let findings = folder::check(self.dir, self.reading)?;
+        lock(&self.problems).extend(findings.problems);
+        lock(&self.leftovers).extend(findings.leftovers);
+        Ok(())
+    }
+
+    /// Notes the segments that were missing when the handle was opened: its set does not show them.
     fn check_presence(&self, opening: &RecoveryReport) {
         for repair in &opening.repairs {
             if let Repair::MissingSegment { segment } = repair {
-                let what = "the data file is missing; restore it from a backup".to_owned();
-                self.note_problem(Some(*segment), what);
+                self.note(Problem::MissingData { segment: *segment });
             }
         }
     }
@@ -172,21 +123,22 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         }
         let order = positions_in_file_order(sealed, |_| true)?;
         if let Some(reason) = sealed.doubt()? {
-            let what = format!(
-                "objects may be missing from the index: {reason}; restore the segment's files from a backup"
-            );
-            self.note_problem(Some(sealed.id()), what);
+            self.note(Problem::IncompleteIndex {
+                segment: sealed.id(),
+                reason: reason.to_owned(),
+            });
         }
         let path = self.dir.segment_path(sealed.id(), FileKind::Data);
-        let data_bytes = sealed.binding().data_bytes;
+        let expected_bytes = sealed.binding().data_bytes;
         match regular_file_bytes(&path) {
-            Ok(found_bytes) if found_bytes != data_bytes => {
-                let what = format!(
-                    "the data file has {found_bytes} bytes instead of {data_bytes}; restore it from a backup"
-                );
-                self.note_problem(Some(sealed.id()), what);
+            Ok(found_bytes) if found_bytes != expected_bytes => {
+                self.note(Problem::WrongDataLength {
+                    segment: sealed.id(),
+                    found_bytes,
+                    expected_bytes,
+                });
             }
-            // A compaction that ran meanwhile has removed it.
+            // If there is no such file, a compaction that ran meanwhile has removed it.
             _ => {}
         }
         let index = sealed.index()?;
@@ -209,7 +161,8 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             })
     }
 
-    /// Checks the sidecars on disk, not what was loaded of them, and gives those that are damaged.
+    /// Checks the sidecars on disk, not what was loaded from them, and returns the segments whose
+    /// sidecar is damaged.
     fn check_sidecars(&self, sealed: &[Arc<Sealed>]) -> Result<Vec<Arc<Sealed>>> {
         let groups = sealed.par_chunks(SIDECARS_AT_A_TIME);
         let damaged = groups.map(|sealed| self.check_few_sidecars(sealed));
@@ -228,7 +181,8 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
                     there.push(sealed);
                     sidecars.push(bytes);
                 }
-                // A reader without a manifest makes indexes in memory; or a compaction ran meanwhile.
+                // A reader of a store without a manifest makes the index in memory, or a compaction
+                // ran meanwhile.
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),
             }
@@ -240,41 +194,32 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
                 let differs = index.checksum() != binding.sidecar_checksum;
                 !index.tiles(binding.data_bytes) || (sealed.is_bound() && differs)
             };
-            let what = match parsed {
+            let reason = match parsed {
                 Err(error) => error.to_string(),
-                Ok(index) if is_other(&index) => "it is that of other data".to_owned(),
+                Ok(index) if is_other(&index) => "it was made for other data".to_owned(),
                 Ok(_) => continue,
             };
-            let what = format!(
-                "the sidecar is damaged ({what}); verify through a handle that can write (`sealstone verify --repair`), which writes it again"
-            );
-            self.note_problem(Some(sealed.id()), what);
+            let segment = sealed.id();
+            self.note(Problem::DamagedSidecar { segment, reason });
             damaged.push(Arc::clone(sealed));
         }
         Ok(damaged)
     }
 
-    /// Checks every page of a run of the set index, and that it leads to all objects of its segments.
-    fn check_run(&self, bound: &ResolvedRun) -> Result<()> {
+    /// Checks every page of a run of the set index, and that the run leads to all objects of its
+    /// segments.
+    fn check_run(&self, resolved: &ResolvedRun) -> Result<()> {
         if self.is_cancelled() {
             return Ok(());
         }
-        let run = bound.run();
+        let run = resolved.run();
         let index = run.index();
         let pages_hold = (0..index.pages())
             .into_par_iter()
             .all(|page| index.page_holds(page));
-        if !pages_hold || !bound.leads_to_all_objects()? {
+        if !pages_hold || !resolved.leads_to_all_objects()? {
             run.set_damaged();
-            let what = format!(
-                "run {} of the set index is damaged; nothing is lost, a handle that can write builds it again",
-                run.number()
-            );
-            lock(&self.problems).push(Problem {
-                segment: None,
-                run: Some(run.number()),
-                what,
-            });
+            self.note(Problem::DamagedRun { run: run.number() });
         }
         Ok(())
     }
@@ -337,10 +282,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
                 digest,
             });
         } else if header != Some(&record::header(len)[..]) {
-            let what = format!(
-                "the length of the record at offset {offset} is damaged, its content is whole and can be read"
-            );
-            self.note_problem(Some(segment), what);
+            self.note(Problem::DamagedRecordLength { segment, offset });
         }
         self.bytes_done.fetch_add(u64::from(len), Ordering::Relaxed);
         self.objects_done.fetch_add(1, Ordering::Relaxed);
@@ -361,30 +303,30 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    fn note_problem(&self, segment: Option<u32>, what: String) {
-        lock(&self.problems).push(Problem {
-            segment,
-            run: None,
-            what,
-        });
+    fn note(&self, problem: Problem) {
+        lock(&self.problems).push(problem);
     }
 
     fn finish(self) -> VerifyReport {
         let mut corrupt = std::mem::take(&mut *lock(&self.corrupt));
         let mut problems = std::mem::take(&mut *lock(&self.problems));
         corrupt.sort_unstable();
-        problems.sort_unstable();
+        let place = |problem: &Problem| (problem.segment(), problem.run());
+        problems.sort_unstable_by(|a, b| (place(a), a).cmp(&(place(b), b)));
+        // The folder and the set can both show the same problem.
+        problems.dedup();
         VerifyReport {
             objects: self.objects_done.into_inner(),
             bytes: self.bytes_done.into_inner(),
             corrupt,
             problems,
+            leftovers: std::mem::take(&mut *lock(&self.leftovers)),
             cancelled: self.cancelled.into_inner(),
         }
     }
 }
 
-/// Hashes a batch and says of each entry whether it has the content that was read for it.
+/// Hashes a batch and tells `note` of each entry whether the content that was read is its content.
 fn check_batch<'c>(
     batch: &[Entry],
     contents: impl Iterator<Item = Option<&'c [u8]>>,
@@ -399,12 +341,12 @@ fn check_batch<'c>(
     Ok(())
 }
 
-/// Where the record of an entry begins.
+/// Returns where the record of an entry begins.
 const fn header_offset(entry: &Entry) -> u64 {
     entry.offset.saturating_sub(record::HEADER_BYTES)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // A vector that only grows by `push` is whole even after a panic.
+    // A vector that only grows is whole even after a panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -317,7 +317,7 @@ fn assert_names_the_damage(report: &VerifyReport, sample: &Sample, damage: &Dama
             "{report:?}"
         );
     }
-    let names_segment = |segment| report.problems.iter().any(|p| p.segment == Some(segment));
+    let names_segment = |segment| report.problems.iter().any(|p| p.segment() == Some(segment));
     if let Some(object) = sample
         .objects
         .iter()
@@ -348,7 +348,7 @@ fn check_as_writer(root: &Path, sample: &Sample, damage: &Damage, read_mode: Rea
         let rebuilt = repairs
             .iter()
             .any(|r| matches!(r, Repair::RebuiltSidecar { segment: s } if Some(*s) == segment));
-        let named = report.problems.iter().any(|p| p.segment == segment);
+        let named = report.problems.iter().any(|p| p.segment() == segment);
         assert!(rebuilt || named, "{repairs:?} {report:?}");
     } else if damage.name() == MANIFEST {
         let ignored = repairs
@@ -415,7 +415,7 @@ fn check_as_reader(root: &Path, sample: &Sample, damage: &Damage, read_mode: Rea
         let named = report
             .problems
             .iter()
-            .any(|p| p.segment == segment_of(damage.name()));
+            .any(|p| p.segment() == segment_of(damage.name()));
         assert!(named, "{report:?}");
     } else if damage.name() == MANIFEST {
         let repairs = &store.recovery().repairs;

@@ -152,7 +152,7 @@ fn h24_verify_names_a_missing_segment() {
             .unwrap();
         let report = verify(&store);
         assert!(
-            report.problems.iter().any(|p| p.segment == Some(1)),
+            report.problems.iter().any(|p| p.segment() == Some(1)),
             "{report:?}"
         );
     }

@@ -145,7 +145,7 @@ impl Checking<'_> {
             let report = store.verify(|_| ControlFlow::Continue(()));
             let report = report.map_err(text)?;
             // The runs of the set index are not synced: their pages carry checksums.
-            let is_derived = |problem: &Problem| problem.run.is_some();
+            let is_derived = |problem: &Problem| problem.run().is_some();
             let is_clean = report.corrupt.is_empty() && report.problems.iter().all(is_derived);
             require(is_clean, || format!("{report:?}"))?;
         }

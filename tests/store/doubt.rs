@@ -204,7 +204,7 @@ fn problem_segments(store: &Store) -> Vec<Option<u32>> {
     assert!(report.corrupt.is_empty(), "{report:?}");
     assert_eq!(report.is_clean(), report.problems.is_empty());
     let problems = report.problems.iter();
-    problems.map(|problem| problem.segment).collect()
+    problems.map(|problem| problem.segment()).collect()
 }
 
 #[test]

@@ -100,10 +100,10 @@ impl Verdict {
             )?;
         }
         for problem in &self.report.problems {
-            match problem.segment {
-                Some(segment) => writeln!(output, "segment {segment}: {}", problem.what)?,
-                None => writeln!(output, "{}", problem.what)?,
-            }
+            writeln!(output, "{problem}")?;
+        }
+        for leftover in &self.report.leftovers {
+            writeln!(output, "{leftover}")?;
         }
         if self.clean {
             let (objects, bytes) = (self.report.objects, self.report.bytes);
