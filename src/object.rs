@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::memory::Map;
 use crate::segment::Data;
+use crate::segment::content::{Content, Verified};
 
 /// The content of one object, checked against its digest when it was read.
 ///
@@ -34,23 +35,33 @@ pub struct Object {
 }
 
 #[derive(Clone)]
-pub(crate) enum Backing {
+enum Backing {
     Sealed(Arc<Data>),
     Map(Arc<Map>),
     Heap(Arc<[u8]>),
 }
 
-impl Object {
-    /// The caller has checked that these bytes are there and have this digest.
-    pub(crate) const fn new(digest: Digest, backing: Backing, offset: u64, len: usize) -> Self {
-        Self {
-            digest,
+impl Verified<'_> {
+    /// Content that holds what it lies in by itself. Takes no copy of what is mapped.
+    #[inline]
+    pub(crate) fn into_object(self, digest: &Digest) -> Object {
+        let len = self.bytes().len();
+        let (backing, offset) = match self.into_content() {
+            Content::Sealed { data, offset, .. } => (Backing::Sealed(Arc::clone(data)), offset),
+            Content::Unsealed { map, offset, .. } => (Backing::Map(Arc::clone(map)), offset),
+            Content::Heap(bytes) => (Backing::Heap(bytes.into()), 0),
+            buffered @ Content::Buffered { .. } => (Backing::Heap(buffered.bytes().into()), 0),
+        };
+        Object {
+            digest: *digest,
             backing,
             offset,
             len,
         }
     }
+}
 
+impl Object {
     /// The digest of the content.
     #[must_use]
     pub const fn digest(&self) -> &Digest {

@@ -11,7 +11,7 @@ use crate::memory::AtomicBits;
 use crate::memory::prefetch_value;
 use crate::memory::quota::MapUse;
 use crate::options::Reading;
-use crate::segment::sealed::{FileBytes, file_bytes};
+use crate::segment::file_bytes::{FileBytes, file_bytes};
 
 /// A run: a table of where the objects of many segments lie.
 ///

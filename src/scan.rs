@@ -8,8 +8,10 @@ use crate::error::Result;
 use crate::format::Entry;
 use crate::memory::prefetch;
 use crate::object::Object;
+use crate::options::VerifyReads;
+use crate::segment::content::Content;
 use crate::segment::{Active, Sealed};
-use crate::segment_set::{Place, SegmentSet, Unverified};
+use crate::segment_set::{ObjectCopy, SegmentSet, Tried};
 
 /// All objects of a store at the moment when [`Store::iter`](crate::Store::iter) was called, in the
 /// order of the files, each once and verified.
@@ -41,24 +43,26 @@ impl Objects {
         let mut failure = None;
         while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES && failure.is_none() {
             match self.records.next() {
-                Some(Ok((place, _))) => {
-                    bytes += place.entry().len as usize;
-                    batch.push((Held::from(&place), *place.entry()));
+                Some(Ok((copy, _))) => {
+                    bytes += copy.entry().len as usize;
+                    batch.push((Held::from(&copy), *copy.entry()));
                 }
                 Some(Err(error)) => failure = Some(Err(error)),
                 None => break,
             }
         }
-        let copies = batch.iter().map(|(held, entry)| held.place(*entry));
-        let copies: Vec<Option<Unverified<'_>>> = copies.map(Place::unverified).collect();
-        let there = copies.iter().flatten().map(Unverified::bytes);
+        let copies = batch.iter().map(|(held, entry)| held.copy(*entry));
+        // The single read says what is wrong with a copy that cannot be read.
+        let contents: Vec<Option<Content<'_>>> =
+            copies.map(|copy| copy.content().ok().flatten()).collect();
+        let there = contents.iter().flatten().map(Content::bytes);
         let digests = Digest::of_many(&there.collect::<Vec<_>>());
         let mut digests = digests.iter();
-        for ((held, entry), copy) in batch.iter().zip(copies) {
-            let verified = copy.filter(|_| digests.next() == Some(&entry.digest));
-            let object = match verified {
-                Some(copy) => Ok(Some(copy.found(&entry.digest).into_object(&entry.digest))),
-                None => read(held.place(*entry), &self.records.set),
+        for ((held, entry), content) in batch.iter().zip(contents) {
+            let right = content.filter(|_| digests.next() == Some(&entry.digest));
+            let object = match right {
+                Some(content) => Ok(Some(content.known_right().into_object(&entry.digest))),
+                None => read(held.copy(*entry), &self.records.set),
             };
             self.ready.extend(object.transpose());
         }
@@ -72,27 +76,31 @@ enum Held {
     Unsealed(Arc<Active>),
 }
 
-impl From<&Place<'_>> for Held {
-    fn from(place: &Place<'_>) -> Self {
-        match place {
-            Place::Sealed(sealed, _) => Self::Sealed(Arc::clone(sealed)),
-            Place::Unsealed(active, _) => Self::Unsealed(Arc::clone(active)),
+impl From<&ObjectCopy<'_>> for Held {
+    fn from(copy: &ObjectCopy<'_>) -> Self {
+        match copy {
+            ObjectCopy::Sealed { segment, .. } => Self::Sealed(Arc::clone(segment)),
+            ObjectCopy::Unsealed { segment, .. } => Self::Unsealed(Arc::clone(segment)),
         }
     }
 }
 
 impl Held {
-    fn place(&self, entry: Entry) -> Place<'_> {
+    fn copy(&self, entry: Entry) -> ObjectCopy<'_> {
         match self {
-            Self::Sealed(sealed) => Place::Sealed(sealed, entry),
-            Self::Unsealed(active) => Place::Unsealed(active, entry),
+            Self::Sealed(segment) => ObjectCopy::sealed(segment, entry),
+            Self::Unsealed(segment) => ObjectCopy::Unsealed { segment, entry },
         }
     }
 }
 
 /// One object. Another copy may be whole where this one is damaged.
-fn read(place: Place<'_>, set: &SegmentSet) -> Result<Option<Object>> {
-    place.object().or_else(|_| set.get(&place.entry().digest))
+fn read(copy: ObjectCopy<'_>, set: &SegmentSet) -> Result<Option<Object>> {
+    let digest = &copy.entry().digest;
+    match copy.read(VerifyReads::EveryRead, &mut Tried::default()) {
+        Ok(verified) => Ok(verified.map(|verified| verified.into_object(digest))),
+        Err(_) => set.get(digest),
+    }
 }
 
 impl Iterator for Objects {
@@ -123,9 +131,9 @@ impl Iterator for Digests {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let digest = match self.0.next()? {
-                Ok((place, _)) => place
+                Ok((copy, _)) => copy
                     .is_there()
-                    .map(|is_there| is_there.then_some(place.entry().digest)),
+                    .map(|is_there| is_there.then_some(copy.entry().digest)),
                 Err(error) => Err(error),
             };
             if let Some(item) = digest.transpose() {
@@ -182,10 +190,10 @@ impl Walk {
         })
     }
 
-    fn place(&self, entry: Entry) -> Place<'_> {
+    fn copy(&self, entry: Entry) -> ObjectCopy<'_> {
         match self {
-            Self::Sealed { segment, .. } => Place::Sealed(segment, entry),
-            Self::Unsealed(active, _) => Place::Unsealed(active, entry),
+            Self::Sealed { segment, .. } => ObjectCopy::sealed(segment, entry),
+            Self::Unsealed(segment, _) => ObjectCopy::Unsealed { segment, entry },
         }
     }
 
@@ -196,7 +204,7 @@ impl Walk {
                 positions,
                 ahead,
             } => {
-                let index = segment.index()?;
+                let index = segment.sidecar()?;
                 while ahead.len() < ENTRIES_AHEAD
                     && let Some(position) = positions.next()
                 {
@@ -263,7 +271,7 @@ impl Records {
         self.current.is_none() && self.segments.is_empty()
     }
 
-    fn next(&mut self) -> Option<Result<(Place<'_>, &SegmentSet)>> {
+    fn next(&mut self) -> Option<Result<(ObjectCopy<'_>, &SegmentSet)>> {
         loop {
             let Some(walk) = &mut self.current else {
                 match Walk::of(self.segments.pop_front()?) {
@@ -291,7 +299,7 @@ impl Records {
             };
             if walk.gives_out(&entry, &self.set) {
                 let walk = self.current.as_ref()?;
-                return Some(Ok((walk.place(entry), &self.set)));
+                return Some(Ok((walk.copy(entry), &self.set)));
             }
         }
     }
@@ -302,7 +310,7 @@ pub(crate) fn positions_in_file_order(
     segment: &Sealed,
     is_wanted: impl Fn(usize) -> bool,
 ) -> Result<Vec<u32>> {
-    let index = segment.index()?;
+    let index = segment.sidecar()?;
     let offsets = index.entries().map(|entry| entry.offset).zip(0_u32..);
     let wanted = offsets.filter(|&(_, position)| is_wanted(position as usize));
     Ok(match u32::try_from(segment.binding().data_bytes) {

@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::format::{Entry, SealedSegment, Sidecar, record};
 use crate::object::Object;
 use crate::segment::batches::{BATCH_RECORDS_MAX, batches};
-use crate::segment::sealed::binding_of;
+use crate::segment::sidecar::binding_of;
 use crate::segment::{Sealed, content_len};
-use crate::segment_set::{Place, SegmentSet};
+use crate::segment_set::{ObjectCopy, SegmentSet};
 
 impl Prepared {
     /// Copies into temporaries, one task for each new segment, in parallel; each record is verified.
@@ -61,10 +61,10 @@ impl Prepared {
             Ok((Copied { index, data_bytes }, sidecar)) => Ok(Output {
                 id,
                 binding: binding_of(&index, data_bytes),
-                index: Arc::new(index),
+                sidecar: Arc::new(index),
                 // Their names are all that is needed from here on; there may be many of them.
-                data: data.path().clone(),
-                sidecar: sidecar.path().clone(),
+                data_path: data.path().clone(),
+                sidecar_path: sidecar.path().clone(),
             }),
             Err(error) => {
                 let _ = dir.remove_if_present(data.path());
@@ -106,7 +106,7 @@ impl Prepared {
         let mut writer = RecordWriter::new(file, ask_for_sync);
         for (number, range) in parts {
             let input = &self.inputs[*number];
-            let index = input.index()?;
+            let index = input.sidecar()?;
             for positions in self.live[*number][range.clone()].chunks(BATCH_RECORDS_MAX) {
                 let sources = positions.iter().map(|&at| index.entry(at as usize));
                 let sources: Vec<Entry> = sources.flatten().collect();
@@ -161,7 +161,7 @@ fn copy_batch(
 /// For a record that does not verify where it is: another copy may be whole. If there is none, the
 /// error names one that is not.
 fn whole_copy(input: &Arc<Sealed>, source: &Entry, set: &SegmentSet) -> Result<Object> {
-    let own = Place::Sealed(input, *source);
+    let own = ObjectCopy::sealed(input, *source);
     set.get(&source.digest)?.ok_or_else(|| own.corrupt())
 }
 
@@ -230,24 +230,24 @@ struct Copied {
 pub(crate) struct Output {
     pub(crate) id: u32,
     pub(crate) binding: SealedSegment,
-    pub(crate) index: Arc<Sidecar<Vec<u8>>>,
-    data: FilePath,
-    sidecar: FilePath,
+    pub(crate) sidecar: Arc<Sidecar<Vec<u8>>>,
+    data_path: FilePath,
+    sidecar_path: FilePath,
 }
 
 impl Output {
     /// Gives both files their names. The directory is not synced yet.
     pub(crate) fn rename_into_place(&self, dir: &Dir) -> Result<()> {
-        dir.rename_into_place(&self.data)?;
-        dir.rename_into_place(&self.sidecar)
+        dir.rename_into_place(&self.data_path)?;
+        dir.rename_into_place(&self.sidecar_path)
     }
 
     /// Removes the files, under whatever name they have.
     pub(crate) fn discard(&self, dir: &Dir) {
         // What stays is removed by the next opening: it has the name of a temporary, or the manifest
         // lists it as retired.
-        let _ = dir.remove_if_present(&self.data);
-        let _ = dir.remove_if_present(&self.sidecar);
+        let _ = dir.remove_if_present(&self.data_path);
+        let _ = dir.remove_if_present(&self.sidecar_path);
         let _ = dir.remove_segment(self.id);
     }
 }

@@ -8,8 +8,9 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::format::Entry;
 use crate::memory::AtomicBits;
+use crate::options::VerifyReads;
 use crate::segment::Sealed;
-use crate::segment_set::Place;
+use crate::segment_set::{ObjectCopy, Tried};
 
 /// What [`mark`] found out.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub(super) fn mark(
     // asked for the first time is read as a whole.
     let records = inputs.par_iter().map(|input| {
         input.check_complete()?;
-        Ok(input.index()?.len())
+        Ok(input.sidecar()?.len())
     });
     let records: Vec<usize> = records.collect::<Result<_>>()?;
     let live: Vec<AtomicBits> = records
@@ -74,14 +75,18 @@ struct Copy {
 
 impl Copy {
     fn entry(self, inputs: &[Arc<Sealed>]) -> Result<Option<Entry>> {
-        let index = inputs[self.input as usize].index()?;
+        let index = inputs[self.input as usize].sidecar()?;
         Ok(index.entry(self.position as usize))
     }
 
     fn verifies(self, inputs: &[Arc<Sealed>]) -> bool {
         let entry = self.entry(inputs).ok().flatten();
-        let sealed = &inputs[self.input as usize];
-        entry.is_some_and(|entry| Place::Sealed(sealed, entry).object().is_ok())
+        let segment = &inputs[self.input as usize];
+        entry.is_some_and(|entry| {
+            let copy = ObjectCopy::sealed(segment, entry);
+            copy.read(VerifyReads::EveryRead, &mut Tried::default())
+                .is_ok()
+        })
     }
 }
 
@@ -130,7 +135,7 @@ fn copies_in(
 ) -> Result<Vec<(u64, Copy)>> {
     let mut copies = Vec::new();
     for (input, sealed) in (0..).zip(inputs) {
-        let index = sealed.index()?;
+        let index = sealed.sidecar()?;
         let begin = index.lower_bound(0..index.len(), &partition_begin(partition, partitions));
         let end = if partition + 1 == partitions {
             index.len()

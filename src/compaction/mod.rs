@@ -135,7 +135,7 @@ struct LiveRecords {
 
 /// `None` if all records are live: then nothing is moved, and their order does not matter.
 fn live_records(input: &Sealed, bits: &AtomicBits) -> Result<Option<LiveRecords>> {
-    let index = input.index()?;
+    let index = input.sidecar()?;
     if bits.count() == index.len() as u64 {
         return Ok(None);
     }
@@ -186,7 +186,7 @@ fn planned_stats(
 impl Prepared {
     /// Whether an input holds a copy of an object that stays.
     pub(crate) fn is_live_in(&self, input: usize, digest: &Digest) -> bool {
-        let positions = self.inputs[input].find_positions(digest);
+        let positions = self.inputs[input].find(digest);
         // One that cannot be asked keeps nothing, as far as is known.
         positions.is_ok_and(|mut positions| {
             positions.any(|(position, _)| self.marked[input].get(position))
@@ -202,7 +202,7 @@ impl Prepared {
     /// as many as planned.
     fn check_outputs(&self, outputs: &[Output]) -> Result<()> {
         let live: usize = self.live.iter().map(Vec::len).sum();
-        let copied = outputs.iter().map(|output| output.index.len());
+        let copied = outputs.iter().map(|output| output.sidecar.len());
         let total: usize = copied.clone().sum();
         if total == live && copied.eq(self.plan.output_records()) {
             Ok(())

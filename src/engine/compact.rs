@@ -251,8 +251,8 @@ impl Writer {
         let reading = self.shared.options.reading();
         let open = |output: &Output| {
             let data_bytes = output.binding.data_bytes;
-            let sidecar = &output.index;
-            Sealed::with_index(self.dir(), output.id, reading, data_bytes, sidecar).map(Arc::new)
+            let sidecar = &output.sidecar;
+            Sealed::with_sidecar(self.dir(), output.id, reading, data_bytes, sidecar).map(Arc::new)
         };
         outputs.iter().map(open).collect()
     }

@@ -1,10 +1,6 @@
 //! The manifest as it is on disk.
 
-use super::writer::Writer;
-use crate::dir::Dir;
-use crate::error::Result;
 use crate::format::Manifest;
-use crate::sync::{MutexGuard, lock};
 
 /// The manifest that was written last. It changes as a whole, after the file did.
 pub(super) struct Ledger {
@@ -24,69 +20,15 @@ impl Ledger {
         &self.manifest
     }
 
+    /// Notes that this manifest is on disk now.
+    pub(super) fn note_written(&mut self, manifest: Manifest) {
+        self.manifest = manifest;
+    }
+
     /// Length of the manifest, in bytes, with this many more segments.
     pub(super) fn bytes_with(&self, segments: usize) -> u64 {
         const SEGMENT_LINE_BYTES_MAX: usize = 160;
         let lines = segments.saturating_mul(SEGMENT_LINE_BYTES_MAX);
         (self.manifest.encode().len() + lines) as u64
     }
-}
-
-impl Writer {
-    pub(super) fn lock_ledger(&self) -> MutexGuard<'_, Ledger> {
-        lock(&self.ledger)
-    }
-
-    /// Replaces the manifest by a changed one. Its rename is the commit.
-    pub(super) fn commit(
-        &self,
-        ledger: &mut Ledger,
-        change: impl FnOnce(&mut Manifest),
-    ) -> Result<()> {
-        let dir = self.dir();
-        let mut manifest = ledger.manifest.clone();
-        forget_removed(dir, &mut manifest)?;
-        let set = self.set();
-        manifest.active = set.unsealed().last().map(|active| active.id());
-        manifest.unsealed = set
-            .unsealed()
-            .iter()
-            .map(|active| (active.id(), active.durable_named_bytes()))
-            .filter(|&(_, durable_bytes)| durable_bytes > 0)
-            .collect();
-        drop(set);
-        change(&mut manifest);
-        let Manifest {
-            sealed, unsealed, ..
-        } = &mut manifest;
-        unsealed.retain(|id, _| !sealed.contains_key(id));
-        // An id is taken before its segment is published, so this is beyond all that are named.
-        manifest.next_id = self.ids.next();
-        dir.replace_manifest(&manifest.encode())?;
-        ledger.manifest = manifest;
-        Ok(())
-    }
-
-    /// Takes segments whose files are gone out of the list of retired ones. A program that knows no
-    /// manifest could use such an id meanwhile, and its segment would look like ours.
-    pub(super) fn forget_retired(&self) -> Result<()> {
-        let mut ledger = self.lock_ledger();
-        let mut retired = ledger.manifest.retired.keys();
-        if retired.any(|id| !self.dir().holds_segment(*id)) {
-            self.commit(&mut ledger, |_| ())?;
-        }
-        Ok(())
-    }
-}
-
-/// Takes retired segments whose files are gone out of the manifest.
-fn forget_removed(dir: &Dir, manifest: &mut Manifest) -> Result<()> {
-    let retired_before = manifest.retired.len();
-    manifest.retired.retain(|id, _| dir.holds_segment(*id));
-    if manifest.retired.len() < retired_before {
-        // A file that came back in a crash would be taken for data, so the removal is made durable
-        // first.
-        dir.sync()?;
-    }
-    Ok(())
 }

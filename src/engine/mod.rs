@@ -4,13 +4,14 @@
 //! `put` and `put_many` append what the store does not hold, `roll` goes on with a new segment,
 //! `sync` makes durable, `seal` turns a full segment into a sealed one, `compact` drops what is
 //! dead, `index` keeps the set index up to date, `checkpoint` makes another store, `repair` writes a
-//! sidecar anew. `open` starts a writer and its two background threads and `close` ends them.
+//! sidecar anew, and `commit` replaces the manifest for all of them. `open` starts a writer and its two background threads and `close` ends them.
 //!
 //! [`Shared`] is what readers need of an open store; it exists without a writer too.
 
 mod background;
 mod checkpoint;
 mod close;
+mod commit;
 mod compact;
 mod ids;
 mod index;

@@ -4,7 +4,7 @@ use super::ledger::Ledger;
 use super::writer::Writer;
 use crate::dir::FileKind;
 use crate::error::Result;
-use crate::segment::sealed::rebuild_index;
+use crate::segment::sidecar::rebuild_sidecar;
 use crate::segment::{Sealed, hash_records};
 
 impl Writer {
@@ -15,11 +15,11 @@ impl Writer {
         if !is_listed(&self.lock_ledger()) {
             return Ok(());
         }
-        let rebuilt = rebuild_index(sealed.data(), Some(binding), hash_records)?;
+        let rebuilt = rebuild_sidecar(sealed.data(), Some(binding), hash_records)?;
         // A compaction that replaces the segment holds this lock while it commits.
         let ledger = self.lock_ledger();
         if rebuilt.doubt.is_none() && is_listed(&ledger) {
-            let bytes = rebuilt.index.as_bytes();
+            let bytes = rebuilt.sidecar.as_bytes();
             self.dir()
                 .replace_segment_file(id, FileKind::Sidecar, bytes)?;
         }

@@ -63,7 +63,8 @@ impl Writer {
             }
         };
         let expected = appender.expected_next(first_bytes);
-        Ok(begun.finish(journal, self.shared.options.read_mode, expected))
+        let mode = self.shared.options.read_mode;
+        Ok(Appender::begin(begun, journal, mode, expected))
     }
 
     /// Creates the data file of a new segment. Its id counts as used only when the file exists.

@@ -87,7 +87,7 @@ impl Writer {
         let sidecar = Sidecar::build(&mut active.entries());
         dir.replace_segment_file(id, FileKind::Sidecar, sidecar.as_bytes())?;
         let reading = self.shared.options.reading();
-        let sealed = Sealed::with_index(dir, id, reading, data_bytes, &sidecar)?;
+        let sealed = Sealed::with_sidecar(dir, id, reading, data_bytes, &sidecar)?;
         let mut ledger = self.lock_ledger();
         self.commit(&mut ledger, |manifest| {
             manifest.sealed.insert(id, *sealed.binding());

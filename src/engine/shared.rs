@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::memory::ForkMark;
 use crate::options::Options;
 use crate::recovery::RecoveryReport;
-use crate::segment_set::{Found, SegmentSet};
+use crate::segment::content::Verified;
+use crate::segment_set::SegmentSet;
 use crate::sync::{ArcSwap, ArcSwapGuard};
 use crate::threads::alone;
 
@@ -77,7 +78,7 @@ impl Shared {
         &self,
         set: &'a SegmentSet,
         digests: &[Digest],
-    ) -> Vec<Result<Option<Found<'a>>>> {
+    ) -> Vec<Result<Option<Verified<'a>>>> {
         let look_up = || set.lookup_many(digests, self.options.verify_reads);
         if self.origin.is_forked() {
             // The thread that was forked may be one of `rayon`'s, without the others of its pool.

@@ -24,7 +24,7 @@ pub(crate) fn build(
     let mut covered = Vec::with_capacity(segments.len());
     for segment in segments {
         if segment.is_bound() && segment.doubt()?.is_none() {
-            covered.push((segment.id(), *segment.binding(), segment.index()?));
+            covered.push((segment.id(), *segment.binding(), segment.sidecar()?));
         }
         if is_cancelled() {
             return Ok(None);

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::{Entry, Sidecar};
 use crate::options::Reading;
 use crate::segment::Data;
-use crate::segment::sealed::open_sidecar;
+use crate::segment::sidecar::open_sidecar;
 use crate::threads::in_parallel_if;
 
 /// Less content than this is compared before other threads have begun to help.

@@ -33,10 +33,10 @@ pub(super) fn find(
     hash: Hash,
 ) -> Result<Option<Appended>> {
     let bound = Sealed::open(dir, id, reading, binding)?;
-    if bound.doubt()?.is_some() || !belongs_to(bound.index()?, bound.data())? {
+    if bound.doubt()?.is_some() || !belongs_to(bound.sidecar()?, bound.data())? {
         return Ok(None);
     }
-    let mut entries: Vec<Entry> = bound.index()?.entries().collect();
+    let mut entries: Vec<Entry> = bound.sidecar()?.entries().collect();
     let bound_records = entries.len();
     let seen_empty = entries.iter().any(|entry| entry.len == 0);
     let path = dir.segment_path(id, FileKind::Data);
@@ -88,6 +88,6 @@ impl Appended {
                 objects: self.new_records as u64,
             });
         }
-        Sealed::with_index(dir, id, reading, self.end, &index)
+        Sealed::with_sidecar(dir, id, reading, self.end, &index)
     }
 }

@@ -24,8 +24,8 @@ use crate::error::{Error, Result};
 use crate::format::{FormatError, Manifest, SealedSegment};
 use crate::options::Options;
 use crate::run::Run;
-use crate::segment::appender::Expected;
-use crate::segment::sealed::{rebuild_index, sidecar_fits};
+use crate::segment::expected::Expected;
+use crate::segment::sidecar::{rebuild_sidecar, sidecar_fits};
 use crate::segment::{Appender, Data, Sealed, hash_records};
 use crate::segment_set::SegmentSet;
 use adoption::{Adopted, adopt_sidecar};
@@ -258,9 +258,9 @@ impl<'a> Recovery<'a> {
         sealed: &Sealed,
         binding: &SealedSegment,
     ) -> Result<Option<String>> {
-        let rebuilt = rebuild_index(sealed.data(), Some(binding), hash_records)?;
+        let rebuilt = rebuild_sidecar(sealed.data(), Some(binding), hash_records)?;
         if rebuilt.doubt.is_none() {
-            let (segment, bytes) = (sealed.id(), rebuilt.index.as_bytes());
+            let (segment, bytes) = (sealed.id(), rebuilt.sidecar.as_bytes());
             let replaced = self
                 .dir
                 .replace_segment_file(segment, FileKind::Sidecar, bytes);
@@ -462,7 +462,7 @@ impl<'a> Recovery<'a> {
         // Whoever wrote them may not have synced them, and NEDB v3 does not sort.
         dir.open_segment_file(id, FileKind::Data)?.sync()?;
         dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
-        let sealed = Sealed::with_index(dir, id, reading, data_bytes, &index)?;
+        let sealed = Sealed::with_sidecar(dir, id, reading, data_bytes, &index)?;
         let binding = *sealed.binding();
         self.manifest.sealed.insert(id, binding);
         self.report.push(Repair::AdoptedSegment {

@@ -18,7 +18,7 @@ use crate::run::Run;
 use crate::segment::active::Contents;
 use crate::segment::active_index::ActiveIndexWriter;
 use crate::segment::record_scan::RecordScan;
-use crate::segment::sealed::{RebuiltIndex, rebuild_index};
+use crate::segment::sidecar::{RebuiltSidecar, rebuild_sidecar};
 use crate::segment::{Active, Data, Sealed, hash_records_single_threaded};
 use crate::segment_set::{ResolvedRun, SegmentSet};
 
@@ -318,7 +318,8 @@ fn load_sealed(dir: &Dir, reading: Reading, id: u32) -> Result<Sealed> {
     if let Some(Adopted { index, data_bytes }) = adopt_sidecar(dir, &data, reading)? {
         return Ok(Sealed::in_memory(data, data_bytes, index, None));
     }
-    let RebuiltIndex { index, doubt } = rebuild_index(&data, None, hash_records_single_threaded)?;
+    let RebuiltSidecar { sidecar, doubt } =
+        rebuild_sidecar(&data, None, hash_records_single_threaded)?;
     let data_bytes = data.len();
-    Ok(Sealed::in_memory(data, data_bytes, index, doubt))
+    Ok(Sealed::in_memory(data, data_bytes, sidecar, doubt))
 }

@@ -6,7 +6,7 @@ use crate::dir::{Dir, FileKind};
 use crate::error::Result;
 use crate::format::{SealedSegment, Sidecar};
 use crate::options::Reading;
-use crate::segment::sealed::{open_sidecar, rebuild_index, sidecar_fits};
+use crate::segment::sidecar::{open_sidecar, rebuild_sidecar, sidecar_fits};
 use crate::segment::{Data, hash_records};
 
 /// Compares length and sidecar with the line in the manifest, and the sidecar with the data. Where the
@@ -26,7 +26,7 @@ pub(super) fn is_what_was_retired(
     {
         return all_sampled_verify(&index, &data);
     }
-    let rebuilt = rebuild_index(&data, Some(binding), hash_records)?;
+    let rebuilt = rebuild_sidecar(&data, Some(binding), hash_records)?;
     Ok(rebuilt.doubt.is_none())
 }
 

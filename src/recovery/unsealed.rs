@@ -14,8 +14,8 @@ use crate::memory::Map;
 use crate::options::{Options, ReadMode, Reading};
 use crate::segment::Appender;
 use crate::segment::Sealed;
-use crate::segment::appender::Expected;
 use crate::segment::begun::Resumed;
+use crate::segment::expected::Expected;
 use crate::threads::in_parallel_if;
 
 /// A shorter journal is checked before other threads have begun to help.
@@ -281,5 +281,5 @@ fn seal_as_it_is(dir: &Dir, reading: Reading, id: u32, noted: &mut Journal) -> R
     let covered = tail::count_covered(&noted.entries, noted.synced_bytes);
     let index = Sidecar::build(&mut noted.entries[..covered]);
     dir.replace_segment_file(id, FileKind::Sidecar, index.as_bytes())?;
-    Sealed::with_index(dir, id, reading, noted.synced_bytes, &index)
+    Sealed::with_sidecar(dir, id, reading, noted.synced_bytes, &index)
 }

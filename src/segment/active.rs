@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Extent;
 use super::active_index::ActiveIndex;
+use super::content::Content;
 use crate::digest::Digest;
 use crate::dir::{Dir, WritableFile, read_exact_at};
 use crate::error::{Error, Result};
@@ -55,24 +56,6 @@ pub(super) struct Buffer {
 enum ActiveFile {
     Writer(WritableFile),
     Reader(File, Box<Path>),
-}
-
-/// Content of an unsealed segment.
-pub(crate) enum Content<'a> {
-    Mapped(&'a Arc<Map>, &'a [u8]),
-    Buffered(SharedAppendBuffer, usize),
-    Copied(Vec<u8>),
-}
-
-impl Content<'_> {
-    /// The bytes of content that is `len` bytes long.
-    pub(crate) fn bytes(&self, len: usize) -> &[u8] {
-        match self {
-            Self::Mapped(_, bytes) => bytes,
-            Self::Buffered(buffer, at) => buffer.slice(*at, len).unwrap_or_default(),
-            Self::Copied(bytes) => bytes,
-        }
-    }
 }
 
 /// What recovery or a reader knows of an unsealed segment.
@@ -199,10 +182,8 @@ impl Active {
         if let Some(at) = extent.offset.checked_sub(buffer.base) {
             let at = usize::try_from(at).unwrap_or(usize::MAX);
             if buffer.bytes.slice(at, len).is_some() {
-                return Ok(Some(Content::Buffered(
-                    CountedArc::clone(&buffer.bytes),
-                    at,
-                )));
+                let buffer = CountedArc::clone(&buffer.bytes);
+                return Ok(Some(Content::Buffered { buffer, at, len }));
             }
         }
         // It was flushed since the first look, or there is no map.
@@ -212,7 +193,7 @@ impl Active {
         let (file, path) = self.file();
         let mut bytes = vec![0; len];
         match read_exact_at(file, &mut bytes, extent.offset) {
-            Ok(()) => Ok(Some(Content::Copied(bytes))),
+            Ok(()) => Ok(Some(Content::Heap(bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(Error::io(path)(error)),
         }
@@ -229,7 +210,8 @@ impl Active {
     #[inline]
     fn mapped(&self, offset: u64, len: usize) -> Option<Content<'_>> {
         let map = self.map.as_ref()?;
-        Some(Content::Mapped(map, map.slice(offset, len)?))
+        let bytes = map.slice(offset, len)?;
+        Some(Content::Unsealed { map, offset, bytes })
     }
 
     /// Makes the data file durable up to `bytes`, which have been flushed, and its name too: with it

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::active::Contents;
 use super::active_index::ActiveIndexWriter;
 use super::begun::{Begun, Resumed};
+use super::expected::Expected;
 use super::journal_writer::JournalWriter;
 use super::{Active, content_len};
 use crate::digest::Hashed;
-use crate::dir::Dir;
+use crate::dir::{Dir, WritableFile};
 use crate::error::{Error, Result};
 use crate::format::sidecar::ENTRY_BYTES;
 use crate::format::{Entry, journal, record};
@@ -24,34 +25,6 @@ const BUFFERED_RECORD_BYTES_MAX: usize = 256 << 10;
 /// How much of the address space one segment takes at most before it is that long. Beyond it, what is
 /// not sealed yet is read by system calls.
 const RESERVED_BYTES_MAX: u64 = if usize::BITS < 64 { 1 << 28 } else { 1 << 36 };
-
-/// What a segment is prepared for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Expected {
-    /// Size beyond which a further record goes to the next segment.
-    pub(crate) segment_bytes_max: u64,
-    /// Length of the first record, which may be longer than that.
-    pub(crate) first_bytes: u64,
-    /// How many records it will probably have when it is full; zero if that is unknown. With more
-    /// than that its index has to grow, for which puts wait.
-    pub(crate) records: usize,
-}
-
-impl Expected {
-    /// Nothing is known but how large the segment may become.
-    pub(crate) const fn of_size(segment_bytes_max: u64) -> Self {
-        Self {
-            segment_bytes_max,
-            first_bytes: 0,
-            records: 0,
-        }
-    }
-}
-
-/// An index that is prepared for this many records takes 18 MiB before the first.
-const EXPECTED_RECORDS_MAX: u64 = 1 << 20;
-/// Fewer say little about those that follow.
-const COUNTED_RECORDS_MIN: u32 = 1024;
 
 /// Appends records to one segment. There is one, behind the store's append lock.
 ///
@@ -89,7 +62,7 @@ impl Appender {
     pub(crate) fn create(dir: &Dir, id: u32, mode: ReadMode, expected: Expected) -> Result<Self> {
         let begun = Begun::create(dir, id)?;
         match begun.create_journal(dir) {
-            Ok(journal) => Ok(begun.finish(journal, mode, expected)),
+            Ok(journal) => Ok(Self::begin(begun, journal, mode, expected)),
             Err(error) => {
                 begun.discard(dir);
                 Err(error)
@@ -107,6 +80,16 @@ impl Appender {
         self.begun = Some(begun);
     }
 
+    /// Begins with a new segment.
+    pub(crate) fn begin(
+        begun: Begun,
+        journal_file: WritableFile,
+        mode: ReadMode,
+        expected: Expected,
+    ) -> Self {
+        Self::resume(begun.into_resumed(journal_file), mode, expected)
+    }
+
     /// Goes on with a segment that recovery has read.
     pub(crate) fn resume(resumed: Resumed, mode: ReadMode, expected: Expected) -> Self {
         let Resumed { journal, end, .. } = resumed;
@@ -119,8 +102,8 @@ impl Appender {
         let pending = resumed.entries.get(resumed.noted..);
         let pending = pending.unwrap_or_default().to_vec();
         let found = u32::try_from(resumed.entries.len()).unwrap_or(u32::MAX);
-        let records = records_expected(found, end, expected.segment_bytes_max);
-        let index = ActiveIndexWriter::new(&resumed.entries, records.max(expected.records));
+        let records = expected.after(found, end).records;
+        let index = ActiveIndexWriter::new(&resumed.entries, records);
         let contents = Contents {
             index: Arc::clone(index.shared()),
             bytes: end,
@@ -168,10 +151,10 @@ impl Appender {
 
     /// What to expect of the segment after this one.
     pub(crate) fn expected_next(&self, first_bytes: u64) -> Expected {
+        let size = Expected::of_size(self.segment_bytes_max);
         Expected {
-            segment_bytes_max: self.segment_bytes_max,
             first_bytes,
-            records: records_expected(self.active.records(), self.end, self.segment_bytes_max),
+            ..size.after(self.active.records(), self.end)
         }
     }
 
@@ -402,15 +385,4 @@ impl Appender {
 /// Where the block ends that a position lies in.
 const fn block_end(position: u64, block_bytes: usize) -> u64 {
     (position / block_bytes as u64 + 1) * block_bytes as u64
-}
-
-/// How many records a segment of `segment_bytes_max` will probably have, after one of `bytes` that
-/// had `records`.
-fn records_expected(records: u32, bytes: u64, segment_bytes_max: u64) -> usize {
-    if records < COUNTED_RECORDS_MIN {
-        return 0;
-    }
-    let record_bytes_mean = (bytes / u64::from(records)).max(1);
-    let expected = (segment_bytes_max / record_bytes_mean).min(EXPECTED_RECORDS_MAX);
-    usize::try_from(expected).unwrap_or(0)
 }

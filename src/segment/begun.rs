@@ -1,10 +1,8 @@
 //! A segment before its first record is appended: new, or read by recovery.
 
-use super::appender::{Appender, Expected};
 use crate::dir::{Dir, FileKind, WritableFile};
 use crate::error::Result;
 use crate::format::{Entry, Journal, journal};
-use crate::options::ReadMode;
 
 /// A new segment that has a data file, and no journal yet.
 #[derive(Debug)]
@@ -35,23 +33,17 @@ impl Begun {
         }
     }
 
-    /// Makes the appender of the segment.
-    pub(crate) fn finish(
-        self,
-        journal_file: WritableFile,
-        mode: ReadMode,
-        expected: Expected,
-    ) -> Appender {
-        let resumed = Resumed {
+    /// What an appender of the new segment goes on with.
+    pub(super) fn into_resumed(self, journal_file: WritableFile) -> Resumed {
+        Resumed {
+            journal: Journal::empty(self.id),
             id: self.id,
             data: self.data,
             journal_file: Some(journal_file),
-            journal: Journal::empty(self.id),
             noted: 0,
             entries: Vec::new(),
             end: 0,
-        };
-        Appender::resume(resumed, mode, expected)
+        }
     }
 
     /// Removes it. Nobody knows of it, and what stays is an empty segment.

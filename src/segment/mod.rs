@@ -6,13 +6,17 @@ pub(crate) mod active_index;
 pub(crate) mod appender;
 pub(crate) mod batches;
 pub(crate) mod begun;
+pub(crate) mod content;
 pub(crate) mod data;
+pub(crate) mod expected;
 pub(crate) mod fanout;
+pub(crate) mod file_bytes;
 mod journal_writer;
 mod keyed_hash;
 mod once;
 pub(crate) mod record_scan;
 pub(crate) mod sealed;
+pub(crate) mod sidecar;
 
 pub(crate) use active::Active;
 pub(crate) use appender::Appender;
@@ -119,7 +123,7 @@ mod tests {
         let index = Sidecar::build(&mut entries);
         let sealed = Sealed::in_memory(data, 1600, index, None);
         let geometry = Geometry::of(&[(1, *sealed.binding())]).unwrap();
-        let entries: Vec<Entry> = sealed.index().unwrap().entries().collect();
+        let entries: Vec<Entry> = sealed.sidecar().unwrap().entries().collect();
         let location = |at: usize| geometry.location_of(Ordinal::new(0), at, entries[at].offset);
         // Nothing is known of it before it is searched.
         let first = &entries[0].digest;
@@ -127,7 +131,10 @@ mod tests {
         assert_eq!(sealed.find(first).unwrap().count(), 1);
         for (at, entry) in entries.iter().enumerate() {
             let (own, digest) = (location(at), entry.digest);
-            assert_eq!(sealed.entry_at(&digest, &geometry, &own), Some(*entry));
+            assert_eq!(
+                sealed.entry_at(&digest, &geometry, &own),
+                Some((at, *entry))
+            );
             let mut alike = *digest.as_bytes();
             alike[31] ^= 1;
             let alike = Digest::from(alike);

@@ -5,16 +5,15 @@
 
 use std::sync::Arc;
 
-use super::lookup::ByRuns;
-use super::place::Unverified;
+use super::SegmentSet;
+use super::copies::Named;
 use super::tried::Tried;
-use super::{Found, Place, SegmentSet};
 use crate::digest::{Digest, digest_many};
 use crate::error::Result;
-use crate::format::Entry;
 use crate::memory::prefetch;
 use crate::options::VerifyReads;
-use crate::segment::{Extent, Sealed};
+use crate::segment::Sealed;
+use crate::segment::content::{Content, Verified};
 use crate::threads::map_parts;
 
 /// How many lookups are under way at a time: enough to hide the latency of memory and to fill the
@@ -27,7 +26,7 @@ const LANES: usize = 4;
 /// Content of a batch that one core takes on, in bytes.
 const TASK_BYTES: u64 = 64 << 10;
 
-type Lookup<'a> = Result<Option<Found<'a>>>;
+type Lookup<'a> = Result<Option<Verified<'a>>>;
 
 impl SegmentSet {
     /// As [`lookup`](Self::lookup) for each of `digests`, in their order.
@@ -50,7 +49,7 @@ impl SegmentSet {
         results
     }
 
-    /// At most [`BATCH`] lookups.
+    /// At most [`BATCH`] lookups, in three passes: each asks for the memory that the next one reads.
     fn lookup_batch<'a>(
         &'a self,
         digests: &[Digest],
@@ -60,12 +59,9 @@ impl SegmentSet {
         for digest in digests {
             self.prefetch_buckets(digest);
         }
-        let mut places: [ByRuns<(&Arc<Sealed>, u64)>; BATCH] = [const { ByRuns::Absent }; BATCH];
+        let mut places: [Place<'_>; BATCH] = [const { Place::BesideRuns }; BATCH];
         for (place, digest) in places.iter_mut().zip(digests) {
-            *place = self.by_runs(digest, |segment, offset| Some((segment, offset)));
-            if let ByRuns::Found((segment, offset)) = place {
-                segment.prefetch_record(*offset);
-            }
+            *place = self.first_place(digest);
         }
         if verify == VerifyReads::FirstRead {
             results.extend(digests.iter().map(|digest| self.lookup(digest, verify)));
@@ -73,19 +69,15 @@ impl SegmentSet {
         }
         let mut copies: [Option<Unverified<'_>>; BATCH] = [const { None }; BATCH];
         for ((copy, place), digest) in copies.iter_mut().zip(places).zip(digests) {
-            *copy = match place {
-                ByRuns::Found((segment, offset)) => by_run(segment, offset),
-                ByRuns::Absent => self.copy_beside_runs(digest),
-                ByRuns::InDoubt => None,
-            };
+            *copy = self.unverified(&place, digest);
         }
         let mut contents: [&[u8]; BATCH] = [&[]; BATCH];
         let there = copies.iter().flatten();
         let count = there.clone().count();
         for (content, copy) in contents.iter_mut().zip(there) {
-            *content = copy.bytes();
+            *content = copy.content.bytes();
         }
-        let mut computed = [Digest::from([0; 32]); BATCH];
+        let mut computed = [Digest::ZERO; BATCH];
         digest_many(&contents[..count], &mut computed[..count]);
         let mut computed = computed.iter();
         for (digest, copy) in digests.iter().zip(copies) {
@@ -95,13 +87,56 @@ impl SegmentSet {
                 continue;
             };
             results.push(if computed.next() == Some(digest) {
-                Ok(Some(copy.found(digest)))
+                Ok(Some(copy.content.known_right()))
             } else {
                 let mut tried = Tried::default();
-                let (segment, offset) = copy.position();
-                tried.insert(segment, offset, copy.bytes().len());
+                let len = copy.content.bytes().len();
+                tried.insert_record(copy.segment, copy.offset, len);
                 self.lookup_further(digest, verify, tried)
             });
+        }
+    }
+
+    /// Where the runs lead first. Asks for the record there.
+    fn first_place<'a>(&'a self, digest: &Digest) -> Place<'a> {
+        match self.named(digest).next() {
+            None => Place::BesideRuns,
+            Some(Named::Anywhere(_)) => Place::Unknown,
+            Some(Named::Record(_, segment, location)) => {
+                segment.prefetch_record(location.offset());
+                Place::Record(segment, location.offset())
+            }
+        }
+    }
+
+    /// The bytes to hash, as far as they can be had without a system call. Asks for them.
+    fn unverified<'a>(&'a self, place: &Place<'a>, digest: &Digest) -> Option<Unverified<'a>> {
+        match place {
+            Place::Unknown => None,
+            Place::Record(segment, offset) => {
+                let (data, offset) = (segment.data(), *offset);
+                let bytes = data.mapped_record(offset)?;
+                prefetch(bytes);
+                let content = Content::Sealed {
+                    data,
+                    offset,
+                    bytes,
+                };
+                Some(Unverified {
+                    segment: segment.id(),
+                    offset,
+                    content,
+                })
+            }
+            Place::BesideRuns => {
+                let copy = self.copies_beside_runs(digest).next()?.ok()?;
+                let content = copy.content().ok()??;
+                Some(Unverified {
+                    segment: copy.segment_id(),
+                    offset: copy.entry().offset,
+                    content,
+                })
+            }
         }
     }
 
@@ -125,32 +160,21 @@ impl SegmentSet {
             }
         }
     }
-
-    /// The first copy in a segment that no run covers.
-    fn copy_beside_runs(&self, digest: &Digest) -> Option<Unverified<'_>> {
-        for segment in self.uncovered().iter().rev() {
-            if let Some(entry) = segment.find(digest).ok()?.next() {
-                return Place::Sealed(segment, entry).unverified();
-            }
-        }
-        for active in self.unsealed().iter().rev() {
-            if let Some(Extent { offset, len }) = active.find(digest) {
-                let digest = *digest;
-                let entry = Entry {
-                    digest,
-                    offset,
-                    len,
-                };
-                return Place::Unsealed(active, entry).unverified();
-            }
-        }
-        None
-    }
 }
 
-/// The copy that a run leads to, as far as its header says the truth.
-fn by_run(segment: &Arc<Sealed>, offset: u64) -> Option<Unverified<'_>> {
-    let bytes = segment.data().mapped_record(offset)?;
-    prefetch(bytes);
-    Some(Unverified::Sealed(segment, offset, bytes))
+/// Where a lookup of a batch looks first.
+enum Place<'a> {
+    /// The record of a segment whose content begins at this offset.
+    Record(&'a Arc<Sealed>, u64),
+    /// None of the segments that the runs cover holds the object.
+    BesideRuns,
+    /// A run is damaged.
+    Unknown,
+}
+
+/// Content that is hashed together with others.
+struct Unverified<'a> {
+    segment: u32,
+    offset: u64,
+    content: Content<'a>,
 }

@@ -4,9 +4,10 @@
 //! publish it; who reads goes on with the set it has.
 
 mod batch;
-mod found;
+mod copies;
+mod copy;
+mod fast_path;
 mod lookup;
-mod place;
 mod prefix;
 mod resolved_run;
 mod tried;
@@ -14,9 +15,9 @@ mod tried;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-pub(crate) use found::Found;
-pub(crate) use place::{Place, Unverified};
+pub(crate) use copy::ObjectCopy;
 pub(crate) use resolved_run::{ResolvedRun, RunSize};
+pub(crate) use tried::Tried;
 
 use crate::run::Run;
 use crate::segment::{Active, Sealed};

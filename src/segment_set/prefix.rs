@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Place, SegmentSet};
+use super::{ObjectCopy, SegmentSet};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -20,7 +20,7 @@ impl SegmentSet {
     ) -> Result<Option<Digest>> {
         let mut candidates = BTreeSet::new();
         for segment in &self.sealed {
-            let index = segment.index()?;
+            let index = segment.sidecar()?;
             let first = index.lower_bound(0..index.len(), low);
             let matching = (first..index.len())
                 .map_while(|position| index.entry(position))
@@ -29,10 +29,10 @@ impl SegmentSet {
                 .take(2 * CANDIDATES_MAX);
             candidates.extend(matching.map(|entry| entry.digest));
         }
-        for active in &self.unsealed {
-            let entries = active.entries().into_iter();
+        for segment in &self.unsealed {
+            let entries = segment.entries().into_iter();
             for entry in entries.filter(|entry| (low..=high).contains(&&entry.digest)) {
-                if Place::Unsealed(active, entry).is_there()? {
+                if (ObjectCopy::Unsealed { segment, entry }).is_there()? {
                     candidates.insert(entry.digest);
                 }
             }

@@ -52,7 +52,7 @@ impl ResolvedRun {
             if segment.doubt()?.is_some() {
                 continue;
             }
-            let (index, run) = (segment.index()?, self.run.index());
+            let (index, run) = (segment.sidecar()?, self.run.index());
             let is_found = |position: usize| {
                 let Some(entry) = index.entry(position) else {
                     return false;

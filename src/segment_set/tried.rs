@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Place;
-use crate::error::Error;
-use crate::error::Result;
+use super::ObjectCopy;
 use crate::format::record;
-use crate::object::Object;
 
 /// The records that a lookup has hashed, none of which is the object that it looks for. However many
 /// entries and locations lead to a record, it is hashed once: otherwise somebody who forges an index
@@ -15,20 +12,31 @@ use crate::object::Object;
 /// The entries of a sidecar or a journal do not overlap, so of those it is enough to know which were
 /// hashed. What the locations in a run lead to can be anything; of those that overlap one is hashed.
 #[derive(Debug, Default)]
-pub(super) struct Tried {
+pub(crate) struct Tried {
     /// Where a record ends, by its segment and where it begins.
     ends: BTreeMap<(u32, u64), u64>,
 }
 
 impl Tried {
-    /// `offset` and `len` are those of the content.
-    pub(super) fn insert(&mut self, segment: u32, offset: u64, len: usize) {
+    /// Notes that this copy was hashed in vain.
+    pub(super) fn insert(&mut self, copy: &ObjectCopy<'_>) {
+        let entry = copy.entry();
+        self.insert_record(copy.segment_id(), entry.offset, entry.len as usize);
+    }
+
+    /// Notes that this record was hashed in vain. `offset` and `len` are those of the content.
+    pub(super) fn insert_record(&mut self, segment: u32, offset: u64, len: usize) {
         let end = offset.saturating_add(len as u64);
         self.ends.insert((segment, begin_of(offset)), end);
     }
 
-    /// Whether just this record was hashed.
-    pub(super) fn contains(&self, segment: u32, offset: u64, len: usize) -> bool {
+    /// Whether just this copy was hashed.
+    pub(super) fn has(&self, copy: &ObjectCopy<'_>) -> bool {
+        let entry = copy.entry();
+        self.contains(copy.segment_id(), entry.offset, entry.len as usize)
+    }
+
+    fn contains(&self, segment: u32, offset: u64, len: usize) -> bool {
         let end = self.ends.get(&(segment, begin_of(offset)));
         end == Some(&offset.saturating_add(len as u64))
     }
@@ -38,19 +46,6 @@ impl Tried {
         let end = offset.saturating_add(len as u64);
         let before = self.ends.range((segment, 0)..(segment, end)).next_back();
         before.is_some_and(|(_, &before_end)| before_end > begin_of(offset))
-    }
-
-    /// Reads and verifies a copy, unless that was done already.
-    pub(super) fn object(&mut self, place: &Place<'_>) -> Result<Option<Object>> {
-        let (segment, entry) = (place.segment(), place.entry());
-        if self.contains(segment, entry.offset, entry.len as usize) {
-            return place.damaged();
-        }
-        let object = place.object();
-        if matches!(object, Ok(None) | Err(Error::Corrupt { .. })) {
-            self.insert(segment, entry.offset, entry.len as usize);
-        }
-        object
     }
 }
 
@@ -70,10 +65,11 @@ mod tests {
     use crate::digest::Digest;
     use crate::digest::work::hashed_bytes;
     use crate::dir::{Dir, FileKind};
+    use crate::error::{Error, Result};
     use crate::format::{Entry, Manifest, Sidecar};
     use crate::options::{Options, ReadMode, VerifyReads};
     use crate::segment::Sealed;
-    use crate::segment::sealed::binding_of;
+    use crate::segment::sidecar::binding_of;
     use crate::{Store, indexing};
 
     use super::*;
@@ -82,8 +78,8 @@ mod tests {
     fn what_was_hashed_is_known_to_the_byte() {
         let mut tried = Tried::default();
         assert!(!tried.overlaps(1, 104, 10) && !tried.contains(1, 104, 10));
-        tried.insert(1, 104, 10);
-        tried.insert(1, 204, 0);
+        tried.insert_record(1, 104, 10);
+        tried.insert_record(1, 204, 0);
         assert!(tried.contains(1, 104, 10) && !tried.contains(1, 104, 9));
         for (offset, len, overlaps) in [
             (90, 10, false),
@@ -169,7 +165,7 @@ mod tests {
         let reading = Options::new().reading();
         let data_bytes = fs::metadata(dir.segment_path(SEGMENT, FileKind::Data));
         let data_bytes = data_bytes.unwrap().len();
-        let forged = Sealed::with_index(dir, SEGMENT, reading, data_bytes, index).unwrap();
+        let forged = Sealed::with_sidecar(dir, SEGMENT, reading, data_bytes, index).unwrap();
         let built = indexing::build(dir, 1, &[Arc::new(forged)], || false).unwrap();
         assert!(built.is_some());
     }

@@ -8,7 +8,8 @@ use crate::digest::Digest;
 use crate::engine::Shared;
 use crate::error::Result;
 use crate::object::Object;
-use crate::segment_set::{Found, SegmentSet};
+use crate::segment::content::Verified;
+use crate::segment_set::SegmentSet;
 
 /// Reads from the segments as they were when it was made, or last [refreshed](Self::refresh).
 ///
@@ -104,7 +105,7 @@ impl fmt::Debug for PinnedReader {
 #[derive(Debug)]
 pub struct PinnedObject<'a> {
     digest: Digest,
-    found: Found<'a>,
+    found: Verified<'a>,
 }
 
 impl PinnedObject<'_> {

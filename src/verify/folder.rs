@@ -8,7 +8,7 @@ use crate::format::{Manifest, Sidecar, record};
 use crate::options::Reading;
 use crate::recovery::{is_journal_undamaged, read_journal};
 use crate::run::Run;
-use crate::segment::sealed::open_sidecar;
+use crate::segment::sidecar::open_sidecar;
 
 /// How often the folder is read again because a writer committed something meanwhile. After that
 /// nothing is said of the folder.

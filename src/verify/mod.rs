@@ -22,7 +22,8 @@ use crate::options::Reading;
 use crate::recovery::{RecoveryReport, Repair};
 use crate::scan::positions_in_file_order;
 use crate::segment::batches::{BATCH_RECORDS_MAX, batches};
-use crate::segment::sealed::open_sidecar;
+use crate::segment::content::Content;
+use crate::segment::sidecar::open_sidecar;
 use crate::segment::{Active, Extent, Sealed};
 use crate::segment_set::{ResolvedRun, SegmentSet};
 
@@ -141,7 +142,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             // If there is no such file, a compaction that ran meanwhile has removed it.
             _ => {}
         }
-        let index = sealed.index()?;
+        let index = sealed.sidecar()?;
         let data = sealed.data();
         order
             .par_chunks(BATCH_RECORDS_MAX)
@@ -227,15 +228,9 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
     fn check_unsealed(&self, active: &Active) -> Result<()> {
         let entries = active.entries_in_file_order();
         self.check_in_batches(&entries, |batch| {
-            let contents = batch.iter().map(|&Entry { offset, len, .. }| {
-                let content = active.read(Extent { offset, len })?;
-                Ok(content.map(|content| (content, len as usize)))
-            });
-            let contents: Vec<_> = contents.collect::<Result<_>>()?;
-            let contents = contents.iter().map(|content| {
-                let (content, len) = content.as_ref()?;
-                Some(content.bytes(*len))
-            });
+            let read = |&Entry { offset, len, .. }: &Entry| active.read(Extent { offset, len });
+            let contents: Vec<_> = batch.iter().map(read).collect::<Result<_>>()?;
+            let contents = contents.iter().map(|c| Some(c.as_ref()?.bytes()));
             check_batch(batch, contents, |entry, verifies| {
                 if !verifies && active.may_be_torn(entry) {
                     return Ok(());
@@ -244,7 +239,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
                     offset: header_offset(entry),
                     len: 4,
                 })?;
-                let header = header.as_ref().map(|header| header.bytes(4));
+                let header = header.as_ref().map(Content::bytes);
                 self.note_checked(active.id(), entry, header, verifies);
                 Ok(())
             })

@@ -1,13 +1,17 @@
 //! How a store is opened.
 
-use std::fs::File;
+mod advice;
+mod reading;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::dir::{Dir, HUGE_PAGE_BYTES, Operations, SMALL_BLOCK_BYTES, System, Writing};
 use crate::error::Result;
-use crate::memory::Map;
-use crate::memory::quota::{self, MapUse};
+use crate::memory::quota;
+
+pub use advice::{AccessPattern, Advice};
+pub(crate) use reading::Reading;
 
 /// Segment size of a store that was opened without saying otherwise: 256 MiB.
 pub const SEGMENT_BYTES_MAX_DEFAULT: u64 = 256 << 20;
@@ -44,171 +48,7 @@ pub enum VerifyReads {
     FirstRead,
 }
 
-/// In which order a mapping is said to be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AccessPattern {
-    /// Nothing is said: a page that is not in memory brings those around it along.
-    #[default]
-    Normal,
-    /// `MADV_RANDOM`: a page that is not in memory is read alone.
-    Random,
-}
-
-/// What the operating system is told about the mappings of sealed segments and their indexes. A
-/// builder by value:
-///
-/// ```no_run
-/// use sealstone::{Advice, Options};
-///
-/// let advice = Advice::new().populate_index(true);
-/// let store = Options::new().advice(advice).open("objects")?;
-/// # Ok::<(), sealstone::Error>(())
-/// ```
-///
-/// All of it is best effort and about speed only: what the system does not know or refuses is no
-/// error, and the answers are the same. It has no effect with [`ReadMode::Pread`], and none on a
-/// segment before it is sealed. It is given again for each file that is mapped later, by a seal, a
-/// compaction or [`Store::refresh`].
-///
-/// Why nothing is the default: 1 M objects, 2 cores shared with other work, medians of alternating
-/// handles as ratios to no advice; 2026-11-24, Linux 6.18, ext4 (readahead 8 MiB, which favours no
-/// advice once a few reads have brought everything in).
-///
-/// | | warm get, 256 B | first 10,000 gets in a warm cache, 256 B | open, cold, 1 KiB | first 300 gets, cold, 1 KiB: mean / median |
-/// |---|---|---|---|---|
-/// | data `Random` | 1.00 | 1.02 | 1.2 | 0.20 / 4.6 |
-/// | data and index `Random` | 0.96 | 0.97 | 1.0 | 1.09 / 4.2 |
-/// | huge pages (none were granted) | 0.95 | 1.01 | 1.0 | 0.65 / 96 |
-/// | populate index | 1.02 | 0.97 | 89 (39 ms) | 0.94 / 1.0 |
-/// | populate both | 0.98 | 0.77 | 1267 (0.55 s) | 0.14 / 1.0 |
-///
-/// Of the warm gets, differences below a tenth are noise. Opening a warm store of 256 B objects took
-/// 0.2 ms, 11 ms with the index populated, and 51 ms with both.
-///
-/// Scans of 256 B objects with the page cache of the files dropped (medians of four): with data
-/// `Random`, [`Store::verify`] took 9.9 times as long and [`Store::iter`] 3.6 times; with huge pages
-/// 1.3 and 0.7 times, which is within the noise here. Asking for each batch ahead (`MADV_WILLNEED`) doubled the time of a verify
-/// without `Random`, so nothing is asked for. Cold means cold to this system: what lies below a
-/// virtual disk may have had it in a cache of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Advice {
-    data_pattern: AccessPattern,
-    index_pattern: AccessPattern,
-    populate_data: bool,
-    populate_index: bool,
-    huge_pages: bool,
-}
-
-impl Advice {
-    /// Nothing is advised.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            data_pattern: AccessPattern::Normal,
-            index_pattern: AccessPattern::Normal,
-            populate_data: false,
-            populate_index: false,
-            huge_pages: false,
-        }
-    }
-
-    /// Access pattern of data files. Default: [`AccessPattern::Normal`]. `Random` is for stores much
-    /// larger than memory whose objects are read here and there: a read brings in its own pages and
-    /// drives out no others. It hurts whatever reads on: scans, [`Store::verify`], compactions,
-    /// large objects.
-    #[must_use]
-    pub const fn data_pattern(mut self, pattern: AccessPattern) -> Self {
-        self.data_pattern = pattern;
-        self
-    }
-
-    /// Access pattern of the set index and the sidecars. Default: [`AccessPattern::Normal`]. An
-    /// index is small beside its data and comes into memory as a whole soon, which `Random` delays;
-    /// measured, it undoes what `Random` gains for the data.
-    #[must_use]
-    pub const fn index_pattern(mut self, pattern: AccessPattern) -> Self {
-        self.index_pattern = pattern;
-        self
-    }
-
-    /// Whether data files are read and entered into the page table when they are mapped
-    /// (`MADV_POPULATE_READ`, Linux 5.14). Default: false. Opening then takes as long as reading the
-    /// store; for stores that fit into memory and whose first reads are to be as fast as later ones.
-    #[must_use]
-    pub const fn populate_data(mut self, populate: bool) -> Self {
-        self.populate_data = populate;
-        self
-    }
-
-    /// As [`populate_data`](Self::populate_data), for the set index and the sidecars: about 56 bytes
-    /// an object. Default: false.
-    #[must_use]
-    pub const fn populate_index(mut self, populate: bool) -> Self {
-        self.populate_index = populate;
-        self
-    }
-
-    /// Whether to ask for huge pages (`MADV_HUGEPAGE`), for data and indexes. Default: false. Measure
-    /// before use: they are granted only where kernel and file system have them for mapped files, and
-    /// where they are not, a read of a page that is not in memory may still wait for 2 MiB.
-    #[must_use]
-    pub const fn huge_pages(mut self, huge_pages: bool) -> Self {
-        self.huge_pages = huge_pages;
-        self
-    }
-
-    pub(crate) fn advise_data(self, map: &Map) {
-        self.advise(map, self.data_pattern, self.populate_data);
-    }
-
-    pub(crate) fn advise_index(self, map: &Map) {
-        self.advise(map, self.index_pattern, self.populate_index);
-    }
-
-    fn advise(self, map: &Map, pattern: AccessPattern, populate: bool) {
-        if self.huge_pages {
-            map.advise_huge_pages();
-        }
-        // Before the pattern: `Random` would make it read page by page.
-        if populate {
-            map.populate();
-        }
-        if pattern == AccessPattern::Random {
-            map.advise_random();
-        }
-    }
-}
-
-/// How the files of sealed segments are read, as far as those who open them have to know.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reading {
-    pub(crate) mode: ReadMode,
-    pub(crate) advice: Advice,
-    /// How many maps the stores of the process may have.
-    maps_max: usize,
-}
-
-impl Reading {
-    /// Maps a file, if it is to be mapped and the process may have another map.
-    pub(crate) fn map(&self, file: &File, len: u64, map_use: MapUse) -> Option<Map> {
-        match self.mode {
-            ReadMode::Mmap => Map::of_file_within(file, len, map_use.limit(self.maps_max)).ok(),
-            ReadMode::Pread => None,
-        }
-    }
-}
-
-impl From<ReadMode> for Reading {
-    fn from(mode: ReadMode) -> Self {
-        Self {
-            mode,
-            advice: Advice::new(),
-            maps_max: quota::maps_max(),
-        }
-    }
-}
-
-/// Options for opening a [`Store`]. A builder by value:
+/// Options for opening a [`Store`](crate::Store). A builder by value:
 ///
 /// ```no_run
 /// use sealstone::Options;
@@ -289,7 +129,7 @@ impl Options {
 
     /// Opens without taking the lock and without changing a byte: beside a live writer, on a
     /// read-only mount, without write permission. What the writer adds is seen after
-    /// [`Store::refresh`]. Default: false.
+    /// [`Store::refresh`](crate::Store::refresh). Default: false.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
@@ -396,7 +236,7 @@ impl Options {
     }
 
     /// On Apple systems, `fsync` instead of `F_FULLFSYNC`: the data is handed to the drive, but the
-    /// drive is not told to empty its cache, so [`Store::sync`] no longer covers power loss. No
+    /// drive is not told to empty its cache, so [`Store::sync`](crate::Store::sync) no longer covers power loss. No
     /// difference elsewhere. Default: false.
     #[must_use]
     pub fn fast_fsync(mut self, fast_fsync: bool) -> Self {

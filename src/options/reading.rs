@@ -1,0 +1,36 @@
+//! How files are opened for reading.
+
+use std::fs::File;
+
+use super::{Advice, ReadMode};
+use crate::memory::Map;
+use crate::memory::quota::{self, MapUse};
+
+/// The options that matter to whoever opens a file of a sealed segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) mode: ReadMode,
+    pub(crate) advice: Advice,
+    /// Most maps that the stores of the process may have.
+    pub(super) maps_max: usize,
+}
+
+impl Reading {
+    /// Maps a file. `None` with positional reads, and where the process may have no further map.
+    pub(crate) fn map(&self, file: &File, len: u64, map_use: MapUse) -> Option<Map> {
+        match self.mode {
+            ReadMode::Mmap => Map::of_file_within(file, len, map_use.limit(self.maps_max)).ok(),
+            ReadMode::Pread => None,
+        }
+    }
+}
+
+impl From<ReadMode> for Reading {
+    fn from(mode: ReadMode) -> Self {
+        Self {
+            mode,
+            advice: Advice::new(),
+            maps_max: quota::maps_max(),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The bytes of a record, before and after they are verified.
+
+use std::sync::Arc;
+
+use super::Data;
+use crate::digest::Digest;
+use crate::memory::{Map, SharedAppendBuffer, prefetch};
+
+/// The bytes of a record, not verified yet, and what they lie in.
+#[derive(Debug)]
+pub(crate) enum Content<'a> {
+    /// Bytes of a mapped sealed segment.
+    Sealed {
+        data: &'a Arc<Data>,
+        offset: u64,
+        bytes: &'a [u8],
+    },
+    /// Bytes of a mapped segment that is not sealed yet.
+    Unsealed {
+        map: &'a Arc<Map>,
+        offset: u64,
+        bytes: &'a [u8],
+    },
+    /// Bytes that are not in the file yet.
+    Buffered {
+        buffer: SharedAppendBuffer,
+        at: usize,
+        len: usize,
+    },
+    /// A copy, as a system call makes it.
+    Heap(Vec<u8>),
+}
+
+/// [`Content`] whose digest is known to be the one that was asked for. It is never [`Buffered`].
+///
+/// [`Buffered`]: Content::Buffered
+#[derive(Debug)]
+pub(crate) struct Verified<'a>(Content<'a>);
+
+impl<'a> Content<'a> {
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Sealed { bytes, .. } | Self::Unsealed { bytes, .. } => bytes,
+            Self::Buffered { buffer, at, len } => buffer.slice(*at, *len).unwrap_or_default(),
+            Self::Heap(bytes) => bytes,
+        }
+    }
+
+    /// Hashes the bytes. `None` if they are not the content of this object.
+    #[inline]
+    pub(crate) fn verify(self, digest: &Digest) -> Option<Verified<'a>> {
+        if let Self::Sealed { bytes, .. } = &self {
+            prefetch(bytes);
+        }
+        let is_right = Digest::of(self.bytes()) == *digest;
+        is_right.then(|| self.known_right())
+    }
+
+    /// Takes the caller's word that the digest of these bytes was compared, now or before.
+    ///
+    /// Bytes in the buffer are copied: a small object would keep all of it, 2 MiB and more, and the
+    /// next block would need another. They were hashed just now, which takes twenty times as long.
+    #[inline]
+    pub(crate) fn known_right(self) -> Verified<'a> {
+        Verified(match self {
+            Self::Buffered { .. } => Self::Heap(self.bytes().to_vec()),
+            other => other,
+        })
+    }
+}
+
+impl<'a> Verified<'a> {
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
+    #[inline]
+    pub(crate) fn into_content(self) -> Content<'a> {
+        self.0
+    }
+}

@@ -1,0 +1,61 @@
+//! The bytes of a file that is derived from data: a sidecar or a run.
+
+use std::fs::File;
+use std::path::Path;
+
+use crate::dir::{is_mostly_holes, read_new_at};
+use crate::error::{Error, Result};
+use crate::memory::Map;
+use crate::memory::quota::MapUse;
+use crate::options::Reading;
+
+/// The bytes of a whole file, mapped or read.
+#[derive(Debug)]
+pub(crate) enum FileBytes {
+    Map(Map),
+    Heap(Vec<u8>),
+}
+
+impl AsRef<[u8]> for FileBytes {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Map(map) => map.bytes(),
+            Self::Heap(bytes) => bytes,
+        }
+    }
+}
+
+/// The bytes of an open file, mapped where they may be.
+pub(crate) fn file_bytes(
+    file: &File,
+    path: &Path,
+    len: u64,
+    reading: Reading,
+    map_use: MapUse,
+) -> Result<FileBytes> {
+    match map_file(file, len, reading, map_use) {
+        Some(map) => Ok(FileBytes::Map(map)),
+        None => read_file(file, path).map(FileBytes::Heap),
+    }
+}
+
+pub(super) fn map_file(file: &File, len: u64, reading: Reading, map_use: MapUse) -> Option<Map> {
+    if is_mostly_holes(file, len).unwrap_or(true) {
+        return None;
+    }
+    let map = reading.map(file, len, map_use)?;
+    reading.advice.advise_index(&map);
+    Some(map)
+}
+
+/// The bytes of a file that holds digests or tables; none if it has more holes than such a file can have,
+/// which everybody takes for damage.
+pub(super) fn read_file(file: &File, path: &Path) -> Result<Vec<u8>> {
+    let len = file.metadata().map_err(Error::io(path))?.len();
+    if is_mostly_holes(file, len).map_err(Error::io(path))? {
+        return Ok(Vec::new());
+    }
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    read_new_at(file, len, 0).map_err(Error::io(path))
+}

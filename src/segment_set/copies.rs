@@ -1,0 +1,207 @@
+//! All copies of an object, one after the other.
+//!
+//! Everything but the fast path of a get is an adapter of one iterator, [`SegmentSet::copies`]. It is
+//! lazy: a segment is asked when the copies before it did not do. What cannot be asked is an item
+//! too, so that damage is never taken for absence.
+
+use std::sync::Arc;
+
+use super::copy::{ObjectCopy, unsealed_copy};
+use super::{ResolvedRun, SegmentSet};
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::format::set_index::Location;
+use crate::segment::Sealed;
+
+/// Uncovered segments that a lookup looks ahead.
+const PREFETCHED_SEGMENTS: usize = 8;
+
+/// What a run says of an object.
+pub(super) enum Named<'a> {
+    /// A record that may be the object's: most are, but another object can have the same tag.
+    Record(&'a ResolvedRun, &'a Arc<Sealed>, Location),
+    /// A page of the run is damaged, so any of its segments may hold the object.
+    Anywhere(&'a ResolvedRun),
+}
+
+impl<'a> Named<'a> {
+    const fn segment(&self) -> Option<&'a Arc<Sealed>> {
+        match self {
+            Self::Record(_, segment, _) => Some(segment),
+            Self::Anywhere(_) => None,
+        }
+    }
+}
+
+impl SegmentSet {
+    /// The copies of an object as the indexes know them. First those in unsealed segments, then in
+    /// segments that no run covers, the newest first; then those that the runs lead to.
+    ///
+    /// An item that is an error says that an index could not be asked.
+    pub(crate) fn copies<'a>(
+        &'a self,
+        digest: &Digest,
+    ) -> impl Iterator<Item = Result<ObjectCopy<'a>>> {
+        self.prefetch_if_several(digest);
+        let mut asked = None;
+        let by_runs = self.named(digest).flat_map(move |named| {
+            // The copies of one segment stand beside each other in a run, and are given at once.
+            let segment = named.segment().map(|segment| segment.id());
+            let is_new = asked.replace(segment) != Some(segment) || segment.is_none();
+            is_new
+                .then(|| copies_of_named(named, digest))
+                .into_iter()
+                .flatten()
+        });
+        self.copies_beside_runs(digest).chain(by_runs)
+    }
+
+    /// Those of the [`copies`](Self::copies) that no run leads to.
+    pub(super) fn copies_beside_runs<'a>(
+        &'a self,
+        digest: &Digest,
+    ) -> impl Iterator<Item = Result<ObjectCopy<'a>>> {
+        let uncovered = std::iter::once_with(move || {
+            self.prefetch_uncovered(digest);
+            let newest_first = self.uncovered.iter().rev();
+            newest_first.flat_map(move |segment| sidecar_copies(segment, digest))
+        });
+        self.unsealed_copies(digest)
+            .map(Ok)
+            .chain(uncovered.flatten())
+    }
+
+    /// The copies in unsealed segments, the newest first. Reads only memory that was published by
+    /// the writer (see `segment/active.rs`).
+    pub(super) fn unsealed_copies<'a>(
+        &'a self,
+        digest: &Digest,
+    ) -> impl Iterator<Item = ObjectCopy<'a>> {
+        let newest_first = self.unsealed.iter().rev();
+        newest_first.filter_map(move |segment| unsealed_copy(segment, digest))
+    }
+
+    /// What the runs say of an object, the largest run first.
+    #[inline]
+    pub(super) fn named<'a>(&'a self, digest: &Digest) -> impl Iterator<Item = Named<'a>> {
+        self.runs.iter().flat_map(move |resolved| {
+            let run = resolved.run();
+            let mut is_damaged = false;
+            let mut locations = run.find(run.probe(digest));
+            std::iter::from_fn(move || {
+                while !is_damaged {
+                    let Ok(location) = locations.next()? else {
+                        is_damaged = true;
+                        return Some(Named::Anywhere(resolved));
+                    };
+                    if let Some(segment) = resolved.segment(location) {
+                        return Some(Named::Record(resolved, segment, location));
+                    }
+                }
+                None
+            })
+        })
+    }
+
+    /// As [`prefetch_buckets`](Self::prefetch_buckets) where there are several runs: waiting for all
+    /// of them at once takes no longer than waiting for the first.
+    #[inline]
+    pub(super) fn prefetch_if_several(&self, digest: &Digest) {
+        if self.runs.len() > 1 {
+            self.prefetch_buckets(digest);
+        }
+    }
+
+    /// Asks for the bucket of each run in which an object would be.
+    #[inline]
+    pub(crate) fn prefetch_buckets(&self, digest: &Digest) {
+        for resolved in &self.runs {
+            let run = resolved.run();
+            run.prefetch(&run.probe(digest));
+        }
+    }
+
+    /// Asks for the tables of uncovered segments, which lie in different places of memory.
+    fn prefetch_uncovered(&self, digest: &Digest) {
+        if self.uncovered.len() > 1 {
+            let soon = || self.uncovered.iter().rev().take(PREFETCHED_SEGMENTS);
+            soon().for_each(|segment| segment.prefetch_bucket(digest));
+            soon().for_each(|segment| segment.prefetch_entry(digest));
+        }
+    }
+}
+
+/// The copies in the segment that a run names, as its sidecar knows them, or in all segments of a
+/// damaged run.
+fn copies_of_named<'a>(
+    named: Named<'a>,
+    digest: &Digest,
+) -> impl Iterator<Item = Result<ObjectCopy<'a>>> {
+    let (first, one, all) = match named {
+        Named::Anywhere(resolved) => (None, None, Some(resolved.segments().rev())),
+        Named::Record(resolved, segment, location) => {
+            let first = first_copy(resolved, segment, &location, digest);
+            (first, Some(segment), None)
+        }
+    };
+    let segments = one.into_iter().chain(all.into_iter().flatten());
+    let others = segments.flat_map(move |segment| sidecar_copies(segment, digest));
+    let is_another = move |copy: &Result<ObjectCopy<'_>>| {
+        let offset = |copy: &ObjectCopy<'_>| copy.entry().offset;
+        first.is_none() || copy.as_ref().ok().map(offset) != first.as_ref().map(offset)
+    };
+    first.map(Ok).into_iter().chain(others.filter(is_another))
+}
+
+/// The copy that a location leads to. Mostly it says which entry of the sidecar that is, and to
+/// search for the entry reads more.
+fn first_copy<'a>(
+    resolved: &ResolvedRun,
+    segment: &'a Arc<Sealed>,
+    location: &Location,
+    digest: &Digest,
+) -> Option<ObjectCopy<'a>> {
+    let geometry = &resolved.run().index().header().geometry;
+    let (position, entry) = segment.entry_at(digest, geometry, location)?;
+    Some(ObjectCopy::Sealed {
+        segment,
+        entry,
+        position: Some(position),
+    })
+}
+
+/// The copies that the sidecar of a segment knows.
+pub(super) fn sidecar_copies<'a>(
+    segment: &'a Arc<Sealed>,
+    digest: &Digest,
+) -> impl Iterator<Item = Result<ObjectCopy<'a>>> {
+    let (found, failure) = match segment.find(digest) {
+        Ok(found) => (Some(found), None),
+        Err(error) => (None, Some(Err(error))),
+    };
+    let found = found.into_iter().flatten().map(move |(position, entry)| {
+        Ok(ObjectCopy::Sealed {
+            segment,
+            entry,
+            position: Some(position),
+        })
+    });
+    found.chain(failure)
+}
+
+/// The first copy of which `take` makes something. What failed on the way is the result only if
+/// there is none.
+pub(super) fn first_taken<'a, T>(
+    copies: impl Iterator<Item = Result<ObjectCopy<'a>>>,
+    mut take: impl FnMut(ObjectCopy<'a>) -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let mut failure = None;
+    for copy in copies {
+        match copy.and_then(&mut take) {
+            Ok(None) => {}
+            Ok(taken) => return Ok(taken),
+            Err(error) => _ = failure.get_or_insert(error),
+        }
+    }
+    failure.map_or(Ok(None), Err)
+}

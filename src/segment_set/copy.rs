@@ -1,0 +1,165 @@
+//! One copy of an object.
+
+use std::sync::Arc;
+
+use super::tried::Tried;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::format::Entry;
+use crate::options::VerifyReads;
+use crate::segment::content::{Content, Verified};
+use crate::segment::{Active, Extent, Sealed};
+
+/// One record of an object, as an index knows it.
+#[derive(Clone, Copy)]
+pub(crate) enum ObjectCopy<'a> {
+    Sealed {
+        segment: &'a Arc<Sealed>,
+        entry: Entry,
+        /// Where the entry stands in the sidecar, if that is known.
+        position: Option<usize>,
+    },
+    Unsealed {
+        segment: &'a Arc<Active>,
+        entry: Entry,
+    },
+}
+
+impl<'a> ObjectCopy<'a> {
+    /// A record of a sealed segment whose place in the sidecar is of no interest.
+    pub(crate) const fn sealed(segment: &'a Arc<Sealed>, entry: Entry) -> Self {
+        Self::Sealed {
+            segment,
+            entry,
+            position: None,
+        }
+    }
+
+    /// The id of the segment that holds it.
+    pub(crate) fn segment_id(&self) -> u32 {
+        match self {
+            Self::Sealed { segment, .. } => segment.id(),
+            Self::Unsealed { segment, .. } => segment.id(),
+        }
+    }
+
+    pub(crate) const fn entry(&self) -> &Entry {
+        match self {
+            Self::Sealed { entry, .. } | Self::Unsealed { entry, .. } => entry,
+        }
+    }
+
+    /// The bytes, not verified. `None` if the file is shorter than its index says.
+    pub(crate) fn content(&self) -> Result<Option<Content<'a>>> {
+        let Entry { offset, len, .. } = *self.entry();
+        match self {
+            Self::Sealed { segment, .. } => segment.content(offset, len as usize),
+            Self::Unsealed { segment, .. } => segment.read(Extent { offset, len }),
+        }
+    }
+
+    /// Reads and verifies this copy, unless `tried` knows that it was hashed in vain. With
+    /// [`VerifyReads::FirstRead`] a mapped record that was verified in this process is not hashed.
+    ///
+    /// `None` for a record that a crash took before it was ever synced, which only a reader that
+    /// repairs nothing can meet.
+    pub(crate) fn read(
+        &self,
+        verify: VerifyReads,
+        tried: &mut Tried,
+    ) -> Result<Option<Verified<'a>>> {
+        if tried.has(self) {
+            return self.damaged();
+        }
+        let Some(content) = self.content()? else {
+            tried.insert(self);
+            return self.damaged();
+        };
+        let position = match (verify, &content, self) {
+            (VerifyReads::FirstRead, Content::Sealed { .. }, Self::Sealed { position, .. }) => {
+                *position
+            }
+            _ => None,
+        };
+        if self.was_verified(position) {
+            return Ok(Some(content.known_right()));
+        }
+        let Some(verified) = content.verify(&self.entry().digest) else {
+            tried.insert(self);
+            return self.damaged();
+        };
+        self.note_verified(position);
+        Ok(Some(verified))
+    }
+
+    fn was_verified(&self, position: Option<usize>) -> bool {
+        match (self, position) {
+            (Self::Sealed { segment, .. }, Some(position)) => segment.verified().get(position),
+            _ => false,
+        }
+    }
+
+    fn note_verified(&self, position: Option<usize>) {
+        if let (Self::Sealed { segment, .. }, Some(position)) = (self, position) {
+            segment.verified().set(position);
+        }
+    }
+
+    /// What a read gives of a copy that does not verify.
+    fn damaged<T>(&self) -> Result<Option<T>> {
+        if self.may_be_torn() {
+            Ok(None)
+        } else {
+            Err(self.corrupt())
+        }
+    }
+
+    /// Whether a crash may have taken this copy before it was ever synced. Then only a look at the
+    /// content tells if it is there.
+    fn may_be_torn(&self) -> bool {
+        match self {
+            Self::Sealed { .. } => false,
+            Self::Unsealed { segment, entry } => segment.may_be_torn(entry),
+        }
+    }
+
+    /// Whether this copy is there, as a read would say. Reads no content unless the index alone
+    /// cannot tell.
+    pub(crate) fn is_there(&self) -> Result<bool> {
+        let read = || self.read(VerifyReads::EveryRead, &mut Tried::default());
+        Ok(!self.may_be_torn() || read()?.is_some())
+    }
+
+    /// Whether this copy is, byte for byte, `content`.
+    pub(crate) fn holds(&self, content: &[u8]) -> Result<bool> {
+        if self.entry().len as usize != content.len() {
+            return Ok(false);
+        }
+        let stored = self.content()?;
+        Ok(stored.is_some_and(|stored| stored.bytes() == content))
+    }
+
+    #[cold]
+    pub(crate) fn corrupt(&self) -> Error {
+        Error::Corrupt {
+            digest: self.entry().digest,
+            segment: self.segment_id(),
+            offset: self.entry().offset,
+        }
+    }
+}
+
+/// The copy of `digest` that an unsealed segment finds.
+pub(super) fn unsealed_copy<'a>(
+    segment: &'a Arc<Active>,
+    digest: &Digest,
+) -> Option<ObjectCopy<'a>> {
+    let Extent { offset, len } = segment.find(digest)?;
+    let digest = *digest;
+    let entry = Entry {
+        digest,
+        offset,
+        len,
+    };
+    Some(ObjectCopy::Unsealed { segment, entry })
+}
