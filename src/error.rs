@@ -8,7 +8,8 @@ use crate::digest::{Digest, DigestMismatch};
 /// `std::result::Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong. An object that the store does not hold is not an error: reads return `Ok(None)`.
+/// What can go wrong. An object that the store does not hold is not an error: reads return
+/// `Ok(None)`.
 ///
 /// Every message ends with the remedy. A message does not repeat its
 /// [`source`](std::error::Error::source), so print both, as `anyhow` and others do.
@@ -46,8 +47,8 @@ pub enum Error {
         offset: u64,
     },
 
-    /// The index of a segment is damaged and could not be rebuilt in full from its data, so the store
-    /// cannot say whether it holds the object that was asked for.
+    /// The index of a segment is damaged and could not be rebuilt in full from its data, so the
+    /// store cannot say whether it holds the object that was asked for.
     #[error(
         "the index of segment {segment} is damaged ({reason}); run `verify` to see what is affected, and restore the segment's files from a backup"
     )]
@@ -85,7 +86,8 @@ pub enum Error {
     #[error(transparent)]
     DigestMismatch(#[from] DigestMismatch),
 
-    /// An earlier failure left unknown what is on disk. Writes are refused from then on; reads go on.
+    /// An earlier failure left unknown what is on disk. Writes are refused from then on; reads go
+    /// on.
     #[error(
         "writes are refused since an earlier failure ({reason}); reads still work, close the store, mend the cause and open it again"
     )]
@@ -94,13 +96,14 @@ pub enum Error {
         reason: String,
     },
 
-    /// The store was closed, and its folder may have another writer by now, so nothing is changed any
-    /// more.
+    /// The store was closed, and its folder may have another writer by now, so nothing is changed
+    /// any more.
     #[error("the store was closed; open it again to change it")]
     Closed,
 
-    /// The handle was opened before this process was forked from the one that opened it. Reads go on;
-    /// everything is refused that would change a file or wait for a thread that only the parent has.
+    /// The handle was opened before this process was forked from the one that opened it. Reads go
+    /// on; everything is refused that would change a file or wait for a thread that only the parent
+    /// has.
     #[error(
         "the store was opened before this process was forked; open it anew in this process, read-only while the parent writes"
     )]

@@ -10,9 +10,9 @@ pub(crate) const SMALL_BLOCK_BYTES: usize = 256 << 10;
 
 /// Appends to a file in blocks, at multiples of their length.
 ///
-/// Where it can, Linux keeps the bytes of one write in one piece of memory (large folios: ext4 since
-/// 6.16, xfs before that). A piece of 2 MiB is mapped with one entry of the page table, so a read at
-/// random waits for the memory only, and not for a walk through the page table as well.
+/// Where it can, Linux keeps the bytes of one write in one piece of memory (large folios: ext4
+/// since 6.16, xfs before that). A piece of 2 MiB is mapped with one entry of the page table, so a
+/// read at random waits for the memory only, and not for a walk through the page table as well.
 #[derive(Debug)]
 pub(crate) struct BlockWriter<'a> {
     file: &'a WritableFile,

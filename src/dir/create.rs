@@ -74,8 +74,8 @@ fn require_names_fit(folder: &Path) -> Result<()> {
     }
 }
 
-/// Creates the folder and the missing ones above it, and makes their names durable. The names of the
-/// folder and of its parent are made durable even if they exist already, since the process that
+/// Creates the folder and the missing ones above it, and makes their names durable. The names of
+/// the folder and of its parent are made durable even if they exist already, since the process that
 /// created them may have been cut off before it could.
 fn create_all(folder: &Path, operations: &dyn Operations) -> Result<()> {
     let mut named: Vec<&Path> = Vec::new();
@@ -100,7 +100,8 @@ fn create_all(folder: &Path, operations: &dyn Operations) -> Result<()> {
         let parent = parent.unwrap_or(Path::new("."));
         match Folder::open(parent) {
             Ok(parent) => operations.sync_dir(&parent).map_err(Error::io(&parent))?,
-            // If the parent cannot be listed, we did not create the folder, so its fsync is skipped.
+            // If the parent cannot be listed, we did not create the folder, so its fsync is
+            // skipped.
             Err(error) if !created && error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(Error::io(parent)(error)),
         }

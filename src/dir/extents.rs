@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-/// Returns the first part of a file within `range` that is stored, or `None` if the whole range is a
-/// hole. Where the system does not tell, the whole range counts as stored.
+/// Returns the first part of a file within `range` that is stored, or `None` if the whole range is
+/// a hole. Where the system does not tell, the whole range counts as stored.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 pub(crate) fn first_stored(file: &File, range: Range<u64>) -> io::Result<Option<Range<u64>>> {
     use libc::{EINVAL, ENOSYS, ENXIO, EOPNOTSUPP};
@@ -45,9 +45,9 @@ pub(crate) fn hole_bytes(file: &File, range: Range<u64>) -> io::Result<u64> {
     Ok(holes + range.end.saturating_sub(at))
 }
 
-/// Most bytes of holes that are hashed in records that neither manifest nor journal speaks of. A file
-/// that was restored may lack its zeros, but hashing a file that stores next to nothing would take as
-/// long as its claimed length.
+/// Most bytes of holes that are hashed in records that neither manifest nor journal speaks of. A
+/// file that was restored may lack its zeros, but hashing a file that stores next to nothing would
+/// take as long as its claimed length.
 pub(crate) const DATA_HOLE_BYTES_MAX: u64 = 256 << 20;
 
 /// Most bytes of holes in a file that holds digests or tables. Such a file is read as a whole, and

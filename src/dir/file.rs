@@ -117,8 +117,8 @@ impl WritableFile {
         change().map_err(Error::io(&self.path))
     }
 
-    /// Cuts the file. If that fails, every further change is refused: the file may end in bytes that
-    /// belong to no record.
+    /// Cuts the file. If that fails, every further change is refused: the file may end in bytes
+    /// that belong to no record.
     pub(crate) fn cut(&self, len: u64) -> Result<()> {
         self.dir.check_own()?;
         let operations = self.dir.operations();
@@ -150,8 +150,8 @@ pub(crate) fn open_regular_file(path: &FilePath) -> Result<(File, u64)> {
     Ok((file, len))
 }
 
-/// Returns the length of a file, or of the file that a link leads to. Fails unless that is a regular
-/// file.
+/// Returns the length of a file, or of the file that a link leads to. Fails unless that is a
+/// regular file.
 pub(crate) fn regular_file_bytes(path: &FilePath) -> Result<u64> {
     let status = path.status().map_err(Error::io(path))?;
     if status.is_file {

@@ -24,8 +24,8 @@ impl Dir {
         copy.sync()
     }
 
-    /// Links a run of the set index into another store's folder if the system can. A run is derived,
-    /// so nothing is lost without it.
+    /// Links a run of the set index into another store's folder if the system can. A run is
+    /// derived, so nothing is lost without it.
     pub(crate) fn link_set_index(&self, number: u32, target: &Self) {
         let (from, to) = (self.set_index_path(number), target.set_index_path(number));
         let _ = uninterrupted(|| self.operations().hard_link(&from, &to));
@@ -40,8 +40,8 @@ impl Dir {
         loop {
             match uninterrupted(|| operations.hard_link(&manifest, &kept)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                // Where there are no links the manifest is renamed: a store without a manifest opens
-                // in the same way as one whose manifest is damaged.
+                // Where there are no links the manifest is renamed: a store without a manifest
+                // opens in the same way as one whose manifest is damaged.
                 Err(_) if kept.own_status().is_err() => {
                     let renamed = uninterrupted(|| operations.rename(&manifest, &kept));
                     return renamed.map(|()| kept).map_err(Error::io(&manifest));

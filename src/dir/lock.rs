@@ -64,8 +64,8 @@ impl Dir {
 }
 
 impl WriterLock {
-    /// Locks the folder as well. Best effort: some file systems lock no folders, and some systems do
-    /// not open them.
+    /// Locks the folder as well. Best effort: some file systems lock no folders, and some systems
+    /// do not open them.
     fn with_folder(mut self, dir: &Dir, path: &FilePath) -> Result<Self> {
         let is_known = says(
             &self.file,
@@ -94,8 +94,8 @@ impl WriterLock {
         }
     }
 
-    /// Gives up the lock. Closing the files would do so as well, but not while a process that is just
-    /// being started from this one has copies of them.
+    /// Gives up the lock. Closing the files would do so as well, but not while a process that is
+    /// just being started from this one has copies of them.
     pub(crate) fn unlock(&self) {
         if self.process == std::process::id() {
             // In the reverse order of taking them, so that a writer that gets the first lock gets
@@ -142,9 +142,9 @@ fn says(file: &File, text: &str) -> bool {
         && positional::read_at(file, &mut [0], text.len() as u64).is_ok_and(|read| read == 0)
 }
 
-/// Lets only those open the lock file who may write to it: everybody who can open a file can lock it,
-/// and so keep every writer out. Best effort, since the permissions of a file that another user made
-/// stay as they are.
+/// Lets only those open the lock file who may write to it: everybody who can open a file can lock
+/// it, and so keep every writer out. Best effort, since the permissions of a file that another user
+/// made stay as they are.
 #[cfg(unix)]
 fn hide_from_readers(file: &File) {
     use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,7 @@
 //! The folder of a store: file names, the lock, and every operation that changes something on disk.
 //!
-//! Every change is a call of [`Operations`], which a test can replace to record the calls or to make
-//! one fail, and is relative to the [`Folder`] that was opened.
+//! Every change is a call of [`Operations`], which a test can replace to record the calls or to
+//! make one fail, and is relative to the [`Folder`] that was opened.
 //!
 //! After a failed fsync, or another failure that leaves unknown what is on disk, the folder refuses
 //! every further change. After a failed fsync the kernel drops the dirty pages and reports success
@@ -138,9 +138,9 @@ impl Dir {
         Ok(files)
     }
 
-    /// Returns the bytes of the manifest, or `None` if there is none. A manifest is text, so nothing
-    /// is read behind the first zeros: otherwise a file of any length that stores nothing would be
-    /// read as a whole.
+    /// Returns the bytes of the manifest, or `None` if there is none. A manifest is text, so
+    /// nothing is read behind the first zeros: otherwise a file of any length that stores nothing
+    /// would be read as a whole.
     pub(crate) fn read_manifest(&self) -> Result<Option<Vec<u8>>> {
         let path = self.manifest_path();
         let (mut file, _) = match open_regular_file(&path) {
@@ -198,9 +198,9 @@ impl Dir {
         }
     }
 
-    /// Fails if the file system says that it has no room for files of these lengths, so that none of
-    /// them is begun. Others may take the room afterwards, and not every file system says how much
-    /// it has.
+    /// Fails if the file system says that it has no room for files of these lengths, so that none
+    /// of them is begun. Others may take the room afterwards, and not every file system says how
+    /// much it has.
     pub(crate) fn require_space(&self, file_bytes: impl IntoIterator<Item = u64>) -> Result<()> {
         let blocks = file_bytes
             .into_iter()

@@ -41,8 +41,8 @@ pub(super) fn segment_file_name(id: u32, kind: FileKind) -> String {
     format!("seg-{id:06}.{}", kind.extension())
 }
 
-/// Returns the segment and the kind of file that a name stands for, if the name is spelled exactly as
-/// we spell it.
+/// Returns the segment and the kind of file that a name stands for, if the name is spelled exactly
+/// as we spell it.
 pub(super) fn parse_segment_file_name(name: &str) -> Option<(u32, FileKind)> {
     let (digits, extension) = name.strip_prefix("seg-")?.split_once('.')?;
     let kind = FileKind::ALL
@@ -72,7 +72,8 @@ pub(crate) enum TemporaryOf {
     Segment(u32, FileKind),
 }
 
-/// Returns the file that a temporary of ours would have become; `None` for the name of another file.
+/// Returns the file that a temporary of ours would have become; `None` for the name of another
+/// file.
 pub(super) fn parse_temporary_name(name: &str) -> Option<TemporaryOf> {
     let name = name.strip_suffix(TEMPORARY)?;
     if name == MANIFEST {

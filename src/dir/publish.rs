@@ -18,8 +18,8 @@ impl Dir {
         self.replace(&self.segment_path(id, kind), bytes)
     }
 
-    /// Writes a temporary, syncs it, renames it and syncs the folder, so readers see the old file or
-    /// the new one.
+    /// Writes a temporary, syncs it, renames it and syncs the folder, so readers see the old file
+    /// or the new one.
     fn replace(&self, path: &FilePath, bytes: &[u8]) -> Result<()> {
         let temporary = self.create_temporary(path)?;
         let written = temporary
@@ -59,8 +59,8 @@ impl Dir {
     }
 
     /// Gives a run of the set index its name. A run is derived and its pages carry checksums, so
-    /// neither the run nor the folder is synced: the next opening notices a run that a crash damaged,
-    /// and it is built again.
+    /// neither the run nor the folder is synced: the next opening notices a run that a crash
+    /// damaged, and it is built again.
     pub(crate) fn rename_set_index(&self, temporary: &FilePath) -> Result<()> {
         self.check_own()?;
         let to = temporary.without_extension();
@@ -68,8 +68,8 @@ impl Dir {
         renamed.map_err(Error::io(temporary))
     }
 
-    /// Gives a temporary its name. The folder is not synced yet. After a failed rename it is unknown
-    /// which of the two files a crash would leave, so every further change is refused.
+    /// Gives a temporary its name. The folder is not synced yet. After a failed rename it is
+    /// unknown which of the two files a crash would leave, so every further change is refused.
     pub(crate) fn rename_into_place(&self, temporary: &FilePath) -> Result<()> {
         self.check_own()?;
         let from = temporary;

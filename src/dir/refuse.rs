@@ -18,8 +18,8 @@ impl Dir {
         self.0.process != std::process::id()
     }
 
-    /// Fails where nothing may be changed: where [`check_writable`](Self::check_writable) fails, and
-    /// in a forked process, which has the files of its parent and would write over its records.
+    /// Fails where nothing may be changed: where [`check_writable`](Self::check_writable) fails,
+    /// and in a forked process, which has the files of its parent and would write over its records.
     pub(super) fn check_own(&self) -> Result<()> {
         self.check_writable()?;
         if self.is_inherited() {

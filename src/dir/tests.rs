@@ -257,11 +257,13 @@ fn a_lock_file_whose_identity_cannot_be_read_is_an_error_and_not_a_lock() {
         Err(Error::Io { path, .. }) => assert_eq!(path, dir.path().join("LOCK")),
         other => panic!("{other:?}"),
     }
-    // The file was taken for one that somebody else replaced, and the second attempt follows no link.
+    // The file was taken for one that somebody else replaced, and the second attempt follows no
+    // link.
     assert_eq!(operations.0.load(Ordering::Relaxed), 2);
 }
 
-/// With whole blocks the page cache keeps each in one piece, whatever the lengths of the records are.
+/// With whole blocks the page cache keeps each in one piece, whatever the lengths of the records
+/// are.
 #[test]
 fn a_file_is_written_in_whole_blocks_whatever_is_appended() {
     /// The offset and the length of each write.
@@ -369,6 +371,17 @@ fn h10_every_change_is_refused_after_a_failed_fsync() {
         Err(Error::Poisoned { .. })
     ));
     assert_eq!(operations.asked[2].load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn every_change_is_refused_after_closing() {
+    let (dir, operations, _root) = Odd::default().created();
+    let file = dir.create_segment_file(7, FileKind::Data).unwrap();
+    dir.close();
+    assert!(matches!(dir.check_writable(), Err(Error::Closed)));
+    assert!(matches!(file.write_all_at(b"x", 0), Err(Error::Closed)));
+    assert!(matches!(file.sync(), Err(Error::Closed)));
+    assert_eq!(operations.asked[2].load(Ordering::Relaxed), 0);
 }
 
 #[test]

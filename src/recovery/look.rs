@@ -1,8 +1,8 @@
 //! Looking at a folder before anything in it is changed: does the manifest fit the files?
 //!
-//! Files and manifest can be of different moments: a backup was restored file by file, an older manifest
-//! was put back, or NEDB v3, which knows no manifest, wrote in between. So what a manifest says is
-//! compared with what is there first, and an opening that is refused has changed nothing.
+//! Files and manifest can be of different moments: a backup was restored file by file, an older
+//! manifest was put back, or NEDB v3, which knows no manifest, wrote in between. So the manifest is
+//! first compared with the files, and an opening that is refused has changed nothing.
 
 use std::collections::BTreeMap;
 
@@ -13,18 +13,18 @@ use crate::error::{Error, Result};
 use crate::format::{Manifest, SealedSegment};
 use crate::options::Options;
 
-/// What a manifest lists, as it lies in the folder.
+/// The state in the folder of the segments that a manifest lists.
 pub(super) struct Look {
-    /// Length of the data file of each sealed segment that is there, in bytes.
+    /// Length of the data file of each sealed segment that has one, in bytes.
     pub(super) sealed_bytes: BTreeMap<u32, u64>,
-    /// Segments whose data file is not there.
+    /// Segments whose data file is missing.
     missing: Vec<u32>,
-    /// Unsealed segments that are shorter than the manifest says, and by how many bytes.
+    /// Unsealed segments that are shorter than the manifest says, with the number of missing bytes.
     pub(super) short_unsealed: Vec<(u32, u64)>,
-    /// Segments of which a journal is all that there is.
+    /// Segments that have a journal and no data file.
     pub(super) journals_without_data: Vec<u32>,
-    /// Whether somebody who knows no manifest has compacted the store: the missing segments are gone for
-    /// good, and what they held is in newer segments or was dropped.
+    /// Whether a program that knows no manifest has compacted the store. Then the missing segments
+    /// are gone for good, and their objects are in newer segments or were dropped.
     pub(super) has_moved_on: bool,
 }
 
@@ -64,9 +64,10 @@ impl Look {
         Ok(look)
     }
 
-    /// Whether there is a segment without a journal behind all that are missing. We give each segment a
-    /// journal until the manifest lists it, so another program wrote it, or a later manifest listed it. It
-    /// can be empty: that is what a compaction leaves which keeps nothing.
+    /// Whether a segment without a journal has a higher id than all missing ones. We give each
+    /// segment a journal until the manifest lists it, so another program wrote that segment, or a
+    /// later manifest listed it. The segment can be empty: a compaction that keeps nothing leaves
+    /// such a segment.
     fn was_compacted_by_another(&self, listing: &Listing, manifest: &Manifest) -> bool {
         let Some(&highest) = self.missing.iter().max() else {
             return false;
@@ -75,13 +76,13 @@ impl Look {
         above.any(|above| !listing.journals.contains(&above))
     }
 
-    /// Whether the data file of a segment is not there that the manifest or a journal speaks of.
+    /// Whether the manifest or a journal speaks of the segment's data and its file is missing.
     pub(super) fn is_missing(&self, id: u32) -> bool {
         self.missing.contains(&id)
     }
 
-    /// Whether all that the manifest lists is there, as long as it says. A longer sealed segment has
-    /// lost nothing.
+    /// Whether every file that the manifest lists exists with the length that it says. A sealed
+    /// segment that is longer has lost nothing.
     pub(super) fn is_complete(&self, manifest: &Manifest) -> bool {
         let is_whole = |(id, segment): (&u32, &SealedSegment)| {
             let bytes = self.sealed_bytes.get(id);
@@ -120,13 +121,14 @@ impl Look {
     }
 }
 
-/// Data files that no line of the manifest speaks of as sealed or retired.
+/// Returns the data files that the manifest lists neither as sealed nor as retired.
 pub(super) fn unlisted(listing: &Listing, manifest: &Manifest) -> impl Iterator<Item = u32> {
     let ids = listing.data.iter().copied();
     ids.filter(|&id| !is_listed(id, manifest))
 }
 
-/// Journals without a data file, of segments that the manifest lists neither as sealed nor as retired.
+/// Returns the journals without a data file, of segments that the manifest lists neither as sealed
+/// nor as retired.
 fn journals_without_data(listing: &Listing, manifest: &Manifest) -> Vec<u32> {
     let ids = listing.journals.difference(&listing.data).copied();
     ids.filter(|&id| !is_listed(id, manifest)).collect()

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use super::adoption::{Adopted, adopt_sidecar};
+use super::adopt::{Adopted, adopt_sidecar};
 use super::look::{Look, unlisted};
 use super::report::RecoveryReport;
 use super::retired::may_be_what_was_retired;
-use super::{appended, parse_manifest, unsealed};
+use super::{appended, parse_manifest, read_journal};
 use crate::dir::{Dir, FileKind, Listing, open_regular_file, regular_file_bytes};
 use crate::error::{Error, Result};
-use crate::format::{Entry, Journal, SealedSegment, journal};
+use crate::format::{Entry, Journal, Manifest, SealedSegment, journal};
 use crate::memory::Map;
 use crate::options::{Options, ReadMode, Reading};
 use crate::run::Run;
@@ -22,20 +22,29 @@ use crate::segment::sidecar::{RebuiltSidecar, rebuild_sidecar};
 use crate::segment::{Active, Data, Sealed, hash_records_single_threaded};
 use crate::segment_set::{ResolvedRun, SegmentSet};
 
-/// How often loading starts again because the writer committed something meanwhile. Then what was
-/// loaded last is taken: it may be an error, hold a segment twice, or not be the newest.
+/// How often loading starts again because the writer committed something meanwhile. After that the
+/// last result is taken: it may be an error, hold a segment twice, or not be the newest.
 const ATTEMPTS_MAX: usize = 16;
 
 /// If a journal has grown by more than this, it is read from its beginning, with more care.
 const FOLLOWED_BYTES_MAX: u64 = 64 << 20;
 
-/// What a reader carries from one [`load`](Self::load) to the next.
+/// What a reader keeps from one [`load`](Self::load) to the next.
 ///
-/// Whoever loads holds a lock, so nothing here may wait for other threads of a pool: they could be
-/// waiting for that lock.
+/// The caller of `load` holds a lock, so nothing here may wait for other threads of a pool: they
+/// could be waiting for that lock.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     followed: BTreeMap<u32, Followed>,
+}
+
+/// What a load goes by.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    dir: &'a Dir,
+    options: &'a Options,
+    /// The set of the load before. Segments and runs that have not changed are taken from it.
+    previous: &'a SegmentSet,
 }
 
 impl Reader {
@@ -46,12 +55,17 @@ impl Reader {
         options: &Options,
         previous: &SegmentSet,
     ) -> Result<(SegmentSet, RecoveryReport)> {
+        let source = Source {
+            dir,
+            options,
+            previous,
+        };
         let mut attempt = 0;
         loop {
             attempt += 1;
             let before = dir.read_manifest()?;
-            let loaded = self.load_once(dir, options, previous, before.as_deref());
-            // The writer may have removed or renamed what this manifest speaks of.
+            let loaded = self.load_once(source, before.as_deref());
+            // The writer may have removed or renamed files that this manifest lists.
             if attempt == ATTEMPTS_MAX || dir.read_manifest()? == before {
                 return loaded;
             }
@@ -60,43 +74,22 @@ impl Reader {
 
     fn load_once(
         &mut self,
-        dir: &Dir,
-        options: &Options,
-        previous: &SegmentSet,
+        source: Source<'_>,
         manifest: Option<&[u8]>,
     ) -> Result<(SegmentSet, RecoveryReport)> {
+        let Source { dir, options, .. } = source;
         let mut report = RecoveryReport::default();
         let stored = parse_manifest(dir, manifest, &mut report)?;
         let manifest = stored.clone().unwrap_or_default();
         let listing = dir.list()?;
         let look = Look::at(dir, &listing, &manifest)?;
         look.judge_missing(dir, &manifest, options, &mut report)?;
-        let mut sealed = Vec::new();
-        for (&id, &binding) in &manifest.sealed {
-            let Some(&data_bytes) = look.sealed_bytes.get(&id) else {
-                continue;
-            };
-            let appended_bytes = data_bytes.saturating_sub(binding.data_bytes);
-            let is_as_before = |known: &Sealed| {
-                let is_longer = !known.is_bound() && known.data().len() == data_bytes;
-                *known.binding() == binding && appended_bytes == 0 || is_longer
-            };
-            let known = previous.sealed_with_id(id);
-            if let Some(known) = known.filter(|known| is_as_before(known)) {
-                sealed.push(Arc::clone(known));
-            } else if appended_bytes > 0 {
-                let segment = load_longer(dir, options.reading(), id, binding)?;
-                sealed.push(Arc::new(segment));
-            } else {
-                let segment = Sealed::open(dir, id, options.reading(), binding)?;
-                sealed.push(Arc::new(segment));
-            }
-        }
+        let mut sealed = source.load_listed(&manifest, &look)?;
         let fits = stored.is_some() && look.is_complete(&manifest);
         let mut ids: Vec<u32> = unlisted(&listing, &manifest).collect();
         for (&id, binding) in &manifest.retired {
-            // What is retired is not data, unless another segment has its id by now, or what the manifest
-            // has instead of it is not there.
+            // A retired segment is not data, unless another segment has its id by now, or a file
+            // that the manifest lists instead of it is missing.
             let is_meant = || may_be_what_was_retired(dir, id, binding.as_ref());
             if listing.data.contains(&id) && !(fits && is_meant()?) {
                 ids.push(id);
@@ -104,35 +97,34 @@ impl Reader {
         }
         let mut unsealed = Vec::new();
         for id in ids {
-            match self.load_unlisted(dir, options.reading(), previous, &listing, id) {
+            match self.load_unlisted(source, &listing, id) {
                 Ok(Unlisted::Sealed(segment)) => sealed.push(segment),
                 Ok(Unlisted::Unsealed(segment)) => unsealed.push(segment),
-                // It was sealed and compacted away since the listing was made.
+                // The segment was sealed and compacted away since the folder was listed.
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),
             }
         }
         let loaded: BTreeSet<u32> = unsealed.iter().map(|active| active.id()).collect();
         self.followed.retain(|id, _| loaded.contains(id));
-        let runs = load_runs(dir, options.reading(), previous, &listing)?;
+        let runs = source.load_runs(&listing)?;
         Ok((SegmentSet::new(sealed, unsealed, runs), report))
     }
 
     fn load_unlisted(
         &mut self,
-        dir: &Dir,
-        reading: Reading,
-        previous: &SegmentSet,
+        source: Source<'_>,
         listing: &Listing,
         id: u32,
     ) -> Result<Unlisted> {
-        if let Some(known) = previous.unsealed_with_id(id)
+        let (dir, reading) = (source.dir, source.options.reading());
+        if let Some(known) = source.previous.unsealed_with_id(id)
             && let Some(active) = self.follow(dir, reading.mode, known)?
         {
             return Ok(Unlisted::Unsealed(active));
         }
         if listing.sidecars.contains(&id) && !listing.journals.contains(&id) {
-            if let Some(known) = previous.sealed_with_id(id) {
+            if let Some(known) = source.previous.sealed_with_id(id) {
                 return Ok(Unlisted::Sealed(Arc::clone(known)));
             }
             return load_sealed(dir, reading, id).map(|sealed| Unlisted::Sealed(Arc::new(sealed)));
@@ -141,10 +133,10 @@ impl Reader {
         Ok(Unlisted::Unsealed(active))
     }
 
-    /// Loads an unsealed segment from its journal, and from its data where the journal ends. What the
-    /// journal notes is verified by each read, so that it need not be hashed here.
+    /// Loads an unsealed segment from its journal, and from its data where the journal ends.
+    /// Records that the journal notes are not hashed here, since each read verifies them.
     fn load_unsealed(&mut self, dir: &Dir, mode: ReadMode, id: u32) -> Result<Arc<Active>> {
-        let journal = unsealed::read_journal(dir, id)?;
+        let journal = read_journal(dir, id)?;
         let mut journal = journal.unwrap_or_else(|| Journal::empty(id));
         let mut entries = std::mem::take(&mut journal.entries);
         let begin = journal.covered_bytes;
@@ -164,8 +156,8 @@ impl Reader {
         open_active(dir, mode, id, contents)
     }
 
-    /// Reads on in the journal of a segment that is known. `None` if that is not enough to know what
-    /// is in it.
+    /// Reads on in the journal of a segment that was loaded before. `None` if the journal does not
+    /// tell everything that is in the segment.
     fn follow(
         &mut self,
         dir: &Dir,
@@ -187,14 +179,14 @@ impl Reader {
             return Ok(None);
         }
         if data_bytes > journal.covered_bytes.max(*seen_bytes) {
-            // The writer is between data and journal, or cannot write the journal.
+            // The writer has written data and not its journal yet, or cannot write the journal.
             return Ok(None);
         }
         for entry in std::mem::take(&mut journal.entries) {
             index.insert(&entry);
         }
         let flushed_bytes = journal.covered_bytes.min(data_bytes);
-        // If the load before this one failed, what it made of the segment was never seen.
+        // If the load before this one failed, nobody has seen its state of the segment.
         let is_known = known.has_index(index.shared()) && known.flushed_bytes() == flushed_bytes;
         if is_known && known.durable_bytes() == journal.synced_bytes {
             return Ok(Some(Arc::clone(known)));
@@ -208,44 +200,67 @@ impl Reader {
     }
 }
 
-/// Opens the runs of the set index that are there now. What a run says is bound to its segments, so
-/// one that is known already is as good as the file of that name.
-fn load_runs(
-    dir: &Dir,
-    reading: Reading,
-    previous: &SegmentSet,
-    listing: &Listing,
-) -> Result<Vec<Arc<Run>>> {
-    let mut runs = Vec::new();
-    let known = previous.runs().iter().map(ResolvedRun::run);
-    let known = known.filter(|run| !run.is_damaged());
-    let known: HashMap<u32, &Arc<Run>> = known.map(|run| (run.number(), run)).collect();
-    for &number in &listing.set_indexes {
-        if let Some(&known) = known.get(&number) {
-            runs.push(Arc::clone(known));
-            continue;
+impl Source<'_> {
+    /// Loads the segments that the manifest lists as sealed.
+    fn load_listed(&self, manifest: &Manifest, look: &Look) -> Result<Vec<Arc<Sealed>>> {
+        let (dir, reading) = (self.dir, self.options.reading());
+        let mut segments = Vec::new();
+        for (&id, &binding) in &manifest.sealed {
+            let Some(&data_bytes) = look.sealed_bytes.get(&id) else {
+                continue;
+            };
+            let appended_bytes = data_bytes.saturating_sub(binding.data_bytes);
+            let is_as_before = |known: &Sealed| {
+                let is_longer = !known.is_bound() && known.data().len() == data_bytes;
+                *known.binding() == binding && appended_bytes == 0 || is_longer
+            };
+            let known = self.previous.sealed_with_id(id);
+            if let Some(known) = known.filter(|known| is_as_before(known)) {
+                segments.push(Arc::clone(known));
+            } else if appended_bytes > 0 {
+                segments.push(Arc::new(load_longer(dir, reading, id, binding)?));
+            } else {
+                segments.push(Arc::new(Sealed::open(dir, id, reading, binding)?));
+            }
         }
-        match Run::open(dir, number, reading) {
-            Ok(run) => runs.extend(run.map(Arc::new)),
-            // The writer has merged it with others since the listing was made.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
+        Ok(segments)
     }
-    Ok(runs)
+
+    /// Opens the runs of the set index. A run that is open already is taken even if another file
+    /// has its name by now: it is resolved against its own segments.
+    fn load_runs(&self, listing: &Listing) -> Result<Vec<Arc<Run>>> {
+        let mut runs = Vec::new();
+        let known = self.previous.runs().iter().map(ResolvedRun::run);
+        let known = known.filter(|run| !run.is_damaged());
+        let known: HashMap<u32, &Arc<Run>> = known.map(|run| (run.number(), run)).collect();
+        for &number in &listing.set_indexes {
+            if let Some(&known) = known.get(&number) {
+                runs.push(Arc::clone(known));
+                continue;
+            }
+            match Run::open(self.dir, number, self.options.reading()) {
+                Ok(run) => runs.extend(run.map(Arc::new)),
+                // The writer has merged the run with others since the folder was listed.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(runs)
+    }
 }
 
 /// An unsealed segment that was loaded before.
 #[derive(Debug)]
 struct Followed {
-    /// How far its journal was read; without the entries, which are in the segment's index.
+    /// The journal as far as it was read, without its entries, which are in the segment's index.
     journal: Journal,
     index: ActiveIndexWriter,
-    /// Length of the data file when records behind the journal's end were looked for.
+    /// Length of the data file when it was searched for records behind the journal's end.
     seen_bytes: u64,
 }
 
-/// Appends the whole records behind `begin`, which ends `known`, and gives the length of the file.
+/// Appends the whole records behind `begin`, where `known` ends, and returns the length of the
+/// file.
 fn append_entries_behind(dir: &Dir, id: u32, begin: u64, known: &mut Vec<Entry>) -> Result<u64> {
     let path = dir.segment_path(id, FileKind::Data);
     let (file, file_bytes) = open_regular_file(&path)?;
@@ -256,11 +271,12 @@ fn append_entries_behind(dir: &Dir, id: u32, begin: u64, known: &mut Vec<Entry>)
     Ok(file_bytes)
 }
 
-/// Reads what follows in a journal. False if it is not there or was replaced.
+/// Reads the frames that were appended to a journal. False if the journal is missing or was
+/// replaced.
 fn read_on(dir: &Dir, id: u32, journal: &mut Journal) -> Result<bool> {
     let path = dir.segment_path(id, FileKind::Journal);
     let (mut file, file_bytes) = match open_regular_file(&path) {
-        // A segment of NEDB v3 has none; then there is nothing that could follow.
+        // A segment of NEDB v3 has no journal, so nothing can follow.
         Err(error) if error.is_not_found() => return Ok(journal.covered_bytes == 0),
         opened => opened?,
     };
@@ -287,7 +303,8 @@ enum Unlisted {
     Unsealed(Arc<Active>),
 }
 
-/// Opens the file as far as it reaches; it may be shorter than what its journal speaks of.
+/// Opens an unsealed segment as far as its data file reaches, which may be shorter than its journal
+/// says.
 fn open_active(dir: &Dir, mode: ReadMode, id: u32, mut contents: Contents) -> Result<Arc<Active>> {
     let path = dir.segment_path(id, FileKind::Data);
     let (file, file_bytes) = open_regular_file(&path)?;
@@ -299,20 +316,22 @@ fn open_active(dir: &Dir, mode: ReadMode, id: u32, mut contents: Contents) -> Re
     Ok(Arc::new(Active::for_reader(id, file, &path, map, contents)))
 }
 
-/// A segment that the manifest lists, to which a program has appended that knows no manifest.
+/// Opens a segment that the manifest lists and to which a program has appended that knows no
+/// manifest.
 fn load_longer(dir: &Dir, reading: Reading, id: u32, binding: SealedSegment) -> Result<Sealed> {
     let data = Data::open(dir, id, reading, u64::MAX)?;
     if let Some(Adopted { index, data_bytes }) = adopt_sidecar(dir, &data, reading)? {
         return Ok(Sealed::in_memory(data, data_bytes, index, None));
     }
-    match appended::find(dir, id, reading, binding, hash_records_single_threaded)? {
+    let sealed = Sealed::open(dir, id, reading, binding)?;
+    match appended::find(dir, &sealed, hash_records_single_threaded)? {
         Some(appended) => appended.in_memory(dir, id, reading),
-        None => Sealed::open(dir, id, reading, binding),
+        None => Ok(sealed),
     }
 }
 
-/// A segment with a sidecar and no manifest, as NEDB v3 leaves it. Its sidecar may be in any order,
-/// or not fit; a sorted one is then made in memory.
+/// Opens a segment that has a sidecar and that no manifest lists, as NEDB v3 leaves it. The sidecar
+/// may be in any order or not fit; then a sorted one is made in memory.
 fn load_sealed(dir: &Dir, reading: Reading, id: u32) -> Result<Sealed> {
     let data = Data::open(dir, id, reading, u64::MAX)?;
     if let Some(Adopted { index, data_bytes }) = adopt_sidecar(dir, &data, reading)? {

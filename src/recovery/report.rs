@@ -1,14 +1,14 @@
-//! What was found and repaired when a store was opened.
+//! The report on what was repaired when a store was opened.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// What was repaired when the store was opened, in order. Empty after a clean close.
+/// The repairs of an opening, in order. Empty after a clean close.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RecoveryReport {
-    /// The single repairs. `Display` tells each in a sentence.
+    /// The repairs. `Display` says each in a sentence.
     pub repairs: Vec<Repair>,
 }
 
@@ -26,7 +26,7 @@ impl RecoveryReport {
     }
 }
 
-/// Something that was not as a clean close leaves it.
+/// A repair, or damage that could not be repaired: something that a clean close does not leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -36,18 +36,17 @@ pub enum Repair {
         /// The file.
         path: PathBuf,
     },
-    /// A run of the set index is damaged and was removed; it is derived and made anew when it is
-    /// needed.
+    /// A damaged run of the set index was removed. It is derived, and made anew when it is needed.
     RemovedSetIndex {
         /// The number in its file's name.
         number: u32,
     },
     /// A removal that a crash had interrupted was finished.
     RemovedRetired {
-        /// The segment that the manifest said is retired.
+        /// The segment, which the manifest called retired.
         segment: u32,
     },
-    /// The manifest is damaged. Everything that was found is used, nothing is removed.
+    /// The manifest is damaged. Everything that was found is used, and nothing is removed.
     IgnoredManifest {
         /// What is wrong with it.
         reason: String,
@@ -57,41 +56,41 @@ pub enum Repair {
         /// The file.
         path: PathBuf,
     },
-    /// A segment that no manifest knew was taken over together with its sidecar.
+    /// A segment that the manifest did not list was taken over together with its sidecar.
     AdoptedSegment {
         /// The segment.
         segment: u32,
         /// Number of its objects.
         objects: u64,
     },
-    /// Another program, as NEDB v3, has appended to a segment that was sealed. What it appended was
-    /// taken over.
+    /// Another program, such as NEDB v3, has appended to a sealed segment. The appended records
+    /// were taken over.
     AdoptedTail {
         /// The segment.
         segment: u32,
         /// Number of the objects that were appended.
         objects: u64,
     },
-    /// The manifest says that the segment is retired, but its file is not the one that the manifest
-    /// means, or not everything that the manifest lists is there. It was taken over as data: objects
+    /// The manifest calls the segment retired, but its file is not the one that the manifest means,
+    /// or a file that the manifest lists is missing. The segment was taken over as data: objects
     /// that were dropped can be found again.
     KeptRetired {
         /// The segment.
         segment: u32,
     },
-    /// A data file that was being written was taken over as data, since not everything that the manifest
-    /// lists is there.
+    /// A data file that was not written to its end was taken over as data, since a file that the
+    /// manifest lists is missing.
     KeptTemporary {
         /// The segment.
         segment: u32,
     },
-    /// A sidecar was missing or damaged and was made anew, to the bit as it had been.
+    /// A sidecar was missing or damaged and was made anew, exactly as it had been.
     RebuiltSidecar {
         /// The segment.
         segment: u32,
     },
-    /// The journal of a segment is damaged and was made anew from the data. What was not marked as synced
-    /// in the part that holds was read and hashed.
+    /// The journal of a segment was damaged and was made anew from the data. Records that the valid
+    /// part of the journal did not mark as synced were read and hashed.
     DamagedJournal {
         /// The segment.
         segment: u32,
@@ -109,11 +108,11 @@ pub enum Repair {
         segment: u32,
         /// How many bytes.
         bytes: u64,
-        /// Where they were saved; nowhere if they were all zero. Of a put of ours that was interrupted
-        /// the first 64 KiB are saved.
+        /// The file in which they were saved; `None` if they were all zero. If they are the
+        /// beginning of a put that was interrupted, only the first 64 KiB are saved.
         saved_as: Option<PathBuf>,
     },
-    /// The front part of one record that a crash had left half-written was cut off, and there was no
+    /// The front part of one record that a crash had left half-written was cut off. There was no
     /// room to save it.
     UnsavedTail {
         /// The segment.
@@ -123,8 +122,8 @@ pub enum Repair {
         /// Why they were not saved.
         reason: String,
     },
-    /// The end of a segment is not what was written, and there was no room to save it, so it was not cut
-    /// off. Nothing more is appended to the segment.
+    /// The end of a segment has other bytes than were written. There was no room to save them, so
+    /// they were not cut off, and nothing more is appended to the segment.
     UncutTail {
         /// The segment.
         segment: u32,
@@ -145,23 +144,23 @@ pub enum Repair {
     DamagedSegment {
         /// The segment.
         segment: u32,
-        /// What was found.
+        /// What is wrong with the index.
         reason: String,
     },
-    /// The data file of a sealed segment is missing, and the options allow that.
+    /// The data file of a segment is missing, and the options allow that.
     MissingSegment {
         /// The segment.
         segment: u32,
     },
-    /// A segment that the manifest lists is gone, and another program has written the store since: it has
-    /// compacted it. The manifest no longer lists the segment.
+    /// A segment that the manifest listed is gone, since another program has compacted the store.
+    /// The manifest no longer lists it.
     GoneSegment {
         /// The segment.
         segment: u32,
-        /// How many objects it held; unknown if it was not sealed.
+        /// How many objects it held; `None` if it was not sealed.
         objects: Option<u32>,
     },
-    /// A file has a name of ours but holds no record. It was left alone.
+    /// A file has one of our names but holds no record. It was left alone.
     IgnoredFile {
         /// The file.
         path: PathBuf,
@@ -169,15 +168,11 @@ pub enum Repair {
 }
 
 impl fmt::Display for Repair {
-    #[expect(clippy::too_many_lines, reason = "there is a sentence for each repair")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RemovedTemporary { path } => {
-                write!(
-                    f,
-                    "removed {}, left by an interrupted operation",
-                    path.display()
-                )
+                let path = path.display();
+                write!(f, "removed {path}, left by an interrupted operation")
             }
             Self::RemovedRetired { segment } => {
                 write!(
@@ -185,16 +180,16 @@ impl fmt::Display for Repair {
                     "removed segment {segment}, which a compaction had replaced"
                 )
             }
-            Self::RemovedSetIndex { number } => {
+            Self::RemovedSetIndex { number } => write!(
+                f,
+                "removed run {number} of the set index, which was damaged; it is made anew when it is needed"
+            ),
+            Self::IgnoredManifest { reason } => {
                 write!(
                     f,
-                    "removed run {number} of the set index, which was damaged; it is made anew when it is needed"
+                    "the manifest is damaged ({reason}), so every segment that was found is used"
                 )
             }
-            Self::IgnoredManifest { reason } => write!(
-                f,
-                "the manifest is damaged ({reason}), every segment that was found is used"
-            ),
             Self::KeptManifest { path } => {
                 write!(f, "kept the damaged manifest as {}", path.display())
             }
@@ -227,17 +222,15 @@ impl fmt::Display for Repair {
             Self::CutTail {
                 segment,
                 bytes,
-                saved_as: Some(path),
-            } => write!(
-                f,
-                "cut {bytes} half-written bytes off segment {segment}, saved as {}",
-                path.display()
-            ),
-            Self::CutTail {
-                segment,
-                bytes,
-                saved_as: None,
-            } => write!(f, "cut {bytes} zero bytes off segment {segment}"),
+                saved_as,
+            } => match saved_as {
+                Some(path) => write!(
+                    f,
+                    "cut {bytes} half-written bytes off segment {segment}, saved as {}",
+                    path.display()
+                ),
+                None => write!(f, "cut {bytes} zero bytes off segment {segment}"),
+            },
             Self::UnsavedTail {
                 segment,
                 bytes,
@@ -252,7 +245,7 @@ impl fmt::Display for Repair {
                 reason,
             } => write!(
                 f,
-                "left {bytes} bytes at the end of segment {segment} that are not what was written, since they could not be saved: {reason}"
+                "left {bytes} bytes at the end of segment {segment} that are not the bytes that were written, since they could not be saved: {reason}"
             ),
             Self::ShortData {
                 segment,
@@ -266,22 +259,18 @@ impl fmt::Display for Repair {
                 "the index of segment {segment} is damaged: {reason}; restore the segment's files from a backup"
             ),
             Self::MissingSegment { segment } => {
-                write!(f, "segment {segment} is missing, its objects are not found")
+                write!(
+                    f,
+                    "segment {segment} is missing, so its objects are not found"
+                )
             }
-            Self::GoneSegment {
-                segment,
-                objects: Some(objects),
-            } => write!(
-                f,
-                "segment {segment} with {objects} objects is gone: another program has compacted the store since; restore the segment from a backup if it was not meant to"
-            ),
-            Self::GoneSegment {
-                segment,
-                objects: None,
-            } => write!(
-                f,
-                "segment {segment} is gone: another program has compacted the store since; restore the segment from a backup if it was not meant to"
-            ),
+            Self::GoneSegment { segment, objects } => {
+                write!(f, "segment {segment}")?;
+                if let Some(objects) = objects {
+                    write!(f, " with {objects} objects")?;
+                }
+                f.write_str(" is gone: another program has compacted the store since; restore the segment from a backup if it should not have done so")
+            }
             Self::IgnoredFile { path } => {
                 write!(f, "{} holds no record and was left alone", path.display())
             }
@@ -290,167 +279,4 @@ impl fmt::Display for Repair {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Each repair with what its sentence has to say: which file, how much, and what to do.
-    #[expect(clippy::too_many_lines, reason = "there is a sentence for each repair")]
-    fn sentences() -> Vec<(Repair, &'static [&'static str])> {
-        let path = PathBuf::from("folder/seg-000007.torn");
-        let segment = 7;
-        vec![
-            (
-                Repair::RemovedTemporary { path: path.clone() },
-                &["folder/seg-000007.torn", "removed"],
-            ),
-            (
-                Repair::RemovedSetIndex { number: 7 },
-                &["run 7", "damaged", "made anew"],
-            ),
-            (
-                Repair::RemovedRetired { segment },
-                &["segment 7", "removed"],
-            ),
-            (
-                Repair::IgnoredManifest {
-                    reason: "line 3".to_owned(),
-                },
-                &["manifest", "line 3"],
-            ),
-            (
-                Repair::AdoptedSegment {
-                    segment,
-                    objects: 12,
-                },
-                &["segment 7", "12 objects"],
-            ),
-            (
-                Repair::RebuiltSidecar { segment },
-                &["segment 7", "rebuilt"],
-            ),
-            (
-                Repair::DamagedJournal { segment },
-                &["journal", "segment 7", "damaged"],
-            ),
-            (
-                Repair::RehashedTail { segment, bytes: 34 },
-                &["segment 7", "34 bytes", "not marked as synced"],
-            ),
-            (
-                Repair::CutTail {
-                    segment,
-                    bytes: 56,
-                    saved_as: Some(path.clone()),
-                },
-                &[
-                    "segment 7",
-                    "56 half-written bytes",
-                    "folder/seg-000007.torn",
-                ],
-            ),
-            (
-                Repair::CutTail {
-                    segment,
-                    bytes: 56,
-                    saved_as: None,
-                },
-                &["segment 7", "56 zero bytes"],
-            ),
-            (
-                Repair::ShortData {
-                    segment,
-                    missing_bytes: 78,
-                },
-                &["segment 7", "78 bytes", "`verify`", "backup"],
-            ),
-            (
-                Repair::DamagedSegment {
-                    segment,
-                    reason: "a gap".to_owned(),
-                },
-                &["segment 7", "a gap", "backup"],
-            ),
-            (
-                Repair::MissingSegment { segment },
-                &["segment 7", "missing", "not found"],
-            ),
-            (
-                Repair::GoneSegment {
-                    segment,
-                    objects: Some(12),
-                },
-                &[
-                    "segment 7",
-                    "12 objects",
-                    "gone",
-                    "another program",
-                    "backup",
-                ],
-            ),
-            (
-                Repair::GoneSegment {
-                    segment,
-                    objects: None,
-                },
-                &["segment 7", "gone", "another program", "backup"],
-            ),
-            (
-                Repair::KeptManifest { path: path.clone() },
-                &["kept", "folder/seg-000007.torn"],
-            ),
-            (
-                Repair::AdoptedTail {
-                    segment,
-                    objects: 12,
-                },
-                &["segment 7", "12 objects", "appended"],
-            ),
-            (
-                Repair::KeptRetired { segment },
-                &["segment 7", "kept", "dropped", "compaction"],
-            ),
-            (
-                Repair::KeptTemporary { segment },
-                &["segment 7", "took over"],
-            ),
-            (
-                Repair::UnsavedTail {
-                    segment,
-                    bytes: 56,
-                    reason: "no room".to_owned(),
-                },
-                &["segment 7", "56 bytes", "without saving", "no room"],
-            ),
-            (
-                Repair::UncutTail {
-                    segment,
-                    bytes: 56,
-                    reason: "no room".to_owned(),
-                },
-                &["segment 7", "56 bytes", "left", "no room"],
-            ),
-            (
-                Repair::IgnoredFile { path },
-                &["folder/seg-000007.torn", "left alone"],
-            ),
-        ]
-    }
-
-    #[test]
-    fn a_report_is_clean_until_something_was_repaired() {
-        let mut report = RecoveryReport::default();
-        assert!(report.is_clean());
-        report.push(Repair::MissingSegment { segment: 7 });
-        assert!(!report.is_clean());
-    }
-
-    #[test]
-    fn each_repair_says_what_was_found_and_where() {
-        for (repair, parts) in sentences() {
-            let sentence = repair.to_string();
-            for part in parts {
-                assert!(sentence.contains(part), "{sentence:?} lacks {part:?}");
-            }
-        }
-    }
-}
+mod tests;

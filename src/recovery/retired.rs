@@ -1,7 +1,7 @@
-//! Whether a data file is the retired segment that a manifest means. Another segment with its id is not
-//! ours to remove.
+//! Whether a data file is the retired segment that a manifest means. Another segment with the same
+//! id is not ours to remove.
 
-use super::adoption::all_sampled_verify;
+use super::adopt::all_sampled_verify;
 use crate::dir::{Dir, FileKind};
 use crate::error::Result;
 use crate::format::{SealedSegment, Sidecar};
@@ -9,8 +9,8 @@ use crate::options::Reading;
 use crate::segment::sidecar::{open_sidecar, rebuild_sidecar, sidecar_fits};
 use crate::segment::{Data, hash_records};
 
-/// Compares length and sidecar with the line in the manifest, and the sidecar with the data. Where the
-/// sidecar was removed or not renamed yet, all of the data is hashed to make it anew.
+/// Compares the length and the sidecar with the line in the manifest, and the sidecar with the
+/// data. If the sidecar was removed, or not renamed yet, all of the data is hashed to make it anew.
 pub(super) fn is_what_was_retired(
     dir: &Dir,
     id: u32,
@@ -30,8 +30,9 @@ pub(super) fn is_what_was_retired(
     Ok(rebuilt.doubt.is_none())
 }
 
-/// As far as that is told without reading data: what somebody who removes nothing has to know. The files
-/// can be removed at any moment, so what is gone is what was retired.
+/// Whether a data file may be the retired segment, as far as this shows without reading its data.
+/// This is enough for a reader, which removes nothing. The files can be removed at any moment, so a
+/// missing file counts as retired.
 pub(super) fn may_be_what_was_retired(
     dir: &Dir,
     id: u32,

@@ -1,4 +1,4 @@
-//! What is good in the data file of a segment that was not sealed.
+//! Finding the good records in the data file of a segment that was not sealed.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,12 +8,12 @@ use crate::format::{Entry, Journal};
 use crate::segment::hash_records;
 use crate::segment::record_scan::RecordScan;
 
-/// Up to the last sync mark the journal is trusted; behind it the data is.
+/// The good part of the data. Up to the last sync mark the journal is trusted, behind it the data.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Tail {
     /// The good records in file order.
     pub(super) entries: Vec<Entry>,
-    /// Where the last of them ends.
+    /// Where the last good record ends.
     pub(super) end: u64,
     /// How many bytes were read and hashed.
     pub(super) rehashed_bytes: u64,
@@ -21,11 +21,11 @@ pub(super) struct Tail {
 
 /// Examines the data of a segment whose sync mark lies within it.
 ///
-/// Behind the mark a record is good if it is whole and is what the journal says it is, as far as the
-/// journal goes. The first that is not ends the segment: it was being written when the power failed,
-/// and so was everything after it.
+/// Behind the mark a record is good if it is whole and, as far as the journal goes, is the one that
+/// the journal notes. The first record that is not good ends the segment: it was being written when
+/// the power failed, and so was everything after it.
 ///
-/// Takes the entries out of the journal: there may be many, and all that hold are the tail's.
+/// Takes the entries out of the journal instead of copying them, since there may be many.
 pub(super) fn examine(
     file: (&File, &Path),
     file_bytes: u64,
@@ -37,7 +37,8 @@ pub(super) fn examine(
     let noted = entries.split_off(covered);
     let seen_empty = entries.iter().any(|entry| entry.len == 0);
     let end = |entry: &Entry| entry.end().unwrap_or(u64::MAX);
-    // Where the mark stands. A mark within a record is forged, and would begin with bytes of its content.
+    // The end of the last covered record, not the mark itself: a mark within a record is forged,
+    // and the scan would begin with bytes of its content.
     let begin = entries.last().map_or(0, end);
     let mut scan = RecordScan::new(file, begin, file_bytes, seen_empty, hash_records);
     loop {
@@ -59,7 +60,7 @@ pub(super) fn examine(
     })
 }
 
-/// How many of the first of a journal's entries the sync mark covers.
+/// Returns how many entries at the beginning of a journal its sync mark covers.
 pub(super) fn count_covered(entries: &[Entry], synced: u64) -> usize {
     entries.partition_point(|entry| entry.end().is_some_and(|end| end <= synced))
 }
@@ -158,7 +159,7 @@ mod tests {
         let third = usize::try_from(entries()[2].offset).unwrap();
         data[third..third + 5].fill(0);
         assert_eq!(examine(&data, &mut journal(4, 1)).entries, entries()[..2]);
-        // Nothing noted it, so it may as well be what was put.
+        // The journal does not note the record, so it may as well be the one that was put.
         let unnoted = examine(&data, &mut journal(2, 1)).entries;
         assert_eq!(unnoted[2].digest, Digest::of(&[0; 5]));
         assert_eq!(unnoted.len(), 4);

@@ -1,41 +1,43 @@
-//! Saving what is cut off the end of a data file.
+//! Saving the bytes that are cut off the end of a data file.
 
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use super::report::{RecoveryReport, Repair};
-use crate::dir::{Dir, FileKind, FilePath, WritableFile, first_stored, read_exact_at};
+use crate::dir::{Dir, FileKind, WritableFile, first_stored, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::record;
 
-/// Of a put that a crash interrupted no more than this is saved. It cannot be completed, and a large put
-/// that is interrupted again and again would otherwise fill the disk.
+/// Most bytes that are saved of a put that a crash interrupted. Such a put cannot be completed, and
+/// a large one that is interrupted again and again would otherwise fill the disk.
 const FRONT_BYTES_MAX: u64 = 64 << 10;
-/// How long the file with what was saved of a segment may become.
+/// Most bytes in the file that holds what was saved of a segment.
 const SAVED_BYTES_MAX: u64 = 64 << 20;
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// What became of bytes that are to be cut off.
+/// What became of bytes that recovery wants to cut off.
 enum Saved {
-    /// They can be cut off: they are in this file, or were all zeros.
+    /// They can be cut off: they are in this file, or they were all zeros.
     Safe(Option<PathBuf>),
-    /// They can be cut off, being the front part of one record, but there was no room to save them.
+    /// They can be cut off, since they are the front part of one record. There was no room to save
+    /// them.
     Worthless(String),
-    /// They have to stay: there may be whole records among them, and no room to save them.
+    /// They have to stay, since there may be whole records among them. There was no room to save
+    /// them.
     Needed(String),
 }
 
-/// The end of a data file, which is not what was written.
+/// The end of a data file whose bytes are not the ones that were written.
 pub(super) struct Torn {
     pub(super) segment: u32,
     pub(super) range: Range<u64>,
-    /// Whether our own journal notes no record in it. Then a record that goes on beyond the file was never
-    /// whole. Otherwise damage to a length may be all that makes it look so.
+    /// Whether our own journal notes no record in it. Then a record that goes on beyond the file
+    /// was never whole. Otherwise it may only look so because its length is damaged.
     pub(super) is_unnoted: bool,
 }
 
-/// Saves the end of a data file and cuts it off, and reports that. False if it has to stay.
+/// Saves the end of a data file, cuts it off and reports that. False if it has to stay.
 pub(super) fn cut_off(
     dir: &Dir,
     data: &WritableFile,
@@ -69,8 +71,8 @@ pub(super) fn cut_off(
     Ok(true)
 }
 
-/// Saves a part of a data file that is to be cut off, unless it is all zeros. An earlier file with
-/// other content is kept: the new part is appended to it.
+/// Saves the end of a data file, unless it is all zeros. What was saved earlier is kept: the new
+/// part is appended to it.
 fn save(dir: &Dir, data: &WritableFile, torn: &Torn) -> Result<Saved> {
     let Torn { segment, range, .. } = torn;
     let is_front = torn.is_unnoted && is_front_of_one_record(data, range)?;
@@ -134,8 +136,8 @@ fn end_of_content(data: &WritableFile, range: Range<u64>) -> Result<Option<u64>>
     Ok(end)
 }
 
-/// Appends a part of the data file to what was saved before. False if that would be too much, or change
-/// a file that has other names.
+/// Appends a part of the data file to the file that holds what was saved. False if that file would
+/// become too long or has other names.
 fn append(dir: &Dir, id: u32, data: &WritableFile, range: Range<u64>) -> Result<bool> {
     let path = dir.segment_path(id, FileKind::Torn);
     let is_new = matches!(path.own_status(), Err(error) if error.kind() == io::ErrorKind::NotFound);
@@ -147,7 +149,7 @@ fn append(dir: &Dir, id: u32, data: &WritableFile, range: Range<u64>) -> Result<
     let saved_bytes = saved.len()?;
     if saved_bytes >= range.end - range.start {
         let begin = saved_bytes - (range.end - range.start);
-        // A crash came between saving and cutting: it is there already.
+        // A crash came between saving and cutting, so the part is there already.
         if is_same(data, &range, &saved, begin)? {
             return Ok(true);
         }
@@ -158,7 +160,7 @@ fn append(dir: &Dir, id: u32, data: &WritableFile, range: Range<u64>) -> Result<
     }
     let copied = copy(data, &range, &saved, saved_bytes);
     if copied.is_err() {
-        discard(dir, &path, &saved, saved_bytes, is_new);
+        discard(dir, &saved, saved_bytes, is_new);
     }
     copied?;
     if is_new {
@@ -180,10 +182,11 @@ fn copy(data: &WritableFile, range: &Range<u64>, to: &WritableFile, at: u64) -> 
     to.sync()
 }
 
-/// Takes back what was saved in part. Best effort: what stays is evidence that is there twice.
-fn discard(dir: &Dir, path: &FilePath, saved: &WritableFile, saved_bytes: u64, is_new: bool) {
+/// Takes back a part that was not saved as a whole. Best effort: bytes that stay are evidence that
+/// exists twice.
+fn discard(dir: &Dir, saved: &WritableFile, saved_bytes: u64, is_new: bool) {
     if is_new {
-        let _ = dir.remove_if_present(path);
+        let _ = dir.remove_if_present(saved.path());
     } else {
         let _ = saved.cut(saved_bytes);
     }
@@ -226,7 +229,7 @@ fn for_each_stored(
     }
 }
 
-/// As much of `chunk` as `range` is long.
+/// Returns as much of `chunk` as `range` is long.
 fn part<'a>(chunk: &'a mut [u8], range: &Range<u64>) -> &'a mut [u8] {
     let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
     let len = len.min(chunk.len());

@@ -1,5 +1,5 @@
-//! Whether the files of the folder and the manifest fit together, even those that the handle has not
-//! opened.
+//! Whether the files of the folder and the manifest fit together, even those that the handle has
+//! not opened.
 
 use super::{Leftover, Problem};
 use crate::dir::{Dir, FileKind, Listing, open_regular_file, read_exact_at};

@@ -44,9 +44,9 @@ struct Verification<'a, F> {
     reading: Reading,
 }
 
-/// Checks every record of a set against its digest, in file order and on all cores; every sidecar on
-/// disk against its data; every run of the set index against its sidecars; and the manifest. Returns
-/// the segments whose sidecar is damaged, too.
+/// Checks every record of a set against its digest, in file order and on all cores; every sidecar
+/// on disk against its data; every run of the set index against its sidecars; and the manifest.
+/// Returns the segments whose sidecar is damaged, too.
 pub(crate) fn verify(
     set: &SegmentSet,
     dir: &Dir,

@@ -186,7 +186,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Serializes a problem as its segment, its run and its sentence, which stay when variants are added.
+/// Serializes a problem as its segment, its run and its sentence, which stay when variants are
+/// added.
 #[cfg(feature = "serde")]
 impl serde::Serialize for Problem {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

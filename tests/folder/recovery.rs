@@ -1,12 +1,13 @@
 //! What opening decides: which segment goes on, which sidecar is believed, what is written anew.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sealstone::format::{Entry, Journal, Manifest, Records, Sidecar, journal};
-use sealstone::{Digest, Error, Options, Repair, SegmentState, Store};
+use sealstone::{Digest, Error, Leftover, Options, Repair, SegmentState, Store};
 
 use crate::common::layout::{data_name, file, read_files, record, scratch, segments, sidecar_name};
 use crate::common::workload::{
@@ -192,6 +193,31 @@ fn a_damaged_manifest_is_reported_once_and_replaced() {
     assert_eq!(replaced, 0);
     assert!(store.recovery().is_clean(), "{:?}", store.recovery());
     assert_holds(&store, &held);
+}
+
+#[test]
+fn verify_lists_kept_manifests_and_temporaries_and_the_store_stays_clean() {
+    let folder = scratch();
+    let root = folder.path();
+    let store = options().open(root).unwrap();
+    put_all(&store, &contents(0, 3, 100));
+    store.close().unwrap();
+    write(root, "MANIFEST", b"sealstone 1\nnext 1\n");
+    options().open(root).unwrap().close().unwrap();
+    write(root, "MANIFEST.tmp", b"seal");
+    let store = options().read_only(true).open(root).unwrap();
+    let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    match &report.leftovers[..] {
+        [
+            Leftover::DamagedManifest { path: kept },
+            Leftover::Temporary { path },
+        ] => {
+            assert!(kept.ends_with("MANIFEST.damaged"), "{kept:?}");
+            assert!(path.ends_with("MANIFEST.tmp"), "{path:?}");
+        }
+        others => panic!("{others:?}"),
+    }
 }
 
 /// Damage to less than half of the objects is damage; otherwise it is the sidecar of other data.

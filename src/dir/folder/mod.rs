@@ -1,10 +1,10 @@
 //! The folder that was opened, and files named in it.
 //!
-//! A [`Folder`] is held open, and every file is opened, created, renamed and removed relative to it.
-//! So the folder may be moved, something else may get its path, and the process may change its
-//! working directory: each operation works in the folder that was opened, or fails. Where the system
-//! has no such calls, paths are absolute, and before each change the path is compared with the
-//! folder.
+//! A [`Folder`] is held open, and every file is opened, created, renamed and removed relative to
+//! it. So the folder may be moved, something else may get its path, and the process may change its
+//! working directory: each operation works in the folder that was opened, or fails. Where the
+//! system has no such calls, paths are absolute, and before each change the path is compared with
+//! the folder.
 
 #[cfg(not(unix))]
 mod other;
@@ -106,8 +106,8 @@ impl Folder {
         self.0.handle.sync()
     }
 
-    /// Returns how many bytes can still be written to its file system. `None` where the system or the
-    /// file system does not say: some file systems in user space report no blocks at all.
+    /// Returns how many bytes can still be written to its file system. `None` where the system or
+    /// the file system does not say: some file systems in user space report no blocks at all.
     pub(super) fn available_bytes(&self) -> Option<u64> {
         self.0.handle.available_bytes()
     }
