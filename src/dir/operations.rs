@@ -11,9 +11,12 @@ use super::folder::{FilePath, Folder};
 ///
 /// A file that has a name is given as a [`FilePath`], relative to the folder that was opened. Both
 /// [`FilePath`] and [`Folder`] dereference to a path, by which a test tells which file is meant.
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "each fails with what the system reports"
+#[cfg_attr(
+    feature = "test-seam",
+    expect(
+        clippy::missing_errors_doc,
+        reason = "each fails with what the system reports"
+    )
 )]
 pub trait Operations: fmt::Debug + Send + Sync {
     /// Creates a folder, before the store in it is opened.

@@ -1,7 +1,7 @@
 //! The report on what was repaired when a store was opened.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The repairs of an opening, in order. Empty after a clean close.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -223,14 +223,7 @@ impl fmt::Display for Repair {
                 segment,
                 bytes,
                 saved_as,
-            } => match saved_as {
-                Some(path) => write!(
-                    f,
-                    "cut {bytes} half-written bytes off segment {segment}, saved as {}",
-                    path.display()
-                ),
-                None => write!(f, "cut {bytes} zero bytes off segment {segment}"),
-            },
+            } => fmt_cut_tail(f, *segment, *bytes, saved_as.as_deref()),
             Self::UnsavedTail {
                 segment,
                 bytes,
@@ -264,18 +257,39 @@ impl fmt::Display for Repair {
                     "segment {segment} is missing, so its objects are not found"
                 )
             }
-            Self::GoneSegment { segment, objects } => {
-                write!(f, "segment {segment}")?;
-                if let Some(objects) = objects {
-                    write!(f, " with {objects} objects")?;
-                }
-                f.write_str(" is gone: another program has compacted the store since; restore the segment from a backup if it should not have done so")
-            }
+            Self::GoneSegment { segment, objects } => fmt_gone_segment(f, *segment, *objects),
             Self::IgnoredFile { path } => {
                 write!(f, "{} holds no record and was left alone", path.display())
             }
         }
     }
+}
+
+fn fmt_cut_tail(
+    f: &mut fmt::Formatter<'_>,
+    segment: u32,
+    bytes: u64,
+    saved_as: Option<&Path>,
+) -> fmt::Result {
+    match saved_as {
+        Some(path) => write!(
+            f,
+            "cut {bytes} half-written bytes off segment {segment}, saved as {}",
+            path.display()
+        ),
+        None => write!(f, "cut {bytes} zero bytes off segment {segment}"),
+    }
+}
+
+fn fmt_gone_segment(f: &mut fmt::Formatter<'_>, segment: u32, objects: Option<u32>) -> fmt::Result {
+    write!(f, "segment {segment}")?;
+    if let Some(objects) = objects {
+        write!(f, " with {objects} objects")?;
+    }
+    f.write_str(
+        " is gone: another program has compacted the store since; restore the segment from a backup \
+         if it should not have done so",
+    )
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use sealstone::format::Manifest;
-use sealstone::{Digest, Error, Options, ReadMode, Store, VerifyReads};
+use sealstone::{Digest, Error, Options, Problem, ReadMode, Store, VerifyReads};
 use tempfile::TempDir;
 
 use crate::common::layout::file;
@@ -204,7 +204,7 @@ fn problem_segments(store: &Store) -> Vec<Option<u32>> {
     assert!(report.corrupt.is_empty(), "{report:?}");
     assert_eq!(report.is_clean(), report.problems.is_empty());
     let problems = report.problems.iter();
-    problems.map(|problem| problem.segment()).collect()
+    problems.map(Problem::segment).collect()
 }
 
 #[test]
