@@ -15,8 +15,6 @@ pub(super) struct Slot(u64);
 const _: () = assert!(size_of::<Slot>() == SLOT_BYTES);
 
 impl Slot {
-    pub(super) const VACANT: Self = Self(0);
-
     #[inline]
     pub(super) const fn from_bytes(bytes: [u8; SLOT_BYTES]) -> Self {
         Self(u64::from_le_bytes(bytes))

@@ -1,7 +1,7 @@
 //! The locations of a digest, one after the other.
 
 use super::geometry::Slot;
-use super::{BUCKET_SLOTS, DamagedPage, Location, PROBED_BUCKETS_MAX, Probe, SetIndex};
+use super::{BUCKET_SLOTS, DamagedPage, Location, PROBED_BUCKETS_MAX, Probe, SLOT_BYTES, SetIndex};
 
 /// See [`SetIndex::find_probed`].
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(crate) struct Matches<'a, D, F> {
     pub(super) page_holds: F,
     /// The bucket to read next.
     pub(super) bucket: u64,
-    pub(super) slots: [Slot; BUCKET_SLOTS],
+    pub(super) slots: [[u8; SLOT_BYTES]; BUCKET_SLOTS],
     pub(super) next_slot: usize,
     pub(super) stage: Stage,
 }
@@ -32,6 +32,7 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Iterator for Matches<'_, D, F> {
         let geometry = self.index.header.geometry;
         loop {
             while let Some(&slot) = self.slots.get(self.next_slot) {
+                let slot = Slot::from_bytes(slot);
                 if slot.is_vacant() {
                     // What did not fit here would have been put here.
                     self.stage = Stage::End;
@@ -68,10 +69,7 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
         if !(self.page_holds)(page) {
             return Some(Err(DamagedPage { page }));
         }
-        let (slots, _) = bytes.as_chunks();
-        for (slot, bytes) in self.slots.iter_mut().zip(slots) {
-            *slot = Slot::from_bytes(*bytes);
-        }
+        self.slots.as_flattened_mut().copy_from_slice(bytes);
         self.next_slot = 0;
         self.bucket += 1;
         Some(Ok(()))

@@ -189,7 +189,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
 
     /// Where `digest` may be, as [`find_checked`](Self::find_checked) gives it if all pages hold.
     pub fn find(&self, digest: &Digest) -> impl Iterator<Item = Location> + use<'_, D> {
-        let found = self.find_checked(digest, |_| true);
+        let found = self.find_probed(self.probe(digest), |_| true);
         found.filter_map(Result::ok)
     }
 
@@ -199,6 +199,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
     /// `page_holds` is asked for each page before it is read; where it says no, what is given is an
     /// error and the end, and the digest can be in any of the segments. Constant time: at most
     /// [`PROBED_BUCKETS_MAX`] buckets are read, and where all are full the overflow is searched.
+    #[inline]
     pub fn find_checked<F: FnMut(u64) -> bool>(
         &self,
         digest: &Digest,
@@ -219,7 +220,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
             probe,
             page_holds,
             bucket: probe.bucket,
-            slots: [Slot::VACANT; BUCKET_SLOTS],
+            slots: [[0; SLOT_BYTES]; BUCKET_SLOTS],
             next_slot: BUCKET_SLOTS,
             stage: Stage::Table,
         }

@@ -93,7 +93,11 @@ fn the_first_in_the_own_bucket_is_a_slot_with_the_tag_whatever_the_bucket_holds(
         let (slots, _) = bytes[bucket..bucket + BUCKET_BYTES].as_chunks_mut();
         for (number, bytes) in slots.iter_mut().enumerate() {
             let is_filled = filled >> number & 1 == 1;
-            *bytes = if is_filled { slot } else { Slot::VACANT }.to_bytes();
+            *bytes = if is_filled {
+                slot.to_bytes()
+            } else {
+                [0; SLOT_BYTES]
+            };
         }
         let forged = SetIndex::parse(bytes).unwrap();
         let expected = run.header().geometry.location(slot, &probe);
