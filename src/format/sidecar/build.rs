@@ -48,41 +48,23 @@ impl Sidecar<Vec<u8>> {
     }
 }
 
-/// The positions of `entries` in their order by digest and offset.
+/// Returns the positions of `entries` in their order by digest and offset.
 ///
-/// Digests are as good as random, so their leading bits deal them out evenly to piles that fit the
-/// processor's first cache, and what is moved is 16 bytes an entry. Piles that somebody made high on
-/// purpose are sorted all the same.
+/// Sorts the leading bits of the digests with the positions, 16 bytes an entry instead of 44, and looks
+/// at the entries where leading bits are equal. To deal the pairs out to piles by their highest bits
+/// first, so that each pile fits the processor's first cache, took 73 ms instead of 62 for 1 M random
+/// entries, and 564 ms instead of 596 for 8 M, of 230 ms and 2,380 ms for the sidecar as a whole;
+/// sorting the entries themselves took 168 ms and 1,256 ms. (Medians of 11 rounds in one program, time
+/// of the processor, AMD EPYC, 2026-11-28.)
 fn sorted_order(entries: &[Entry]) -> impl Iterator<Item = u32> {
-    const PILE_ENTRIES: usize = 1024;
-    const PILE_BITS_MAX: u32 = 12;
-    let piles = (entries.len() / PILE_ENTRIES).next_power_of_two();
-    let pile_bits = piles.ilog2().min(PILE_BITS_MAX);
-    let key = |entry: &Entry| leading_bits(entry.digest.as_bytes());
-    #[expect(clippy::cast_possible_truncation, reason = "these are few bits")]
-    let pile = |key: u64| key.checked_shr(u64::BITS - pile_bits).unwrap_or(0) as usize;
-    // Where each pile begins; after it was dealt, where it ends.
-    let mut ends = vec![0; (1 << pile_bits) + 1];
-    for entry in entries {
-        ends[pile(key(entry)) + 1] += 1;
-    }
-    for number in 1..ends.len() {
-        ends[number] += ends[number - 1];
-    }
-    let mut order = vec![(0, 0); entries.len()];
-    for (position, entry) in (0_u32..).zip(entries) {
-        let key = key(entry);
-        let end = &mut ends[pile(key)];
-        order[*end] = (key, position);
-        *end += 1;
-    }
-    let mut begin = 0;
-    for &end in &ends[..1 << pile_bits] {
-        order[begin..end].sort_unstable_by(|a, b| {
-            let whole = || entries[a.1 as usize].cmp(&entries[b.1 as usize]);
-            a.0.cmp(&b.0).then_with(whole)
-        });
-        begin = end;
-    }
+    let leading = |entry: &Entry| leading_bits(entry.digest.as_bytes());
+    let numbered = (0_u32..).zip(entries);
+    let mut order: Vec<(u64, u32)> = numbered
+        .map(|(position, entry)| (leading(entry), position))
+        .collect();
+    order.sort_unstable_by(|a, b| {
+        let whole = || entries[a.1 as usize].cmp(&entries[b.1 as usize]);
+        a.0.cmp(&b.0).then_with(whole)
+    });
     order.into_iter().map(|(_, position)| position)
 }
