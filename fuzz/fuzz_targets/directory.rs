@@ -1,7 +1,7 @@
-//! A store whose files somebody has changed: any damage to any of them, with checksums recomputed or
-//! not, links, folders and files that are mostly holes in their place, opened read-only and for writing
-//! and used in every way. Nothing panics, whatever is read has the digest that was asked for, and nothing
-//! outside of the folder is changed or copied.
+//! A store whose files somebody has changed: any damage to any of them, with checksums recomputed
+//! or not, links, folders and files that are mostly holes in their place, opened read-only and for
+//! writing and used in every way. Nothing panics, whatever is read has the digest that was asked
+//! for, and nothing outside of the folder is changed or copied.
 #![no_main]
 
 use std::fs::{self, File};

@@ -1,5 +1,5 @@
-//! Any bytes as a journal, and any bytes behind one that holds; and what is read in lanes is what is
-//! read frame by frame.
+//! Any bytes as a journal, and any bytes behind one that holds; and what is read in lanes is what
+//! is read frame by frame.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Any sequence of operations on a store, compared with a `BTreeMap`; and a read-only handle beside the
-//! writer, which sees all that was synced when it was refreshed.
+//! Any sequence of operations on a store, compared with a `BTreeMap`; and a read-only handle beside
+//! the writer, which sees all that was synced when it was refreshed.
 #![no_main]
 
 use std::collections::BTreeMap;

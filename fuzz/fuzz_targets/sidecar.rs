@@ -1,6 +1,6 @@
-//! Any bytes as a sidecar, as they are and with a checksum that holds. They are refused for the first
-//! reason that the format's text gives; a sidecar that is accepted answers every question within its
-//! bounds.
+//! Any bytes as a sidecar, as they are and with a checksum that holds. They are refused for the
+//! first reason that the format's text gives; a sidecar that is accepted answers every question
+//! within its bounds.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! A sidecar with any entries and a checksum that holds: whoever forges one recomputes it. The first
-//! byte says whether the header is left to the fuzzer as well.
+//! A sidecar with any entries and a checksum that holds: whoever forges one recomputes it. The
+//! first byte says whether the header is left to the fuzzer as well.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

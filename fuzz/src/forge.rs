@@ -1,5 +1,5 @@
-//! Checksums as somebody recomputes them who has changed a file on purpose. Written after the format's
-//! text, not with the library's own encoders, which refuse to encode nonsense.
+//! Checksums as somebody recomputes them who has changed a file on purpose. Written after the
+//! format's text, not with the library's own encoders, which refuse to encode nonsense.
 
 use sealstone::Digest;
 use sealstone::format::set_index::PAGE_BYTES;

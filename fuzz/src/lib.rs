@@ -30,8 +30,8 @@ impl Operations for Unflushed {
     }
 }
 
-/// Small segments and blocks; each segment is covered by the set index as soon as it is sealed, or a few
-/// at a time.
+/// Small segments and blocks; each segment is covered by the set index as soon as it is sealed, or
+/// a few at a time.
 #[must_use]
 pub fn options(is_indexed_at_once: bool) -> Options {
     let segments = if is_indexed_at_once { 1 } else { 4 };

@@ -1,4 +1,4 @@
-//! The entry of an object, which sidecars and journals consist of.
+//! An entry: what a sidecar and a journal say about one object.
 
 use super::layout::entry as layout;
 use crate::digest::Digest;
@@ -6,19 +6,19 @@ use crate::digest::Digest;
 /// Length of an entry in bytes.
 pub const ENTRY_BYTES: usize = layout::BYTES;
 
-/// Where one object lies in a data file.
+/// The place of one object in a data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     /// Digest of the content.
     pub digest: Digest,
-    /// Where the content begins in the data file, in bytes. Its record begins 4 bytes before.
+    /// Where the content begins in the data file, in bytes. Its record begins 4 bytes earlier.
     pub offset: u64,
     /// Length of the content in bytes.
     pub len: u32,
 }
 
 impl Entry {
-    /// The 44 bytes of an entry.
+    /// Encodes the entry.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; ENTRY_BYTES] {
         let mut bytes = [0; ENTRY_BYTES];
@@ -28,7 +28,7 @@ impl Entry {
         bytes
     }
 
-    /// Reads the 44 bytes of an entry.
+    /// Reads an entry.
     #[inline]
     #[must_use]
     pub fn from_bytes(bytes: &[u8; ENTRY_BYTES]) -> Self {
@@ -39,7 +39,7 @@ impl Entry {
         }
     }
 
-    /// Where the content ends, or `None` where that is beyond `u64`.
+    /// Returns where the content ends, or `None` if that exceeds `u64`.
     #[must_use]
     pub fn end(&self) -> Option<u64> {
         self.offset.checked_add(u64::from(self.len))

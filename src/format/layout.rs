@@ -1,8 +1,8 @@
 //! Where each field of a binary file lies: the tables of `FORMAT.md` as constants.
 //!
 //! No other module knows an offset. A field begins where the field before it ends, and its width is
-//! part of its type, so a number cannot be read wider than it was written, and a field that does not
-//! fit its record does not compile.
+//! part of its type, so a number cannot be read wider than it was written, and a field that does
+//! not fit its record does not compile.
 
 use crate::digest::DIGEST_BYTES;
 

@@ -6,14 +6,14 @@ use std::fmt::Write as _;
 use super::{FormatError, record};
 use crate::digest::Digest;
 
-/// The first line where no line needs a newer version.
+/// The first line of a manifest that version 1 of the format can express.
 const VERSION_LINE_1: &str = "sealstone 1";
-/// The first line where a segment is said to be unsealed, or what a retired one was.
+/// The first line of a manifest with an unsealed segment, or with the binding of a retired one.
 const VERSION_LINE_2: &str = "sealstone 2";
-/// All data files of a store together: 4 EiB.
+/// Largest sum of the lengths of a store's data files: 4 EiB.
 const DATA_BYTES_MAX: u64 = 1 << 62;
 
-/// What the manifest binds a sealed segment to.
+/// What the manifest binds a sealed segment to, so that a sidecar is never paired with other data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealedSegment {
     /// Length of the data that the sidecar covers, in bytes.
@@ -24,7 +24,7 @@ pub struct SealedSegment {
     pub sidecar_checksum: Digest,
 }
 
-/// The state of the directory that its last commit left.
+/// The state in which the last commit left the store's folder.
 ///
 /// ```
 /// use sealstone::format::Manifest;
@@ -42,19 +42,18 @@ pub struct Manifest {
     pub next_id: u64,
     /// The segment that was appended to when this was written.
     pub active: Option<u32>,
-    /// Sealed segments by id.
+    /// The sealed segments by id.
     pub sealed: BTreeMap<u32, SealedSegment>,
-    /// Unsealed segments with the length up to which their data was durable, in bytes; never 0. What a
-    /// compaction has put into them may be nowhere else.
+    /// The unsealed segments, each with the length up to which its data was durable, in bytes;
+    /// never 0. They can hold the only copy of what a compaction has kept.
     pub unsealed: BTreeMap<u32, u64>,
-    /// Segments whose files are to be removed: inputs of a committed compaction, or outputs of one
-    /// that was not committed yet. `None` in a manifest of version 1, which does not say what they
-    /// were.
+    /// The segments whose files will be removed: inputs of a committed compaction, or outputs of a
+    /// compaction that was not committed yet. A manifest of version 1 gives no binding for them.
     pub retired: BTreeMap<u32, Option<SealedSegment>>,
 }
 
 impl SealedSegment {
-    /// What a line says of it.
+    /// Returns the words of a line that describe the segment.
     fn encode(&self) -> String {
         format!(
             "data_bytes {} objects {} sidecar {}",
@@ -86,11 +85,12 @@ impl SealedSegment {
 }
 
 impl Manifest {
-    /// The text of the manifest, its last line a checksum of all before it.
+    /// Returns the text of the manifest, whose last line is a checksum of all lines before it.
     #[must_use]
     pub fn encode(&self) -> String {
-        let says_more = !self.unsealed.is_empty() || self.retired.values().any(Option::is_some);
-        let version = if says_more {
+        let needs_version_2 =
+            !self.unsealed.is_empty() || self.retired.values().any(Option::is_some);
+        let version = if needs_version_2 {
             VERSION_LINE_2
         } else {
             VERSION_LINE_1
@@ -121,10 +121,10 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// [`FormatError::Checksum`] for anything that was not written by [`encode`](Self::encode) as it
-    /// stands; [`FormatError::Length`] beyond 2^62 bytes of data; [`FormatError::Version`] if a newer
-    /// version wrote it; [`FormatError::Line`] for a line that contradicts another, speaks of more objects
-    /// than fit its data, or is not understood although the checksum holds.
+    /// [`FormatError::Checksum`] if the text is not complete or was changed;
+    /// [`FormatError::Length`] beyond 2^62 bytes of data; [`FormatError::Version`] if a newer
+    /// version wrote it; [`FormatError::Line`] for a line that contradicts another, claims more
+    /// objects than its data has room for, or has no meaning although the checksum holds.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let text = std::str::from_utf8(bytes).map_err(|_| FormatError::Checksum)?;
         let body = checked_body(text).ok_or(FormatError::Checksum)?;
@@ -138,7 +138,7 @@ impl Manifest {
                 .accept(line)
                 .ok_or(FormatError::Line(number.saturating_add(2)))?;
         }
-        // No file system holds more, and so sums over segments cannot overflow.
+        // No file system holds more. With this limit, sums over segments cannot overflow.
         let mut lengths = manifest.sealed.values().map(|segment| segment.data_bytes);
         let total = lengths.try_fold(0_u64, u64::checked_add);
         if total.is_none_or(|total| total > DATA_BYTES_MAX) {
@@ -150,7 +150,7 @@ impl Manifest {
     fn accept(&mut self, line: &str) -> Option<()> {
         let words: Vec<&str> = line.split(' ').collect();
         match *words.as_slice() {
-            // A second one could lower it below ids that are in use, to be given out again.
+            // A second `next` could be lower than ids in use, which would then be used again.
             ["next", next] if self.next_id == 0 => self.next_id = number(next)?,
             ["active", id] => {
                 let id = self.fresh_id(id)?;
@@ -161,7 +161,7 @@ impl Manifest {
                 let id = self.fresh_id(id)?;
                 self.sealed.insert(id, segment);
             }
-            // The active segment is one of them.
+            // The active segment has this line beside its own.
             ["unsealed", id, "data_bytes", data_bytes] => {
                 let data_bytes = number(data_bytes).filter(|&bytes| bytes > 0)?;
                 let id = match number(id)? {
@@ -188,7 +188,7 @@ impl Manifest {
         Some(())
     }
 
-    /// An id that was given out and that no line before this one speaks of.
+    /// Reads an id that is below `next` and that no earlier line mentions.
     fn fresh_id(&self, word: &str) -> Option<u32> {
         let id = u32::try_from(number(word)?).ok()?;
         let known = self.active == Some(id)
@@ -199,7 +199,7 @@ impl Manifest {
     }
 }
 
-/// The text before the checksum line, if that line is the last and holds.
+/// Returns the text before the checksum line, if that line is the last and its checksum holds.
 fn checked_body(text: &str) -> Option<&str> {
     let without_newline = text.strip_suffix('\n')?;
     let begin = without_newline.rfind('\n')? + 1;
@@ -208,7 +208,7 @@ fn checked_body(text: &str) -> Option<&str> {
     (checksum == Digest::of(body.as_bytes()).to_string()).then_some(body)
 }
 
-/// A decimal number as we write it: no sign, no leading zero.
+/// Reads a decimal number without sign or leading zero.
 fn number(word: &str) -> Option<u64> {
     let value: u64 = word.parse().ok()?;
     (value.to_string() == word).then_some(value)
@@ -237,7 +237,8 @@ mod tests {
         format!("{body}checksum {}\n", Digest::of(body.as_bytes()))
     }
 
-    /// Found by fuzzing: the ids before it were checked against the first, and were free again.
+    /// Found by fuzzing: ids were checked against the first `next`, and a second one made them free
+    /// again.
     #[test]
     fn h6_a_second_next_id_is_a_contradiction() {
         for next in ["next 0", "next 1", "next 4", "next 9"] {
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_what_it_wrote() {
+    fn an_encoded_manifest_is_read_as_it_was() {
         assert_eq!(Manifest::parse(sample().encode().as_bytes()), Ok(sample()));
     }
 
@@ -293,9 +294,9 @@ mod tests {
         assert_eq!(sample().encode(), with_checksum(&body));
     }
 
-    /// A version of this crate that does not know the lines refuses them by the first one.
+    /// An older version of this crate, which does not know the other lines, refuses the first line.
     #[test]
-    fn a_manifest_has_the_lowest_version_that_says_it_all() {
+    fn a_manifest_has_the_lowest_version_that_can_express_it() {
         let first_line = |manifest: &Manifest| manifest.encode().lines().next().map(str::to_owned);
         assert_eq!(first_line(&sample()).as_deref(), Some("sealstone 2"));
         let without_bindings = Manifest {

@@ -17,11 +17,11 @@ pub use sidecar::Sidecar;
 
 use crate::digest::{DIGEST_BYTES, Digest};
 
-/// Bytes that are not in the format they should be in.
+/// The reason why bytes are not a valid file of their kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// The first bytes are not those of this kind of file.
+    /// The file begins with another magic number.
     #[error("the magic number is wrong")]
     Magic,
     /// The file is shorter or longer than its own header says.
@@ -30,29 +30,29 @@ pub enum FormatError {
     /// The checksum does not hold.
     #[error("the checksum does not hold")]
     Checksum,
-    /// The number of entries is larger than the format allows.
+    /// A number in the header is out of the range that the format allows.
     #[error("the count is out of range")]
     Count,
-    /// A line of the manifest is not understood.
+    /// A line of the manifest, counted from 1, has no meaning or contradicts another line.
     #[error("line {0} is not understood")]
     Line(usize),
-    /// The manifest was written by a newer version.
+    /// A newer version of this crate wrote the manifest.
     #[error("the version is not supported")]
     Version,
 }
 
-/// The first `N` bytes at `at`, or `None` beyond the end.
+/// Returns the `N` bytes that begin at `at`, or `None` if the bytes end before them.
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-/// The first eight bytes of a digest as a number that sorts as the digest does.
+/// Returns the first eight bytes of a digest as a number that sorts as the digest does.
 #[inline]
 fn leading_bits(digest: &[u8]) -> u64 {
     digest.first_chunk().copied().map_or(0, u64::from_be_bytes)
 }
 
-/// The least digest with these leading bits.
+/// Returns the least digest with these leading bits.
 fn least_digest(leading: u64) -> Digest {
     let mut bytes = [0; DIGEST_BYTES];
     bytes[..8].copy_from_slice(&leading.to_be_bytes());

@@ -2,16 +2,16 @@
 
 use super::{bytes_at, layout};
 
-/// Length of what stands before each content: its length as a little-endian `u32`.
+/// Length of the header of a record, which is the length of its content as a little-endian `u32`.
 pub const HEADER_BYTES: u64 = layout::record::HEADER_BYTES as u64;
 
-/// The header of a record whose content has `len` bytes.
+/// Returns the header of a record whose content has `len` bytes.
 #[must_use]
 pub const fn header(len: u32) -> [u8; 4] {
     len.to_le_bytes()
 }
 
-/// The length of the content that a header speaks of, or `None` unless `bytes` is a header.
+/// Reads a header and returns the length of the content, or `None` if `bytes` are not 4 bytes.
 #[inline]
 #[must_use]
 pub fn parse_header(bytes: &[u8]) -> Option<u32> {
@@ -31,10 +31,10 @@ pub struct Record<'a> {
 
 /// The whole records of a data file, one after the other.
 ///
-/// Ends at the first byte that does not belong to a whole record; [`position`](Self::position) then
-/// says where that is. A second empty record ends it as well: a store holds the empty object once,
-/// while a file system can leave a run of zeros behind a crash, which would otherwise read as
-/// millions of empty objects.
+/// The iterator ends at the first byte that does not belong to a whole record;
+/// [`position`](Self::position) then says where that byte lies. A second empty record ends it as
+/// well: a store holds the empty object once, and the zeros that a file system can leave after a
+/// crash would otherwise read as millions of empty objects.
 ///
 /// ```
 /// use sealstone::format::Records;
@@ -58,7 +58,7 @@ impl<'a> Records<'a> {
         Self::resume(bytes, 0, false)
     }
 
-    /// Reads on from `position`; `seen_empty` says whether the empty object came before it.
+    /// Continues at `position`; `seen_empty` says whether the empty object lies before it.
     #[must_use]
     pub(crate) const fn resume(bytes: &'a [u8], position: usize, seen_empty: bool) -> Self {
         Self {
@@ -68,7 +68,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// The end of the last whole record, in bytes from the beginning of the data file.
+    /// Returns the end of the last whole record, in bytes from the beginning of the data file.
     #[must_use]
     pub const fn position(&self) -> usize {
         self.position
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_four_bytes() {
+    fn only_four_bytes_are_a_header() {
         for len in [0, 1, 0x0403_0201, u32::MAX] {
             assert_eq!(parse_header(&header(len)), Some(len));
         }

@@ -7,13 +7,13 @@ use crate::digest::{Digest, Hasher, digest_many};
 use crate::format::bytes_at;
 use crate::format::layout::frame::{self as layout, CHECKSUM_BYTES, HEAD_BYTES};
 
-/// The state that a writer or a reader carries from frame to frame. Each checksum covers the one
+/// The checksum of a frame, which the next frame continues: each checksum covers the checksum
 /// before it, so a frame is accepted only in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chain(pub(super) [u8; CHECKSUM_BYTES]);
 
 impl Chain {
-    /// What the first frame behind this header continues.
+    /// Returns what the first frame behind this header continues.
     pub(super) fn of_header(header: &[u8; HEADER_BYTES]) -> Self {
         Self([0; CHECKSUM_BYTES]).next(header)
     }
@@ -30,7 +30,7 @@ impl Chain {
     }
 }
 
-/// A frame that is whole; whether it holds is another matter.
+/// A frame with all its bytes. Its checksum may not hold.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame<'a> {
     pub(super) kind: u32,
@@ -39,8 +39,8 @@ pub(super) struct Frame<'a> {
     pub(super) checksum: Chain,
     /// The frame without its checksum.
     pub(super) covered: &'a [u8],
-    /// The checksum of the frame before and then `covered`. Of the first among these bytes, for
-    /// which that is not there, `covered` alone.
+    /// The checksum of the frame before, and `covered`. For the first frame of these bytes, whose
+    /// predecessor is missing, `covered` alone.
     chained: &'a [u8],
 }
 
@@ -67,10 +67,10 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// How many frames are hashed at a time.
+/// Number of frames that are hashed at a time.
 const LANE_FRAMES: usize = 32;
-/// How many of the first of `frames` hold if the frame before them does. Each is hashed with the
-/// checksum that is stored before it, so none has to wait for another.
+/// Counts the frames that hold, up to the first that does not, if the frame before them holds. Each
+/// is hashed with the checksum that is stored before it, so no frame waits for another.
 pub(super) fn count_holding(frames: &[Frame<'_>]) -> usize {
     let mut holding = 0;
     for group in frames.chunks(LANE_FRAMES) {

@@ -1,4 +1,5 @@
-//! The journal of the active segment: what was appended, and how far it was made durable.
+//! The journal of the active segment, format `SSJ1`: what was appended, and how far it was made
+//! durable.
 
 mod encode;
 mod frame;
@@ -15,23 +16,23 @@ pub(crate) use plausible::plausible;
 
 /// First bytes of a journal.
 pub const MAGIC: [u8; 4] = *b"SSJ1";
-/// Length of the header: magic and segment id.
+/// Length of the header: magic number and segment id.
 pub const HEADER_BYTES: usize = layout::journal::HEADER_BYTES;
 /// Length of a frame without its entries: kind, count, end, checksum.
 pub const FRAME_BYTES: usize = layout::frame::HEAD_BYTES + layout::frame::CHECKSUM_BYTES;
 const KIND_ENTRIES: u32 = 1;
 const KIND_SYNC_MARK: u32 = 2;
 
-/// At most so many frames are looked at before they are accepted, which bounds what is kept of them.
+/// Most frames that are hashed before they are accepted; bounds the memory for them.
 const WINDOW_FRAMES: usize = 1024;
-/// Frames of so many bytes are enough for one look.
+/// Length of frames, in bytes, beyond which no further frame is added to a window.
 const WINDOW_BYTES: usize = 8 << 20;
 
-/// What a journal says, up to its first frame that does not hold.
+/// The contents of a journal up to its first frame that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
-    /// The records in file order. They tile the data file from the beginning to
-    /// [`covered_bytes`](Self::covered_bytes).
+    /// The entries in the order of the data file. Their records tile the data file from the
+    /// beginning to [`covered_bytes`](Self::covered_bytes).
     pub entries: Vec<Entry>,
     /// How many bytes of the data file the entries cover.
     pub covered_bytes: u64,
@@ -44,7 +45,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// An empty journal of segment `id`: a header and no frame.
+    /// Returns the journal of segment `id` that has a header and no frame.
     #[must_use]
     pub(crate) fn empty(id: u32) -> Self {
         Self {
@@ -56,8 +57,9 @@ impl Journal {
         }
     }
 
-    /// Reads the journal of segment `id`. `None` if the header is not its. A damaged or unfinished
-    /// frame ends the journal; that is no error, a journal is never needed.
+    /// Reads the journal of segment `id`. Returns `None` if the header is of another segment or of
+    /// no journal. A damaged or unfinished frame ends the journal. That is no error, since a
+    /// journal is never needed.
     ///
     /// ```
     /// use sealstone::format::Journal;
@@ -76,7 +78,7 @@ impl Journal {
         Self::parse_with(bytes, id, count_holding)
     }
 
-    /// As [`parse`](Self::parse), on all cores.
+    /// Reads a journal as [`parse`](Self::parse) does, on all threads of the current pool.
     pub(crate) fn parse_in_parallel(bytes: &[u8], id: u32) -> Option<Self> {
         Self::parse_with(bytes, id, count_holding_in_parallel)
     }
@@ -85,19 +87,19 @@ impl Journal {
         let (header, _) = encode_header(id);
         let mut journal = Self::empty(id);
         let frames = bytes.strip_prefix(&header)?;
-        // Nearly all of a journal is entries; this many it can hold at most.
+        // A journal is nearly all entries, and cannot hold more than this.
         journal.entries.reserve_exact(frames.len() / ENTRY_BYTES);
         journal.extend_with(frames, count);
         Some(journal)
     }
 
-    /// Reads on in `frames`, the bytes that follow [`valid_bytes`](Self::valid_bytes).
+    /// Reads further frames from the bytes that follow [`valid_bytes`](Self::valid_bytes).
     pub(crate) fn extend(&mut self, frames: &[u8]) {
         self.extend_with(frames, count_holding);
     }
 
     fn extend_with(&mut self, bytes: &[u8], count: impl Fn(&[Frame<'_>]) -> usize) {
-        // What the first continues is not among these bytes.
+        // The first frame continues a checksum that is not among these bytes.
         let Some(first) = Frame::at(bytes, 0) else {
             return;
         };
@@ -125,14 +127,14 @@ impl Journal {
         }
     }
 
-    /// Whether `bytes` end as the valid part of this journal does, so that what follows them in the
-    /// file can be [read on](Self::extend). False for a journal that was replaced.
+    /// Whether `bytes` end as the valid part of this journal does, so that the bytes behind them in
+    /// the file [extend](Self::extend) it. False for a journal that was replaced.
     #[must_use]
     pub(crate) fn is_continued_by(&self, bytes: &[u8]) -> bool {
         self.valid_bytes == HEADER_BYTES as u64 || bytes.ends_with(&self.chain.0)
     }
 
-    /// Takes a frame whose checksum holds.
+    /// Adds a frame whose checksum holds. Returns `None` if its contents contradict the journal.
     fn accept(&mut self, frame: &Frame<'_>) -> Option<()> {
         match frame.kind {
             KIND_ENTRIES => self.accept_entries(frame.entries, frame.end)?,
@@ -146,7 +148,7 @@ impl Journal {
         Some(())
     }
 
-    /// Takes the entries only if each record begins where the one before it ends.
+    /// Adds the entries if each record begins where the record before it ends.
     fn accept_entries(&mut self, bytes: &[u8], end: u64) -> Option<()> {
         let before = self.entries.len();
         let tiled = bytes

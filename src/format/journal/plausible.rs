@@ -1,19 +1,19 @@
-//! Where bytes stop looking like a journal, told without hashing.
+//! Where bytes stop looking like a journal, found without hashing.
 
 use super::{ENTRY_BYTES, FRAME_BYTES, HEADER_BYTES, KIND_ENTRIES, KIND_SYNC_MARK};
 use crate::format::layout::frame::{self as layout, HEAD_BYTES};
 use crate::format::{Entry, record};
 
-/// How far bytes can be a journal, as far as that is told without hashing.
+/// The part of some bytes that can be a journal.
 pub(crate) struct Plausible {
-    /// Length of the header and of the frames that continue the records.
+    /// Length of the header and of the frames whose entries continue each other.
     pub(crate) bytes: usize,
-    /// Whether what follows could be a frame that is cut off.
+    /// Whether the bytes behind it could be the beginning of a frame.
     pub(crate) goes_on: bool,
 }
 
-/// Walks over the frames. Holes in a file, and other files, end it at once, so nobody who trusts the result
-/// reads or hashes more than what was really written as a journal.
+/// Walks over the frames without hashing. It stops at once in a hole of a file or in another file,
+/// so a caller never reads or hashes more than was written as a journal.
 pub(crate) fn plausible(bytes: &[u8]) -> Plausible {
     let (mut at, mut covered_bytes) = (HEADER_BYTES.min(bytes.len()), 0);
     loop {

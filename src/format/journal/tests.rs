@@ -22,7 +22,6 @@ fn sample() -> (Vec<u8>, Vec<usize>) {
     (bytes, frame_ends)
 }
 
-/// H65
 #[test]
 fn h65_what_cannot_be_a_journal_is_told_without_hashing() {
     let (mut bytes, frame_ends) = sample();
@@ -40,7 +39,7 @@ fn h65_what_cannot_be_a_journal_is_told_without_hashing() {
     bytes.resize(whole_bytes + (1 << 20), 0);
     let with_zeros = plausible(&bytes);
     assert_eq!((with_zeros.bytes, with_zeros.goes_on), (whole_bytes, false));
-    // A frame that claims more entries than there are, in a hole.
+    // The head of a frame in a hole claims more entries than there are.
     bytes[whole_bytes..whole_bytes + 8].copy_from_slice(&[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
     let with_claim = plausible(&bytes);
     assert_eq!((with_claim.bytes, with_claim.goes_on), (whole_bytes, false));
@@ -80,7 +79,7 @@ fn a_frame_is_accepted_in_its_place_only() {
     assert_eq!(Journal::parse(&swapped, 3).unwrap(), Journal::empty(3));
 }
 
-/// As the format says it, a frame after the other.
+/// Parses frame by frame, as the format is specified.
 fn parse_one_by_one(bytes: &[u8]) -> Journal {
     let mut journal = Journal::empty(3);
     let mut begin = HEADER_BYTES;
@@ -94,7 +93,7 @@ fn parse_one_by_one(bytes: &[u8]) -> Journal {
 }
 
 #[test]
-fn many_frames_are_read_as_one_by_one() {
+fn many_frames_at_once_give_what_frame_by_frame_gives() {
     let (header, mut chain) = encode_header(3);
     let mut bytes = header.to_vec();
     let mut end = 0;
@@ -155,8 +154,8 @@ fn a_journal_of_several_windows_is_read_to_its_end() {
     assert_eq!(Journal::parse_in_parallel(&bytes, 3), Some(journal));
 }
 
-/// A sync mark that is damaged and leaves out nothing: what follows it fits all the same, and is
-/// beyond what is looked at together with it.
+/// A damaged sync mark takes no entries with it, so the frames behind it would still fit; some of
+/// them are hashed in another window.
 #[test]
 fn h5_nothing_is_taken_from_behind_a_damaged_sync_mark() {
     let (header, mut chain) = encode_header(3);
@@ -175,7 +174,7 @@ fn h5_nothing_is_taken_from_behind_a_damaged_sync_mark() {
 }
 
 #[test]
-fn only_the_same_journal_is_read_on_in() {
+fn a_journal_continues_only_bytes_that_end_as_it_does() {
     let (bytes, frame_ends) = sample();
     let journal = Journal::parse(&bytes[..frame_ends[3]], 3).unwrap();
     assert!(journal.is_continued_by(&bytes[..frame_ends[3]]));
@@ -185,7 +184,7 @@ fn only_the_same_journal_is_read_on_in() {
 }
 
 #[test]
-fn a_frame_that_holds_and_makes_no_sense_ends_the_journal() {
+fn a_frame_that_holds_and_contradicts_the_journal_ends_it() {
     let (header, chain) = encode_header(3);
     for (kind, end) in [(KIND_SYNC_MARK, 1), (KIND_ENTRIES, 1), (3, 0)] {
         let mut bytes = header.to_vec();
@@ -204,7 +203,7 @@ fn a_frame_that_holds_and_makes_no_sense_ends_the_journal() {
 }
 
 #[test]
-fn reading_on_gives_what_reading_at_once_gives() {
+fn an_extended_journal_equals_one_that_was_read_at_once() {
     let (bytes, frame_ends) = sample();
     for end in frame_ends {
         let mut journal = Journal::parse(&bytes[..end], 3).unwrap();

@@ -1,4 +1,4 @@
-//! Building a run from the sidecars of its segments, a piece of the table at a time.
+//! Building a run from the sidecars of its segments, one piece of the table after the other.
 
 use std::ops::Range;
 
@@ -11,17 +11,18 @@ use crate::digest::Digest;
 use crate::format::layout::overflow_entry;
 use crate::format::{SealedSegment, Sidecar, least_digest};
 
-/// Least number of buckets in a piece: its slots then fit the cache of a core.
+/// Fewest buckets of a piece. Their slots fit the cache of a core.
 const PIECE_BUCKETS_MIN: u64 = 1 << 14;
-/// Most: several pieces are in memory at a time.
+/// Most buckets of a piece, since several pieces are in memory at a time.
 const PIECE_BUCKETS_MAX: u64 = 1 << 20;
 
 /// Builds a run piece by piece, so that only a few pieces of the table are in memory at a time,
 /// however large it is.
 ///
-/// [`fill`](Self::fill) the [pieces](Self::pieces) in any order, in parallel if there are threads;
-/// [`place`](Self::place) them one after the other; [`finish`](Self::finish). What the last two give
-/// is to be written where it says.
+/// First [`fill`](Self::fill) the [pieces](Self::pieces), in any order and in parallel if there are
+/// threads; [`place`](Self::place) each filled piece, in order; [`finish`](Self::finish) at last.
+/// The caller writes the bytes that `place` and `finish` return to the positions that come with
+/// them.
 #[derive(Debug)]
 pub(crate) struct Builder {
     segments: Vec<(u32, SealedSegment)>,
@@ -29,25 +30,25 @@ pub(crate) struct Builder {
     /// Length of the header in bytes: where the table begins.
     header_bytes: usize,
     objects: u64,
-    /// What found no room in the pieces before and may find some in the next.
+    /// Objects that found no room in the pieces before and may find it in the next.
     carried: Vec<Spilled>,
     /// Leading bits and slot.
     overflow: Vec<(u64, Slot)>,
-    /// What is behind the last whole page that was given out.
+    /// The bytes behind the last whole page that was returned.
     rest: Vec<u8>,
     pages: u64,
 }
 
-/// Bytes with where in the file they belong.
+/// Bytes to write, after their position in the file.
 pub(crate) type Written = (u64, Vec<u8>);
 
 /// A part of the table.
 #[derive(Debug)]
 pub(crate) struct Piece {
     first_bucket: u64,
-    /// As in the file. Zeros are vacant, and cost nothing to allocate.
+    /// The slots as in the file. Vacant slots are zeros, which the system allocates without a pass.
     slots: Vec<[u8; SLOT_BYTES]>,
-    /// How many slots of each bucket are filled.
+    /// The number of filled slots of each bucket.
     filled: Vec<u8>,
     spilled: Vec<Spilled>,
     objects: u64,
@@ -62,10 +63,11 @@ struct Spilled {
 }
 
 impl SetIndex<Vec<u8>> {
-    /// Encodes a run over these segments: id, what the manifest says, and a sorted sidecar of each.
+    /// Encodes a run over these segments. Each is given by its id, the binding that the manifest
+    /// has for it, and its [sorted](Sidecar::is_sorted) sidecar.
     ///
-    /// Returns `None` if they are too many or too large for one run: together more than 2^48 bytes of
-    /// data, or of very different sizes.
+    /// Returns `None` if one run cannot cover them: that takes more than 2^48 bytes of data, or
+    /// segments of very different sizes.
     #[must_use]
     pub fn encode<D: AsRef<[u8]>>(
         segments: &[(u32, SealedSegment, &Sidecar<D>)],
@@ -96,7 +98,7 @@ impl SetIndex<Vec<u8>> {
 }
 
 impl Builder {
-    /// `None` if the segments are too many or too large for one run; see [`Geometry::of`].
+    /// Begins a run. Returns `None` if one run cannot cover the segments; see [`Geometry::of`].
     #[must_use]
     pub(crate) fn new(segments: &[(u32, SealedSegment)]) -> Option<Self> {
         let geometry = Geometry::of(segments)?;
@@ -118,10 +120,10 @@ impl Builder {
         })
     }
 
-    /// The pieces of the table, as ranges of buckets.
+    /// Returns the pieces of the table as ranges of buckets.
     #[must_use]
     pub(crate) fn pieces(&self) -> Vec<Range<u64>> {
-        // Finding where a piece begins in each sidecar is to be little against reading it.
+        // A piece is so long that reading the sidecars takes longer than searching where it begins.
         let wanted = (self.segments.len() as u64 * 64).next_power_of_two();
         let step = wanted.clamp(PIECE_BUCKETS_MIN, PIECE_BUCKETS_MAX);
         let buckets = self.geometry.buckets();
@@ -131,8 +133,8 @@ impl Builder {
             .collect()
     }
 
-    /// Fills the buckets with the objects that belong there. The indexes are those of the segments,
-    /// in their order, and sorted.
+    /// Fills buckets with the objects whose own buckets they are. The sidecars belong to the
+    /// segments, in their order, and are sorted.
     #[must_use]
     pub(crate) fn fill<D: AsRef<[u8]>>(
         &self,
@@ -152,7 +154,7 @@ impl Builder {
             Some(leading) => sidecar.lower_bound(0..sidecar.len(), &least_digest(leading)),
             None => sidecar.len(),
         };
-        // The newest first, since a newer copy is there to repair an older one.
+        // The newest copy comes first, since it was put to repair an older one.
         for (ordinal, sidecar) in sidecars.iter().enumerate().rev() {
             // The header counts the segments in 32 bits.
             let ordinal = Ordinal::new(u32::try_from(ordinal).unwrap_or(u32::MAX));
@@ -168,13 +170,13 @@ impl Builder {
         piece
     }
 
-    /// Finds room for what did not fit its own bucket, and gives whole pages to be written. Pieces
-    /// are placed in order.
+    /// Finds room for the objects that did not fit their own bucket, and returns whole pages to
+    /// write. Pieces are placed in order.
     pub(crate) fn place(&mut self, mut piece: Piece) -> Written {
         let last_bucket = piece.first_bucket + piece.filled.len() as u64;
         let mut spilled = std::mem::take(&mut self.carried);
         spilled.append(&mut piece.spilled);
-        // So that the result does not depend on how the table was cut into pieces.
+        // In this order the result does not depend on how the table is cut into pieces.
         spilled.sort_unstable();
         for spilled in spilled {
             let probed_end = spilled.bucket.saturating_add(PROBED_BUCKETS_MAX);
@@ -199,20 +201,20 @@ impl Builder {
         (at, bytes)
     }
 
-    /// Length of the header: where in the file the table begins.
+    /// Returns the length of the header, which is where in the file the table begins.
     #[must_use]
     pub(crate) const fn header_bytes(&self) -> usize {
         self.header_bytes
     }
 
-    /// Number of the page that lies at a position in the file.
+    /// Returns the number of the page that begins at a position in the file.
     #[must_use]
     pub(crate) const fn page_at(&self, at: u64) -> u64 {
         (at - self.header_bytes as u64) / PAGE_BYTES as u64
     }
 
-    /// The end of table and overflow, the checksums, and last the header. `sums` has the
-    /// [sums](page_sums) of all pages that [`place`](Self::place) gave.
+    /// Returns the end of table and overflow, the checksums, and last the header. `sums` are the
+    /// [checksums](page_sums) of all pages that [`place`](Self::place) returned.
     #[must_use]
     pub(crate) fn finish(mut self, mut sums: Vec<u64>) -> [Written; 3] {
         self.overflow.sort_unstable();
@@ -252,7 +254,7 @@ impl Piece {
         }
     }
 
-    /// False if the bucket is full or not in this piece.
+    /// Puts a slot into a bucket. Returns false if the bucket is full or not in this piece.
     fn push(&mut self, bucket: u64, slot: Slot) -> bool {
         let Some(bucket) = bucket.checked_sub(self.first_bucket) else {
             return false;
@@ -271,7 +273,7 @@ impl Piece {
     }
 }
 
-/// The checksums of whole pages, the first of which has this number.
+/// Computes the checksums of whole pages, of which the first has the number `first_page`.
 #[must_use]
 pub(crate) fn page_sums(bytes: &[u8], first_page: u64) -> Vec<u64> {
     let (pages, _) = bytes.as_chunks::<PAGE_BYTES>();

@@ -1,4 +1,4 @@
-//! How the table of a run is divided into buckets, and a slot into fields.
+//! How a run divides digests among its buckets, and a slot into fields.
 
 use std::ops::Range;
 
@@ -31,10 +31,11 @@ impl Slot {
     }
 }
 
-/// How a slot is divided, and how many buckets there are.
+/// The number of buckets, and the widths of the fields of a slot.
 ///
-/// A slot is, from the high bits to the low: a tag, the ordinal of a segment, an offset. An offset is
-/// at least 4, since a record has a header, so a slot of zero is vacant.
+/// The fields of a slot are, from the high bits to the low: a tag, the low bits of the position
+/// that the entry has in the sidecar, the ordinal of a segment, an offset. An offset is at least 4,
+/// since a record has a header, so a slot of zero is vacant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(super) buckets: u64,
@@ -43,21 +44,21 @@ pub(crate) struct Geometry {
     pub(super) entry_bits: u32,
 }
 
-/// Where a digest is looked for.
+/// Where a digest is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Probe {
-    /// The first bucket in which it can be.
+    /// The own bucket of the digest, which is the first in which it can be.
     pub(crate) bucket: u64,
-    /// The tag, in the high bits as it is in a slot, the others zero.
+    /// The tag in the high bits, where a slot has it. The other bits are zero.
     tag: u64,
     /// The first 8 bytes of the digest as a number.
     pub(super) leading: u64,
 }
 
 impl Geometry {
-    /// The geometry for the objects of these segments, about two thirds full. `None` if a slot would
-    /// leave less than [`TAG_BITS_MIN`] bits for the tag: that takes more than 2^48 bytes of data,
-    /// or segments of very different sizes.
+    /// Returns the geometry for the objects of these segments, whose table is about two thirds
+    /// full. Returns `None` if less than [`TAG_BITS_MIN`] bits of a slot would be left for the tag:
+    /// that takes more than 2^48 bytes of data, or segments of very different sizes.
     #[must_use]
     pub(crate) fn of(segments: &[(u32, SealedSegment)]) -> Option<Self> {
         let objects = segments
@@ -65,7 +66,7 @@ impl Geometry {
             .map(|(_, segment)| u64::from(segment.objects));
         let objects = objects.sum::<u64>();
         let offset_max = segments.iter().map(|(_, segment)| {
-            // One that is alone begins its segment, however long it is.
+            // A single object begins its segment, however long it is.
             let is_alone = segment.objects <= 1;
             if is_alone { 4 } else { segment.data_bytes }
         });
@@ -89,7 +90,7 @@ impl Geometry {
             && self.position_bits() <= u64::BITS - TAG_BITS_MIN
     }
 
-    /// Number of buckets.
+    /// Returns the number of buckets.
     #[must_use]
     pub(crate) const fn buckets(&self) -> u64 {
         self.buckets
@@ -103,7 +104,8 @@ impl Geometry {
         (u64::BITS - TAG_BITS_MIN).saturating_sub(self.position_bits())
     }
 
-    /// Where the record lies that an entry of a sidecar speaks of.
+    /// Returns the location of a record from its entry and the position of the entry in the
+    /// sidecar.
     #[must_use]
     pub(crate) fn location_of(&self, ordinal: Ordinal, position: usize, offset: u64) -> Location {
         let entry = position as u64 & low_bits(self.entry_bits);
@@ -112,8 +114,8 @@ impl Geometry {
         Location::new(ordinal, offset, entry)
     }
 
-    /// The position of an entry that lies in this part of a sidecar, if the part is so short that
-    /// the bits in `location` say which it is.
+    /// Returns the position of the entry of `location`, which lies in this part of a sidecar, if
+    /// the part is so short that the low bits of the position determine it.
     #[inline]
     #[must_use]
     pub(crate) fn position_in(&self, part: &Range<usize>, location: &Location) -> Option<usize> {
@@ -123,11 +125,11 @@ impl Geometry {
         is_one.then_some(part.start + behind_start)
     }
 
-    /// Where `digest` is looked for.
+    /// Computes where `digest` is searched.
     ///
-    /// Its first 8 bytes, as a fraction of 2^64, times the number of buckets: the whole part is the
-    /// bucket, and the first bits behind the point, which say where in the bucket's share it lies,
-    /// are the tag.
+    /// Its first 8 bytes, as a fraction of 2^64, are multiplied by the number of buckets. The whole
+    /// part of the product is the bucket, and the first bits behind the point are the tag: they
+    /// tell where in the bucket's share the digest lies.
     #[inline]
     #[must_use]
     pub(crate) fn probe(&self, digest: &Digest) -> Probe {
@@ -149,8 +151,8 @@ impl Geometry {
         }
     }
 
-    /// The least leading bits of the digests that belong in `bucket` or a later one, or `None` if
-    /// there are none.
+    /// Returns the least leading bits of the digests whose own bucket is `bucket` or a later one,
+    /// or `None` if no digest has such a bucket.
     pub(super) fn least_leading(&self, bucket: u64) -> Option<u64> {
         let least = (u128::from(bucket) << u64::BITS).div_ceil(u128::from(self.buckets));
         u64::try_from(least).ok()
@@ -163,7 +165,8 @@ impl Geometry {
         Slot(probe.tag | (ordinal_and_entry << self.offset_bits) | location.offset())
     }
 
-    /// The first of these slots with the leading bits of this tag.
+    /// Returns the number of the first slot whose highest 16 bits are those of the tag, or a number
+    /// beyond the last slot.
     #[inline]
     pub(super) fn first_like(slots: &[[u8; SLOT_BYTES]; BUCKET_SLOTS], probe: &Probe) -> usize {
         const _: () = assert!(TAG_BITS_MIN == u16::BITS);
@@ -174,7 +177,7 @@ impl Geometry {
         alike.fold(0, |all, one| all | one).trailing_zeros() as usize
     }
 
-    /// The location in a slot, if the slot has this tag.
+    /// Returns the location in a slot if the slot has the tag.
     #[inline]
     #[expect(
         clippy::cast_possible_truncation,
@@ -195,12 +198,12 @@ impl Geometry {
     }
 }
 
-/// How many bits it takes to write `value`.
+/// Returns the number of bits of `value` without its leading zeros.
 const fn bits_of(value: u64) -> u32 {
     u64::BITS - value.leading_zeros()
 }
 
-/// For the width of a field, which is less than that of a slot.
+/// Returns a mask of the low `bits`, which are fewer than those of a slot.
 const fn low_bits(bits: u32) -> u64 {
     1_u64.wrapping_shl(bits) - 1
 }

@@ -1,4 +1,4 @@
-//! The beginning of a run, and where in the file the rest lies.
+//! The header of a run, and where in the file the other parts lie.
 
 use super::{
     BUCKET_BYTES, ENTRY_BITS_MAX, Geometry, MAGIC, OVERFLOW_BYTES, PAGE_BYTES, PAGE_SUM_BYTES,
@@ -7,28 +7,28 @@ use crate::digest::{DIGEST_BYTES, Digest};
 use crate::format::layout::{run, run_segment};
 use crate::format::{FormatError, SealedSegment, bytes_at};
 
-/// Length of what stands before the segments.
+/// Length of the part before the segments.
 pub(super) const FIXED_BYTES: usize = run::FIXED_BYTES;
-/// Length of what the header says of one segment.
+/// Length of a segment in the header.
 pub(super) const SEGMENT_BYTES: usize = run_segment::BYTES;
 
-/// What the beginning of a run says: which segments it covers, and how to read the rest.
+/// The header of a run: the segments that it covers, and the numbers of its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Header {
-    /// The segments with what the manifest says of them. A run is of use for those of which the
-    /// manifest still says the same: then they hold what they held when it was built.
+    /// The segments, each with its id and with the binding that the manifest had for it. A run is
+    /// of use for the segments that still have the same binding: they still have the same contents.
     pub segments: Vec<(u32, SealedSegment)>,
     /// Number of objects in the table and the overflow.
     pub objects: u64,
     /// Number of entries in the overflow.
     pub overflow: u64,
-    /// How the table is to be read.
+    /// The number of buckets, and the widths of the fields of a slot.
     pub(crate) geometry: Geometry,
 }
 
 impl Header {
-    /// The bytes of the header, padded to whole pages.
+    /// Encodes the header, padded to whole pages.
     #[must_use]
     pub(super) fn encode(&self) -> Vec<u8> {
         let count = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
@@ -88,13 +88,13 @@ impl Header {
         })
     }
 
-    /// Length of the header in bytes, with its padding.
+    /// Returns the length of the header in bytes, with its padding.
     fn encoded_bytes(&self) -> usize {
         let len = FIXED_BYTES + self.segments.len() * SEGMENT_BYTES + DIGEST_BYTES;
         len.next_multiple_of(PAGE_BYTES)
     }
 
-    /// Where table and overflow begin and end, and where the file does.
+    /// Computes where the parts of the file begin, or `None` if a position exceeds `u64`.
     pub(super) fn layout(&self) -> Option<Layout> {
         let table = self.encoded_bytes() as u64;
         let table_bytes = self.geometry.buckets.checked_mul(BUCKET_BYTES as u64)?;
@@ -113,7 +113,7 @@ impl Header {
     }
 }
 
-/// What the header says of a segment.
+/// Encodes a segment of the header.
 fn encode_segment(id: u32, segment: &SealedSegment) -> [u8; SEGMENT_BYTES] {
     let mut bytes = [0; SEGMENT_BYTES];
     run_segment::ID.write(&mut bytes, id.to_le_bytes());
@@ -133,13 +133,13 @@ fn parse_segment(bytes: &[u8; SEGMENT_BYTES]) -> (u32, SealedSegment) {
     (run_segment::ID.number(bytes), segment)
 }
 
-/// Positions in the file, in bytes.
+/// Where the parts of a run begin, in bytes from the beginning of the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub(super) table: u64,
     pub(super) overflow: u64,
     pub(super) sums: u64,
-    /// Number of pages from `table` to `sums`.
+    /// Number of pages of table and overflow, from `table` to `sums`.
     pub(super) pages: u64,
     pub(super) file_bytes: u64,
 }

@@ -1,6 +1,6 @@
-//! What a run says about an object.
+//! What a run says about an object: a location, which is a hint.
 
-/// Where a record may lie.
+/// Where the record of an object may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
     ordinal: Ordinal,
@@ -18,21 +18,21 @@ impl Location {
         }
     }
 
-    /// The segment.
+    /// Returns which of the run's segments has the record.
     #[inline]
     #[must_use]
     pub const fn ordinal(&self) -> Ordinal {
         self.ordinal
     }
 
-    /// Where the content begins in the data file, in bytes.
+    /// Returns where the content begins in the data file, in bytes.
     #[inline]
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The low bits of the position that the entry of the object has in the sidecar.
+    /// Returns the low bits of the position that the object's entry has in the sidecar.
     #[inline]
     #[must_use]
     pub const fn entry(&self) -> u32 {
@@ -45,13 +45,13 @@ impl Location {
 pub struct Ordinal(u32);
 
 impl Ordinal {
-    /// The ordinal of the segment at `position`.
+    /// Makes the ordinal of the segment at `position`.
     #[inline]
     pub(crate) const fn new(position: u32) -> Self {
         Self(position)
     }
 
-    /// The position as an index.
+    /// Returns the position, to index a list of the segments with.
     #[inline]
     #[must_use]
     pub const fn index(self) -> usize {
@@ -64,5 +64,4 @@ impl Ordinal {
     }
 }
 
-// Lookups hand both over in registers.
 const _: () = assert!(size_of::<Location>() == 16 && size_of::<Ordinal>() == 4);

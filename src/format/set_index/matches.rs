@@ -3,10 +3,10 @@
 use super::geometry::Slot;
 use super::{BUCKET_SLOTS, DamagedPage, Location, PROBED_BUCKETS_MAX, Probe, SLOT_BYTES, SetIndex};
 
-/// See [`SetIndex::find_probed`].
+/// The iterator of [`SetIndex::find_probed`].
 #[derive(Debug)]
 pub(crate) struct Matches<'a, D, F> {
-    pub(super) index: &'a SetIndex<D>,
+    pub(super) run: &'a SetIndex<D>,
     pub(super) probe: Probe,
     pub(super) page_holds: F,
     /// The bucket to read next.
@@ -19,7 +19,7 @@ pub(crate) struct Matches<'a, D, F> {
 #[derive(Debug)]
 pub(super) enum Stage {
     Table,
-    /// The entry to look at next.
+    /// The number of the entry to read next.
     Overflow(u64),
     End,
 }
@@ -29,12 +29,12 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Iterator for Matches<'_, D, F> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let geometry = self.index.header.geometry;
+        let geometry = self.run.header.geometry;
         loop {
             while let Some(&slot) = self.slots.get(self.next_slot) {
                 let slot = Slot::from_bytes(slot);
                 if slot.is_vacant() {
-                    // What did not fit here would have been put here.
+                    // No bucket behind a vacant slot can have the object: it would be in this slot.
                     self.stage = Stage::End;
                     self.next_slot = BUCKET_SLOTS;
                     return None;
@@ -58,13 +58,13 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Iterator for Matches<'_, D, F> {
 }
 
 impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
-    /// Reads the next bucket, or gives `None` where there is none.
+    /// Reads the next bucket. Returns `None` if no further one can have the object.
     #[inline]
     fn read_bucket(&mut self) -> Option<Result<(), DamagedPage>> {
         if self.bucket - self.probe.bucket >= PROBED_BUCKETS_MAX {
             return None;
         }
-        let bytes = self.index.bucket(self.bucket)?;
+        let bytes = self.run.bucket(self.bucket)?;
         let page = SetIndex::<D>::page_of_bucket(self.bucket);
         if !(self.page_holds)(page) {
             return Some(Err(DamagedPage { page }));
@@ -78,7 +78,7 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
     #[cold]
     fn search_overflow(&mut self) -> Option<Result<Location, DamagedPage>> {
         let first = self
-            .index
+            .run
             .overflow_lower_bound(self.probe.leading, &mut self.page_holds);
         match first {
             Ok(first) => {
@@ -92,11 +92,11 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
     #[cold]
     fn next_in_overflow(&mut self) -> Option<Result<Location, DamagedPage>> {
         while let Stage::Overflow(number) = self.stage {
-            match self.index.overflow_entry(number, &mut self.page_holds) {
+            match self.run.overflow_entry(number, &mut self.page_holds) {
                 Ok(Some((leading, slot))) if leading == self.probe.leading => {
                     self.stage = Stage::Overflow(number + 1);
-                    // Equal leading bits have equal tags, unless somebody wrote it otherwise.
-                    if let Some(location) = self.index.header.geometry.location(slot, &self.probe) {
+                    // Equal leading bits have equal tags, unless the run is forged.
+                    if let Some(location) = self.run.header.geometry.location(slot, &self.probe) {
                         return Some(Ok(location));
                     }
                 }

@@ -1,9 +1,9 @@
 //! One run of the set index: where the objects of many sealed segments lie, format `SSX2`.
 //!
-//! A table of buckets of one cache line each, ordered as digests are. A lookup reads the bucket that
-//! the digest's leading bits choose, and finds the segment and the offset of the record there,
-//! however many segments there are. What it says is a hint: whoever reads the record compares its
-//! content, or asks the segment's sidecar.
+//! A run is a table of buckets of one cache line each, in the order of the digests. A lookup reads
+//! the bucket that the leading bits of the digest choose, and finds the segment and the offset of
+//! the record there, however many segments the run covers. A location is a hint: the reader
+//! compares the digest of the content, or asks the sidecar of the segment.
 //!
 //! Choosing a bucket by the high half of a product, which takes any number of buckets and keeps the
 //! order, is from D. Lemire, "Fast random integer generation in an interval" (2019).
@@ -32,15 +32,15 @@ pub const MAGIC: [u8; 4] = *b"SSX2";
 pub const BUCKET_BYTES: usize = 64;
 /// Number of slots in a bucket.
 pub const BUCKET_SLOTS: usize = BUCKET_BYTES / SLOT_BYTES;
-/// What one checksum covers, in bytes.
+/// Length of a page, which has one checksum, in bytes.
 pub const PAGE_BYTES: usize = 4096;
-/// How many buckets, from its own on, an object may be in. What finds no room there is in the
-/// overflow, which is searched.
+/// Number of buckets, from its own on, in which an object may be. An object that finds no room
+/// there is in the overflow, which is searched.
 pub const PROBED_BUCKETS_MAX: u64 = 4;
-/// At least so many bits of a slot are a tag. A lookup reads eight tags or a few more, so less than
-/// one in 8,000 meets one that is not its own; with the usual 22 bits it is one in 500,000.
+/// Fewest bits of a slot that are a tag. A lookup reads eight tags or a few more, so less than one
+/// in 8,000 meets an equal tag of another object; with the usual 22 bits it is one in 500,000.
 pub const TAG_BITS_MIN: u32 = 16;
-/// At most so many bits of a slot are the low bits of the entry's position in the sidecar.
+/// Most bits of a slot that are low bits of the entry's position in the sidecar.
 pub const ENTRY_BITS_MAX: u32 = 4;
 
 /// Length of a slot.
@@ -54,14 +54,14 @@ const PAGE_SUM_BYTES: usize = 8;
 const _: () = assert!(PAGE_BYTES.is_multiple_of(BUCKET_BYTES));
 const _: () = assert!(BUCKET_BYTES.is_multiple_of(OVERFLOW_BYTES));
 
-/// The checksum of a page of table and overflow with this digest: its first 8 bytes as a number, plus
-/// the number of the page, so that it holds only in its place.
+/// Returns the checksum of a page with this digest: the first 8 bytes of the digest as a number,
+/// plus the number of the page, so that the checksum holds only in its place.
 fn sum_of(digest: &Digest, number: u64) -> u64 {
     let bytes = digest.as_bytes().first_chunk().copied();
     bytes.map_or(0, u64::from_le_bytes).wrapping_add(number)
 }
 
-/// A parsed run over any bytes: a `Vec` in a test, a memory map in the store.
+/// A parsed run. Its bytes can be of any kind: a `Vec` in a test, a memory map in the store.
 ///
 /// ```
 /// use sealstone::Digest;
@@ -74,8 +74,8 @@ fn sum_of(digest: &Digest, number: u64) -> u64 {
 /// let bytes = SetIndex::encode(&[(5, segment, &sidecar)]).expect("one small segment fits a run");
 /// let run = SetIndex::parse(bytes)?;
 /// assert_eq!(run.header().segments, [(5, segment)]);
-/// let found: Vec<_> = run.find(&entry.digest).map(|found| (found.ordinal().index(), found.offset())).collect();
-/// assert_eq!(found, [(0, 4)]);
+/// let location = run.find(&entry.digest).next().expect("the run covers it");
+/// assert_eq!((location.ordinal().index(), location.offset()), (0, 4));
 /// # Ok::<(), sealstone::format::FormatError>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ pub struct SetIndex<D> {
     layout: Layout,
 }
 
-/// A page does not have the checksum that it had when it was written.
+/// A page whose checksum does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DamagedPage {
@@ -94,9 +94,9 @@ pub struct DamagedPage {
 }
 
 impl<D: AsRef<[u8]>> SetIndex<D> {
-    /// Checks the header and the length, in time linear in the number of segments. Nothing that is
-    /// asked of the result can panic; table and overflow are checked page by page, with
-    /// [`page_holds`](Self::page_holds).
+    /// Parses a run and checks its header and length, in time linear in the number of segments. No
+    /// method of the result panics. [`page_holds`](Self::page_holds) checks table and overflow page
+    /// by page.
     ///
     /// # Errors
     ///
@@ -115,32 +115,32 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         })
     }
 
-    /// Which segments it covers, and how it is laid out.
+    /// Returns the segments that the run covers, and its numbers.
     #[must_use]
     pub const fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The bytes that were parsed.
+    /// Returns the bytes that were parsed.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.as_ref()
     }
 
-    /// Number of pages of table and overflow.
+    /// Returns the number of pages of table and overflow.
     #[must_use]
     pub const fn pages(&self) -> u64 {
         self.layout.pages
     }
 
-    /// The page that a bucket lies in.
+    /// Returns the page in which a bucket lies.
     #[inline]
     #[must_use]
     pub(crate) const fn page_of_bucket(bucket: u64) -> u64 {
         bucket / (PAGE_BYTES / BUCKET_BYTES) as u64
     }
 
-    /// Compares a page with its checksum. False beyond the last.
+    /// Whether the checksum of a page holds. False beyond the last page.
     #[must_use]
     pub fn page_holds(&self, page: u64) -> bool {
         let place = |at: u64, size: u64| at.checked_add(page.checked_mul(size)?);
@@ -154,14 +154,14 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         bytes.is_some_and(|bytes| Some(sum_of(&Digest::of(bytes), page)) == sum)
     }
 
-    /// Where a digest is looked for.
+    /// Computes where a digest is searched.
     #[inline]
     #[must_use]
     pub(crate) fn probe(&self, digest: &Digest) -> Probe {
         self.header.geometry.probe(digest)
     }
 
-    /// The bytes of a bucket.
+    /// Returns the bytes of a bucket.
     #[inline]
     #[must_use]
     pub(crate) fn bucket(&self, bucket: u64) -> Option<&[u8; BUCKET_BYTES]> {
@@ -172,11 +172,11 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         self.slice(at, BUCKET_BYTES)?.first_chunk()
     }
 
-    /// The first location in the own bucket with the tag. The page is not checked.
+    /// Returns the first location in the own bucket that has the tag. The page is not checked.
     ///
-    /// Where there are several, or the object is elsewhere, this is not the one that is looked for:
-    /// it is for those who compare the digest with the sidecar's. Without a branch that depends on
-    /// what is in the bucket, so that a processor goes on with the next lookup before it knows.
+    /// It is the wrong location if the object is elsewhere, or several slots have the tag; so the
+    /// caller compares the digest with the entry in the sidecar. No branch depends on the contents
+    /// of the bucket, so a processor begins the next lookup before it has them.
     #[inline]
     #[must_use]
     pub(crate) fn first_in_own_bucket(&self, probe: &Probe) -> Option<Location> {
@@ -187,18 +187,20 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         geometry.location(Slot::from_bytes(*slot), probe)
     }
 
-    /// Where `digest` may be, as [`find_checked`](Self::find_checked) gives it if all pages hold.
+    /// Returns where `digest` may be, as [`find_checked`](Self::find_checked) does if all pages
+    /// hold.
     pub fn find(&self, digest: &Digest) -> impl Iterator<Item = Location> + use<'_, D> {
         let found = self.find_probed(self.probe(digest), |_| true);
         found.filter_map(Result::ok)
     }
 
-    /// Where a digest may be: the locations with its tag. Usually one if it is there and none if it
-    /// is not; copies of an object are all among them.
+    /// Returns where `digest` may be: the locations with its tag. There is usually one if the
+    /// object is in a segment, and none if it is not. All copies of an object are among them.
     ///
-    /// `page_holds` is asked for each page before it is read; where it says no, what is given is an
-    /// error and the end, and the digest can be in any of the segments. Constant time: at most
-    /// [`PROBED_BUCKETS_MAX`] buckets are read, and where all are full the overflow is searched.
+    /// `page_holds` is called for each page before it is read. If it returns false, the iterator
+    /// gives an error and ends, and the digest can be in any of the segments. Constant time: at
+    /// most [`PROBED_BUCKETS_MAX`] buckets are read, and the overflow is searched if all of them
+    /// are full.
     #[inline]
     pub fn find_checked<F: FnMut(u64) -> bool>(
         &self,
@@ -208,7 +210,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         self.find_probed(self.probe(digest), page_holds)
     }
 
-    /// As [`find_checked`](Self::find_checked), for a digest whose place was computed before.
+    /// Searches as [`find_checked`](Self::find_checked) does, for a digest that was probed before.
     #[inline]
     pub(crate) fn find_probed<F: FnMut(u64) -> bool>(
         &self,
@@ -216,7 +218,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         page_holds: F,
     ) -> Matches<'_, D, F> {
         Matches {
-            index: self,
+            run: self,
             probe,
             page_holds,
             bucket: probe.bucket,
@@ -226,7 +228,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         }
     }
 
-    /// How many entries of the overflow have lesser leading bits. Logarithmic.
+    /// Counts the entries of the overflow with lesser leading bits. Logarithmic.
     fn overflow_lower_bound(
         &self,
         leading: u64,
@@ -244,7 +246,7 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         Ok(low)
     }
 
-    /// Leading bits and slot of an entry of the overflow.
+    /// Returns leading bits and slot of an entry of the overflow, or `None` beyond the last.
     fn overflow_entry(
         &self,
         number: u64,
@@ -254,7 +256,6 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
             return Ok(None);
         }
         let at = self.layout.overflow + number * OVERFLOW_BYTES as u64;
-        // An entry does not cross pages: both lengths divide that of a page.
         let page = (at - self.layout.table) / PAGE_BYTES as u64;
         if !page_holds(page) {
             return Err(DamagedPage { page });

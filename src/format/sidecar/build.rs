@@ -6,7 +6,7 @@ use crate::format::layout::sidecar as layout;
 use crate::format::leading_bits;
 
 impl Sidecar<Vec<u8>> {
-    /// The sidecar for `entries`, which are sorted by digest and offset on the way.
+    /// Builds the sidecar of a segment from its entries, and sorts them by digest and offset.
     ///
     /// # Panics
     ///
@@ -33,13 +33,13 @@ impl Sidecar<Vec<u8>> {
         Self { bytes, count }
     }
 
-    /// The bytes.
+    /// Returns the bytes of the file.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// The same index with its bytes kept elsewhere.
+    /// Moves the bytes to where `keep` puts them.
     pub(crate) fn map_bytes<D>(self, keep: impl FnOnce(Vec<u8>) -> D) -> Sidecar<D> {
         Sidecar {
             bytes: keep(self.bytes),
@@ -50,12 +50,12 @@ impl Sidecar<Vec<u8>> {
 
 /// Returns the positions of `entries` in their order by digest and offset.
 ///
-/// Sorts the leading bits of the digests with the positions, 16 bytes an entry instead of 44, and looks
-/// at the entries where leading bits are equal. To deal the pairs out to piles by their highest bits
-/// first, so that each pile fits the processor's first cache, took 73 ms instead of 62 for 1 M random
-/// entries, and 564 ms instead of 596 for 8 M, of 230 ms and 2,380 ms for the sidecar as a whole;
-/// sorting the entries themselves took 168 ms and 1,256 ms. (Medians of 11 rounds in one program, time
-/// of the processor, AMD EPYC, 2026-11-28.)
+/// Sorts the leading bits of the digests with the positions, 16 bytes an entry instead of 44, and
+/// looks at the entries where leading bits are equal. To deal the pairs out to piles by their
+/// highest bits first, so that each pile fits the processor's first cache, took 73 ms instead of 62
+/// for 1 M random entries, and 564 ms instead of 596 for 8 M, of 230 ms and 2,380 ms for the
+/// sidecar as a whole; sorting the entries themselves took 168 ms and 1,256 ms. (Medians of 11
+/// rounds in one program, time of the processor, AMD EPYC, 2026-11-28.)
 fn sorted_order(entries: &[Entry]) -> impl Iterator<Item = u32> {
     let leading = |entry: &Entry| leading_bits(entry.digest.as_bytes());
     let numbered = (0_u32..).zip(entries);

@@ -13,10 +13,10 @@ use crate::digest::{DIGEST_BYTES, Digest};
 
 /// First bytes of a sidecar.
 pub const MAGIC: [u8; 4] = *b"NIX1";
-/// Length of what stands before the entries: magic and count.
+/// Length of the header: magic number and count.
 pub const HEADER_BYTES: usize = layout::HEADER_BYTES;
 
-/// A parsed sidecar over any bytes: a `Vec` in a test, a memory map in the store.
+/// A parsed sidecar. Its bytes can be of any kind: a `Vec` in a test, a memory map in the store.
 ///
 /// ```
 /// use sealstone::Digest;
@@ -24,9 +24,9 @@ pub const HEADER_BYTES: usize = layout::HEADER_BYTES;
 ///
 /// let entry = Entry { digest: Digest::of(b"abc"), offset: 4, len: 3 };
 /// let bytes = Sidecar::build(&mut [entry]).into_bytes();
-/// let index = Sidecar::parse(bytes)?;
-/// assert_eq!(index.find(&entry.digest).next(), Some(entry));
-/// assert!(index.tiles(7));
+/// let sidecar = Sidecar::parse(bytes)?;
+/// assert_eq!(sidecar.find(&entry.digest).next(), Some(entry));
+/// assert!(sidecar.tiles(7));
 /// # Ok::<(), sealstone::format::FormatError>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -36,36 +36,38 @@ pub struct Sidecar<D> {
 }
 
 impl<D: AsRef<[u8]>> Sidecar<D> {
-    /// Checks the whole sidecar. Linear in its length.
+    /// Parses a sidecar and checks all of it. Linear in its length.
     ///
     /// # Errors
     ///
-    /// [`FormatError::Magic`]; [`FormatError::Count`] beyond `u32::MAX` entries (a data file of that
-    /// many records would pass 16 GiB in headers alone); [`FormatError::Length`] if the file is not as
-    /// long as its count asks for; [`FormatError::Checksum`].
+    /// [`FormatError::Magic`]; [`FormatError::Count`] beyond `u32::MAX` entries (a data file of
+    /// that many records would pass 16 GiB in headers alone); [`FormatError::Length`] if the file
+    /// is not as long as its count asks for; [`FormatError::Checksum`].
     pub fn parse(bytes: D) -> Result<Self, FormatError> {
-        let index = Self::parse_unchecked(bytes)?;
-        if index.checksum_holds() {
-            Ok(index)
+        let sidecar = Self::parse_unchecked(bytes)?;
+        if sidecar.checksum_holds() {
+            Ok(sidecar)
         } else {
             Err(FormatError::Checksum)
         }
     }
 
-    /// As [`parse`](Self::parse) for several sidecars, in their order. They are hashed side by side, as by
-    /// [`Digest::of_many`], so four of about the same length take as long as two.
+    /// Parses several sidecars as [`parse`](Self::parse) does, in their order. They are hashed side
+    /// by side, as by [`Digest::of_many`]: four of about the same length take as long as two.
     pub(crate) fn parse_many(
         sidecars: impl IntoIterator<Item = D>,
     ) -> impl Iterator<Item = Result<Self, FormatError>> {
         let parsed = sidecars.into_iter().map(Self::parse_unchecked);
         let parsed: Vec<Result<Self, FormatError>> = parsed.collect();
-        let covered = parsed.iter().map(|index| index.as_ref().map(Self::covered));
+        let covered = parsed
+            .iter()
+            .map(|sidecar| sidecar.as_ref().map(Self::covered));
         let covered: Vec<&[u8]> = covered.map(Result::unwrap_or_default).collect();
         let sums = Digest::of_many(&covered);
-        parsed.into_iter().zip(sums).map(|(index, sum)| {
-            index.and_then(|index| {
-                if index.checksum() == sum {
-                    Ok(index)
+        parsed.into_iter().zip(sums).map(|(sidecar, sum)| {
+            sidecar.and_then(|sidecar| {
+                if sidecar.checksum() == sum {
+                    Ok(sidecar)
                 } else {
                     Err(FormatError::Checksum)
                 }
@@ -73,8 +75,8 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
         })
     }
 
-    /// Checks magic and length only, in constant time. Nothing that is asked of such an index can
-    /// panic, but what it says may be wrong.
+    /// Checks magic number and length only, in constant time. No method of the result panics, but
+    /// its entries may be wrong.
     ///
     /// # Errors
     ///
@@ -93,7 +95,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
         }
     }
 
-    /// Length in bytes of a sidecar with `count` entries.
+    /// Returns the length in bytes of a sidecar with `count` entries.
     #[must_use]
     pub(crate) fn encoded_bytes(count: u32) -> Option<u64> {
         u64::from(count)
@@ -128,31 +130,31 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
         Digest::from(bytes_at(self.as_bytes(), at).unwrap_or_default())
     }
 
-    /// Computes the checksum and compares. Linear in the length.
+    /// Computes the checksum and compares it with the stored one. Linear in the length.
     #[must_use]
     pub(crate) fn checksum_holds(&self) -> bool {
         Digest::of(self.covered()) == self.checksum()
     }
 
-    /// What the checksum is of. The length was checked, so it is there.
+    /// Returns the bytes that the checksum covers. The length was checked, so they are there.
     fn covered(&self) -> &[u8] {
         let len = HEADER_BYTES + self.len() * ENTRY_BYTES;
         self.as_bytes().get(..len).unwrap_or_default()
     }
 
-    /// The entry at `position`, or `None` beyond the last.
+    /// Returns the entry at `position`, or `None` beyond the last.
     #[inline]
     #[must_use]
     pub fn entry(&self, position: usize) -> Option<Entry> {
         self.entry_bytes(position).map(Entry::from_bytes)
     }
 
-    /// All entries in the order of the file.
+    /// Returns all entries in the order of the file.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry> + '_ {
         self.entries_in(0..self.len())
     }
 
-    /// The entries at the positions in `range`, as far as there are any.
+    /// Returns the entries at the positions in `range` that exist.
     pub(crate) fn entries_in(
         &self,
         range: Range<usize>,
@@ -164,7 +166,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
             .map(Entry::from_bytes)
     }
 
-    /// The bytes of the entries at the positions in `range`, as far as there are any.
+    /// Returns the bytes of the entries at the positions in `range` that exist.
     #[must_use]
     pub(crate) fn entries_bytes(&self, range: Range<usize>) -> &[u8] {
         let at = |position: usize| HEADER_BYTES + position.min(self.len()) * ENTRY_BYTES;
@@ -172,20 +174,20 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
         bytes.unwrap_or_default()
     }
 
-    /// Whether the entries are sorted by digest, as we write them. NEDB v3 does not.
+    /// Whether the entries are sorted by digest. We sort them; NEDB v3 does not.
     #[must_use]
     pub fn is_sorted(&self) -> bool {
         self.entries().is_sorted_by(|a, b| a.digest <= b.digest)
     }
 
-    /// The entries with this digest; more than one where an object was put again to repair a
-    /// damaged copy. The entries must be sorted. Logarithmic.
+    /// Returns the entries with this digest. There are several where an object was put again to
+    /// repair a damaged copy. The sidecar must be [sorted](Self::is_sorted). Logarithmic.
     pub fn find(&self, digest: &Digest) -> impl Iterator<Item = Entry> + use<'_, D> {
         self.find_in(0..self.len(), digest)
     }
 
-    /// As [`find`](Self::find), among the positions in `range` only, which a caller with a table of
-    /// its own has narrowed.
+    /// Searches as [`find`](Self::find) does, but only the positions in `range`. A caller with a
+    /// table of its own narrows them.
     pub(crate) fn find_in(
         &self,
         range: Range<usize>,
@@ -195,7 +197,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
         found.map(|(_, entry)| entry)
     }
 
-    /// As [`find_in`](Self::find_in), with the positions of the entries.
+    /// Searches as [`find_in`](Self::find_in) does, and returns the positions as well.
     pub(crate) fn find_positions_in(
         &self,
         range: Range<usize>,
@@ -208,7 +210,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
             .take_while(move |(_, entry)| entry.digest == digest)
     }
 
-    /// The first position in `range` whose digest is `digest` or greater.
+    /// Returns the first position in `range` whose digest is `digest` or greater.
     #[must_use]
     pub(crate) fn lower_bound(&self, range: Range<usize>, digest: &Digest) -> usize {
         let (mut low, mut high) = (range.start, range.end.min(self.len()));
@@ -217,7 +219,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
             let Some(bytes) = self.entry_bytes(middle) else {
                 break;
             };
-            // Eight bytes decide nearly always, and cost less to compare than all.
+            // Eight bytes nearly always decide, and take less time to compare than 32.
             let (own, asked) = (leading_bits(bytes), leading_bits(digest.as_bytes()));
             if own < asked || (own == asked && bytes[..DIGEST_BYTES] < digest.as_bytes()[..]) {
                 low = middle + 1;
@@ -228,7 +230,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
         low
     }
 
-    /// The bytes of the entry at `position`.
+    /// Returns the bytes of the entry at `position`.
     #[inline]
     #[must_use]
     pub(crate) fn entry_bytes(&self, position: usize) -> Option<&[u8; ENTRY_BYTES]> {

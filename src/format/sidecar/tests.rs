@@ -16,17 +16,17 @@ fn sample(count: u32) -> (Vec<Entry>, u64) {
 }
 
 #[test]
-fn what_was_encoded_is_found() {
+fn each_entry_of_a_built_sidecar_is_found() {
     let (mut entries, data_bytes) = sample(1000);
-    let index = Sidecar::parse(Sidecar::build(&mut entries).into_bytes()).unwrap();
-    assert!(index.is_sorted() && index.tiles(data_bytes));
+    let sidecar = Sidecar::parse(Sidecar::build(&mut entries).into_bytes()).unwrap();
+    assert!(sidecar.is_sorted() && sidecar.tiles(data_bytes));
     for entry in &entries {
-        assert_eq!(index.find(&entry.digest).collect::<Vec<_>>(), [*entry]);
+        assert_eq!(sidecar.find(&entry.digest).collect::<Vec<_>>(), [*entry]);
     }
-    assert_eq!(index.find(&Digest::of(b"absent")).next(), None);
-    assert!(!index.is_empty() && Sidecar::build(&mut []).is_empty());
-    assert_eq!((index.len(), index.entry(1000)), (1000, None));
-    assert_eq!(index.entry(999), entries.last().copied());
+    assert_eq!(sidecar.find(&Digest::of(b"absent")).next(), None);
+    assert!(!sidecar.is_empty() && Sidecar::build(&mut []).is_empty());
+    assert_eq!((sidecar.len(), sidecar.entry(1000)), (1000, None));
+    assert_eq!(sidecar.entry(999), entries.last().copied());
 }
 
 #[test]
@@ -41,16 +41,16 @@ fn digests_that_begin_alike_are_found_among_each_other() {
         }
     };
     let mut entries: Vec<Entry> = (0..100).map(|i| alike(2 * i)).collect();
-    let index = Sidecar::build(&mut entries);
+    let sidecar = Sidecar::build(&mut entries);
     for entry in &entries {
-        assert_eq!(index.find(&entry.digest).collect::<Vec<_>>(), [*entry]);
+        assert_eq!(sidecar.find(&entry.digest).collect::<Vec<_>>(), [*entry]);
     }
     for between in (0..200).step_by(2).map(|i| alike(i + 1).digest) {
-        assert_eq!(index.find(&between).next(), None);
+        assert_eq!(sidecar.find(&between).next(), None);
     }
 }
 
-/// NEDB v3 writes them as its hash table gives them out.
+/// NEDB v3 writes entries in the order of its hash table.
 #[test]
 fn entries_in_another_order_are_not_sorted() {
     let mut entries = sample(3).0;
@@ -75,7 +75,7 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
 }
 
 #[test]
-fn several_at_a_time_are_parsed_as_one_by_one() {
+fn parse_many_gives_what_parse_gives_for_each() {
     let whole = Sidecar::build(&mut sample(5).0).into_bytes();
     let mut sidecars = vec![whole.clone(), Sidecar::build(&mut []).into_bytes()];
     for bit in [0, 40, 8 * 12, 8 * whole.len() - 1] {
@@ -106,13 +106,13 @@ fn h22_an_absurd_count_is_rejected_by_arithmetic() {
     }
 }
 
-/// Whether the records tile, which both ways of finding out have to agree on.
+/// Whether the records tile. Both ways of finding out must agree.
 fn tiles(entries: &[Entry], data_bytes: u64) -> bool {
-    let index = Sidecar::build(&mut entries.to_vec());
-    let tiles = index.tiles(data_bytes);
+    let sidecar = Sidecar::build(&mut entries.to_vec());
+    let tiles = sidecar.tiles(data_bytes);
     for point in [0, 1, 12_345_678_901_234_567, PRIME - 1, u64::MAX] {
-        let seen = index.tiles_as_seen_from(point, data_bytes);
-        // From a point at which a record begins or ends, other lists may look alike.
+        let seen = sidecar.tiles_as_seen_from(point, data_bytes);
+        // At a point where a record begins or ends, different lists can look alike.
         let is_sure = tiles || point % PRIME > data_bytes;
         assert!(seen == tiles || !is_sure, "{point} {entries:?}");
     }
@@ -149,7 +149,7 @@ fn h66_entries_that_share_a_record_do_not_tile() {
         in_the_place_of_another[(position + 1) % 10] = copy;
         assert!(!tiles(&in_the_place_of_another, data_bytes));
     }
-    // As long together as the data, and each at a place of its own.
+    // Both records are together as long as the data, and begin at different places.
     let long = |offset| Entry {
         offset,
         len: 6,
@@ -160,7 +160,7 @@ fn h66_entries_that_share_a_record_do_not_tile() {
 }
 
 #[test]
-fn entries_are_sorted_also_where_digests_begin_alike() {
+fn entries_with_equal_leading_bits_are_sorted() {
     let alike = |number: u32| {
         let mut digest = [u8::MAX; DIGEST_BYTES];
         digest[7] = (number * 37 % 5) as u8;
@@ -176,8 +176,8 @@ fn entries_are_sorted_also_where_digests_begin_alike() {
         entries.extend((0..count).map(alike));
         let mut expected = entries.clone();
         expected.sort_unstable();
-        let index = Sidecar::build(&mut entries);
+        let sidecar = Sidecar::build(&mut entries);
         assert_eq!(entries, expected);
-        assert!(index.entries().eq(expected) && index.checksum_holds());
+        assert!(sidecar.entries().eq(expected) && sidecar.checksum_holds());
     }
 }

@@ -4,8 +4,8 @@ use super::Sidecar;
 use crate::format::record;
 
 impl<D: AsRef<[u8]>> Sidecar<D> {
-    /// Whether the records that the entries speak of lie one after the other from 0 to
-    /// `data_bytes`, without gap or overlap. Sorts 16 bytes an entry.
+    /// Whether the records of the entries lie one after the other from 0 to `data_bytes`, without
+    /// gap or overlap. Sorts 16 bytes an entry.
     #[must_use]
     pub fn tiles(&self, data_bytes: u64) -> bool {
         let mut extents: Vec<(u64, u32)> = self.entries().map(|e| (e.offset, e.len)).collect();
@@ -17,13 +17,14 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
         end == Some(data_bytes)
     }
 
-    /// As [`tiles`](Self::tiles), in one pass and without memory. It can be wrong only about entries that
-    /// do not tile: of those it says so but for one `point` in 2^29, of those below 2^61.
+    /// Answers as [`tiles`](Self::tiles) does, in one pass and without memory. Entries that tile
+    /// are always recognized. Entries that do not tile are taken for such by at most one in 2^29 of
+    /// the values below 2^61 that `point` can have.
     ///
-    /// Records tile exactly if the numbers at which they begin, and `data_bytes`, are those at which
-    /// they end, and 0: each record leads from a number to a greater one, so they then form one way
-    /// from 0 to `data_bytes`. The two lists are compared as the polynomials that have them as zeros,
-    /// at `point`.
+    /// Records tile exactly if two lists hold the same numbers: the beginnings of the records with
+    /// `data_bytes`, and the ends of the records with 0. Each record leads from a number to a
+    /// greater one, so equal lists form one way from 0 to `data_bytes`. Each list is taken for the
+    /// zeros of a polynomial, and the two polynomials are compared at `point`.
     pub(crate) fn tiles_as_seen_from(&self, point: u64, data_bytes: u64) -> bool {
         if data_bytes >= PRIME {
             return false;
@@ -43,14 +44,15 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
     }
 }
 
-/// A prime for which a remainder takes no division.
+/// A prime whose remainders need no division.
 pub(super) const PRIME: u64 = (1 << 61) - 1;
 
-/// The product of two numbers below 2^62 up to a multiple of [`PRIME`], itself below 2^62.
+/// Multiplies two numbers below 2^62 modulo [`PRIME`]. The result is below 2^62, not always below
+/// the prime.
 #[inline]
 fn product(a: u64, b: u64) -> u64 {
     let whole = u128::from(a) * u128::from(b);
-    // What is cut off is added, since 2^61 leaves 1.
+    // The high bits are added to the low ones, since 2^61 is 1 modulo the prime.
     #[expect(clippy::cast_possible_truncation)]
     let sum = (whole as u64 & PRIME) + (whole >> 61) as u64;
     (sum & PRIME) + (sum >> 61)

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_run_of_many_pieces_is_as_one_of_one_piece() {
+fn many_pieces_and_one_piece_give_the_same_run() {
     let digests: Vec<Vec<Digest>> = (0..4)
         .map(|segment| (0..40_000).map(|i| digest(segment * 40_000 + i)).collect())
         .collect();
@@ -21,9 +21,10 @@ fn a_run_of_many_pieces_is_as_one_of_one_piece() {
     assert_finds_all(&SetIndex::parse(in_pieces).unwrap(), &sidecars);
 }
 
-/// What finds no room at the end of a piece is put into the next, as if there were no pieces.
+/// An object that finds no room at the end of a piece goes into the next, as if there were no
+/// pieces.
 #[test]
-fn what_spills_over_the_end_of_a_piece_is_found_in_the_next() {
+fn objects_that_spill_over_the_end_of_a_piece_are_found_in_the_next() {
     const OBJECTS: u32 = 100_000;
     for (buckets_before, ground) in [(1, 20), (2, 30), (3, 30), (4, 30), (4, 60), (5, 40)] {
         let mut digests: Vec<Digest> = (0..OBJECTS - ground).map(digest).collect();
@@ -50,15 +51,15 @@ fn what_spills_over_the_end_of_a_piece_is_found_in_the_next() {
 }
 
 #[test]
-fn it_takes_about_twelve_bytes_an_object() {
+fn a_run_takes_about_twelve_bytes_an_object() {
     let digests = vec![(0..100_000).map(digest).collect()];
     let (run, _) = run_of(&digests);
     let bytes = run.bytes.len();
     assert!((1_190_000..1_250_000).contains(&bytes), "{bytes}");
 }
 
-/// Bytes that a second implementation gave, made from the description and not from this code. A change
-/// of them is a change of the format: of `FORMAT.md` and of the magic too.
+/// A second implementation, written after the description and not after this code, gave these
+/// bytes. If they change, the format changes, and so do `FORMAT.md` and the magic number.
 #[test]
 fn golden_bytes_of_a_small_run() {
     let mut ordinary: Vec<Digest> = (0..20).map(digest).collect();
@@ -87,7 +88,7 @@ fn golden_bytes_of_a_small_run() {
             "14bbb3627a1d861975047961ab08f4bc",
         )
     );
-    // The newer segment comes first: this object, beside another of it, and then the older copy.
+    // The newer segment comes first: its copy of this object, another object, then the older copy.
     let bucket = run.probe(&digest(3)).bucket;
     assert_eq!(bucket, 10);
     let at = PAGE_BYTES + usize::try_from(bucket).unwrap() * BUCKET_BYTES;
@@ -98,7 +99,7 @@ fn golden_bytes_of_a_small_run() {
             "34c8f8ebc4ba6fce54504975d25582d800000000000000000000000000000000",
         )
     );
-    // What found no room: leading bits and slot.
+    // The first object that found no room: leading bits and slot.
     assert_eq!(run.header().overflow, 13);
     let overflow = usize::try_from(run.layout.overflow).unwrap();
     assert_eq!(

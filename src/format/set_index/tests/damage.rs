@@ -1,8 +1,9 @@
 use super::*;
 
-/// As [`a_damaged_page_is_an_error_where_it_is_read_and_only_there`], in the part that is searched.
+/// Shows for the overflow what [`a_damaged_page_is_an_error_where_it_is_read_and_only_there`] shows
+/// for the table.
 #[test]
-fn a_damaged_page_of_the_overflow_is_an_error_and_the_end() {
+fn a_damaged_page_of_the_overflow_ends_a_lookup_with_an_error() {
     let mut digests: Vec<Digest> = (0..100).map(digest).collect();
     digests.extend((0..1000).map(ground));
     let (run, _) = run_of(&[digests]);

@@ -5,7 +5,7 @@ fn tag_bits(geometry: Geometry) -> u32 {
 }
 
 #[test]
-fn slots_hold_what_the_limits_allow() {
+fn a_slot_holds_every_location_within_the_limits() {
     let full = segment(256 << 20, 1_000_000);
     let alone = segment((4 << 30) + 4, 1);
     let mut segments: Vec<(u32, SealedSegment)> = (0..65_535).map(|id| (id, full)).collect();
@@ -30,7 +30,7 @@ fn slots_hold_what_the_limits_allow() {
             assert_eq!(geometry.location(slot, &probe), Some(location));
         }
     }
-    // Slots that leave fewer than 16 bits for the tag are refused, whatever takes the bits.
+    // Geometries with fewer than 16 bits for the tag are refused, whichever field takes the bits.
     let with = |data_bytes| Geometry::of(&vec![(0, segment(data_bytes, 2)); 65_536]);
     assert_eq!(with((1 << 32) - 1).map(tag_bits), Some(TAG_BITS_MIN));
     assert_eq!(with(1 << 32), None);
@@ -40,7 +40,7 @@ fn slots_hold_what_the_limits_allow() {
 }
 
 #[test]
-fn a_short_part_of_a_sidecar_and_a_few_bits_give_the_position() {
+fn a_short_part_of_a_sidecar_and_the_low_bits_determine_the_position() {
     let geometry = Geometry::of(&[(0, segment(256 << 20, 1_000_000))]).unwrap();
     assert_eq!(geometry.entry_bits, ENTRY_BITS_MAX);
     for begin in [0, 1, 15, 16, 1000, 999_990] {
@@ -50,7 +50,7 @@ fn a_short_part_of_a_sidecar_and_a_few_bits_give_the_position() {
                 let location = geometry.location_of(Ordinal::new(0), position, 4);
                 assert_eq!(geometry.position_in(&part, &location), Some(position));
             }
-            // What lies elsewhere is nothing, or something else that the digest shows not to be it.
+            // An entry elsewhere gives no position, or another one, whose digest then differs.
             for position in [begin.wrapping_sub(1), begin + len] {
                 let location = geometry.location_of(Ordinal::new(0), position, 4);
                 let found = geometry.position_in(&part, &location);
@@ -64,7 +64,7 @@ fn a_short_part_of_a_sidecar_and_a_few_bits_give_the_position() {
 }
 
 #[test]
-fn a_bucket_begins_where_the_one_before_ends() {
+fn each_bucket_begins_where_the_bucket_before_it_ends() {
     for buckets in [1, 2, 3, 7, 1000, (1 << 32) + 1, u64::MAX] {
         let geometry = Geometry {
             buckets,

@@ -1,14 +1,14 @@
 use super::*;
 
 #[test]
-fn every_object_is_found_in_its_segment_whatever_the_number() {
+fn every_object_is_found_whatever_the_number_of_segments_and_objects() {
     for (segments, objects) in [
         (1, 0),
         (1, 1),
         (3, 5),
         (1, 100),
         (7, 1000),
-        // Where the header fills its first page, and where it does not any more.
+        // The header fills its first page with 83 segments, and takes a second one for 84.
         (83, 3),
         (84, 3),
         (300, 200),
@@ -41,26 +41,26 @@ fn nearly_every_object_is_the_first_with_its_tag_in_its_own_bucket() {
 }
 
 #[test]
-fn digests_that_were_ground_end_in_a_search() {
+fn digests_ground_to_begin_alike_cost_a_search_and_no_scan() {
     let mut digests: Vec<Digest> = (0..1000).map(digest).collect();
     digests.extend((0..5000).map(ground));
     let (run, sidecars) = run_of(&[digests]);
-    // All of them share their leading bits, so all of them come up for each.
+    // All of them share their leading bits, so a lookup of one finds all.
     assert!(run.header().overflow > 4900);
     assert_eq!(run.find(&ground(17)).count(), 5000);
     assert_finds_all(&run, &sidecars);
-    // One that shares the bucket only does not see them.
+    // A digest that only shares their bucket finds none of them.
     let mut bytes = [0x77; 32];
     bytes[7] = 0x78;
     assert_eq!(run.find(&Digest::from(bytes)).count(), 0);
-    // One that would stand before them in the overflow, and has their tag, sees those in the buckets.
+    // A digest with their tag that sorts before them in the overflow finds those in the buckets.
     bytes[7] = 0x76;
     let seen = run.find(&Digest::from(bytes)).count();
     assert!(seen <= 5000 - 4900, "{seen}");
 }
 
 #[test]
-fn copies_of_an_object_are_all_found_the_newest_first() {
+fn all_copies_of_an_object_are_found_the_newest_first() {
     let digests = vec![vec![digest(1), digest(2)], vec![digest(1)], vec![digest(1)]];
     let (run, _) = run_of(&digests);
     let ordinals: Vec<usize> = run

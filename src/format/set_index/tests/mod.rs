@@ -11,7 +11,7 @@ use crate::format::{Entry, SealedSegment, Sidecar};
 type Segments = Vec<(u32, SealedSegment)>;
 type Sidecars = Vec<Sidecar<Vec<u8>>>;
 
-/// Sidecars of segments that hold these digests, each record 16 bytes long.
+/// Returns bindings and sidecars of segments with these digests. Each record is 16 bytes long.
 fn segments_of(digests: &[Vec<Digest>]) -> (Segments, Sidecars) {
     let mut segments = Vec::new();
     let mut sidecars = Vec::new();
@@ -55,7 +55,7 @@ fn digest(number: u32) -> Digest {
     Digest::of(&number.to_le_bytes())
 }
 
-/// A digest that somebody chose to begin like others.
+/// Returns a digest that begins as others do, as if its content had been chosen for that.
 fn ground(number: u32) -> Digest {
     let mut bytes = [0x77; 32];
     bytes[28..].copy_from_slice(&number.to_be_bytes());
@@ -77,7 +77,7 @@ fn assert_finds_all(run: &SetIndex<Vec<u8>>, sidecars: &[Sidecar<Vec<u8>>]) {
     }
 }
 
-/// A digest that begins with these bits.
+/// Returns a digest that begins with these bits.
 fn beginning(leading: u64, number: u32) -> Digest {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&leading.to_be_bytes());
