@@ -23,7 +23,8 @@ fn of_kind(files: &Files, ending: &str) -> Vec<Vec<u8>> {
     named.map(|(_, bytes)| bytes.clone()).collect()
 }
 
-/// The target's segment has the number 7; the frames are chained to that.
+/// Gives each journal the header of segment 7, which the target reads, and recomputes its
+/// checksums.
 fn journals(files: &Files) -> Vec<Vec<u8>> {
     let mut all = of_kind(files, ".jnl");
     for bytes in &mut all {
@@ -34,7 +35,8 @@ fn journals(files: &Files) -> Vec<Vec<u8>> {
     all
 }
 
-/// Whole, and the lines between the first and the last, which the target adds itself.
+/// Returns each manifest as a whole, and without the first and the last line, which the target
+/// adds.
 fn manifests(files: &Files) -> Vec<Vec<u8>> {
     let mut all = of_kind(files, "MANIFEST");
     for whole in all.clone() {
@@ -44,7 +46,7 @@ fn manifests(files: &Files) -> Vec<Vec<u8>> {
     all
 }
 
-/// What is derived from any bytes needs no more than bytes.
+/// Returns any bytes, for targets that derive their input from them.
 fn numbers() -> Vec<Vec<u8>> {
     let lengths = [0, 1, 8, 40, 100, 300, 1000];
     (1_u8..)

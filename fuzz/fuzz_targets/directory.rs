@@ -1,7 +1,7 @@
-//! A store whose files somebody has changed: any damage to any of them, with checksums recomputed
-//! or not, links, folders and files that are mostly holes in their place, opened read-only and for
-//! writing and used in every way. Nothing panics, whatever is read has the digest that was asked
-//! for, and nothing outside of the folder is changed or copied.
+//! A store whose files were changed: any damage to any file, with checksums recomputed or not, and
+//! links, folders and files of holes instead of files. It is opened read-only and for writing and
+//! used in every way. Nothing panics, whatever is read has the digest that was asked for, and
+//! nothing outside of the folder is changed or copied.
 #![no_main]
 
 use std::fs::{self, File};
@@ -24,26 +24,26 @@ struct Input {
     uses_pread: bool,
     verifies_once: bool,
     allows_missing_segments: bool,
-    /// Checked as it was found, or as a compaction left it.
+    /// Whether the store is checked before the compaction, or after it.
     is_checked_first: bool,
     is_indexed_at_once: bool,
-    /// A plan is made before the compaction, which makes its own.
+    /// Whether a plan is made before the compaction, which makes a plan of its own.
     plans: bool,
     keeps_bit: u8,
     changes: Vec<(u8, Change)>,
     disguises: Vec<(u8, Disguise)>,
 }
 
-/// Who opens the store. Of one input it is one, since an opening takes longer than all the rest.
+/// Who opens the store. An input has one way only, since opening takes longer than everything else.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
 enum UsedBy {
     Reader,
     Writer,
-    /// A reader on what a writer left.
+    /// A writer, and a reader when the writer has closed the store.
     WriterThenReader,
 }
 
-/// What happens to one file. Places are taken modulo its length.
+/// A change of one file. Places are taken modulo its length.
 #[derive(Arbitrary, Debug)]
 enum Change {
     Flip { place: u16, bit: u8 },
@@ -64,29 +64,29 @@ enum Change {
     Bind,
 }
 
-/// What becomes of a file that is more than other bytes.
+/// A change of one file that other bytes cannot express.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Disguise {
-    /// It is a link to a file that is none of the store's business.
+    /// The file becomes a link to a file that does not belong to the store.
     LinkToPrivate,
     LinkToOther {
         other: u8,
     },
     LinkToNothing,
-    /// It is a link to what it was itself.
+    /// The file is moved outside, and becomes a link to its new place.
     LinkToItself,
-    /// It is as long as a power of two says, and most of it is not stored.
+    /// The file grows to a power of two without being stored.
     Sparse {
         exponent: u8,
     },
-    /// So is it, and ends with its last bytes.
+    /// The file grows in the same way, and its last bytes are repeated at the end.
     SparseWithEnd {
         exponent: u8,
     },
     Folder,
 }
 
-/// Names that a store gives, and some that it does not.
+/// Names of a store's files, and some that no store uses.
 const NAMES: [&str; 16] = [
     "MANIFEST",
     "MANIFEST.tmp",
@@ -129,7 +129,7 @@ fn name_of(files: &Files, number: u8) -> String {
     files.keys().nth(position).cloned().unwrap_or_default()
 }
 
-/// Where an entry of a sidecar begins.
+/// Returns where an entry of a sidecar begins.
 fn entry_at(bytes: &[u8], number: u8) -> usize {
     let count = bytes.len().saturating_sub(44) / 44;
     12 + usize::from(number) % count.max(1) * 44
@@ -203,14 +203,14 @@ fn change(files: &mut Files, number: u8, change: &Change) {
 
 const PRIVATE: &[u8] = b"a file of somebody else, which nobody may read or change from here";
 
-/// Where the private file lies, and where files lie to which links lead.
+/// The folder of the private file, and of the files that were moved outside.
 const OUTSIDE: &str = "outside";
 
 fn disguise(root: &Path, files: &Files, number: u8, how: Disguise) -> io::Result<()> {
     let name = name_of(files, number);
     let (path, outside) = (root.join("segments").join(&name), root.join(OUTSIDE));
     if !fs::symlink_metadata(&path)?.is_file() {
-        // It has a disguise already, and what it leads to is not to be changed.
+        // The file is disguised already, and the target of a link must not change.
         return Ok(());
     }
     match how {
@@ -236,7 +236,7 @@ fn disguise(root: &Path, files: &Files, number: u8, how: Disguise) -> io::Result
         }
         Disguise::SparseWithEnd { exponent } => {
             let file = File::options().read(true).write(true).open(path)?;
-            // It may have been made longer before.
+            // An earlier disguise may have made the file longer.
             let begin = file.metadata()?.len().saturating_sub(100);
             let mut end = Vec::new();
             (&file).seek(SeekFrom::Start(begin))?;
@@ -250,7 +250,7 @@ fn disguise(root: &Path, files: &Files, number: u8, how: Disguise) -> io::Result
     }
 }
 
-/// What is outside is as it was, and is not in a file of the store.
+/// Asserts that the private file is as it was, and that no file of the store contains it.
 fn assert_is_private(root: &Path) {
     let private = fs::read(root.join(OUTSIDE).join("private")).expect("the private file");
     assert!(private == PRIVATE, "a private file was changed");
@@ -309,7 +309,7 @@ fn check(store: &Store, is_whole: bool) {
     assert!(!is_whole || report.is_ok_and(|report| report.is_clean()));
 }
 
-/// Puts what may be there and what is not, and compacts.
+/// Puts contents that may be in the store and one that is not, and compacts.
 fn write_and_compact(store: &Store, input: &Input) {
     let new = content(200, 100);
     let contents = CONTENTS.iter().step_by(4).map(|(_, content)| content);
@@ -386,7 +386,7 @@ fuzz_target!(|input: Input| {
     fs::create_dir(root.join(OUTSIDE)).expect("a folder");
     fs::write(root.join(OUTSIDE).join("private"), PRIVATE).expect("a private file");
     for &(number, how) in input.disguises.iter().take(4) {
-        // What was disguised before may be in the way.
+        // An earlier disguise may be in the way.
         let _ = disguise(root, &files, number, how);
     }
     let is_whole = files == *SAMPLE && input.disguises.is_empty();

@@ -1,5 +1,6 @@
-//! Any bytes as a journal, and any bytes behind one that holds; and what is read in lanes is what
-//! is read frame by frame.
+//! Any bytes as a journal, any bytes behind a journal that holds, and journals of small frames of
+//! which some are damaged. The parser, which hashes many frames at a time, reads each of them as a
+//! parser does that is written after the format's text.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -23,7 +24,7 @@ fn number<const N: usize>(bytes: &[u8], begin: usize) -> Option<u64> {
     Some(u64::from_le_bytes(number))
 }
 
-/// What a journal says, read by a parser that is written after the format's text.
+/// The contents of a journal, read by a parser that is written after the format's text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Expected {
     entries: Vec<Entry>,
@@ -43,7 +44,7 @@ impl From<&Journal> for Expected {
     }
 }
 
-/// Reads the frame behind `journal`, if it continues it.
+/// Reads the frame behind `journal`, or returns `None` if it does not continue the journal.
 fn accept_frame(journal: &Expected, checksum: &[u8], bytes: &[u8]) -> Option<Expected> {
     let begin = usize::try_from(journal.valid_bytes).ok()?;
     let (kind, count) = (number::<4>(bytes, begin)?, number::<4>(bytes, begin + 4)?);
@@ -82,7 +83,7 @@ fn accept_frame(journal: &Expected, checksum: &[u8], bytes: &[u8]) -> Option<Exp
     }
 }
 
-/// One frame after the other.
+/// Reads one frame after the other.
 fn parse_frame_by_frame(bytes: &[u8]) -> Option<Expected> {
     const HEADER: &[u8; 8] = b"SSJ1\x07\0\0\0";
     if !bytes.starts_with(HEADER) {
@@ -106,7 +107,7 @@ fn assert_same(journal: Option<&Journal>, bytes: &[u8]) {
     assert_eq!(journal.map(Expected::from), parse_frame_by_frame(bytes));
 }
 
-/// A journal of small frames, as many as there are bytes, of which each may damage one.
+/// Makes a journal with a small frame for each byte, which also says whether the frame is damaged.
 fn damaged_journal(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = Encoder::new(7);
     let mut damaged = Vec::new();

@@ -1,4 +1,5 @@
-//! Any text as a manifest, with and without a checksum that holds.
+//! Any text as a manifest, with and without a checksum that holds. A manifest that is accepted is
+//! the same when it is encoded and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

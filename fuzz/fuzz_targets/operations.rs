@@ -1,5 +1,5 @@
-//! Any sequence of operations on a store, compared with a `BTreeMap`; and a read-only handle beside
-//! the writer, which sees all that was synced when it was refreshed.
+//! Any sequence of operations on a store, compared with a `BTreeMap`. A read-only handle beside the
+//! writer sees everything that was synced before it was refreshed.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use sealstone_fuzz::{content, options, scratch};
 
 const OPERATIONS_MAX: usize = 32;
 
-/// A content by number and length; few of them, so that they are put again.
+/// A content by number and length. There are few of them, so that the same ones are put again.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 struct Which {
     number: u8,
@@ -22,7 +22,7 @@ struct Which {
 
 impl Which {
     fn content(self) -> Vec<u8> {
-        // Some pass the size of a segment.
+        // Some contents exceed the size of a segment.
         let len = usize::from(self.len);
         content(
             self.number % 32,
@@ -73,10 +73,10 @@ type Model = BTreeMap<Digest, Vec<u8>>;
 struct Run<'a> {
     root: &'a Path,
     options: Options,
-    /// `None` only while it is reopened.
+    /// `None` only while the store is reopened.
     store: Option<Store>,
     model: Model,
-    /// The read-only handle, and what was there when it was last refreshed behind a sync.
+    /// The read-only handle, and the contents of the store when it was last refreshed after a sync.
     reader: Option<(Store, Model)>,
     checkpoints: usize,
 }
@@ -145,7 +145,7 @@ impl Run<'_> {
         if closes {
             store.close().expect("nothing fails");
         } else {
-            // Its process did not crash, so what was written is there.
+            // The process did not crash, so everything that was written is there.
             drop(store);
         }
         let store = self.options.open(self.root).expect("nothing is damaged");
@@ -240,7 +240,7 @@ impl Run<'_> {
             }
             Operation::Refresh => self.refresh(),
             Operation::ReaderGet(which) => {
-                // What it saw it still has, whatever was compacted since.
+                // The handle keeps what it saw, whatever was compacted since.
                 if let Some((reader, model)) = &self.reader {
                     let digest = Digest::of(&which.content());
                     assert_is(reader, &digest, model.get(&digest));

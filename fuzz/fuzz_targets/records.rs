@@ -1,4 +1,4 @@
-//! Any bytes as a data file.
+//! Any bytes as a data file. Records follow each other and lie within the bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Any bytes as a run of the set index, with and without checksums that hold; and runs that were
-//! built, compared with a map.
+//! Any bytes as a run of the set index, with and without checksums that hold. Lookups are bounded.
+//! Runs that were encoded find what a map has.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use sealstone::format::set_index::{
 use sealstone::format::{Entry, SealedSegment, SetIndex, Sidecar};
 use sealstone_fuzz::forge::page_sums;
 
-/// What stands before the segments, and what is said of each, in bytes.
+/// Lengths of the part before the segments, and of a segment in the header, in bytes.
 const FIXED_BYTES: usize = 44;
 const SEGMENT_BYTES: usize = 48;
 /// More objects would take time and show nothing new: these fill several pages.
@@ -24,7 +24,7 @@ fn digest_of_chunk(chunk: &[u8]) -> Digest {
     Digest::from(bytes)
 }
 
-/// Looks for digests that begin as the bytes do, so that the fuzzer can aim at any bucket and tag.
+/// Searches for digests made of the bytes, so that the fuzzer can aim at any bucket and tag.
 fn ask(run: &SetIndex<&[u8]>, bytes: &[u8]) {
     let header = run.header();
     let probed_max = PROBED_BUCKETS_MAX * BUCKET_SLOTS as u64;
@@ -38,7 +38,7 @@ fn ask(run: &SetIndex<&[u8]>, bytes: &[u8]) {
     for digest in chosen.chain(fixed) {
         let found: Vec<Location> = run.find(&digest).collect();
         assert!(found.len() as u64 <= found_max);
-        // Checked, it is the same up to the first page that does not hold.
+        // With checks, the locations are the same up to the first page that does not hold.
         let mut asked = 0;
         let page_holds = |page| {
             asked += 1;
@@ -58,7 +58,7 @@ fn ask(run: &SetIndex<&[u8]>, bytes: &[u8]) {
     }
 }
 
-/// A run as somebody forges it: any numbers and any table, and checksums that hold.
+/// Forges a run: any numbers, any table, and checksums that hold.
 fn forged(bytes: &[u8]) -> Option<Vec<u8>> {
     let (&[choices, count, buckets, overflow], bytes) = bytes.split_first_chunk()?;
     let count = usize::from(count % 4);
@@ -67,7 +67,7 @@ fn forged(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut whole = header.to_vec();
     whole[..4].copy_from_slice(&MAGIC);
     whole[4..8].copy_from_slice(&(count as u32).to_le_bytes());
-    // Numbers that fit some length, or else whatever is there.
+    // Numbers that fit some length, or any numbers.
     if choices & 1 == 0 {
         whole[16..24].copy_from_slice(&u64::from(buckets).to_le_bytes());
         whole[24..32].copy_from_slice(&u64::from(overflow).to_le_bytes());
@@ -84,7 +84,7 @@ fn forged(bytes: &[u8]) -> Option<Vec<u8>> {
     let table_bytes = usize::from(buckets) * BUCKET_BYTES + usize::from(overflow) * 16;
     let mut table = rest.to_vec();
     if choices & 4 == 0 {
-        // Full buckets, which are followed to the overflow.
+        // Full buckets, behind which a lookup searches the overflow.
         let pattern = if rest.is_empty() { &[1] } else { rest };
         table = pattern.iter().copied().cycle().take(table_bytes).collect();
     }
@@ -98,7 +98,8 @@ fn forged(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(whole)
 }
 
-/// Digests for up to four segments: four bytes of the input are some of one kind in one segment.
+/// Makes digests for up to four segments. Four bytes of the input stand for some digests of one
+/// kind in one segment.
 fn digests_from(bytes: &[u8]) -> Vec<Vec<Digest>> {
     let count = bytes.first().map_or(1, |byte| usize::from(byte % 4) + 1);
     let mut segments = vec![Vec::new(); count];
@@ -110,11 +111,11 @@ fn digests_from(bytes: &[u8]) -> Vec<Vec<Digest>> {
         segment.extend((u32::from(begin)..).take(some).map(|number| {
             let mut digest = [seed; 32];
             match segment_and_kind >> 2 & 3 {
-                // As they are without malice.
+                // Digests of ordinary contents.
                 0 | 1 => return Digest::of(&[&[seed][..], &number.to_be_bytes()].concat()),
-                // The same leading bits: bucket, tag and place in the overflow are one.
+                // Equal leading bits: bucket, tag and place in the overflow are the same.
                 2 => digest[28..].copy_from_slice(&number.to_be_bytes()),
-                // The same bucket or its neighbours: they spill into each other.
+                // The same bucket or its neighbours, which spill into each other.
                 _ => digest[2..6].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes()),
             }
             Digest::from(digest)
@@ -171,7 +172,7 @@ fn compare_with_map(digests: &[Vec<Digest>]) {
                 |found: &&Location| (found.ordinal().index(), found.offset()) == (ordinal, offset);
             let found = found.iter().find(is_there).expect("it is in the run");
             let sidecar = &sidecars[ordinal];
-            // Few and small segments leave four bits of the position.
+            // With few and small segments, a slot has four bits of the position.
             let is_found = sidecar.entries().enumerate().any(|(position, entry)| {
                 let has_offset = (entry.digest, entry.offset) == (*digest, offset);
                 has_offset && position as u32 % 16 == found.entry()

@@ -1,5 +1,5 @@
-//! Checksums as somebody recomputes them who has changed a file on purpose. Written after the
-//! format's text, not with the library's own encoders, which refuse to encode nonsense.
+//! Recomputes checksums, as a forger does after changing a file. Written after the format's text,
+//! not with the library's own encoders, which refuse to encode nonsense.
 
 use sealstone::Digest;
 use sealstone::format::set_index::PAGE_BYTES;
@@ -8,7 +8,7 @@ use crate::Files;
 
 const SUM_BYTES: usize = 16;
 
-/// Makes the checksums of a file hold, as far as its length has room for them.
+/// Makes the checksums of a file hold, if the file is long enough to have them.
 pub fn recompute(name: &str, bytes: &mut Vec<u8>) {
     let done = match name.rsplit('.').next() {
         Some("idx") => sidecar(bytes),
@@ -17,7 +17,7 @@ pub fn recompute(name: &str, bytes: &mut Vec<u8>) {
         Some("MANIFEST") => manifest(bytes),
         _ => None,
     };
-    // A file too short to have a checksum stays as it is.
+    // A file that is too short for a checksum stays as it is.
     let _ = done;
 }
 
@@ -32,7 +32,7 @@ fn number(bytes: &[u8], at: usize) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(*bytes)).ok()
 }
 
-/// Frame by frame, since each checksum covers the one before it.
+/// Recomputes frame by frame, since each checksum covers the checksum before it.
 fn journal(bytes: &mut [u8]) -> Option<()> {
     const HEADER_BYTES: usize = sealstone::format::journal::HEADER_BYTES;
     let header = bytes.get(..HEADER_BYTES)?;
@@ -50,7 +50,7 @@ fn journal(bytes: &mut [u8]) -> Option<()> {
     }
 }
 
-/// The checksums of the pages of a run, from the beginning of its table on.
+/// Returns the checksums of the pages of a run, from the beginning of its table on.
 pub fn page_sums(table: &[u8]) -> impl Iterator<Item = u64> + '_ {
     let numbered = (0..).zip(table.as_chunks::<PAGE_BYTES>().0);
     numbered.map(|(number, page)| {
@@ -60,7 +60,7 @@ pub fn page_sums(table: &[u8]) -> impl Iterator<Item = u64> + '_ {
     })
 }
 
-/// The checksum of the header, and the checksums of the pages at the end.
+/// Recomputes the checksum of the header, and the checksums of the pages at the end.
 fn set_index(bytes: &mut [u8]) -> Option<()> {
     let covered_bytes = number(bytes, 4)?.checked_mul(48)?.checked_add(44)?;
     let (covered, rest) = bytes.split_at_mut_checked(covered_bytes)?;
@@ -83,8 +83,8 @@ fn manifest(bytes: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Makes the manifest speak of the sidecars and data that are there, as nothing but a commit of the
-/// store should.
+/// Makes the manifest describe the sidecars and data that are there, which only a commit of the
+/// store should do.
 pub fn bind(files: &mut Files) {
     let manifest = files.get("MANIFEST").map(Vec::as_slice);
     let Ok(mut manifest) = sealstone::format::Manifest::parse(manifest.unwrap_or_default()) else {

@@ -1,5 +1,5 @@
-//! What the targets that open a store share. The targets of the parsers need none of it: they use
-//! `sealstone::format` alone and can be copied as they are.
+//! Code that the targets that open a store share. The targets of the parsers use
+//! `sealstone::format` alone, but for the checksums of pages that `set_index` takes from [`forge`].
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ pub mod forge;
 /// The files of one folder by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Everything but the flushing: power does not fail here, and a flush can take milliseconds.
+/// Flushes nothing: power does not fail here, and a flush can take milliseconds.
 #[derive(Debug)]
 struct Unflushed;
 
@@ -30,8 +30,8 @@ impl Operations for Unflushed {
     }
 }
 
-/// Small segments and blocks; each segment is covered by the set index as soon as it is sealed, or
-/// a few at a time.
+/// Returns options with small segments and blocks. The set index covers each segment as soon as it
+/// is sealed, or a few at a time.
 #[must_use]
 pub fn options(is_indexed_at_once: bool) -> Options {
     let segments = if is_indexed_at_once { 1 } else { 4 };
@@ -42,7 +42,7 @@ pub fn options(is_indexed_at_once: bool) -> Options {
         .operations(Arc::new(Unflushed))
 }
 
-/// A folder in memory where the system has such a place.
+/// Makes a temporary folder, in memory if the system has `/dev/shm`.
 #[must_use]
 pub fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
@@ -54,7 +54,7 @@ pub fn scratch() -> TempDir {
     folder.expect("a temporary folder can be made")
 }
 
-/// Content that depends on its number and length only.
+/// Returns content that depends only on its number and length.
 #[must_use]
 pub fn content(number: u8, len: usize) -> Vec<u8> {
     (0..len)
@@ -62,7 +62,7 @@ pub fn content(number: u8, len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// All files of a store.
+/// Reads all files of a store.
 #[must_use]
 pub fn read_files(root: &Path) -> Files {
     let entries = fs::read_dir(root.join("segments")).expect("the store has its folder");
@@ -75,7 +75,7 @@ pub fn read_files(root: &Path) -> Files {
         .collect()
 }
 
-/// Makes a fresh folder hold these files.
+/// Writes these files into a fresh folder.
 pub fn write_files(root: &Path, files: &Files) {
     let segments = root.join("segments");
     fs::create_dir_all(&segments).expect("a folder can be made");
@@ -84,15 +84,15 @@ pub fn write_files(root: &Path, files: &Files) {
     }
 }
 
-/// The contents of [`sample`].
+/// Returns the contents of [`sample`].
 #[must_use]
 pub fn sample_contents() -> Vec<Vec<u8>> {
     let lengths = [0, 1, 3, 40, 200, 150, 90, 300, 7, 120, 260, 33, 180, 64];
     (0..).zip(lengths).map(|(n, len)| content(n, len)).collect()
 }
 
-/// A store that was closed: a few sealed segments, most of them covered by a run of the set index,
-/// and an active one with a journal. Everything in it was synced.
+/// Returns the files of a store that was closed: a few sealed segments, most of them covered by a
+/// run of the set index, and an active segment with a journal. Everything in it was synced.
 #[must_use]
 pub fn sample() -> Files {
     let folder = scratch();
