@@ -10,6 +10,10 @@ use crate::digest::DIGEST_BYTES;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field<const AT: usize, const WIDTH: usize>;
 
+#[expect(
+    clippy::unused_self,
+    reason = "a field is called by the name of its constant"
+)]
 impl<const AT: usize, const WIDTH: usize> Field<AT, WIDTH> {
     /// Where the next field begins.
     pub(super) const fn end(self) -> usize {

@@ -65,7 +65,7 @@ pub(crate) fn encode_header(id: u32) -> ([u8; HEADER_BYTES], Chain) {
     let mut bytes = [0; HEADER_BYTES];
     journal::MAGIC.write(&mut bytes, MAGIC);
     journal::SEGMENT_ID.write(&mut bytes, id.to_le_bytes());
-    (bytes, Chain::of_header(&bytes))
+    (bytes, Chain::of_header(bytes))
 }
 
 /// Appends a frame that says: the records up to `end` are `entries`.

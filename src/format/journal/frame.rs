@@ -14,8 +14,8 @@ pub(crate) struct Chain(pub(super) [u8; CHECKSUM_BYTES]);
 
 impl Chain {
     /// Returns what the first frame behind this header continues.
-    pub(super) fn of_header(header: &[u8; HEADER_BYTES]) -> Self {
-        Self([0; CHECKSUM_BYTES]).next(header)
+    pub(super) fn of_header(header: [u8; HEADER_BYTES]) -> Self {
+        Self([0; CHECKSUM_BYTES]).next(&header)
     }
 
     pub(super) fn next(self, frame: &[u8]) -> Self {
