@@ -37,8 +37,8 @@ impl WritableFile {
         if named == Some(identity_of(&self.file).map_err(Error::io(&self.path))?) {
             return Ok(());
         }
-        let message = "the file was removed or replaced while the store wrote to it, so what was put \
-                       since cannot be found again";
+        let message = "the file was removed or replaced while the store wrote to it, so what was \
+                       put since cannot be found again";
         Err(Error::io(&self.path)(io::Error::new(
             io::ErrorKind::NotFound,
             message,

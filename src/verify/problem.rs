@@ -120,31 +120,33 @@ impl Problem {
                 "the manifest is damaged ({reason}); open the store as a writer to replace it"
             ),
             Self::MissingManifest => {
-                "the manifest is missing, so the store cannot know whether segments are missing too; \
-                 open it as a writer, which makes a new manifest from the files"
+                "the manifest is missing, so the store cannot know whether segments are missing \
+                 too; open it as a writer, which makes a new manifest from the files"
                     .to_owned()
             }
             Self::MissingData { .. } => {
                 "the data file is missing; restore it from a backup".to_owned()
             }
             Self::ShortData { .. } => {
-                "the data file is shorter than when it was synced; restore it from a backup".to_owned()
+                "the data file is shorter than when it was synced; restore it from a \
+                 backup"
+                    .to_owned()
             }
             Self::WrongDataLength {
                 found_bytes,
                 expected_bytes,
                 ..
             } => format!(
-                "the data file has {found_bytes} bytes instead of {expected_bytes}; restore it from \
-                 a backup"
+                "the data file has {found_bytes} bytes instead of {expected_bytes}; restore it \
+                 from a backup"
             ),
             Self::DamagedRecordLength { offset, .. } => format!(
-                "the length of the record at offset {offset} is damaged; nothing is lost, since its \
-                 content is whole and can be read"
+                "the length of the record at offset {offset} is damaged; nothing is lost, since \
+                 its content is whole and can be read"
             ),
             Self::IncompleteIndex { reason, .. } => format!(
-                "objects may be missing from the index: {reason}; restore the segment's files from a \
-                 backup"
+                "objects may be missing from the index: {reason}; restore the segment's files \
+                 from a backup"
             ),
             Self::DamagedSidecar { reason, .. } => format!(
                 "the sidecar is damaged ({reason}); verify through a handle that can write \
@@ -164,14 +166,14 @@ impl Problem {
                     .to_owned()
             }
             Self::UnlistedSegment { .. } => {
-                "the manifest does not list this segment: the manifest is older, or another program \
-                 wrote the segment, so the store cannot know whether there were others; open it as a \
-                 writer to take over the segment"
+                "the manifest does not list this segment: the manifest is older, or another \
+                 program wrote the segment, so the store cannot know whether there were others; \
+                 open it as a writer to take over the segment"
                     .to_owned()
             }
             Self::DamagedRun { run } => format!(
-                "run {run} of the set index is damaged; nothing is lost, and a handle that can write \
-                 replaces it"
+                "run {run} of the set index is damaged; nothing is lost, and a handle that can \
+                 write replaces it"
             ),
         }
     }
