@@ -1,6 +1,6 @@
-//! Sealstone is a content-addressed object store to embed. Objects are appended to segment files; a
-//! full segment is sealed; sealed segments and their indexes are memory-mapped; and every read is a
-//! slice of the page cache that was checked against its BLAKE2b digest.
+//! Sealstone is a content-addressed object store to embed. It appends objects to segment files and
+//! seals a segment when it is full. Sealed segments and their indexes are memory-mapped, and a read is
+//! a slice of the page cache that was checked against its BLAKE2b digest.
 //!
 //! ```
 //! use sealstone::{Digest, Store};
@@ -19,57 +19,75 @@
 //!
 //! # What it promises
 //!
-//! 1. After [`sync`](Store::sync) returned `Ok`, every put that returned `Ok` before it, also of
-//!    content that was held already, survives power loss at any instant, until a compaction drops it
+//! 1. After [`sync`](Store::sync) returned `Ok`, every put that returned `Ok` before it survives power
+//!    loss at any instant, also a put of content that was held already, until a compaction drops it
 //!    because the caller said it is dead.
-//! 2. A read gives the exact bytes, or `None`, or a typed [`Error`]. Never wrong bytes, never a
-//!    panic.
+//! 2. A read gives the exact bytes, or `None`, or a typed [`Error`]. It never gives wrong bytes and
+//!    never panics.
 //! 3. A put that was not synced yet may vanish in a crash; it never comes back corrupted.
 //! 4. Readers never wait: not for a writer, not for a seal, not for a compaction.
 //! 5. A compaction is all or nothing: after a crash the store is the old set or the new set.
 //! 6. Nothing is deleted or overwritten that is not proven dead and proven ours: a file is removed only
-//!    if a manifest that fits the files says that it is retired, or if its name says that it is a
-//!    temporary of ours, or made from others, as a run of the set index. An opening that fails has
-//!    removed nothing.
+//!    if a manifest that fits the files says that it is retired, if its name says that it is a
+//!    temporary of ours, or if it is derived from other files, as a run of the set index is. An opening
+//!    that fails has removed nothing.
 //! 7. Opening costs time for each segment, not for each sealed object, and a sealed object costs no
-//!    heap. The segment that is not sealed yet costs time and heap for each of its objects: with more than
-//!    32,768 it is sealed when the store is closed. Whatever a file claims, opening it takes memory and
-//!    time in proportion to what is really stored.
-//! 8. The store is the folder that was opened, not whatever has its path later. Moving it, putting
-//!    another one in its place, or changing the working directory makes writes go on in the same folder;
-//!    removing it makes them fail, [`sync`](Store::sync) at the latest.
+//!    heap. A segment that is not sealed yet costs time and heap for each of its objects: if it has more
+//!    than 32,768, closing the store seals it. Whatever a file claims, opening it takes memory and time
+//!    in proportion to what is really stored.
+//! 8. The store is the folder that was opened, not whatever has its path later. If the folder is moved,
+//!    if another one takes its place, or if the process changes its working directory, writes go on in
+//!    the same folder. If the folder is removed, they fail, at the latest in [`sync`](Store::sync).
 //!
-//! What this rests on is listed in [`format`](mod@format#what-is-assumed-of-the-medium).
+//! [The format](mod@format#what-is-assumed-of-the-medium) lists what these promises rest on.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | object | content with its [`Digest`]; two objects with one digest are one object |
+//! | record | the length of a content and the content itself, in a data file |
+//! | copy | one record of an object; a store has several after an object was put again to repair it |
+//! | segment | a data file with what belongs to it: first *active*, which is appended to; then full, waiting to be sealed; then *sealed*, which never changes |
+//! | entry | the digest of a record, its offset and its length |
+//! | journal | the entries of a segment that is not sealed, with marks that say what was synced |
+//! | sidecar | the entries of a sealed segment, sorted by digest |
+//! | set index | tables that say in which segment an object lies; derived from the sidecars |
+//! | run | one file of the set index; it *covers* the segments from whose sidecars it was built |
+//! | location | what a run says of an object: a segment, and where the content begins in it |
+//! | manifest | the list of the sealed segments; replacing it commits a seal or a compaction |
+//! | to seal | to write the sidecar of a full segment and list it in the manifest |
+//! | retired | of a segment: replaced by a compaction, and removed when its last reader is gone |
 //!
 //! # Reading
 //!
-//! [`Store::get`] asks the set index, one probe however many segments there are, and verifies what it
-//! leads to. The [`Object`] it gives dereferences to bytes and holds its segment: it outlives
-//! compactions, the store, and the file. [`Store::contains`] asks the indexes only. [`Store::iter`]
-//! walks over everything in file order, [`Store::find`] completes a prefix of a digest.
+//! [`Store::get`] asks the set index, one probe however many segments there are, and verifies the
+//! record that it leads to. The [`Object`] that it gives dereferences to bytes and holds its segment: it
+//! outlives compactions, the store, and the file. [`Store::contains`] asks the indexes only.
+//! [`Store::iter`] walks over all objects in file order, [`Store::find`] completes a prefix of a digest.
 //!
-//! Where reading is all there is to do, three things make it faster still:
+//! Three things make reading faster still:
 //!
 //! - [`Store::get_many`] reads a batch in about a third of the time: the lookups wait for memory
 //!   together, and the contents are hashed side by side.
-//! - [`Store::reader`] gives a [`PinnedReader`]: what it finds borrows from it, so threads that read
-//!   the same segments do not count in the same memory.
+//! - [`Store::reader`] gives a [`PinnedReader`]. The objects that it finds borrow from it, so threads
+//!   that read the same segments do not count in the same memory.
 //! - [`VerifyReads::FirstRead`] checks each record at its first read only.
 //!
-//! [`Advice`] tells the operating system more about the mappings than it assumes; none is the default,
-//! and its page says what was measured.
+//! [`Advice`] tells the operating system more about the mappings than it assumes. The default is no
+//! advice; the page of [`Advice`] has the measurements.
 //!
-//! The set index is derived and kept up to date in the background; [`StoreStats`] has how much it does
-//! not cover yet. Nothing but speed depends on it.
+//! The set index is kept up to date in the background; [`StoreStats`] counts the segments that it does
+//! not cover yet. Only speed depends on it.
 //!
-//! One process writes, any number read. A reader opens with [`Options::read_only`], takes no lock
-//! and changes nothing, and sees what the writer did since at each [`Store::refresh`].
+//! One process writes, any number of processes read. A reader opens with [`Options::read_only`], takes
+//! no lock and changes nothing. Each [`Store::refresh`] shows it what the writer did since.
 //!
 //! # Writing
 //!
-//! [`Store::put`] hashes, looks whether the content is held, and appends it if it is not. It can be
-//! read at once, and survives power loss after the next [`Store::sync`]. Full segments are sealed by
-//! a thread in the background; `sync` covers them. To hash elsewhere, put [`Hashed`].
+//! [`Store::put`] hashes the content, looks whether the store holds it, and appends it if not. The
+//! object can be read at once, and survives power loss after the next [`Store::sync`]. A thread in the
+//! background seals full segments; `sync` covers them too. To hash elsewhere, put [`Hashed`].
 //!
 //! # Forgetting
 //!
@@ -88,43 +106,46 @@
 //!
 //! # When something is wrong
 //!
-//! Opening repairs what can be repaired without losing anything and says so in
-//! [`Store::recovery`]. A manifest and files of different moments, as of a backup that was restored file by
-//! file, lose nothing that is in a file: where they do not fit, nothing is removed, and what was dropped can
-//! come back. NEDB v3 may write between two openings; what it appends is found, and what it compacts away
-//! is reported. Damage to an object is [`Error::Corrupt`] when it is read, never "not
-//! found"; putting its content again repairs it. [`Store::verify`] finds all damage there is. After a
-//! failed fsync, writes are refused ([`Error::Poisoned`]) and reads go on.
+//! Opening repairs what it can repair without losing anything, and [`Store::recovery`] says what that
+//! was. If manifest and files are of different moments, as in a backup that was restored file by file,
+//! nothing that is in a file is lost: nothing is removed, and objects that were dropped can come back.
+//! NEDB v3 may write between two openings. What it appends is found, and what it compacts away is
+//! reported.
+//!
+//! A read of a damaged object is [`Error::Corrupt`], never "not found"; putting its content again
+//! repairs it. [`Store::verify`] finds all damage. After a failed fsync, writes are refused
+//! ([`Error::Poisoned`]) and reads go on.
 //!
 //! # Limits
 //!
 //! - An object has at most `u32::MAX` bytes. It is read and hashed as a whole.
-//! - There are at most 2^32 segments in the life of a store. Each is mapped twice, data and sidecar, while
-//!   all stores of the process have no more maps than half of what Linux allows (`vm.max_map_count`,
-//!   65,530 by default): about 12,000 segments have both, then data comes first. What is not mapped is
-//!   read by system calls, and a sidecar that is asked for something costs 44 bytes of heap an object.
-//!   Up to half of the file descriptors that the process may have (`RLIMIT_NOFILE`) hold such files open;
-//!   further ones are opened for each read. If another process has compacted such a file away, that
-//!   read is an [`Error::Io`] which says so, until [`Store::refresh`].
+//! - A store uses at most 2^32 segment ids in its life.
+//! - Each segment is mapped twice, data and sidecar, while all stores of the process have no more maps
+//!   than half of what Linux allows (`vm.max_map_count`, 65,530 by default). So about 12,000 segments
+//!   are mapped twice; beyond that, data comes first. System calls read what is not mapped, and a
+//!   sidecar that is not mapped costs 44 bytes of heap an object from the first time it is asked.
+//! - Files that are not mapped are held open, up to half of the file descriptors that the process may
+//!   have (`RLIMIT_NOFILE`); further files are opened for each read. If another process has compacted
+//!   such a file away, the read is an [`Error::Io`] that says so, until [`Store::refresh`].
 //! - Objects are verified at each read, or at the first read with [`VerifyReads::FirstRead`].
-//! - The sidecar of a segment is checked as a whole, about a gigabyte a second, when it is first asked
-//!   for something: by [`Store::contains`] and [`Store::find`], a put of what is held already, a walk,
-//!   a compaction, and reads with [`VerifyReads::FirstRead`] or of segments that the set index does not
-//!   cover yet. From then on it costs up to one byte of heap an object that is searched for.
+//! - The sidecar of a segment is checked as a whole, about a gigabyte a second, when it is first needed:
+//!   by [`Store::contains`] and [`Store::find`], by a put of content that is held already, by a walk, by
+//!   a compaction, and by reads with [`VerifyReads::FirstRead`] or of segments that the set index does
+//!   not cover yet. From its first search on it costs up to one byte of heap an object.
 //! - Memory-mapping means that a failing medium, or somebody who cuts a file below a mapping, ends
 //!   the process with SIGBUS. [`ReadMode::Pread`] gives an error instead, for a copy a read. Nor may
-//!   anybody overwrite a mapped file: what was verified when it was read would change.
-//! - One writer. The lock is advisory, and as good as the file system's locks are: not all network
-//!   file systems have good ones, and their mappings are not coherent either. Use a local one.
-//! - A process that is forked from the one that opened a store, and starts no other program, can read
-//!   with what it inherits, and waits for nothing that its parent was doing. Whatever would change a file,
-//!   and [`Store::refresh`], is [`Error::Forked`] there; it opens the store anew for that.
+//!   anybody overwrite a mapped file: content would change after it was verified.
+//! - One writer. The lock is advisory, and as good as the locks of the file system. Use a local file
+//!   system: not all network file systems have good locks, and their mappings are not coherent.
+//! - A process that was forked from the one that opened a store, and starts no other program, can read
+//!   with what it inherits, and does not wait for what its parent was doing. Calls that would change a
+//!   file, and [`Store::refresh`], are [`Error::Forked`] there; to make them, it opens the store anew.
 //! - Large batches and recoveries are spread over a pool of threads that the stores of a process share,
-//!   as many as there are cores or as `RAYON_NUM_THREADS` says, or over that of `rayon` to which the
-//!   calling thread belongs. Where the system starts none, and in a forked process, the calling thread
-//!   does all of it. [`Store::verify`], compactions and the set index have threads of their own while
-//!   they work.
-//! - Linux is what it is measured on. It is written for macOS and Windows as well.
+//!   with as many threads as there are cores or as `RAYON_NUM_THREADS` says. If the calling thread
+//!   belongs to a pool of `rayon`, they are spread over that pool. Where the system starts no threads,
+//!   and in a forked process, the calling thread does all the work. [`Store::verify`], compactions and
+//!   the set index have threads of their own while they work.
+//! - Linux is the system on which it is measured. It is written for macOS and Windows as well.
 //!
 //! # Features
 //!

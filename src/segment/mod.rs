@@ -14,6 +14,8 @@ pub(crate) mod file_bytes;
 mod journal_writer;
 mod keyed_hash;
 mod once;
+#[cfg(all(test, shuttle))]
+mod publication;
 pub(crate) mod record_scan;
 pub(crate) mod sealed;
 pub(crate) mod sidecar;
