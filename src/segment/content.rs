@@ -71,6 +71,16 @@ impl<'a> Content<'a> {
 }
 
 impl<'a> Verified<'a> {
+    /// Bytes of a mapped sealed segment, whose digest the caller has compared, now or before.
+    #[inline]
+    pub(crate) const fn sealed(data: &'a Arc<Data>, offset: u64, bytes: &'a [u8]) -> Self {
+        Self(Content::Sealed {
+            data,
+            offset,
+            bytes,
+        })
+    }
+
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0.bytes()

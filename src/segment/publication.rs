@@ -31,7 +31,6 @@ fn appender(folder: &tempfile::TempDir, mode: ReadMode) -> Appender {
         write_block_bytes: BLOCK_BYTES,
     };
     let dir = Dir::create(folder.path(), writing).unwrap();
-    dir.create_all().unwrap();
     Appender::create(&dir, 1, mode, Expected::of_size(64)).unwrap()
 }
 

@@ -99,7 +99,7 @@ impl SegmentSet {
 
     /// Where the runs lead first. Asks for the record there.
     fn first_place<'a>(&'a self, digest: &Digest) -> Place<'a> {
-        match self.named(digest).next() {
+        match self.first_named(digest) {
             None => Place::BesideRuns,
             Some(Named::Anywhere(_)) => Place::Unknown,
             Some(Named::Record(_, segment, location)) => {

@@ -9,7 +9,7 @@ use super::SegmentSet;
 use crate::digest::Digest;
 use crate::memory::prefetch;
 use crate::options::VerifyReads;
-use crate::segment::content::{Content, Verified};
+use crate::segment::content::Verified;
 
 /// What the first look at an object gives.
 pub(super) enum FirstLook<'a> {
@@ -44,25 +44,15 @@ impl SegmentSet {
                 VerifyReads::FirstRead => {
                     let geometry = &run.index().header().geometry;
                     let entry = segment.verified_entry(digest, geometry, &location)?;
-                    let offset = entry.offset;
-                    let bytes = data.mapped(offset, entry.len as usize)?;
-                    let content = Content::Sealed {
-                        data,
-                        offset,
-                        bytes,
-                    };
-                    Some(FirstLook::Found(content.known_right()))
+                    let bytes = data.mapped(entry.offset, entry.len as usize)?;
+                    let found = Verified::sealed(data, entry.offset, bytes);
+                    Some(FirstLook::Found(found))
                 }
                 VerifyReads::EveryRead => {
                     let bytes = data.mapped_record(offset)?;
                     prefetch(bytes);
                     Some(if Digest::of(bytes) == *digest {
-                        let content = Content::Sealed {
-                            data,
-                            offset,
-                            bytes,
-                        };
-                        FirstLook::Found(content.known_right())
+                        FirstLook::Found(Verified::sealed(data, offset, bytes))
                     } else {
                         FirstLook::Other(segment.id(), offset, bytes.len())
                     })
