@@ -1,197 +1,29 @@
-//! Random histories of a store, compared at every step with a plain map.
-//!
-//! The same histories every time; `PROPTEST_CASES` sets how many. Durability is tested elsewhere
-//! (`processes/kill.rs`, `faults.rs`), so nothing is synced here, which leaves time for many more histories.
+//! A store and its model, to which each action is applied side by side.
 
-use crate::common::workload;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::common::workload::{
-    Contents, assert_holds, assert_same, assert_verifies, content, disk_bytes, eventually, walk,
-};
-use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
-use sealstone::{
-    Compaction, Digest, Error, Object, Options, PinnedReader, ReadMode, Store, VerifyReads,
-};
+use sealstone::{Compaction, Digest, Error, Object, Options, PinnedReader, ReadMode, Store};
 use tempfile::TempDir;
 
-/// Histories for each read mode when `PROPTEST_CASES` does not say: about 15 seconds.
-const CASES: u32 = 150;
-const ACTIONS_MAX: usize = 60;
+use super::Manner;
+use super::actions::{Action, Content, Keep, SEGMENT_BYTES, Steps};
+use crate::common::workload::{
+    self, Contents, assert_holds, assert_same, assert_verifies, content, disk_bytes, eventually,
+    walk,
+};
 
-/// Around the sizes of segments and of the append buffer; the smallest repeat often.
-const LENS: [usize; 13] = [
-    0,
-    1,
-    2,
-    30,
-    195,
-    196,
-    197,
-    1000,
-    4092,
-    5000,
-    (256 << 10) - 4,
-    (256 << 10) - 3,
-    300_000,
-];
-
-/// One object a segment, a few, some dozens, and all of them.
-const SEGMENT_BYTES: [u64; 6] = [0, 1, 200, 4096, 64 << 10, 4 << 20];
-
-type Content = (u64, usize);
-
-#[derive(Clone, Debug)]
-enum Action {
-    Put(Content),
-    PutAgain(Index),
-    PutMany(Vec<Content>),
-    Get(Index),
-    GetMany(Vec<Index>),
-    GetAbsent(u64),
-    Find(Index, usize),
-    FindText(String),
-    Walk,
-    /// A walk that goes on while these are put and a compaction drops objects.
-    WalkBeside(Vec<Content>, Keep),
-    Hold(Index),
-    LetGo,
-    Sync,
-    Reopen(usize),
-    Compact(Keep),
-    CompactInSteps(Steps),
-    VerifyReads,
-    Checkpoint,
-    OpenBeside(bool),
-    ReadBeside(Index),
-    Refresh,
-    SyncAndRefresh,
-    CloseBeside,
-}
-
-/// How a history opens its store.
-#[derive(Clone, Copy, Debug)]
-struct Manner {
-    mode: ReadMode,
-    verify: VerifyReads,
-    /// Whether runs of the set index cover what is sealed, and blocks are written before a sync, both of
-    /// which so small a store does without.
-    is_as_if_large: bool,
-}
-
-impl Manner {
-    fn options(self) -> Options {
-        let options = Options::new()
-            .read_mode(self.mode)
-            .verify_reads(self.verify)
-            .operations(workload::without_syncing());
-        if self.is_as_if_large {
-            options.set_index_minimum(1, 0).write_block_bytes(256)
-        } else {
-            options
-        }
-    }
-}
-
-/// What a compaction keeps: an arbitrary set that depends on the digest alone.
-#[derive(Clone, Copy, Debug)]
-struct Keep {
-    seed: u8,
-    of_256: u16,
-}
-
-#[derive(Clone, Debug)]
-struct Steps {
-    keep: Keep,
-    puts: Vec<Content>,
-    puts_again: Vec<Index>,
-    sync_between: bool,
-    finish: bool,
-}
-
-impl Keep {
-    fn keeps(self, digest: &Digest) -> bool {
-        let mixed = digest.as_bytes()[7].wrapping_mul(167) ^ self.seed;
-        u16::from(mixed) < self.of_256
-    }
-}
-
-fn contents() -> impl Strategy<Value = Content> {
-    let len = prop_oneof![
-        12 => 0..7_usize,
-        6 => 7..10_usize,
-        1 => 10..LENS.len(),
-    ];
-    (0..12_u64, len.prop_map(|len| LENS[len]))
-}
-
-fn batches(count_max: usize) -> impl Strategy<Value = Vec<Content>> {
-    prop::collection::vec(contents(), 0..count_max)
-}
-
-fn indexes(count_max: usize) -> impl Strategy<Value = Vec<Index>> {
-    prop::collection::vec(any::<Index>(), 0..count_max)
-}
-
-fn keeps() -> impl Strategy<Value = Keep> {
-    let of_256 = prop_oneof![Just(0), Just(256), 0..256_u16, 150..256_u16];
-    (any::<u8>(), of_256).prop_map(|(seed, of_256)| Keep { seed, of_256 })
-}
-
-fn steps() -> impl Strategy<Value = Steps> {
-    let finish = prop::bool::weighted(0.8);
-    (keeps(), batches(8), indexes(5), any::<bool>(), finish).prop_map(
-        |(keep, puts, puts_again, sync_between, finish)| Steps {
-            keep,
-            puts,
-            puts_again,
-            sync_between,
-            finish,
-        },
-    )
-}
-
-fn actions() -> impl Strategy<Value = Action> {
-    prop_oneof![
-        30 => contents().prop_map(Action::Put),
-        6 => any::<Index>().prop_map(Action::PutAgain),
-        8 => batches(20).prop_map(Action::PutMany),
-        6 => any::<Index>().prop_map(Action::Get),
-        2 => indexes(6).prop_map(Action::GetMany),
-        2 => any::<u64>().prop_map(Action::GetAbsent),
-        4 => (any::<Index>(), 1..65_usize).prop_map(|(index, len)| Action::Find(index, len)),
-        2 => "[0-9a-fA-Fg]{0,3}|é|[0-9a-f]{64,66}".prop_map(Action::FindText),
-        4 => Just(Action::Walk),
-        2 => (batches(6), keeps()).prop_map(|(puts, keep)| Action::WalkBeside(puts, keep)),
-        3 => any::<Index>().prop_map(Action::Hold),
-        1 => Just(Action::LetGo),
-        5 => Just(Action::Sync),
-        6 => (0..SEGMENT_BYTES.len()).prop_map(Action::Reopen),
-        3 => keeps().prop_map(Action::Compact),
-        4 => steps().prop_map(Action::CompactInSteps),
-        2 => Just(Action::VerifyReads),
-        2 => Just(Action::Checkpoint),
-        3 => any::<bool>().prop_map(Action::OpenBeside),
-        3 => any::<Index>().prop_map(Action::ReadBeside),
-        3 => Just(Action::Refresh),
-        3 => Just(Action::SyncAndRefresh),
-        1 => Just(Action::CloseBeside),
-    ]
-}
-
-/// A store, what it should hold, and what is kept beside it.
-struct Pair {
+/// A store, the objects that it should hold, and a handle beside it.
+pub struct Pair {
     folder: TempDir,
     manner: Manner,
     store: Option<Store>,
     model: Contents,
-    /// What was synced and has not been dropped since; a handle beside must see it.
+    /// The digests that were synced and not dropped since; a handle beside must see them.
     synced: BTreeSet<Digest>,
     held: Vec<(Object, Vec<u8>)>,
     beside: Option<(Store, Contents)>,
-    /// How many walks are under way, which keep the files that they read.
+    /// The number of walks under way, which keep the files that they read.
     walks: usize,
 }
 
@@ -200,7 +32,7 @@ fn bytes_of((number, len): Content) -> Vec<u8> {
 }
 
 impl Pair {
-    fn new(manner: Manner, segment_bytes_max: u64) -> Self {
+    pub fn new(manner: Manner, segment_bytes_max: u64) -> Self {
         let folder = TempDir::new().unwrap();
         let options = manner.options().segment_bytes_max(segment_bytes_max);
         let store = options.open(folder.path()).unwrap();
@@ -216,11 +48,11 @@ impl Pair {
         }
     }
 
-    fn store(&self) -> &Store {
+    pub fn store(&self) -> &Store {
         self.store.as_ref().unwrap()
     }
 
-    /// The object that an index means, if there is any.
+    /// Returns the object that an index means, if the store has any.
     fn pick(&self, index: Index) -> Option<(Digest, Vec<u8>)> {
         let at = index.index(self.model.len().max(1));
         let (digest, content) = self.model.iter().nth(at)?;
@@ -243,7 +75,7 @@ impl Pair {
         digests
     }
 
-    fn apply(&mut self, action: Action) {
+    pub fn apply(&mut self, action: Action) {
         match action {
             Action::Put(content) => drop(self.put(bytes_of(content))),
             Action::PutAgain(index) => {
@@ -286,7 +118,7 @@ impl Pair {
             Action::Reopen(size) => self.reopen(SEGMENT_BYTES[size]),
             Action::Compact(keep) => self.compact(keep),
             Action::CompactInSteps(steps) => self.compact_in_steps(&steps),
-            Action::VerifyReads => assert_verifies(self.store()),
+            Action::Verify => assert_verifies(self.store()),
             Action::Checkpoint => self.checkpoint(),
             Action::OpenBeside(mapped) => self.open_beside(mapped),
             Action::ReadBeside(index) => self.read_beside(index),
@@ -349,12 +181,12 @@ impl Pair {
         }
     }
 
-    fn check_everything(&self) {
+    pub fn check_everything(&self) {
         let store = self.store();
         assert_holds(store, &self.model);
         Self::assert_reader_holds(&store.reader(), &self.model);
         assert_same(&walk(store), &self.model);
-        // A segment that is sealed between the two can change its place.
+        // A segment that is sealed between the two walks can change its place.
         eventually("both walks have one order", || {
             let digests: Vec<Digest> = store.digests().map(Result::unwrap).collect();
             let objects = store.iter().map(|object| *object.unwrap().digest());
@@ -370,7 +202,8 @@ impl Pair {
         }
     }
 
-    /// A pinned reader sees what was there when it was made or refreshed, and no wrong byte after.
+    /// Checks that a pinned reader sees all that existed when it was made or refreshed, and no
+    /// wrong byte.
     fn assert_reader_holds(reader: &PinnedReader, contents: &Contents) {
         let digests: Vec<Digest> = contents.keys().copied().collect();
         let found = reader.get_many(&digests);
@@ -382,7 +215,7 @@ impl Pair {
         }
     }
 
-    /// A walk gives what was there when it began.
+    /// Checks that a walk gives the objects that existed when it began.
     fn walk_beside(&mut self, contents: &[Content], keep: Keep) {
         let before = self.model.clone();
         let (walk, digests) = (self.store().iter(), self.store().digests());
@@ -408,12 +241,12 @@ impl Pair {
         }
     }
 
-    fn reopen(&mut self, segment_bytes_max: u64) {
+    pub fn reopen(&mut self, segment_bytes_max: u64) {
         self.store = None;
         self.synced = self.model.keys().copied().collect();
         let options = self.manner.options().segment_bytes_max(segment_bytes_max);
         let store = options.open(self.folder.path()).unwrap();
-        // What is held keeps its files; that they go now is no damage.
+        // Held objects keep their files, which are removed only now; this is no damage.
         if self.held.is_empty() {
             assert!(store.recovery().is_clean(), "{:?}", store.recovery());
         }
@@ -441,7 +274,7 @@ impl Pair {
         assert_eq!(stats.bytes_after, sealed_bytes);
         if self.held.is_empty() && self.walks == 0 {
             // The background thread may hold the old set for a moment longer.
-            eventually("the files of what was dropped are removed", || {
+            eventually("the files of dropped segments are removed", || {
                 disk_bytes(self.folder.path(), &[".dat", ".idx"]) == sealed_bytes
             });
         }
@@ -495,7 +328,7 @@ impl Pair {
         assert_holds(self.store(), &self.model);
     }
 
-    /// A checkpoint is a store of its own: what happens to it does not happen to its origin.
+    /// A checkpoint is a store of its own: a change in it does not reach its origin.
     fn checkpoint(&self) {
         let folder = TempDir::new().unwrap();
         let target = folder.path().join("checkpoint");
@@ -526,7 +359,8 @@ impl Pair {
         self.beside = Some((beside, view));
     }
 
-    /// What a handle beside sees: at least what was synced, at most what is there, and no wrong byte.
+    /// Returns what a handle beside sees: at least all that was synced, at most all that was put,
+    /// and no wrong byte.
     fn view(&self, beside: &Store) -> Contents {
         let view = walk(beside);
         for digest in &self.synced {
@@ -538,7 +372,7 @@ impl Pair {
         view
     }
 
-    /// Without a refresh it sees what it saw before, whatever the writer has done since.
+    /// Without a refresh, the handle sees what it saw before, whatever the writer has done since.
     fn read_beside(&self, index: Index) {
         let Some((beside, view)) = &self.beside else {
             return;
@@ -561,56 +395,4 @@ impl Pair {
             self.beside = Some((beside, view));
         }
     }
-}
-
-fn run(mode: ReadMode) {
-    let cases = std::env::var("PROPTEST_CASES").ok();
-    let config = Config {
-        cases: cases.map_or(CASES, |cases| cases.parse().unwrap()),
-        max_shrink_iters: 2000,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
-    let manners =
-        (any::<bool>(), any::<bool>()).prop_map(|(is_as_if_large, is_first_only)| Manner {
-            mode,
-            verify: if is_first_only {
-                VerifyReads::FirstRead
-            } else {
-                VerifyReads::EveryRead
-            },
-            is_as_if_large,
-        });
-    let histories = (
-        manners,
-        0..SEGMENT_BYTES.len(),
-        prop::collection::vec(actions(), 1..ACTIONS_MAX),
-    );
-    let result =
-        TestRunner::new_with_rng(config, rng).run(&histories, |(manner, size, actions)| {
-            let mut pair = Pair::new(manner, SEGMENT_BYTES[size]);
-            for action in actions {
-                pair.apply(action);
-            }
-            pair.check_everything();
-            pair.reopen(SEGMENT_BYTES[size]);
-            assert_verifies(pair.store());
-            Ok(())
-        });
-    match result {
-        Ok(()) => {}
-        Err(TestError::Fail(reason, history)) => panic!("{reason}\nafter {history:?}"),
-        Err(TestError::Abort(reason)) => panic!("{reason}"),
-    }
-}
-
-#[test]
-fn a_mapped_store_behaves_as_a_map() {
-    run(ReadMode::Mmap);
-}
-
-#[test]
-fn a_store_that_reads_by_position_behaves_as_a_map() {
-    run(ReadMode::Pread);
 }
