@@ -1,4 +1,4 @@
-//! What the tests that damage files share: the files of a store as values, the records of a data
+//! Shared by the tests that damage files: the files of a store as values, the records of a data
 //! file found without the library's parsers, and contents that are the same in every run.
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 /// The files of one folder by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// The folder of a store that holds its files.
+/// Returns the folder of a store that holds its files.
 pub fn segments(root: &Path) -> PathBuf {
     root.join("segments")
 }
@@ -26,7 +26,7 @@ pub fn sidecar_name(segment: u32) -> String {
     format!("seg-{segment:06}.idx")
 }
 
-/// The segment that a file name speaks of.
+/// Returns the segment that a file name belongs to.
 pub fn segment_of(name: &str) -> Option<u32> {
     let (digits, _) = name.strip_prefix("seg-")?.split_once('.')?;
     digits.parse().ok()
@@ -37,7 +37,7 @@ pub fn is_kind(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|e| e == extension)
 }
 
-/// All files of a store.
+/// Returns all files of a store.
 pub fn read_files(root: &Path) -> Files {
     let mut files = Files::new();
     for entry in fs::read_dir(segments(root)).unwrap() {
@@ -74,8 +74,9 @@ pub fn scratch() -> TempDir {
     }
 }
 
-/// `len` bytes that look random and depend on `seed` only. `SplitMix64`, written out, because the
-/// streams of the `rand` crate change from version to version and the fixture may not.
+/// Returns `len` bytes that look random and depend on `seed` only. This is `SplitMix64`, written
+/// out because the streams of the `rand` crate change from version to version and the fixture may
+/// not.
 pub fn content(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut bytes = Vec::with_capacity(len + 8);
@@ -90,13 +91,13 @@ pub fn content(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// `u32 len`, then the content.
+/// Returns a record: `u32 len`, then the content.
 pub fn record(content: &[u8]) -> Vec<u8> {
     let len = u32::try_from(content.len()).unwrap();
     [&len.to_le_bytes(), content].concat()
 }
 
-/// The whole records of a data file, each as the offset of its content and the content.
+/// Returns the whole records of a data file, each as the offset of its content and the content.
 pub fn records(data: &[u8]) -> Vec<(u64, &[u8])> {
     let mut found = Vec::new();
     let mut position = 0;

@@ -1,5 +1,5 @@
 //! Modules that several test programs share.
-#![allow(dead_code)] // Each of them uses a part of it.
+#![allow(dead_code)] // Each program uses a part of them.
 
 pub mod layout;
 pub mod nedb;

@@ -1,5 +1,5 @@
-//! NEDB v3, as far as its files go, written anew from its description and with another BLAKE2b: a
-//! mistake in the library's parsers would otherwise agree with itself.
+//! The files of NEDB v3, written anew from their description and with another BLAKE2b: otherwise, a
+//! mistake in the library's parsers would agree with itself.
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -9,10 +9,10 @@ use blake2::Digest as _;
 use super::layout::{self, data_name, file, is_kind, record, records, segments, sidecar_name};
 
 pub type Name = [u8; 32];
-/// Digest, offset of the content, its length.
+/// The digest, the offset of the content, and its length.
 pub type Entry = (Name, u64, u32);
 
-/// BLAKE2b-512, cut to 32 bytes.
+/// Returns the BLAKE2b-512 of the content, cut to 32 bytes.
 pub fn digest(content: &[u8]) -> Name {
     let whole = blake2::Blake2b512::digest(content);
     *whole.first_chunk().unwrap()
@@ -25,8 +25,8 @@ pub fn data(contents: &[Vec<u8>]) -> Vec<u8> {
         .collect()
 }
 
-/// Digest, offset and length of each record, in an order that is neither that of the file nor
-/// that of the digests: NEDB writes them as its hash table gives them out.
+/// Returns digest, offset and length of each record, in an order that is neither the file's nor the
+/// digests': NEDB writes them in the order of its hash table.
 pub fn entries(data: &[u8]) -> Vec<Entry> {
     let mut entries: Vec<_> = records(data)
         .into_iter()
@@ -59,7 +59,7 @@ pub fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// The entries of a sidecar; `None` if it does not hold.
+/// Returns the entries of a sidecar, or `None` if it is not valid.
 pub fn parse_sidecar(bytes: &[u8]) -> Option<Vec<Entry>> {
     let (body, checksum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
     let (magic, rest) = body.split_at_checked(4)?;
@@ -78,8 +78,8 @@ pub fn parse_sidecar(bytes: &[u8]) -> Option<Vec<Entry>> {
     Some(entries.chunks(44).map(entry).collect())
 }
 
-/// Reads a store: segments that have a sidecar by it, others by walking over their records.
-/// Fails unless each sidecar speaks of all that lies in its data file and of nothing else.
+/// Reads a store: segments with a sidecar through it, others by walking over their records. Fails
+/// unless each sidecar lists everything in its data file and nothing else.
 pub fn read(root: &Path) -> BTreeMap<Name, Vec<u8>> {
     let mut objects = BTreeMap::new();
     let files = layout::read_files(root);
@@ -90,7 +90,7 @@ pub fn read(root: &Path) -> BTreeMap<Name, Vec<u8>> {
         let walked = entries(data);
         let found = match files.get(&sidecar_name(id)) {
             Some(bytes) => {
-                let mut listed = parse_sidecar(bytes).expect("a sidecar that holds");
+                let mut listed = parse_sidecar(bytes).expect("a valid sidecar");
                 let mut whole = walked;
                 listed.sort_unstable();
                 whole.sort_unstable();

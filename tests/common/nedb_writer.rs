@@ -1,7 +1,8 @@
 //! A writer of NEDB v3 that can be killed between any two of its steps.
 //!
-//! It knows data files and sidecars and nothing else: no manifest, no journal, no lock. Where NEDB's
-//! behaviour is not known, this one does what hurts another writer more; such places say "assumed".
+//! It knows data files and sidecars and nothing else: no manifest, no journal, no lock. Where
+//! NEDB's behaviour is not known, this writer does what hurts another writer more; such places say
+//! "assumed".
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,11 +14,11 @@ use rand::seq::SliceRandom;
 use super::layout::{self, data_name, file, is_kind, record, records, segments, sidecar_name};
 use super::nedb::{Entry, Name, digest, parse_sidecar, sidecar};
 
-/// The writer was killed. What it has written until then is on disk, and nothing more.
+/// The writer was killed. All that it had written is on disk, and nothing more.
 #[derive(Debug)]
 pub struct Killed;
 
-/// Where an object lies: segment, offset of its content, length.
+/// The place of an object: segment, offset of its content, length.
 type Place = (u32, u64, u32);
 
 pub struct Nedb {
@@ -27,13 +28,13 @@ pub struct Nedb {
     /// The highest id, and the length of its data.
     active: u32,
     active_bytes: u64,
-    /// How many steps are left until it is killed.
+    /// The number of steps until the writer is killed.
     steps: Option<u64>,
 }
 
 impl Nedb {
-    /// Opens a store, as NEDB does: sidecars that hold are believed, segments without one are walked
-    /// over, and the highest one is appended to, whoever wrote it.
+    /// Opens a store as NEDB does: it believes valid sidecars, walks over segments without one, and
+    /// appends to the highest segment, whoever wrote it.
     pub fn open(root: &Path, segment_bytes_max: u64, steps: Option<u64>) -> Result<Self, Killed> {
         fs::create_dir_all(segments(root)).unwrap();
         let ids = ids(root);
@@ -60,8 +61,8 @@ impl Nedb {
         let listed = fs::read(file(&self.root, &sidecar_name(id))).ok();
         let listed = listed.and_then(|bytes| parse_sidecar(&bytes));
         let is_active = id == self.active;
-        // Assumed: a sidecar that holds is believed even if the data goes on behind its last entry,
-        // and only in the segment that is appended to is the rest walked over.
+        // Assumed: a valid sidecar is believed even if the data goes on behind its last entry. Only
+        // in the segment that is appended to, the rest is walked over.
         let has_sidecar = listed.is_some();
         let known = listed.unwrap_or_default();
         let ends = known
@@ -90,14 +91,14 @@ impl Nedb {
         Ok(())
     }
 
-    /// Assumed: what is found later stands for what was found before.
+    /// Assumed: a later entry for an object replaces an earlier one.
     fn index_entries(&mut self, id: u32, entries: &[Entry]) {
         for (name, offset, len) in entries {
             self.index.insert(*name, (id, *offset, *len));
         }
     }
 
-    /// One more step; none if it is killed here.
+    /// Takes one more step, or fails if the writer is killed here.
     fn step(&mut self) -> Result<(), Killed> {
         match &mut self.steps {
             Some(0) => Err(Killed),
@@ -109,7 +110,8 @@ impl Nedb {
         }
     }
 
-    /// An object with the bytes that the index leads to; `None` also if they are not its content.
+    /// Returns the bytes that the index names, or `None` also if they are not the content of this
+    /// digest.
     pub fn get(&self, name: &Name) -> Option<Vec<u8>> {
         let (id, offset, len) = *self.index.get(name)?;
         let data = fs::read(file(&self.root, &data_name(id))).ok()?;
@@ -122,7 +124,7 @@ impl Nedb {
         self.index.contains_key(name)
     }
 
-    /// All that can be read.
+    /// Returns the names of all objects that can be read.
     pub fn readable(&self) -> BTreeSet<Name> {
         let files = layout::read_files(&self.root);
         let content_is_right = |(name, (id, offset, len)): &(&Name, &Place)| {
@@ -135,7 +137,7 @@ impl Nedb {
         readable.map(|(name, _)| *name).collect()
     }
 
-    /// Appends the content unless it is held, and says whether it did.
+    /// Appends the content unless it is held, and returns whether it did.
     pub fn put(&mut self, content: &[u8]) -> Result<bool, Killed> {
         if self.contains(&digest(content)) {
             return Ok(false);
@@ -147,7 +149,7 @@ impl Nedb {
         Ok(true)
     }
 
-    /// Writes a record in three pieces, so that a kill can leave any of them behind.
+    /// Writes a record in three pieces, so that a kill can leave any part of it behind.
     fn append(&mut self, id: u32, content: &[u8]) -> Result<(), Killed> {
         let bytes = record(content);
         let path = file(&self.root, &data_name(id));
@@ -171,7 +173,8 @@ impl Nedb {
 
     fn create(&mut self, id: u32) -> Result<(), Killed> {
         self.step()?;
-        // Assumed: whatever has the name already is appended to and not looked at.
+        // Assumed: a file that already has the name is appended to, and nobody looks at what it
+        // holds.
         let path = file(&self.root, &data_name(id));
         File::options()
             .append(true)
@@ -183,8 +186,8 @@ impl Nedb {
         Ok(())
     }
 
-    /// The sidecar is of all that the index has in the active segment, in the order of the index,
-    /// which is that of a hash table.
+    /// Writes a sidecar of all entries that the index has for the active segment, in the order of
+    /// its hash table.
     fn seal(&mut self) -> Result<(), Killed> {
         let data = fs::read(file(&self.root, &data_name(self.active))).unwrap();
         let bytes = sidecar(&super::nedb::entries(&data));
@@ -207,8 +210,8 @@ impl Nedb {
         Ok(())
     }
 
-    /// Writes what is live into new segments, from the highest id on, and unlinks everything below,
-    /// in the order of the ids or, with `shuffle`, in any.
+    /// Writes the live objects into new segments above the highest id, and unlinks all below, in
+    /// the order of the ids or, with `shuffle`, in any.
     pub fn compact(
         &mut self,
         is_live: impl Fn(&Name) -> bool,
@@ -237,7 +240,7 @@ impl Nedb {
     }
 }
 
-/// The ids of the data files in a folder.
+/// Returns the ids of the data files in a folder.
 fn ids(root: &Path) -> BTreeSet<u32> {
     let names = fs::read_dir(segments(root)).unwrap();
     let names = names.filter_map(|entry| entry.unwrap().file_name().into_string().ok());

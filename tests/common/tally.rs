@@ -1,4 +1,4 @@
-//! Counts of what went wrong, by kind, with the first example of each.
+//! Counts of failures by kind, with the first example of each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ impl Tally {
         *count += 1;
     }
 
-    /// Fails with the table unless it is empty.
+    /// Fails with the table of counts unless it is empty.
     #[track_caller]
     pub fn assert_empty(&self) {
         assert!(self.0.is_empty(), "\n{self}");

@@ -1,6 +1,6 @@
-//! What several test files share: contents, directory listings, and a seam below the store.
+//! Shared by several test programs: contents, directory listings, and a seam below the store.
 
-// Each test file uses a part of it.
+// Each test program uses a part of this file.
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
@@ -16,10 +16,10 @@ use sealstone::format::Manifest;
 use sealstone::test_seam::{FilePath, Folder, Operations, System};
 use sealstone::{Digest, Repair, Store};
 
-/// How long a test waits for what must not wait at all. Only a hang takes this long.
+/// How long a test waits for a call that must not wait. Only a hang takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Content that belongs to a number: the same for the same number and length, and from 8 bytes on
+/// Returns the content of a number: the same for the same number and length, and from 8 bytes on
 /// different for different numbers.
 pub fn content(number: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
@@ -30,10 +30,10 @@ pub fn content(number: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Objects as they should be, by digest.
+/// The objects that a store should hold, by digest.
 pub type Contents = BTreeMap<Digest, Vec<u8>>;
 
-/// `count` contents of `len` bytes, numbered from `first`.
+/// Returns `count` contents of `len` bytes, numbered from `first`.
 pub fn contents(first: u64, count: u64, len: usize) -> Contents {
     (first..first + count)
         .map(|number| content(number, len))
@@ -64,7 +64,7 @@ pub fn assert_lacks<'a>(store: &Store, digests: impl IntoIterator<Item = &'a Dig
     }
 }
 
-/// As `assert_eq`, without printing megabytes.
+/// Compares as `assert_eq` does, without printing megabytes.
 #[track_caller]
 pub fn assert_same(actual: &Contents, expected: &Contents) {
     let digests = |contents: &Contents| contents.keys().copied().collect::<Vec<_>>();
@@ -72,7 +72,7 @@ pub fn assert_same(actual: &Contents, expected: &Contents) {
     assert!(actual == expected, "wrong bytes");
 }
 
-/// All that a walk gives, each once.
+/// Returns all objects that a walk gives, and fails if one comes twice.
 #[track_caller]
 pub fn walk(store: &Store) -> Contents {
     let mut walked = Contents::new();
@@ -88,7 +88,7 @@ pub fn walk(store: &Store) -> Contents {
     walked
 }
 
-/// Whether a repair is of something that no crash leaves.
+/// Returns whether a crash cannot have left what was repaired.
 pub fn is_damage(repair: &Repair) -> bool {
     matches!(
         repair,
@@ -99,7 +99,7 @@ pub fn is_damage(repair: &Repair) -> bool {
     )
 }
 
-/// Fails if opening found damage. What a crash leaves is no damage.
+/// Fails if opening found damage. Traces of a crash are no damage.
 #[track_caller]
 pub fn assert_undamaged(store: &Store) {
     for repair in &store.recovery().repairs {
@@ -113,18 +113,18 @@ pub fn assert_verifies(store: &Store) {
     assert!(report.is_clean(), "{report:?}");
 }
 
-/// Waits for what another thread does in its own time.
+/// Waits until another thread has done its work in its own time.
 #[track_caller]
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let begin = Instant::now();
     while !is_so() {
-        assert!(begin.elapsed() < PATIENCE, "not so: {what}");
+        assert!(begin.elapsed() < PATIENCE, "waited too long: {what}");
         thread::yield_now();
     }
 }
 
-/// Waits until the writer's background thread has sealed and removed what there is to seal and to
-/// remove; there is a manifest by then.
+/// Waits until the writer's background thread has sealed and removed all that it can; by then there
+/// is a manifest.
 #[track_caller]
 pub fn settle(root: &Path) {
     eventually("the background thread is done", || {
@@ -136,14 +136,14 @@ pub fn settle(root: &Path) {
     });
 }
 
-/// A file or folder as a snapshot sees it.
+/// A file or folder at the time of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub bytes: Option<Vec<u8>>,
     pub modified: SystemTime,
 }
 
-/// All that lies below a folder, and the folder. Links are not followed.
+/// Returns a folder and everything below it, without following links.
 pub fn snapshot(path: &Path) -> BTreeMap<PathBuf, Seen> {
     let metadata = fs::symlink_metadata(path).unwrap();
     let bytes = metadata.is_file().then(|| fs::read(path).unwrap());
@@ -157,7 +157,7 @@ pub fn snapshot(path: &Path) -> BTreeMap<PathBuf, Seen> {
     seen
 }
 
-/// Fails if a file or folder came, went or was written to.
+/// Fails if a file or folder was created, removed or written to.
 #[track_caller]
 pub fn assert_unchanged(root: &Path, before: &BTreeMap<PathBuf, Seen>) {
     let after = snapshot(root);
@@ -168,7 +168,7 @@ pub fn assert_unchanged(root: &Path, before: &BTreeMap<PathBuf, Seen>) {
     }
 }
 
-/// Runs it in a thread, and fails if that hangs.
+/// Runs the closure in a thread, and fails if that hangs.
 #[track_caller]
 pub fn completes<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
@@ -177,7 +177,7 @@ pub fn completes<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send +
     result.unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
-/// Names in the store's folder that end in one of these.
+/// Returns the names in the store's folder that end in one of these.
 pub fn names(root: &Path, endings: &[&str]) -> Vec<String> {
     let entries = fs::read_dir(root.join("segments")).unwrap();
     let mut names: Vec<String> = entries
@@ -188,7 +188,7 @@ pub fn names(root: &Path, endings: &[&str]) -> Vec<String> {
     names
 }
 
-/// Bytes of all files in the store's folder whose names end in one of these.
+/// Returns the total size of all files in the store's folder whose names end in one of these.
 pub fn disk_bytes(root: &Path, endings: &[&str]) -> u64 {
     let segments = root.join("segments");
     let len = |name: String| fs::metadata(segments.join(name)).map_or(0, |file| file.len());
@@ -208,14 +208,14 @@ pub enum Kind {
     Remove,
 }
 
-/// One operation that the store asks of the system.
+/// One operation that the store asks the system for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub kind: Kind,
     pub path: PathBuf,
-    /// Where a rename or a link leads.
+    /// The target of a rename or a link.
     pub to: Option<PathBuf>,
-    /// Of a write, how many bytes.
+    /// The number of bytes of a write.
     pub len: usize,
 }
 
@@ -236,19 +236,19 @@ impl fmt::Display for Step {
     }
 }
 
-/// What becomes of a step.
+/// The fate of a step.
 pub enum Verdict {
-    /// The system carries it out.
+    /// The system carries the step out.
     Go,
-    /// It is reported as done and is not.
+    /// The step is reported as done and is not done.
     Pretend,
-    /// It is reported as failed and is not done.
+    /// The step is reported as failed and is not done.
     Fail(io::Error),
-    /// Of a write, so many bytes are done and reported.
+    /// A write does and reports this many bytes.
     Short(usize),
 }
 
-/// Makes the raw errors that the system would give.
+/// Returns the failure with the raw error that the system would give.
 pub fn system_error(code: i32) -> Verdict {
     Verdict::Fail(io::Error::from_raw_os_error(code))
 }
@@ -262,7 +262,7 @@ type Judge = Box<dyn Fn(&Step) -> Verdict + Send + Sync>;
 /// Operations that ask a closure first. The closure may also record, wait or panic.
 pub struct Seam {
     judge: Judge,
-    /// Whoever holds this for writing sees the files as they are between two operations.
+    /// No operation is under way while this is held for writing.
     stillness: Arc<RwLock<()>>,
 }
 
@@ -272,12 +272,12 @@ impl fmt::Debug for Seam {
     }
 }
 
-/// For [`sealstone::Options::operations`].
+/// Returns operations for [`sealstone::Options::operations`] that ask `judge` about each step.
 pub fn seam(judge: impl Fn(&Step) -> Verdict + Send + Sync + 'static) -> Arc<dyn Operations> {
     seam_with_stillness(Arc::default(), judge)
 }
 
-/// As [`seam`]; no operation is under way while `stillness` is held for writing.
+/// Works as [`seam`]; no operation is under way while `stillness` is held for writing.
 pub fn seam_with_stillness(
     stillness: Arc<RwLock<()>>,
     judge: impl Fn(&Step) -> Verdict + Send + Sync + 'static,
@@ -286,21 +286,21 @@ pub fn seam_with_stillness(
     Arc::new(Seam { judge, stillness })
 }
 
-/// Copies the files of a store as a crash would leave them now, if nothing goes on meanwhile.
+/// Copies the files of a store as a crash would leave them now, if nothing changes meanwhile.
 pub fn copy_store(root: &Path, target: &Path) {
     let (from, to) = (root.join("segments"), target.join("segments"));
     fs::create_dir_all(&to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         match fs::copy(entry.path(), to.join(entry.file_name())) {
-            // The background thread has removed it since it was listed.
+            // The background thread has removed the file since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => drop(result.unwrap()),
         }
     }
 }
 
-/// Nothing is synced, which tests that do not cut the power need not wait for.
+/// Returns operations that sync nothing, for tests that do not cut the power.
 pub fn without_syncing() -> Arc<dyn Operations> {
     seam(|step| match step.kind {
         Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
@@ -320,7 +320,7 @@ impl Seam {
         }
     }
 
-    /// For operations that give nothing.
+    /// Judges an operation that returns nothing.
     fn judge_unit(&self, step: &Step, go: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         self.judge(step, |_| go().map(|()| 0)).map(drop)
     }

@@ -1,4 +1,4 @@
-//! Damage that was made to look right, and damage upon damage.
+//! Damage that was made to look right, and several damages at once.
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -10,8 +10,8 @@ use sealstone::{Digest, Options};
 
 use crate::{ACTIVE, MANIFEST, Sample, all_options, options, verify};
 
-/// Uses a store in every way. Whatever is damaged, what is read has the digest that was asked for, and
-/// nothing panics.
+/// Uses a store in every way. Whatever is damaged, the bytes that are read have the digest that was
+/// asked for, and nothing panics.
 fn assert_no_wrong_bytes(root: &Path, options: &Options, sample: &Sample) {
     let Ok(store) = options.open(root) else {
         return;
@@ -35,7 +35,7 @@ fn assert_no_wrong_bytes(root: &Path, options: &Options, sample: &Sample) {
         for object in sample.objects.iter().step_by(5) {
             store.put(&object.content).unwrap();
             let read = store.get(&object.digest).unwrap().unwrap();
-            assert_eq!(&read[..], object.content, "it was put just now");
+            assert_eq!(&read[..], object.content, "the object was put just now");
         }
         if let Ok(compaction) = store.begin_compaction() {
             let _ = compaction.plan(|digest| digest.as_bytes()[0] % 2 == 0);
@@ -47,14 +47,14 @@ fn assert_no_wrong_bytes(root: &Path, options: &Options, sample: &Sample) {
             assert_eq!(
                 &read[..],
                 object.content,
-                "it was put before the compaction"
+                "the object was put before the compaction"
             );
         }
         store.sync().unwrap();
     }
 }
 
-/// A sidecar with a valid checksum, in the order given.
+/// Returns a sidecar with a valid checksum and the entries in the given order.
 fn sidecar(entries: &[Entry]) -> Vec<u8> {
     let mut bytes = sidecar::MAGIC.to_vec();
     bytes.extend_from_slice(&(entries.len() as u64).to_le_bytes());
@@ -187,7 +187,7 @@ fn h35_a_forged_journal_gives_no_wrong_bytes() {
     }
 }
 
-/// Several damages of several kinds to any files, as they come.
+/// Damages random files in several random ways.
 fn damage_at_random(files: &mut Files, seed: u64) {
     let numbers = content(seed, 400);
     let mut numbers = numbers
@@ -213,7 +213,7 @@ fn damage_at_random(files: &mut Files, seed: u64) {
                 let end = (begin + below(200)).min(len);
                 bytes[begin..end].fill(0);
             }
-            3 => continue, // It is gone.
+            3 => continue, // The file stays removed.
             4 => bytes.extend_from_slice(&content(seed, below(600))),
             5 => bytes.resize(len + below(5000), 0),
             _ => bytes = other,
@@ -226,7 +226,7 @@ fn damage_at_random(files: &mut Files, seed: u64) {
 }
 
 #[test]
-fn h4_h35_damage_upon_damage_gives_no_wrong_bytes() {
+fn h4_h35_several_damages_at_once_give_no_wrong_bytes() {
     const CASES: u64 = 1500;
     let sample = Sample::new();
     for seed in 0..CASES {

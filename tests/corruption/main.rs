@@ -1,8 +1,8 @@
-//! Damage to files, a bit or a cut at a time: whatever is hit, a read gives the right bytes or an
-//! error that names the object, never other bytes and never "not found" for what was synced.
+//! Damage to files, one bit or one cut at a time: wherever it hits, a read gives the right bytes or
+//! an error that names the object, never other bytes and never "not found" for a synced object.
 //!
-//! By default a sample of the data's bits is flipped, and every bit of the other files. All of them:
-//! `cargo test --release --test corruption -- --ignored`.
+//! By default a sample of the data's bits is flipped, and every bit of the other files. `cargo test
+//! --release --test corruption -- --ignored` flips all of them.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -33,13 +33,13 @@ const SEGMENT_BYTES_MAX: u64 = 4096;
 
 const MANIFEST: &str = "MANIFEST";
 
-/// An object and where it lies.
+/// An object and the place where it lies.
 #[derive(Clone, Debug)]
 struct Placed {
     digest: Digest,
     content: Vec<u8>,
     segment: u32,
-    /// Of the content.
+    /// The offset of the content.
     offset: usize,
 }
 
@@ -49,8 +49,8 @@ impl Placed {
     }
 }
 
-/// A store that was closed: two sealed segments, an active one with a journal, 10 KiB of content.
-/// Everything in it was synced.
+/// A closed store: two sealed segments, an active one with a journal, 10 KiB of content, all of it
+/// synced.
 struct Sample {
     files: Files,
     objects: Vec<Placed>,
@@ -58,7 +58,7 @@ struct Sample {
 
 const ACTIVE: u32 = 2;
 
-/// The objects of all data files, where they lie.
+/// Returns the objects of all data files with their places.
 fn objects_of(files: &Files) -> Vec<Placed> {
     let mut objects = Vec::new();
     for (name, data) in files.iter().filter(|(name, _)| is_kind(name, "dat")) {
@@ -78,7 +78,7 @@ impl Sample {
         let store = options().open(folder.path()).unwrap();
         for (seed, len) in (0..).zip(Self::lengths()) {
             store.put(&content(seed, len)).unwrap();
-            // Several frames and sync marks in the journal.
+            // The journal gets several frames and sync marks.
             if seed % 4 == 3 {
                 store.sync().unwrap();
             }
@@ -119,7 +119,7 @@ impl Sample {
             .filter(move |object| object.segment == segment)
     }
 
-    /// The store in a folder of its own.
+    /// Returns a folder that holds the store.
     fn folder(&self) -> tempfile::TempDir {
         let folder = scratch();
         write_files(folder.path(), &self.files);
@@ -127,7 +127,7 @@ impl Sample {
     }
 }
 
-/// Everything but the flushing: power does not fail here, and a flush can take milliseconds.
+/// Operations that flush nothing: power does not fail here, and a flush can take milliseconds.
 #[derive(Debug)]
 struct Unflushed;
 
@@ -151,7 +151,7 @@ fn reader(read_mode: ReadMode) -> Options {
     options().read_only(true).read_mode(read_mode)
 }
 
-/// A writer and a reader in both ways of reading.
+/// Returns options for a writer and a reader in both ways of reading.
 fn all_options() -> [Options; 4] {
     [
         options(),
@@ -165,7 +165,7 @@ fn verify(store: &Store) -> VerifyReport {
     store.verify(|_| ControlFlow::Continue(())).unwrap()
 }
 
-/// One thing that goes wrong with one file.
+/// One damage to one file.
 #[derive(Clone, Debug)]
 enum Damage {
     Flip { name: String, bit: usize },
@@ -179,7 +179,7 @@ impl Damage {
         }
     }
 
-    /// The damaged file.
+    /// Returns the damaged file.
     fn bytes(&self, files: &Files) -> Vec<u8> {
         let mut bytes = files[self.name()].clone();
         match *self {
@@ -193,7 +193,7 @@ impl Damage {
         is_kind(self.name(), "dat") && segment_of(self.name()) == Some(object.segment)
     }
 
-    /// Whether a byte of this object's content is no longer what it was.
+    /// Returns whether a byte of this object's content has changed or is missing.
     fn hits(&self, object: &Placed) -> bool {
         self.is_in(object)
             && match *self {
@@ -202,7 +202,7 @@ impl Damage {
             }
     }
 
-    /// Whether it hit the length of a record.
+    /// Returns whether the damage hit the length of this record.
     fn hits_header(&self, object: &Placed) -> bool {
         match *self {
             Self::Flip { bit, .. } => {
@@ -212,14 +212,15 @@ impl Damage {
         }
     }
 
-    /// The empty object has no content that could be hit; cut off, it may be either.
+    /// Returns whether this is the empty object and its record is cut off: it has no content to
+    /// hit, so it may be reported or found.
     fn leaves_open(&self, object: &Placed) -> bool {
         let is_cut_off = matches!(*self, Self::Cut { len, .. } if len < object.end());
         object.content.is_empty() && is_cut_off && self.is_in(object)
     }
 }
 
-/// Every `step`th flip of each data file, and every flip of each other file.
+/// Returns every `step`th flip of each data file, and every flip of each other file.
 fn flips(files: &Files, step: usize) -> Vec<Damage> {
     let mut all = Vec::new();
     for (name, bytes) in files {
@@ -232,7 +233,7 @@ fn flips(files: &Files, step: usize) -> Vec<Damage> {
     all
 }
 
-/// Each file cut at every length.
+/// Returns each file cut at every length.
 fn cuts(files: &Files) -> Vec<Damage> {
     let mut all = Vec::new();
     for (name, bytes) in files {
@@ -244,8 +245,8 @@ fn cuts(files: &Files) -> Vec<Damage> {
     all
 }
 
-/// Runs `check` for each damage, on two threads with a folder each, and fails with those for which it
-/// panicked: in an assertion or in the engine.
+/// Runs `check` for each damage, on two threads with a folder each, and fails with the damages for
+/// which it panicked, in an assertion or in the engine.
 fn for_each(sample: &Sample, damages: &[Damage], check: impl Fn(&Path, &Sample, &Damage) + Sync) {
     const THREADS: usize = 2;
     const FAILURES_MAX: usize = 20;
@@ -274,8 +275,8 @@ fn for_each(sample: &Sample, damages: &[Damage], check: impl Fn(&Path, &Sample, 
     println!("{} cases", damages.len());
 }
 
-/// Reads every object: those that are not hit give their bytes, those that are an error that names
-/// them.
+/// Reads every object: an object that is hit gives an error that names it, any other gives its
+/// bytes.
 fn assert_reads(store: &Store, sample: &Sample, is_hit: impl Fn(&Placed) -> bool, damage: &Damage) {
     let mut errors = 0;
     for object in &sample.objects {
@@ -303,8 +304,8 @@ fn assert_reads(store: &Store, sample: &Sample, is_hit: impl Fn(&Placed) -> bool
     assert_eq!(store.iter().count(), sample.objects.len());
 }
 
-/// What `verify` has to say: the objects that are hit and no others, and other damage where it is.
-fn assert_names_the_damage(report: &VerifyReport, sample: &Sample, damage: &Damage) {
+/// Checks that `verify` reports exactly the objects that are hit, and other damage where it is.
+fn assert_reports_the_damage(report: &VerifyReport, sample: &Sample, damage: &Damage) {
     let named: BTreeSet<Digest> = report
         .corrupt
         .iter()
@@ -325,13 +326,14 @@ fn assert_names_the_damage(report: &VerifyReport, sample: &Sample, damage: &Dama
     {
         assert!(names_segment(object.segment), "{report:?}");
     }
-    // What was put right at opening is in its report instead.
+    // The recovery report, not this one, names what opening put right.
     if is_kind(damage.name(), "dat") && matches!(damage, Damage::Cut { .. }) {
         assert!(!report.is_clean(), "{report:?}");
     }
 }
 
-/// Opens for writing, looks at everything, and does so again or repairs by putting again.
+/// Opens for writing, checks everything, puts damaged objects again every other time, and checks
+/// once more.
 fn check_as_writer(root: &Path, sample: &Sample, damage: &Damage, read_mode: ReadMode) {
     let options = options().read_mode(read_mode);
     let damaged = damage.bytes(&sample.files);
@@ -342,7 +344,7 @@ fn check_as_writer(root: &Path, sample: &Sample, damage: &Damage, read_mode: Rea
     let store = options.open(root).unwrap();
     assert_reads(&store, sample, |object| damage.hits(object), damage);
     let report = verify(&store);
-    assert_names_the_damage(&report, sample, damage);
+    assert_reports_the_damage(&report, sample, damage);
     let repairs = &store.recovery().repairs;
     if is_kind(damage.name(), "idx") {
         let rebuilt = repairs
@@ -361,7 +363,7 @@ fn check_as_writer(root: &Path, sample: &Sample, damage: &Damage, read_mode: Rea
             .any(|r| matches!(r, Repair::ShortData { segment: s, .. } if Some(*s) == segment));
         assert!(short, "{repairs:?}");
     }
-    // Every other time, so that the same number of openings covers both.
+    // Only every other damage is repaired, so the same number of openings covers both cases.
     let puts_again = match *damage {
         Damage::Flip { bit, .. } => bit % 2 == 0,
         Damage::Cut { len, .. } => len % 2 == 0,
@@ -380,9 +382,10 @@ fn check_as_writer(root: &Path, sample: &Sample, damage: &Damage, read_mode: Rea
     let is_hit = |object: &Placed| damage.hits(object) && !is_repaired(object);
     assert_reads(&store, sample, is_hit, damage);
     let report = verify(&store);
-    assert_names_the_damage(&report, sample, damage);
+    assert_reports_the_damage(&report, sample, damage);
     if is_kind(damage.name(), "dat") {
-        // Nothing was cut, healed or written over; what was put again lies behind it.
+        // Nothing was cut, repaired or written over; an object that was put again lies behind the
+        // damage.
         let kept = fs::read(file(root, damage.name())).unwrap();
         assert!(kept.starts_with(&damaged));
     } else {
@@ -393,7 +396,7 @@ fn check_as_writer(root: &Path, sample: &Sample, damage: &Damage, read_mode: Rea
     for (name, bytes) in &sample.files {
         let found = || fs::read(file(root, name)).unwrap();
         if is_kind(name, "idx") {
-            assert!(found() == *bytes, "{name} is not what it was");
+            assert!(found() == *bytes, "{name} has changed");
         } else if name == MANIFEST && !is_kind(damage.name(), "dat") {
             let sealed = |bytes: &[u8]| Manifest::parse(bytes).unwrap().sealed;
             assert_eq!(sealed(&found()), sealed(bytes));
@@ -401,7 +404,7 @@ fn check_as_writer(root: &Path, sample: &Sample, damage: &Damage, read_mode: Rea
     }
 }
 
-/// Opens for reading, looks at everything, and expects that nothing was changed.
+/// Opens for reading, checks everything, and expects that no file has changed.
 fn check_as_reader(root: &Path, sample: &Sample, damage: &Damage, read_mode: ReadMode) {
     let mut files = sample.files.clone();
     files.insert(damage.name().to_owned(), damage.bytes(&sample.files));
@@ -410,7 +413,7 @@ fn check_as_reader(root: &Path, sample: &Sample, damage: &Damage, read_mode: Rea
     let store = reader(read_mode).open(root).unwrap();
     assert_reads(&store, sample, |object| damage.hits(object), damage);
     let report = verify(&store);
-    assert_names_the_damage(&report, sample, damage);
+    assert_reports_the_damage(&report, sample, damage);
     if is_kind(damage.name(), "idx") {
         let named = report
             .problems

@@ -31,7 +31,7 @@ fn h20_sixteen_mebibytes_of_zeros_behind_the_mark_are_cut_and_not_parsed() {
         let repairs = store.recovery().repairs.clone();
         store.close().unwrap();
         if is_writer {
-            // One empty record may be real; that no more was read is what makes it fast.
+            // One empty record may be real. Recovery reads no more, and is fast for this reason.
             let cut = repairs.iter().find_map(|repair| match repair {
                 Repair::CutTail {
                     segment: ACTIVE,
@@ -78,7 +78,7 @@ fn h24_a_missing_sealed_segment_is_named() {
 }
 
 #[test]
-fn h24_a_store_goes_on_without_a_segment_and_takes_it_back() {
+fn h24_a_store_works_without_a_missing_segment_and_takes_it_back() {
     let sample = Sample::new();
     for missing in 0..ACTIVE {
         for lost in [
@@ -105,7 +105,7 @@ fn h24_a_store_goes_on_without_a_segment_and_takes_it_back() {
                     assert_eq!(read.as_deref(), expected);
                 }
             }
-            // Everything that writes a manifest has to go on listing it.
+            // Every writer of a manifest must go on listing the missing segment.
             let store = without(options()).unwrap();
             let new: Vec<Vec<u8>> = (0..30).map(|i| content(500 + i, 300)).collect();
             let digests = store.put_many(&new).unwrap();
@@ -158,7 +158,7 @@ fn h24_verify_names_a_missing_segment() {
     }
 }
 
-/// Its journal says that there was synced data.
+/// The journal says that the active segment held synced data.
 #[test]
 fn h24_a_missing_active_segment_is_named() {
     let sample = Sample::new();
@@ -205,9 +205,9 @@ fn h24_a_missing_sidecar_is_rebuilt_bit_for_bit() {
     }
 }
 
-/// The data is the only truth.
+/// Only the data itself is authoritative.
 #[test]
-fn h6_whatever_is_derived_from_the_data_can_be_lost_or_be_garbage() {
+fn h6_files_derived_from_the_data_can_be_missing_or_garbage() {
     let sample = Sample::new();
     let derived: Vec<&String> = sample
         .files

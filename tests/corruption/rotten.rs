@@ -1,4 +1,4 @@
-//! Content that has rotted: what a put, a compaction and a read make of it.
+//! Content that has rotted, and how a put, a compaction and a read treat it.
 
 use std::fs::{self, File};
 
@@ -7,7 +7,7 @@ use sealstone::{Error, ReadMode};
 
 use crate::{ACTIVE, Damage, Placed, Sample, all_options, assert_reads, options, reader, verify};
 
-/// The content of `object` with a bit flipped, in its place in the files.
+/// Flips a bit in the content of `object`, in its place in the files.
 fn rot(sample: &Sample, object: &Placed) -> (Damage, tempfile::TempDir) {
     let damage = Damage::Flip {
         name: data_name(object.segment),
@@ -22,7 +22,7 @@ fn rot(sample: &Sample, object: &Placed) -> (Damage, tempfile::TempDir) {
     (damage, folder)
 }
 
-/// A large object of each segment.
+/// Returns a large object of each segment.
 fn one_of_each_segment(sample: &Sample) -> impl Iterator<Item = &Placed> {
     (0..=ACTIVE).map(|segment| {
         let largest = sample
@@ -33,7 +33,7 @@ fn one_of_each_segment(sample: &Sample) -> impl Iterator<Item = &Placed> {
 }
 
 #[test]
-fn h17_what_was_put_again_stays_and_a_compaction_removes_the_damage() {
+fn h17_an_object_put_again_stays_and_a_compaction_removes_the_damage() {
     let sample = Sample::new();
     for object in one_of_each_segment(&sample) {
         let (_, folder) = rot(&sample, object);
@@ -66,13 +66,13 @@ fn h17_what_was_put_again_stays_and_a_compaction_removes_the_damage() {
 }
 
 #[test]
-fn h21_a_compaction_refuses_to_keep_what_is_rotten_and_leaves_the_store_as_it_was() {
+fn h21_a_compaction_refuses_to_keep_a_rotten_object_and_changes_nothing() {
     let sample = Sample::new();
     for object in one_of_each_segment(&sample) {
         let (damage, folder) = rot(&sample, object);
         let root = folder.path();
         let store = options().open(root).unwrap();
-        // Something else in the same segment is dead, or it would be kept as it is.
+        // Another object in the same segment is dead, or the segment would be kept as it is.
         let dead = sample
             .of_segment(object.segment)
             .find(|o| o.digest != object.digest);
@@ -112,12 +112,12 @@ fn h21_a_compaction_refuses_to_keep_what_is_rotten_and_leaves_the_store_as_it_wa
 }
 
 #[test]
-fn h21_a_compaction_drops_what_is_rotten_only_when_told_to() {
+fn h21_a_compaction_drops_a_rotten_object_only_if_it_is_dead() {
     let sample = Sample::new();
     for object in one_of_each_segment(&sample) {
         let (damage, folder) = rot(&sample, object);
         let store = options().open(folder.path()).unwrap();
-        // All of it is live, so the segment stays as it is, and so does what is known of the damage.
+        // All objects are live, so the segment stays as it is, and its damage stays known.
         store.compact(|_| true).unwrap();
         assert_reads(&store, &sample, |o| damage.hits(o), &damage);
         let stats = store.compact(|digest| *digest != object.digest).unwrap();
@@ -128,7 +128,7 @@ fn h21_a_compaction_drops_what_is_rotten_only_when_told_to() {
 }
 
 #[test]
-fn h31_a_file_that_is_cut_while_it_is_open_is_an_error_with_positional_reads() {
+fn h31_a_file_cut_while_it_is_open_is_an_error_with_positional_reads() {
     let sample = Sample::new();
     for is_read_only in [false, true] {
         let options = options().read_mode(ReadMode::Pread).read_only(is_read_only);

@@ -1,4 +1,4 @@
-//! Rot in runs of the set index, which a store of this size has only when it is asked to.
+//! Rot in runs of the set index, which a store of this size has only on request.
 
 use std::fs;
 use std::path::Path;
@@ -9,14 +9,14 @@ use sealstone::{Digest, Options, ReadMode, Repair, Store};
 use super::{Damage, Placed, Sample, cuts, flips, for_each, options, reader, verify};
 use crate::common::layout::{Files, content, file, is_kind, read_files, scratch, write_files};
 
-/// No multiple of 2, so that the sample meets every bit of a byte.
+/// The step is odd, so the sample meets every bit of a byte.
 const SAMPLE_STEP: usize = 101;
 
 fn covering(options: Options) -> Options {
     options.set_index_minimum(1, 0)
 }
 
-/// A closed store whose sealed segments are all covered by runs.
+/// Returns a closed store whose sealed segments are all covered by runs.
 fn covered_sample() -> Sample {
     let folder = scratch();
     let store = covering(options()).open(folder.path()).unwrap();
@@ -25,7 +25,7 @@ fn covered_sample() -> Sample {
     store.close().unwrap();
     let files = read_files(folder.path());
     assert!(files.keys().any(|name| is_kind(name, "run")), "{files:?}");
-    // Where they lie is of no account: none of them is hit.
+    // The offsets of the objects do not matter: none is hit.
     let placed = contents.into_iter().map(|content| Placed {
         digest: Digest::of(&content),
         content,
@@ -59,7 +59,8 @@ fn assert_all_right(store: &Store, sample: &Sample) {
     assert_eq!(store.iter().flatten().count(), sample.objects.len());
 }
 
-/// Whether it hit what no checksum covers and nobody reads: the header's page is filled up with zeros.
+/// Returns whether the damage hit the zeros that fill the header's page: no checksum covers them,
+/// and nobody reads them.
 fn hits_padding(damage: &Damage, files: &Files) -> bool {
     let header = SetIndex::parse(&files[damage.name()][..]).unwrap();
     let end = 44 + 48 * header.header().segments.len() + 32;
@@ -69,8 +70,8 @@ fn hits_padding(damage: &Damage, files: &Files) -> bool {
     }
 }
 
-/// Every answer is right, and the damage is named: a reader's `verify` names a page, and a writer
-/// says of a run whose header or length is wrong that it was removed.
+/// Checks that every answer is right and that the damage is reported: a reader's `verify` names a
+/// page, and a writer reports that a run with a wrong header or length was removed.
 fn check(root: &Path, sample: &Sample, damage: &Damage, read_mode: ReadMode) {
     let mut files = sample.files.clone();
     files.insert(damage.name().to_owned(), damage.bytes(&sample.files));
@@ -105,7 +106,7 @@ fn check(root: &Path, sample: &Sample, damage: &Damage, read_mode: ReadMode) {
 }
 
 #[test]
-fn a_flipped_bit_of_a_run_leaves_every_answer_right_and_is_named() {
+fn a_flipped_bit_of_a_run_leaves_every_answer_right_and_is_reported() {
     let sample = covered_sample();
     let damages = flips(&runs(&sample.files), 1).into_iter();
     let damages: Vec<Damage> = damages.step_by(SAMPLE_STEP).collect();
@@ -115,7 +116,7 @@ fn a_flipped_bit_of_a_run_leaves_every_answer_right_and_is_named() {
 }
 
 #[test]
-fn a_cut_of_a_run_leaves_every_answer_right_and_is_named() {
+fn a_cut_of_a_run_leaves_every_answer_right_and_is_reported() {
     let sample = covered_sample();
     let damages = cuts(&runs(&sample.files)).into_iter();
     let damages: Vec<Damage> = damages.step_by(SAMPLE_STEP).collect();
@@ -136,12 +137,12 @@ fn check_each(damages: impl Fn(&Files) -> Vec<Damage>) {
 
 #[test]
 #[ignore = "takes minutes; run with --release"]
-fn every_flipped_bit_of_a_run() {
+fn every_flipped_bit_of_a_run_leaves_every_answer_right() {
     check_each(|runs| flips(runs, 1));
 }
 
 #[test]
 #[ignore = "takes minutes; run with --release"]
-fn every_cut_of_a_run() {
+fn every_cut_of_a_run_leaves_every_answer_right() {
     check_each(cuts);
 }

@@ -1,5 +1,5 @@
-//! Files of one segment under the name of another, of the same size and of different ones: somebody
-//! has copied them back in the wrong order.
+//! Files of one segment under the name of another, of the same size and of different ones, as if
+//! somebody had copied them back in the wrong order.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,12 +10,12 @@ use super::{Placed, Sample, all_options, objects_of, options, verify};
 use crate::common::layout::{Files, content, data_name, file, scratch, segment_of, sidecar_name};
 use crate::common::layout::{is_kind, read_files, write_files};
 
-/// Four sealed segments, three of one size, and an active one.
+/// Creates four sealed segments, three of them of one size, and an active one.
 fn sample() -> Sample {
     let folder = scratch();
     let store = options().open(folder.path()).unwrap();
     for seed in 0..24 {
-        // Four of these fill a segment; the last ones differ.
+        // Four of these contents fill a segment; the last ones differ.
         let len = if seed < 12 { 1000 } else { 700 };
         store.put(&content(seed, len)).unwrap();
     }
@@ -76,9 +76,9 @@ fn h23_swapped_sidecars_are_noticed_and_every_answer_is_right() {
     }
 }
 
-/// Objects whose bytes are no longer in their place are errors that name them, and `verify` names
-/// them and no others.
-fn assert_names_what_is_hit(store: &Store, sample: &Sample, files: &Files) {
+/// Checks that each object whose bytes are not in their place gives an error that names it, and
+/// that `verify` reports exactly these objects.
+fn assert_reports_what_is_hit(store: &Store, sample: &Sample, files: &Files) {
     let is_hit = |object: &Placed| {
         let data = &files[&data_name(object.segment)];
         data.get(object.offset..object.end()) != Some(&object.content)
@@ -86,7 +86,7 @@ fn assert_names_what_is_hit(store: &Store, sample: &Sample, files: &Files) {
     let mut hit = BTreeSet::new();
     for object in &sample.objects {
         match store.get(&object.digest) {
-            // What lies in the place of others is found where it was taken over.
+            // An object in the place of others is found where recovery took it over.
             Ok(Some(read)) => {
                 assert_eq!(&read[..], object.content);
                 assert!(!is_hit(object) || !store.recovery().is_clean());
@@ -112,7 +112,7 @@ fn assert_names_what_is_hit(store: &Store, sample: &Sample, files: &Files) {
 }
 
 #[test]
-fn h21_h23_h30_swapped_data_is_named_and_never_given_out() {
+fn h21_h23_h30_swapped_data_is_reported_and_never_given_out() {
     let sample = sample();
     assert_same_and_other_sizes(&sample, data_name);
     for (one, other) in pairs(&sealed(&sample.files)) {
@@ -121,17 +121,18 @@ fn h21_h23_h30_swapped_data_is_named_and_never_given_out() {
             let mut files = sample.files.clone();
             swap(&mut files, &data_name(one), &data_name(other));
             write_files(folder.path(), &files);
-            // Again: the first opening may have repaired, and must not have made it worse.
+            // The first opening may have repaired the store; the second checks that this made
+            // nothing worse.
             for _ in 0..2 {
                 let store = options.open(folder.path()).unwrap();
-                assert_names_what_is_hit(&store, &sample, &files);
+                assert_reports_what_is_hit(&store, &sample, &files);
             }
             for segment in [one, other] {
                 let name = data_name(segment);
                 let kept = fs::read(file(folder.path(), &name)).unwrap();
                 assert!(kept == files[&name], "{name} was changed");
             }
-            // Put in order again, nothing is lost.
+            // Once the files are back in order, nothing is lost.
             write_files(folder.path(), &sample.files);
             let store = options.open(folder.path()).unwrap();
             assert!(verify(&store).is_clean());
@@ -139,7 +140,7 @@ fn h21_h23_h30_swapped_data_is_named_and_never_given_out() {
     }
 }
 
-/// The files of a segment change places together: each fits the other, and the manifest fits neither.
+/// The files of two segments change places together: each pair fits, and the manifest fits neither.
 #[test]
 fn h23_segments_that_are_swapped_as_a_whole_give_no_wrong_bytes() {
     let sample = sample();
@@ -154,7 +155,7 @@ fn h23_segments_that_are_swapped_as_a_whole_give_no_wrong_bytes() {
             for object in &sample.objects {
                 match store.get(&object.digest) {
                     Ok(Some(read)) => assert_eq!(&read[..], object.content),
-                    // Nothing that is left says what these two segments held.
+                    // No file says any more what these two segments held.
                     Err(Error::CorruptIndex { segment, .. } | Error::Corrupt { segment, .. }) => {
                         assert!([one, other].contains(&segment));
                     }

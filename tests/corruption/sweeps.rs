@@ -4,7 +4,7 @@ use sealstone::ReadMode;
 
 use crate::{Sample, check_as_reader, check_as_writer, cuts, flips, for_each};
 
-/// No multiple of 2, so that the sample meets every bit of a byte.
+/// The step is odd, so the sample meets every bit of a byte.
 const SAMPLE_STEP: usize = 13;
 
 #[test]
@@ -27,7 +27,7 @@ fn h5_h21_h31_a_reader_survives_a_flipped_bit() {
 
 #[test]
 #[ignore = "takes minutes; run with --release"]
-fn h5_h17_h21_h31_every_flipped_bit() {
+fn h5_h17_h21_h31_a_store_survives_every_flipped_bit() {
     let sample = Sample::new();
     let damages = flips(&sample.files, 1);
     for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
@@ -56,7 +56,7 @@ fn h30_h31_a_reader_survives_every_cut() {
 
 #[test]
 #[ignore = "takes minutes; run with --release"]
-fn h5_h30_every_cut_in_the_other_ways_of_reading() {
+fn h5_h30_a_store_survives_every_cut_in_the_other_ways_of_reading() {
     let sample = Sample::new();
     for_each(&sample, &cuts(&sample.files), |root, sample, damage| {
         check_as_writer(root, sample, damage, ReadMode::Pread);

@@ -1,4 +1,4 @@
-//! Whether what the engine makes of an image is what was promised.
+//! Checks that recovery of an image keeps what was promised.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -31,25 +31,26 @@ fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what()) }
 }
 
-/// An image that is in the folder `root`, and what is known of it.
+/// An image in the folder `root`, and what the application knows of it.
 pub struct Checking<'a> {
     pub root: &'a Path,
     pub operations: Arc<dyn Operations>,
     pub shape: Shape,
     pub known: &'a Known,
     pub image: &'a Image,
-    /// Whether data files may hold something else than what was written to them, beyond what was
-    /// synced. Where a journal has not noted what was written, that can be a record as well: of zeros
-    /// the empty object, which may have been dropped before, or an object that nobody ever put. Each
-    /// has the digest of what it is, and nobody asks for it. It is the one reason for either.
+    /// Whether data files may differ from what was written to them, beyond the synced part. Where a
+    /// journal does not cover a write, the difference can be a record as well: zeros are the empty
+    /// object, which may have been dropped before, and other bytes an object that nobody ever put.
+    /// Each has the digest of its bytes, and nobody asks for it. This is the only reason for
+    /// either.
     pub may_hold_garbage: bool,
 }
 
 impl Checking<'_> {
-    /// Checks the image, and what the engine can do with it afterwards. Gives how many objects are
-    /// there that nobody put.
+    /// Checks the image, and what the engine can do with it afterwards. Returns how many objects
+    /// are there that nobody put.
     ///
-    /// `variant` chooses what costs time and is done to a part of the images only.
+    /// `variant` chooses the checks that cost time, which only a part of the images gets.
     pub fn check(&self, variant: u64) -> Result<usize, String> {
         let checking = || {
             let root = self.root.join(STORE);
@@ -69,7 +70,7 @@ impl Checking<'_> {
         self.shape.options(Arc::clone(&self.operations))
     }
 
-    /// What recovery cut off was saved before, and stays saved.
+    /// Checks that bytes which recovery cut off were saved before, and stay saved.
     fn keeps_what_was_cut(&self) -> Result<(), String> {
         for (path, cut) in &self.known.cut {
             let saved = self.image.bytes_of(path).unwrap_or_default();
@@ -77,7 +78,7 @@ impl Checking<'_> {
                 saved.windows(cut.len()).any(|bytes| *bytes == **cut),
                 || {
                     let (len, path) = (cut.len(), path.display());
-                    format!("{len} bytes were cut off and are not in {path}")
+                    format!("{len} bytes were cut off but are not in {path}")
                 },
             )?;
         }
@@ -108,20 +109,20 @@ impl Checking<'_> {
         Ok(())
     }
 
-    /// An unfinished checkpoint, as soon as it holds anything, is not taken for a whole one.
+    /// Checks that an unfinished checkpoint, once it holds anything, is not taken for a whole one.
     fn is_whole_or_says_so(&self, folder: &Path, held: &BTreeSet<Digest>) -> Result<(), String> {
         let is_data =
             |path: &Path| path.starts_with(folder) && path.extension() == Some("dat".as_ref());
         if !self.image.files.keys().any(|path| is_data(path)) {
             return Ok(());
         }
-        // It lacks segments, or where it has to copy, part of them.
+        // The checkpoint lacks segments, or parts of them where it has to copy.
         let Ok(store) = self.options().open(self.root.join(folder)) else {
             return Ok(());
         };
         for digest in held {
             match store.get(digest) {
-                Ok(None) => return Err(format!("{digest} was put and is not found")),
+                Ok(None) => return Err(format!("{digest} was put but is not found")),
                 Ok(Some(_)) => {}
                 Err(_) => return Ok(()),
             }
@@ -138,13 +139,13 @@ impl Checking<'_> {
         holds_all(&store, &self.known.synced)?;
         for digest in self.known.dropped.difference(&left) {
             require(!store.contains(digest).map_err(text)?, || {
-                format!("{digest} was dropped and is contained")
+                format!("{digest} was dropped but is contained")
             })?;
         }
         if variant % 8 == 1 {
             let report = store.verify(|_| ControlFlow::Continue(()));
             let report = report.map_err(text)?;
-            // The runs of the set index are not synced: their pages carry checksums.
+            // Runs of the set index are not synced: their pages carry checksums.
             let is_derived = |problem: &Problem| problem.run().is_some();
             let is_clean = report.corrupt.is_empty() && report.problems.iter().all(is_derived);
             require(is_clean, || format!("{report:?}"))?;
@@ -158,14 +159,14 @@ impl Checking<'_> {
         Ok(strangers)
     }
 
-    /// What is left, against what is known. Gives how many objects nobody put.
+    /// Compares the objects that are left with what is known. Returns how many objects nobody put.
     fn judge(&self, left: &BTreeSet<Digest>) -> Result<usize, String> {
         let known = self.known;
         let empty = Digest::of(b"");
         let is_certain = |digest: &Digest| !self.may_hold_garbage || *digest != empty;
         for digest in &known.synced {
             require(left.contains(digest), || {
-                format!("{digest} was synced and is not walked over")
+                format!("{digest} was synced but no walk gives it")
             })?;
         }
         for digest in known.dropped.iter().filter(|digest| is_certain(digest)) {
@@ -181,18 +182,18 @@ impl Checking<'_> {
         })?;
         let strangers = left.difference(&known.tried).count();
         require(strangers == 0 || self.may_hold_garbage, || {
-            format!("{strangers} were never put")
+            format!("{strangers} objects were never put")
         })?;
         Ok(strangers)
     }
 
-    /// Only what was put while a compaction was running may be there twice, or what garbage happens to
-    /// repeat, as zeros do the empty object.
+    /// Checks that only objects put during a compaction have two copies, or those that garbage
+    /// repeats, as zeros repeat the empty object.
     fn has_no_second_copies(&self, store: &Store, distinct: usize) -> Result<(), String> {
         let copies = store.len() - distinct as u64;
         let may_be = self.known.twice.len() as u64;
         require(copies <= may_be || self.may_hold_garbage, || {
-            format!("{copies} objects are there twice, and {may_be} may be")
+            format!("{copies} objects have two copies, but only {may_be} may")
         })
     }
 
@@ -216,8 +217,8 @@ impl Checking<'_> {
         let segments = store.stats().segments;
         drop(store);
         let (temporaries, mut data) = (names(root, &[".tmp"]), names(root, &[".dat"]));
-        // A data file whose journal's name was lost may be another program's; if it is empty, it is left
-        // alone and not mentioned.
+        // A data file whose journal's name was lost may belong to another program. If it is empty,
+        // it is left alone and not reported.
         data.retain(|name| {
             let is_used = segments
                 .iter()
@@ -236,8 +237,9 @@ impl Checking<'_> {
         })
     }
 
-    /// A data file that holds no whole record, and whose journal's name was lost, may be a foreign file
-    /// as well; it is left alone every time. So is a journal whose header is something else.
+    /// Returns whether recovery may ignore this file each time: a data file without a whole record
+    /// whose journal's name was lost, since it may be a foreign file, or a journal with a wrong
+    /// header.
     fn may_be_ignored(&self, repair: &Repair) -> bool {
         let Repair::IgnoredFile { path } = repair else {
             return false;
@@ -254,7 +256,7 @@ impl Checking<'_> {
 fn holds_all(store: &Store, digests: &BTreeSet<Digest>) -> Result<(), String> {
     for digest in digests {
         let object = store.get(digest).map_err(text)?;
-        let object = object.ok_or_else(|| format!("{digest} was synced and is lost"))?;
+        let object = object.ok_or_else(|| format!("{digest} was synced but is lost"))?;
         require(Digest::of(&object) == *digest, || {
             format!("{digest} has wrong bytes")
         })?;
@@ -262,7 +264,7 @@ fn holds_all(store: &Store, digests: &BTreeSet<Digest>) -> Result<(), String> {
     Ok(())
 }
 
-/// A crash is no damage, and costs no index that was synced.
+/// Checks that the crash is not taken for damage and that no synced index was lost.
 fn is_undamaged(store: &Store) -> Result<(), String> {
     for repair in &store.recovery().repairs {
         let costs_an_index = matches!(repair, Repair::RebuiltSidecar { .. });

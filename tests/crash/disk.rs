@@ -1,8 +1,8 @@
-//! What may be left on a disk when the power fails: an adversary that respects fsync and no more.
+//! What a disk may hold after a power failure: an adversary that respects fsync and no more.
 //!
-//! Of each file, what was there at its last fsync is left, and any part of what was written since,
-//! sector by sector, with any length in between. Of each folder, what it was at its last fsync, and
-//! any of the changes since; a rename is one change.
+//! Each file keeps its state at its last fsync and any part of what was written since, sector by
+//! sector, with any length in between. Each folder keeps its state at its last fsync and any of the
+//! changes since; a rename is one change.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,17 +35,17 @@ enum FileChange {
     Cut(usize),
 }
 
-/// A file, whatever its name.
+/// A file, independent of its names.
 #[derive(Clone, Debug)]
 struct Inode {
     durable: Contents,
-    /// Since then.
+    /// The changes since the last fsync.
     changes: Vec<FileChange>,
-    /// With all of them.
+    /// The contents with all changes.
     now: Contents,
 }
 
-/// A disk below a folder, whose own path is the empty one.
+/// The files below a folder, whose own path is the empty one.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     files: Vec<Inode>,
@@ -54,18 +54,18 @@ pub struct Disk {
     name_changes: Vec<NameChange>,
 }
 
-/// Which of the changes that were not synced are left.
+/// Which of the changes that were not synced survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     Everything,
     Nothing,
     NamesOnly,
     ContentsOnly,
-    /// Of the changes of names, the manifest's alone; and no contents.
+    /// Only the manifest's change of name survives, and no contents.
     ManifestFirst,
-    /// All but the manifest's.
+    /// All changes survive but the manifest's.
     ManifestLast,
-    /// The newest change of a name is left alone of all.
+    /// Only the newest change of a name survives.
     NewestName,
     Random(u64),
 }
@@ -83,7 +83,7 @@ impl Policy {
 }
 
 impl Disk {
-    /// All of it is durable.
+    /// Returns a disk on which the whole image is durable.
     pub fn of(image: &Image) -> Self {
         let mut disk = Self::default();
         for (path, bytes) in &image.files {
@@ -106,7 +106,7 @@ impl Disk {
         Node::File(self.files.len() - 1)
     }
 
-    /// A sync whose site is `unsynced` does nothing.
+    /// Applies an event to the disk. A sync whose site is `unsynced` does nothing.
     pub fn apply(&mut self, event: &Event, unsynced: Option<&str>) {
         match event {
             Event::CreateDir(path) => self.add(path, Node::Folder),
@@ -179,14 +179,14 @@ impl Disk {
         let contents = contents_left(policy, &mut rng);
         for (path, node) in names {
             let parent = path.parent().unwrap_or(Path::new(""));
-            // What is in a folder goes with its name.
+            // A file is lost with the name of its folder.
             if parent != Path::new("") && !image.files.contains_key(parent) {
                 continue;
             }
             let bytes = match node {
                 Node::Folder => None,
                 Node::File(file) => {
-                    // The same whatever the name.
+                    // The contents are the same under every name.
                     let seed = seed ^ (file as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                     let bytes = self.files[file].left(contents, seed);
                     let is_data = path.extension().is_some_and(|ending| ending == "dat");
@@ -199,7 +199,7 @@ impl Disk {
         image
     }
 
-    /// The policies that leave different images now.
+    /// Returns the policies that give different images now.
     pub fn policies(&self, random: impl Iterator<Item = u64>) -> Vec<Policy> {
         let has_names = !self.name_changes.is_empty();
         let has_contents = self.files.iter().any(|file| !file.changes.is_empty());
@@ -215,7 +215,7 @@ impl Disk {
         all.filter(differs).collect()
     }
 
-    /// What a file holds now, as whoever reads it sees it.
+    /// Returns the current contents of a file, as a reader sees them.
     pub fn read(&self, path: &Path) -> Option<Contents> {
         match self.names.get(path)? {
             Node::File(file) => Some(self.files[*file].now.clone()),
@@ -223,7 +223,7 @@ impl Disk {
         }
     }
 
-    /// Whether a manifest was renamed and its folder was not synced since.
+    /// Returns whether a manifest was renamed and its folder was not synced since.
     pub fn has_unsynced_manifest(&self) -> bool {
         let mut changes = self.name_changes.iter();
         changes.any(|change| change.path().ends_with("MANIFEST"))
@@ -255,7 +255,7 @@ impl Disk {
 }
 
 impl NameChange {
-    /// The name that is there or not there because of it.
+    /// Returns the name that the change adds or removes.
     fn path(&self) -> &Path {
         match self {
             Self::Add(path, _) | Self::Remove(path) | Self::Move(_, path, _) => path,
@@ -267,7 +267,7 @@ impl NameChange {
             Self::Add(path, node) => _ = names.insert(path.clone(), *node),
             Self::Remove(path) => _ = names.remove(path),
             Self::Move(from, to, node) => {
-                // Another file may have got the name since, and may be left by itself.
+                // Another file may have got the name since, and its change may survive alone.
                 if names.get(from) == Some(node) {
                     names.remove(from);
                 }
@@ -277,7 +277,7 @@ impl NameChange {
     }
 }
 
-/// What is left of the contents of all files.
+/// Which contents of all files survive.
 #[derive(Clone, Copy)]
 enum ContentsLeft {
     Durable,
@@ -310,7 +310,8 @@ impl Inode {
         self.changes.clear();
     }
 
-    /// Whether it is neither a beginning of what was written nor what was there at the last sync.
+    /// Returns whether the bytes are neither a beginning of what was written nor the state at the
+    /// last sync.
     fn is_garbage(&self, left: &Contents) -> bool {
         *left != self.durable && !self.now.starts_with(left)
     }
@@ -326,7 +327,8 @@ impl Inode {
 
     fn mixed(&self, rng: &mut SmallRng) -> Contents {
         let count = self.changes.len();
-        // The first of them as they are, the next torn, and of the others some or none.
+        // The first changes survive as they are, the next one is torn, and some or none of the
+        // others survive.
         let (until, share) = match rng.random_range(0..6) {
             0 => return self.now.clone(),
             1 => return self.durable.clone(),
@@ -351,8 +353,8 @@ impl Inode {
         Contents::new(bytes)
     }
 
-    /// The length reached the disk without the bytes, or not with them; but what was durable and
-    /// was not cut off is left.
+    /// Sets the surviving length: it may have reached the disk without the bytes, or the bytes
+    /// without it. Bytes that were durable and not cut off survive.
     fn set_len_left(&self, bytes: &mut Vec<u8>, lens: &[usize], rng: &mut SmallRng) {
         let was_cut = self
             .changes
@@ -368,7 +370,7 @@ impl Inode {
             _ => bytes.len(),
         };
         if was_cut {
-            // Only a length that it had at some time.
+            // A file that was cut has only a length that it had at some time.
             if lens.contains(&len) {
                 bytes.resize(len, 0);
             }
@@ -397,7 +399,7 @@ impl FileChange {
         }
     }
 
-    /// Some sectors of a write; a cut happens or not.
+    /// Applies some sectors of a write; a cut happens or not.
     fn tear(&self, file: &mut Vec<u8>, rng: &mut SmallRng) {
         let Self::Write(offset, bytes) = self else {
             if rng.random() {

@@ -1,4 +1,4 @@
-//! From lives to images to verdicts.
+//! Explores lives: each gives images, and each image gets a verdict.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -22,40 +22,41 @@ use crate::workload::{self, Lived};
 
 #[derive(Debug)]
 pub struct Plan {
-    /// Lives are numbered from here.
+    /// The number of the first life.
     pub first_seed: u64,
-    /// How many different images are to be checked, those of nested crashes included.
+    /// The number of different images to check, including those of nested crashes.
     pub images: u64,
-    /// The site of a sync that is left out.
+    /// The site of a sync that does nothing.
     pub unsynced: Option<String>,
     /// Whether each sync is recorded with its site, which costs time.
     pub with_sites: bool,
-    /// Of so many moments of a life one is looked at: rather many lives than all of a few.
+    /// One of this many moments of a life is explored: many lives show more than all moments of a
+    /// few.
     pub moments_every: u32,
-    /// Random images for each moment.
+    /// The number of random images for each moment.
     pub random_images: u64,
-    /// Of so many images one is used as the beginning of another life, and crashed again.
+    /// One of this many images begins another life, which crashes again.
     pub nested_every: u32,
 }
 
-/// Of the images whose recovery has something to remove or to cut off, and of the moments when a
-/// process can be killed between the renaming of a manifest and the sync of its folder, so many times
-/// as many as of others are lived on with.
+/// How much more often nested lives begin with an image whose recovery has something to remove or
+/// to cut off, or at a moment when a process can be killed between the rename of a manifest and the
+/// sync of its folder.
 const FAVOURED: u32 = 16;
 
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Images that were made.
     pub made: AtomicU64,
-    /// Those that were different from all before, and checked.
+    /// Images that were different from all before, and checked.
     pub checked: AtomicU64,
-    /// Of these, after a crash of what came after a crash.
+    /// Checked images of a crash after a crash.
     pub nested: AtomicU64,
     pub lives: AtomicU64,
     pub events: AtomicU64,
     /// Images with garbage in a data file.
     pub with_garbage: AtomicU64,
-    /// Objects that nobody put, of unsynced bytes that did not reach the disk.
+    /// Objects that nobody put, from unsynced bytes that did not reach the disk.
     pub strangers: AtomicU64,
 }
 
@@ -73,7 +74,7 @@ struct Moment<'a> {
     lived: &'a Lived,
     known: &'a Known,
     known_hash: u64,
-    /// An earlier crash left some.
+    /// Whether an earlier crash left garbage.
     had_garbage: bool,
     is_nested: bool,
     history: &'a dyn Fn() -> String,
@@ -87,14 +88,14 @@ impl Moment<'_> {
     }
 }
 
-/// Where one thread works.
+/// The folders of one thread.
 struct Place {
     folder: TempDir,
     shown: Shown,
 }
 
 impl Exploration {
-    /// Explores on all cores until there are as many images as planned, or a violation.
+    /// Explores on all cores until the planned number of images is reached, or a promise is broken.
     pub fn run(plan: Plan) -> Self {
         let exploration = Self {
             next_seed: AtomicU64::new(plan.first_seed),
@@ -116,7 +117,7 @@ impl Exploration {
         let folder = scratch();
         let shown = Shown::new(&folder.path().join("image")).unwrap();
         let mut place = Place { folder, shown };
-        // A pool of its own, so that what is done in parallel stays in this thread.
+        // Each thread has a pool of its own, so that work in parallel stays in this thread.
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(1)
             .use_current_thread();
@@ -143,7 +144,7 @@ impl Exploration {
         let mut known = Known::default();
         let mut rng = SmallRng::seed_from_u64(seed);
         let is_opened = |event: &Event| matches!(event, Event::Mark(Mark::Opened));
-        // What NEDB left nobody has synced before the first opening did.
+        // Until the first opening returns, nobody has synced the files that NEDB left.
         let opened_at = lived.events.iter().position(is_opened);
         let first = opened_at.filter(|_| lived.shape.begins_with_nedb);
         for at in 0..=lived.events.len() {
@@ -189,7 +190,7 @@ impl Exploration {
             if !self.check_image(place, moment, policy, &image) {
                 continue;
             }
-            // The power fails, and again while what it left is recovered.
+            // The power fails, and fails again while the image is recovered.
             let favour = if image.has_retired() || image.has_garbage {
                 FAVOURED
             } else {
@@ -211,7 +212,7 @@ impl Exploration {
         }
     }
 
-    /// Lives on with an image, and crashes that.
+    /// Goes on with an image for another life, and crashes that.
     fn explore_nested(
         &self,
         place: &mut Place,
@@ -261,7 +262,7 @@ impl Exploration {
         }
     }
 
-    /// False if there is nothing more to find here.
+    /// Checks an image. Returns false if there is nothing more to find here.
     fn check_image(
         &self,
         place: &mut Place,
@@ -321,7 +322,7 @@ impl Exploration {
     }
 }
 
-/// The events of a life, and of lives that go on with images of it.
+/// Passes on the events of a life, and of lives that go on with images of it.
 pub fn sample(folder: &Path, seed: u64, note: &mut impl FnMut(&[Event])) {
     let root = folder.join("sample");
     Image::default().write(&root).unwrap();
@@ -361,7 +362,7 @@ fn list_image(image: &Image) -> String {
     text
 }
 
-/// A folder in memory where the system has such a place.
+/// Returns a folder in memory where the system has such a place.
 pub fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     let folder = match std::env::var_os("SEALSTONE_CRASH_FOLDER") {

@@ -1,4 +1,4 @@
-//! What is left of a disk, and a folder that shows it.
+//! The state of a disk after a crash, and a folder that shows it.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,7 +13,7 @@ use sealstone::test_seam::Operations;
 use crate::log::Unsynced;
 use crate::workload::STORE;
 
-/// The contents of a file, which many images share, with a hash of them.
+/// The contents of a file, which many images share, with their hash.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
     bytes: Arc<Vec<u8>>,
@@ -51,13 +51,13 @@ pub type Files = BTreeMap<PathBuf, Option<Contents>>;
 #[derive(Clone, Debug, Default)]
 pub struct Image {
     pub files: Files,
-    /// Whether a data file holds something else than a part, from its beginning, of what was written
-    /// to it: sectors that never came, or a length without the bytes.
+    /// Whether a data file holds anything but a beginning of what was written to it: sectors that
+    /// never came, or a length without the bytes.
     pub has_garbage: bool,
 }
 
 impl Image {
-    /// `known`: what is to be told apart beside the image.
+    /// Returns a hash of the image and of `known`, which tells apart equal images.
     pub fn hash_with(&self, known: u64) -> u64 {
         let mut hasher = DefaultHasher::new();
         known.hash(&mut hasher);
@@ -71,26 +71,26 @@ impl Image {
         hasher.finish()
     }
 
-    /// The contents of a file of the store.
+    /// Returns the contents of a file of the store.
     pub fn bytes_of(&self, path: &Path) -> Option<&[u8]> {
         let bytes = self.files.get(path)?.as_ref()?;
         Some(bytes)
     }
 
-    /// Whether the manifest lists segments that are to be removed.
+    /// Returns whether the manifest lists retired segments.
     pub fn has_retired(&self) -> bool {
         let path = Path::new(STORE).join("segments/MANIFEST");
         let manifest = self.bytes_of(&path).map(Manifest::parse);
         matches!(manifest, Some(Ok(manifest)) if !manifest.retired.is_empty())
     }
 
-    /// Makes `target` hold exactly this.
+    /// Makes `target` hold exactly this image.
     pub fn write(&self, target: &Path) -> io::Result<()> {
         match fs::remove_dir_all(target) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir(target)?,
         }
-        // A folder comes before what is in it.
+        // A folder comes before the files in it.
         for (path, bytes) in &self.files {
             write(&target.join(path), bytes.as_ref())?;
         }
@@ -105,8 +105,8 @@ fn write(path: &Path, bytes: Option<&Contents>) -> io::Result<()> {
     }
 }
 
-/// A folder that holds one image after the other. Most files are the same in the next, and are
-/// written again only if they are not, or if they were changed meanwhile.
+/// A folder that holds one image after the other. Most files are the same in the next image; a file
+/// is written again only if it differs or was changed meanwhile.
 pub struct Shown {
     root: PathBuf,
     files: Files,
@@ -127,7 +127,7 @@ impl Shown {
         &self.root
     }
 
-    /// Whoever changes something in the folder does it through these.
+    /// Returns the operations through which every change in the folder must go.
     pub fn operations(&self) -> Arc<dyn Operations> {
         Arc::clone(&self.operations) as _
     }
@@ -138,7 +138,7 @@ impl Shown {
         }
         let gone = self.files.iter().filter(|(path, bytes)| {
             let new = image.files.get(*path);
-            // A file is written over, a folder cannot be.
+            // A file can be overwritten, a folder cannot.
             new.is_none_or(|new| new.is_none() != bytes.is_none())
         });
         let gone: Vec<PathBuf> = gone.map(|(path, _)| path.clone()).collect();
@@ -154,7 +154,7 @@ impl Shown {
         Ok(())
     }
 
-    /// Removes what has this name, and all below it.
+    /// Removes the file or folder with this name, and all below it.
     fn forget(&mut self, path: &Path) -> io::Result<()> {
         let target = self.root.join(path);
         let removed = match fs::remove_file(&target) {

@@ -11,29 +11,30 @@ use crate::log::{Event, Mark};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Known {
-    /// Whatever may be there.
+    /// Objects that may be there.
     pub tried: BTreeSet<Digest>,
-    /// Acknowledged by a put.
+    /// Objects that a put acknowledged.
     pub put: BTreeSet<Digest>,
-    /// Acknowledged by a sync.
+    /// Objects that a sync acknowledged.
     pub synced: BTreeSet<Digest>,
-    /// To be dropped by a compaction that has not ended: all or none of them are there.
+    /// Objects that an unfinished compaction drops: all or none of them are there.
     pub dropping: BTreeSet<Digest>,
-    /// Dropped by one that has, and not put again.
+    /// Objects that a finished compaction dropped, and that were not put again.
     pub dropped: BTreeSet<Digest>,
-    /// Put while a compaction was running: if they were there before, there may be two copies.
+    /// Objects put while a compaction was running: those that were there before may have two
+    /// copies.
     pub twice: BTreeSet<Digest>,
     pub is_compacting: bool,
     pub checkpoints: BTreeMap<PathBuf, BTreeSet<Digest>>,
-    /// One that was begun and has not ended, and what it has to hold if it seems to be whole.
+    /// The unfinished checkpoint, and the objects that it must hold if it seems to be whole.
     pub checkpointing: Option<(PathBuf, BTreeSet<Digest>)>,
-    /// What was cut off a data file, as far as it has to be kept, and was not all zero: the file of torn
-    /// bytes beside it holds it.
+    /// Bytes cut off a data file that must be kept and were not all zero, with the file of torn
+    /// bytes that holds them.
     pub cut: BTreeSet<(PathBuf, Arc<[u8]>)>,
 }
 
 impl Known {
-    /// `disk`: as it was before the event.
+    /// Applies an event. `disk` is the disk before the event.
     pub fn apply(&mut self, event: &Event, disk: &Disk) {
         match event {
             Event::Mark(mark) => self.apply_mark(mark),
@@ -79,7 +80,7 @@ impl Known {
         }
     }
 
-    /// Who opens the store after a crash can count on what was synced.
+    /// Returns the knowledge after a crash, when an application can count on synced objects only.
     pub fn after_crash(&self) -> Self {
         Self {
             put: self.synced.clone(),
@@ -89,7 +90,8 @@ impl Known {
     }
 }
 
-/// The first 64 KiB of an interrupted put have to be kept, and all of anything else.
+/// Returns the bytes that must be kept: the first 64 KiB of an interrupted put, and all of anything
+/// else.
 fn kept_of(torn: &[u8]) -> &[u8] {
     const FRONT_BYTES: usize = 64 << 10;
     let len = |header: &[u8; 4]| usize::try_from(u32::from_le_bytes(*header)).unwrap();

@@ -1,4 +1,4 @@
-//! What a store asks of the system and what it has acknowledged, in one order.
+//! The requests of a store to the system and its acknowledgements, in one order.
 
 use std::backtrace::Backtrace;
 use std::collections::BTreeSet;
@@ -11,37 +11,37 @@ use std::sync::{Arc, Mutex};
 use sealstone::test_seam::{FilePath, Folder, Operations, System};
 use sealstone::{Digest, Object};
 
-/// What an application knows of the store.
+/// A change in what an application knows of the store.
 #[derive(Clone, Debug)]
 pub enum Mark {
-    /// It is about to put this.
+    /// The application is about to put this object.
     Putting(Digest),
     /// The put returned `Ok`.
     Put(Digest),
-    /// A sync returned `Ok`: all that was put is durable.
+    /// A sync returned `Ok`: all objects put before are durable.
     Synced,
-    /// A compaction is about to drop exactly these.
+    /// A compaction is about to drop exactly these objects.
     Dropping(BTreeSet<Digest>),
-    /// It returned `Ok`, or was given up before it dropped anything.
+    /// The compaction returned `Ok`, or was given up before it dropped anything.
     Dropped,
-    /// A compaction begins: what is put again from here on may be there twice until the next one.
+    /// A compaction begins. Objects put again from here on may have two copies until the next one.
     Compacting,
     /// A checkpoint into this folder is about to be made.
     Checkpointing(PathBuf),
-    /// It returned `Ok`: it holds all that was put.
+    /// The checkpoint returned `Ok`: it holds all objects that were put.
     Checkpoint,
-    /// The first opening returned `Ok`. What was there before may not have been synced by anybody.
+    /// The first opening returned `Ok`. Files from before may not have been synced by anybody.
     Opened,
 }
 
-/// Paths are relative to the folder in which everything happens.
+/// One entry of the log. Paths are relative to the folder in which everything happens.
 #[derive(Clone, Debug)]
 pub enum Event {
     CreateDir(PathBuf),
     Create(PathBuf),
     Write(PathBuf, u64, Arc<[u8]>),
     Cut(PathBuf, u64),
-    /// The last is where in the engine it was asked for, if that is recorded.
+    /// The site is the place in the engine that asked for the sync, if that is recorded.
     SyncFile(PathBuf, Site),
     SyncDir(PathBuf, Site),
     Rename(PathBuf, PathBuf),
@@ -71,15 +71,15 @@ impl fmt::Display for Event {
     }
 }
 
-/// Records events below `root`. Everything is carried out but syncing.
+/// Records events below `root`. It carries out everything but syncs.
 #[derive(Debug)]
 pub struct Recorder {
     root: PathBuf,
     with_sites: bool,
-    /// As if everything lay on another file system.
+    /// Whether links fail, as if every folder lay on another file system.
     refuses_links: bool,
     events: Mutex<Vec<Event>>,
-    /// Objects that are let go of at a bad moment: the last names are durable, and the manifest that
+    /// Objects that are dropped at a bad moment: the last names are durable, and the manifest that
     /// is about to be written may forget the segment that goes with its last object.
     kept: Mutex<Vec<Object>>,
 }
@@ -99,14 +99,14 @@ impl Recorder {
         self.events.lock().unwrap().push(Event::Mark(mark));
     }
 
-    /// Holds on to an object until a folder is synced in which a sidecar got its name.
+    /// Holds an object until a folder is synced in which a sidecar got its name.
     pub fn keep(&self, object: Object) {
         self.kept.lock().unwrap().push(object);
     }
 
-    /// Of all that is kept.
+    /// Drops all kept objects.
     pub fn let_go(&self) {
-        // Dropping an object may remove files, which is recorded, and so comes after the lock.
+        // Dropping an object may remove files, which is recorded and so comes after the lock.
         let kept = std::mem::take(&mut *self.kept.lock().unwrap());
         drop(kept);
     }
@@ -117,11 +117,12 @@ impl Recorder {
 
     fn relative(&self, path: &Path) -> PathBuf {
         let relative = path.strip_prefix(&self.root);
-        // What lies above was there before and is not the store's.
+        // Folders above `root` were there before and are not the store's.
         relative.unwrap_or(Path::new("..")).to_owned()
     }
 
-    /// Carries out and records as one, so that the order of events is that of their effects.
+    /// Carries out and records an event as one step, so that the order of events is that of their
+    /// effects.
     fn record<T>(&self, event: Event, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let mut events = self.events.lock().unwrap();
         let result = run()?;
@@ -142,8 +143,8 @@ impl Recorder {
     }
 }
 
-/// The two innermost functions of the engine outside of `dir`, with lines. Only the lines say which of
-/// two syncs in one function it is. `None` if the engine has not asked for it.
+/// Returns the two innermost functions of the engine outside of `dir`, with lines, because only
+/// lines tell apart two syncs in one function. Returns `None` if the engine did not ask.
 fn site_of(backtrace: &str) -> Option<String> {
     let mut frames = Vec::new();
     let mut replaces = "";
@@ -166,8 +167,8 @@ fn site_of(backtrace: &str) -> Option<String> {
     (!frames.is_empty()).then(|| format!("{replaces}: {}", frames.join(" < ")))
 }
 
-/// A frame of the engine: the function's name, and where in its source it is. How much of the names
-/// there is depends on how it was compiled, so the last part is all that is taken.
+/// Returns a frame of the engine: the function's name, and its place in the source. How much of a
+/// path a name has depends on the build, so only the last part is used.
 fn engine_frame(name: &str, at: &str) -> Option<(String, String)> {
     let at = at.trim().strip_prefix("at ")?;
     let at = at.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(at);
@@ -238,7 +239,7 @@ impl Operations for Recorder {
     }
 }
 
-/// Carries out everything but syncing, and notes what is changed below `root`.
+/// Carries out everything but syncs, and notes what is changed below `root`.
 #[derive(Debug)]
 pub struct Unsynced {
     root: PathBuf,

@@ -1,9 +1,10 @@
 //! Crash states: what a power failure may leave of a store at any point of its life, and what the
-//! engine makes of it (H11, H12, H13, H18).
+//! engine recovers from it (H11, H12, H13, H18).
 //!
-//! A life is recorded through the seam below the store ([`log`]). For each point of it a disk that
-//! respects fsync and no more ([`disk`]) leaves images, each of which is opened and compared with
-//! what the application knows ([`known`], [`check`]). Some are lived on with and crashed again.
+//! A life is recorded through the seam below the store ([`log`]). For each point of it, a disk that
+//! respects fsync and no more ([`disk`]) makes images. Each image is opened and compared with what
+//! the application knows ([`known`], [`check`]). Some images begin further lives, which crash
+//! again.
 //!
 //! `SEALSTONE_CRASH_IMAGES=1000000 cargo test --release --test crash` is the long run;
 //! `SEALSTONE_CRASH_SEED` chooses where the lives begin.
@@ -31,7 +32,7 @@ fn number_from(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn h13_h18_no_crash_loses_what_was_synced_or_brings_back_what_was_dropped() {
+fn h13_h18_no_crash_loses_synced_objects_or_brings_back_dropped_ones() {
     let begin = Instant::now();
     let explored = Exploration::run(Plan {
         first_seed: number_from("SEALSTONE_CRASH_SEED").unwrap_or(1),

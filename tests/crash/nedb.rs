@@ -1,4 +1,4 @@
-//! What NEDB v3 leaves behind: files that nobody synced.
+//! The files that NEDB v3 leaves, which nobody synced.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub fn write(recorder: &Recorder, root: &Path, contents: &Contents) {
     for folder in folders {
         recorder.create_dir(folder).unwrap();
     }
-    // A folder above that of a store is not ours to look after, once it is there.
+    // A folder above that of the store is not the store's to sync if it exists.
     recorder.sync_dir(&Folder::open(root).unwrap()).unwrap();
     let folder = Folder::open(&segments).unwrap();
     let contents: Vec<(&Digest, &Vec<u8>)> = contents.iter().collect();
@@ -47,7 +47,8 @@ fn data(contents: &[(&Digest, &Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-/// In the order of the file, which happens to be that of the digests, backwards: NEDB sorts nothing.
+/// Writes entries in the order of the file, which is the reverse order of the digests: NEDB sorts
+/// nothing.
 fn sidecar(contents: &[(&Digest, &Vec<u8>)]) -> Vec<u8> {
     let mut entries = Vec::new();
     let mut offset = 0_u64;

@@ -1,5 +1,5 @@
-//! Which syncs of the engine are needed: without any one of them a violation is found, or it is known
-//! why there is none (C2).
+//! Which syncs of the engine are needed: without any one of them a violation is found, or a reason
+//! explains why there is none (C2).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,8 +8,8 @@ use crate::explore::{self, Exploration, Plan, scratch};
 use crate::log::Event;
 use crate::number_from;
 
-/// Syncs whose absence alone no crash shows, and why. They are told by what is synced and by the
-/// functions that led there.
+/// Syncs whose absence alone no crash shows, and why. They are identified by the synced file or
+/// folder and the functions that led there.
 const EXPLAINED: [(&str, &str); 8] = [
     (
         "file in replace: resume_journal < recover",
@@ -54,7 +54,7 @@ const EXPLAINED: [(&str, &str); 8] = [
     ),
 ];
 
-/// The sites of all syncs that some lives and what follows their crashes come by, with how often.
+/// Returns the sites of all syncs in some lives and after their crashes, with their counts.
 fn sites() -> BTreeMap<String, u64> {
     let folder = scratch();
     let mut sites = BTreeMap::new();
@@ -71,7 +71,7 @@ fn sites() -> BTreeMap<String, u64> {
     sites
 }
 
-/// After how many images the absence of a sync is noticed, and by what.
+/// Returns after how many images the absence of a sync is noticed, and by which violation.
 fn notices(site: &str, images: u64) -> Option<(u64, String)> {
     let explored = Exploration::run(Plan {
         first_seed: 1,
@@ -90,7 +90,7 @@ fn notices(site: &str, images: u64) -> Option<(u64, String)> {
     Some((explored.counts.checked.load(Relaxed), first_line))
 }
 
-/// The name of a site without the lines, which change.
+/// Returns the name of a site without line numbers, which change.
 fn without_lines(site: &str) -> String {
     let frames = site.split(" < ").map(|frame| match frame.split_once(" (") {
         Some((function, _line)) => function,

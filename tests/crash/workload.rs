@@ -1,4 +1,4 @@
-//! Random lives of a store, the same for the same seed but for what is done in the background.
+//! Random lives of a store, the same for the same seed except for work in the background.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,25 +14,26 @@ use crate::common::workload::content;
 use crate::log::{Event, Mark, Recorder};
 use crate::nedb;
 
-/// Folder of the store, below the one in which everything happens. Its parent is missing as well.
+/// The store's folder, below the one in which everything happens. Its parent is missing at first,
+/// too.
 pub const STORE: &str = "above/store";
 
-/// What was ever put, by digest.
+/// All contents that were ever put, by digest.
 pub type Contents = BTreeMap<Digest, Vec<u8>>;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub segment_bytes_max: u64,
-    /// Segments from which on a run of the set index is built.
+    /// The number of segments from which on a run of the set index is built.
     pub set_index_minimum: usize,
-    /// A checkpoint has to copy.
+    /// Whether links fail, so that a checkpoint has to copy.
     pub refuses_links: bool,
-    /// It begins with what NEDB v3 left.
+    /// Whether the life begins with files that NEDB v3 left.
     pub begins_with_nedb: bool,
-    /// One record is larger than what is buffered, which is written by itself.
+    /// Whether one record exceeds the append buffer, and so is written by itself.
     pub has_large_record: bool,
-    /// Length of a block, where it is not that of the default, which no segment here reaches. What is
-    /// not synced then ends in the middle of a record.
+    /// The length of a block, unless it is the default, which no segment here reaches. Unsynced
+    /// data then ends in the middle of a record.
     pub write_block_bytes: Option<usize>,
 }
 
@@ -47,7 +48,7 @@ impl Shape {
             set_index_minimum: rng.random_range(1..4),
             refuses_links: rng.random_ratio(1, 4),
             begins_with_nedb: rng.random_ratio(1, 8),
-            // Seldom, since each of its images takes as long as ten others.
+            // Large records are rare, since each of their images takes as long as ten others.
             has_large_record: rng.random_ratio(1, 24),
             write_block_bytes: rng.random_bool(0.5).then(|| rng.random_range(100..1500)),
         }
@@ -65,7 +66,7 @@ impl Shape {
     }
 }
 
-/// A store that tells the log what it acknowledged.
+/// A store that reports its acknowledgements to the log.
 pub struct Life<'a> {
     root: &'a Path,
     shape: Shape,
@@ -73,7 +74,7 @@ pub struct Life<'a> {
     store: Option<Store>,
     rng: SmallRng,
     contents: Contents,
-    /// What is in the store.
+    /// The contents of the store.
     held: BTreeSet<Digest>,
     next_number: u64,
     checkpoints: u32,
@@ -89,7 +90,7 @@ impl<'a> Life<'a> {
             rng: SmallRng::seed_from_u64(seed),
             contents: Contents::new(),
             held: BTreeSet::new(),
-            // No two lives put the same, but for the shortest.
+            // No two lives put the same contents, except for the shortest.
             next_number: seed << 16,
             checkpoints: 0,
         }
@@ -138,7 +139,7 @@ impl<'a> Life<'a> {
     }
 
     fn put_again(&mut self) {
-        // What was dropped as well as what is there.
+        // The content comes from dropped objects as well as from those that are there.
         let old = self.contents.values().choose(&mut self.rng).cloned();
         if let Some(content) = old {
             self.put(content);
@@ -156,10 +157,11 @@ impl<'a> Life<'a> {
             return;
         };
         let object = self.store().get(&digest).unwrap();
-        self.recorder.keep(object.expect("it is held"));
+        self.recorder
+            .keep(object.expect("the store holds the object"));
     }
 
-    /// `is_quiet`: nothing is put meanwhile.
+    /// Compacts the store; with `is_quiet`, nothing is put meanwhile.
     fn compact(&mut self, is_quiet: bool) {
         if self.rng.random_ratio(1, 3) {
             self.keep();
@@ -191,7 +193,7 @@ impl<'a> Life<'a> {
             }
         }
         if self.rng.random_ratio(1, 8) {
-            // Given up: nothing changes.
+            // The compaction was given up, so nothing changes.
             self.recorder.mark(Mark::Dropped);
             return;
         }
@@ -237,7 +239,8 @@ impl<'a> Life<'a> {
         self.contents.extend(contents);
     }
 
-    /// The objects that are kept go first: an object that outlives its store removes nothing.
+    /// Ends the life. Kept objects go first, because an object that outlives its store removes
+    /// nothing.
     fn end(&mut self) {
         self.recorder.let_go();
         drop(self.store.take());
@@ -254,7 +257,8 @@ impl<'a> Life<'a> {
             23..32 => self.sync(),
             32..34 => self.compact(false),
             34 | 35 => {
-                // The second finds what the first retired gone, and nothing synced since.
+                // The second compaction finds the files removed that the first retired, and nothing
+                // synced since.
                 self.compact(true);
                 self.compact(true);
             }
@@ -265,7 +269,7 @@ impl<'a> Life<'a> {
     }
 }
 
-/// What a life left in the log, and what it ever put.
+/// The log of a life, and the contents that it ever put.
 pub struct Lived {
     pub shape: Shape,
     pub events: Vec<Event>,
@@ -301,7 +305,7 @@ pub fn live(root: &Path, seed: u64, with_sites: bool) -> Lived {
     }
 }
 
-/// What is done after a crash: some of what may be lost is put again, and acknowledged.
+/// Goes on after a crash: puts some objects that may be lost again, and acknowledges them.
 pub fn live_on(
     root: &Path,
     shape: Shape,
@@ -311,7 +315,7 @@ pub fn live_on(
 ) -> Vec<Event> {
     let recorder = Recorder::new(root, with_sites, shape.refuses_links);
     let mut life = Life::new(root, shape, Arc::clone(&recorder), seed);
-    // Numbers that the first life does not reach.
+    // The first life does not reach these numbers.
     life.next_number += 1 << 15;
     life.store();
     for _ in 0..life.rng.random_range(0..4) {

@@ -1,7 +1,6 @@
-//! A directory that NEDB v3 has written opens here, and what is written here NEDB v3 reads.
+//! A folder that NEDB v3 has written opens here, and NEDB v3 reads what is written here.
 //!
-//! Writer and reader of NEDB's format are those of `common/nedb.rs`, which shares no code with the
-//! library.
+//! `common/nedb.rs` writes and reads NEDB's format, and shares no code with the library.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,10 +14,10 @@ use crate::common::layout::{
 };
 use crate::common::nedb;
 
-/// Small enough that a few dozen objects fill several.
+/// A few dozen objects fill several segments of this size.
 const SEGMENT_BYTES_MAX: u64 = 4096;
 
-/// Four segments of different objects, the empty one among them.
+/// Returns four segments of different objects, the empty one among them.
 pub fn sample() -> Vec<Vec<Vec<u8>>> {
     (0..4_u64)
         .map(|segment| {
@@ -34,8 +33,7 @@ pub fn sample() -> Vec<Vec<Vec<u8>>> {
         .collect()
 }
 
-/// Segments of objects that are all of the same length, so that any sidecar fits any data as far as
-/// lengths go.
+/// Returns segments of objects of one length, so that the lengths in any sidecar fit any data.
 pub fn uniform_sample() -> Vec<Vec<Vec<u8>>> {
     (0..3_u64)
         .map(|segment| {
@@ -50,7 +48,7 @@ pub fn options() -> Options {
     Options::new().segment_bytes_max(SEGMENT_BYTES_MAX)
 }
 
-/// A writer, and readers of both kinds.
+/// Returns options for a writer, and for readers of both kinds.
 pub fn all_options() -> [Options; 3] {
     [
         options(),
@@ -68,7 +66,7 @@ pub fn assert_reads<'a>(store: &Store, contents: impl IntoIterator<Item = &'a Ve
     }
 }
 
-/// Never other bytes than those asked for, whatever else comes of it.
+/// Checks that each read gives the right bytes, absence, or a typed error.
 pub fn assert_no_wrong_bytes(store: &Store, contents: &[Vec<Vec<u8>>]) {
     for content in contents.iter().flatten() {
         match store.get(&Digest::from(nedb::digest(content))) {
@@ -79,8 +77,8 @@ pub fn assert_no_wrong_bytes(store: &Store, contents: &[Vec<Vec<u8>>]) {
     }
 }
 
-/// Number of different objects that can be read. A run of zeros may hold one empty record, which is
-/// a second copy where the empty object is in another segment already.
+/// Returns the number of objects that a walk gives. A run of zeros may hold one empty record, which
+/// is a second copy if the empty object is in another segment already.
 fn objects(store: &Store) -> usize {
     store.iter().map(Result::unwrap).count()
 }
@@ -91,7 +89,7 @@ fn assert_verifies(store: &Store) {
     assert!(report.is_clean(), "{report:?}");
 }
 
-/// What a crash can leave behind the last whole record of a file that was appended to.
+/// Returns what a crash can leave after the last whole record of a file that was appended to.
 fn torn_tails() -> Vec<(&'static str, Vec<u8>)> {
     let whole = record(&content(9999, 300));
     vec![
@@ -136,7 +134,10 @@ fn a2_each_side_reads_what_the_other_wrote() {
             store.put(content).unwrap();
         }
         assert_reads(&store, old.iter().flatten().chain(&new));
-        assert!(store.stats().segments.len() >= 6, "it was to roll");
+        assert!(
+            store.stats().segments.len() >= 6,
+            "the store has not begun new segments"
+        );
         assert_verifies(&store);
         store.close().unwrap();
 
@@ -193,8 +194,8 @@ fn a2_any_of_the_sidecars_may_be_missing() {
     }
 }
 
-/// Name, content and time of change of everything below `root`. The files are first given a time
-/// long ago, so that writing the same bytes again does not go unnoticed.
+/// Returns name, content and time of change of everything below `root`. The files first get an old
+/// time, so that writing the same bytes again is noticed.
 fn state(root: &Path) -> BTreeMap<PathBuf, (SystemTime, Option<Vec<u8>>)> {
     let mut state = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -261,7 +262,7 @@ fn use_as_writer(root: &Path) {
         .verify(|_| std::ops::ControlFlow::Continue(()))
         .unwrap();
     store.close().unwrap();
-    // Without a manifest everything that is found is used.
+    // Without a manifest, the store uses every file that it finds.
     fs::remove_file(file(root, "MANIFEST")).unwrap();
     options().open(root).unwrap().close().unwrap();
 }
@@ -293,7 +294,7 @@ fn h25_foreign_files_are_left_alone() {
         "notes.txt",
         ".hidden",
     ] {
-        // Some of what they hold would parse, and some would not.
+        // Some of these contents would parse, and some would not.
         let bytes = if name.len() % 2 == 0 {
             &data[..]
         } else {
@@ -363,10 +364,10 @@ fn h15_a_text_file_under_a_valid_name_is_neither_cut_nor_lost() {
     }
 }
 
-/// `prefix` parses as records, what follows does not. Nobody can tell that we did not write it, so
-/// it may be cut; but no byte may be lost.
+/// `prefix` parses as records, the text after it does not. The store cannot know that it did not
+/// write it, so it may be cut; but no byte may be lost.
 #[test]
-fn h15_what_is_cut_off_is_saved() {
+fn h15_bytes_that_are_cut_off_are_saved() {
     let text = b"and then text that is no record at all\n".to_vec();
     for prefix in [vec![0; 4], record(b"abc"), record(&content(1, 100))] {
         let folder = scratch();
@@ -381,8 +382,8 @@ fn h15_what_is_cut_off_is_saved() {
     }
 }
 
-/// NEDB has no journal, so damage to a length in its last segment cannot be told from a torn tail.
-/// What is behind it is cut, and must be named and saved.
+/// NEDB has no journal, so damage to a length in its last segment looks like a torn tail. The bytes
+/// behind it are cut, and must be reported and saved.
 #[test]
 fn h5_a_flipped_length_in_the_last_segment_loses_no_byte() {
     let folder = scratch();
@@ -424,7 +425,7 @@ fn h20_sixteen_mebibytes_of_zeros_add_no_object() {
         nedb::write(root, &old);
         append(root, &data_name(0), &vec![0; 16 << 20]);
         let objects = old[0].len() as u64;
-        // One empty record may be real, and nobody can tell; a second cannot.
+        // One empty record may be real; a second cannot.
         let objects_max = objects + u64::from(!holds_empty);
         for options in all_options().into_iter().rev() {
             let store = options.open(root).unwrap();

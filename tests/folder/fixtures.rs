@@ -1,9 +1,9 @@
-//! A store that an earlier build wrote must open for ever, and the same operations must give the same
-//! bytes. A change of the format changes `FORMAT.md`, the version in the manifest, and the fixture
-//! together; the store of the version before then stays as a second fixture.
+//! A store that an earlier build wrote must open for ever, and the same operations must give the
+//! same bytes. A change of the format changes `FORMAT.md`, the version in the manifest, and the
+//! fixture together; the store of the earlier version then stays as a second fixture.
 //!
-//! To write it anew:
-//! `SEALSTONE_REGENERATE=1 cargo test --test folder regenerate_fixture -- --ignored`.
+//! This command writes it anew: `SEALSTONE_REGENERATE=1 cargo test --test folder regenerate_fixture
+//! -- --ignored`.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -23,10 +23,10 @@ fn options() -> Options {
     Options::new().segment_bytes_max(SEGMENT_BYTES_MAX)
 }
 
-/// The objects in the order in which they are put.
+/// Returns the objects in the order in which they are put.
 fn contents() -> Vec<Vec<u8>> {
-    // The empty object, short ones, one of nearly a segment, one that is larger than a segment, and
-    // some behind it.
+    // These are the empty object, short ones, one of nearly a segment, one that is larger than a
+    // segment, and some more.
     let lengths = [
         0, 1, 2, 4, 44, 255, 256, 1000, 700, 3, 4000, 6000, 10, 500, 65, 64, 900,
     ];
@@ -36,7 +36,8 @@ fn contents() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Writes the store of the fixture: several openings, syncs in between, one object put twice.
+/// Writes the store of the fixture: it is opened several times, synced in between, and one object
+/// is put twice.
 fn write_store(root: &Path) {
     let contents = contents();
     let (first, second) = contents.split_at(9);
@@ -51,18 +52,18 @@ fn write_store(root: &Path) {
     let store = options().open(root).unwrap();
     for (position, content) in second.iter().enumerate() {
         store.put(content).unwrap();
-        // Several frames in the journal of what stays active.
+        // The journal of the active segment gets several frames.
         if position >= 4 {
             store.sync().unwrap();
         }
     }
     store.put(&contents[6]).unwrap();
     store.close().unwrap();
-    // Once more without a put.
+    // The store is opened once more without a put.
     options().open(root).unwrap().close().unwrap();
 }
 
-/// The files whose bytes the format fixes. What is derived and may be laid out anew is not among them.
+/// Returns the files whose bytes the format fixes, without derived files that may be laid out anew.
 fn files_of_the_format(root: &Path) -> Files {
     let mut files = read_files(root);
     files.retain(|name, _| {
@@ -92,7 +93,7 @@ fn assert_holds_everything(store: &Store) {
 }
 
 #[test]
-fn the_store_of_version_1_opens_and_holds_what_was_put() {
+fn the_store_of_version_1_opens_and_holds_its_objects() {
     let folder = scratch();
     write_files(folder.path(), &read_files(&fixture()));
     let before = read_files(folder.path());
@@ -112,7 +113,7 @@ fn the_store_of_version_1_opens_and_holds_what_was_put() {
 }
 
 #[test]
-fn the_store_of_version_1_can_be_gone_on_with() {
+fn the_store_of_version_1_takes_new_objects() {
     let folder = scratch();
     write_files(folder.path(), &read_files(&fixture()));
     let store = options().open(folder.path()).unwrap();
@@ -130,7 +131,7 @@ fn the_store_of_version_1_can_be_gone_on_with() {
     }
 }
 
-/// The fixture has to be what the tests above take it for.
+/// The fixture must have the properties that the tests above rely on.
 #[test]
 fn the_fixture_holds_every_kind_of_file_and_is_small() {
     let files = read_files(&fixture());
@@ -167,8 +168,8 @@ fn the_same_operations_give_the_same_bytes() {
         assert_eq!(names, expected.keys().collect::<Vec<_>>());
         let manifest = |files: &Files| Manifest::parse(&files["MANIFEST"]).unwrap();
         assert_eq!(manifest(&written).sealed, manifest(&expected).sealed);
-        // The lock file says which file it is, and how much of an unsealed segment was durable when the
-        // manifest was written depends on the moment.
+        // The lock file names its own file, and the manifest says how much of an unsealed segment
+        // was durable, which depends on the moment.
         let varies = |name: &str| name == "LOCK" || name == "MANIFEST";
         for (name, bytes) in expected.iter().filter(|(name, _)| !varies(name)) {
             assert!(

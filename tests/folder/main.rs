@@ -1,4 +1,4 @@
-//! A store opens folders of every kind: of each version, of NEDB v3, and changed by somebody else.
+//! A store opens folders of every kind: of each version, of NEDB v3, and changed by other programs.
 
 #[path = "../common/mod.rs"]
 mod common;

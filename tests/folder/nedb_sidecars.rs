@@ -1,4 +1,4 @@
-//! Sidecars that NEDB v3, or somebody in its name, left beside data that they do not fit.
+//! Sidecars that NEDB v3, or a forger in its name, left beside data that they do not fit.
 
 use std::fs;
 
@@ -50,7 +50,7 @@ fn h22_an_absurd_count_with_a_valid_checksum_is_refused() {
 type Change = fn(&mut Vec<nedb::Entry>);
 
 #[test]
-fn h35_entries_that_do_not_tile_the_data_are_refused_whatever_their_checksum() {
+fn h35_entries_that_do_not_tile_the_data_are_refused_despite_a_valid_checksum() {
     let old = sample();
     let whole = nedb::entries(&nedb::data(&old[1]));
     let changes: [(&str, Change); 10] = [
@@ -125,7 +125,7 @@ fn h6_a_sidecar_of_an_earlier_use_of_the_id_is_refused() {
     let others = nedb::entries(&nedb::data(&contents_of_lengths(&[49, 50])));
     for (what, stale) in [
         ("the data has grown since", fewer),
-        ("it speaks of more than there is", more),
+        ("it lists more than there is", more),
         ("its records have other lengths", others),
     ] {
         println!("{what}");
@@ -133,7 +133,7 @@ fn h6_a_sidecar_of_an_earlier_use_of_the_id_is_refused() {
     }
 }
 
-/// Twenty objects of these lengths in turn.
+/// Returns twenty objects of these lengths in turn.
 fn contents_of_lengths(lengths: &[usize]) -> Vec<Vec<u8>> {
     let lengths = lengths.iter().cycle().take(20);
     (8000..)
@@ -142,7 +142,7 @@ fn contents_of_lengths(lengths: &[usize]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Only the data tells that it is not the right one: its entries tile as many bytes as there are.
+/// Only the data shows that the sidecar is wrong: its entries tile as many bytes as there are.
 #[test]
 fn h6_a_sidecar_of_an_earlier_use_of_the_id_is_refused_even_if_it_ends_where_the_data_does() {
     for lengths in [&[49, 51][..], &[50]] {

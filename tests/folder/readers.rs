@@ -1,4 +1,4 @@
-//! What a reader follows, and does without, while files come and go.
+//! How a reader follows files that come, and copes with files that go.
 
 use std::fs;
 
@@ -42,9 +42,9 @@ fn h3_a_reader_notices_that_a_journal_was_replaced() {
     }
 }
 
-/// A crash can take the journal, and from the data what was put last.
+/// A crash can take the journal, and the last objects from the data.
 #[test]
-fn a_reader_whose_journal_was_lost_sees_what_is_in_the_data() {
+fn a_reader_without_a_journal_sees_the_records_of_the_data() {
     let folder = scratch();
     let root = folder.path();
     let (first, lost, second) = (
@@ -68,9 +68,9 @@ fn a_reader_whose_journal_was_lost_sees_what_is_in_the_data() {
     workload::assert_lacks(&reader, lost.keys());
 }
 
-/// The data of NEDB v3 has no journal; what comes to be in its place is looked at all the same.
+/// The data of NEDB v3 has no journal; the reader still examines one that appears later.
 #[test]
-fn a_reader_that_goes_on_names_a_journal_that_cannot_be_read() {
+fn a_refresh_reports_a_journal_that_cannot_be_read() {
     let folder = scratch();
     let root = folder.path();
     let held: Vec<Vec<u8>> = (0..3).map(|number| content(number, 100)).collect();
@@ -85,8 +85,9 @@ fn a_reader_that_goes_on_names_a_journal_that_cannot_be_read() {
     assert_holds(&reader, &listed(&held));
 }
 
-/// Who follows a writer looks again only where `refresh` says so. What was synced meanwhile is from then
-/// on damaged if it does not verify, where before it could be what a crash had left.
+/// A reader that follows a writer examines files again only when `refresh` is called. Objects that
+/// were synced meanwhile then count as damaged if they do not verify, while before a crash could
+/// explain it.
 #[test]
 fn a_refresh_says_whether_more_was_written_or_became_durable() {
     let folder = scratch();
@@ -121,8 +122,8 @@ fn a_refresh_says_whether_more_was_written_or_became_durable() {
     assert_holds(&reader, &listed(&held[..5]));
 }
 
-/// Behind the journal's end a reader takes what is whole: the empty object once, wherever it is noted,
-/// and no zeros for more of it.
+/// Behind the journal's end, a reader takes whole records: the empty object once, on whichever side
+/// it is noted, and no zeros as more of it.
 #[test]
 fn a_reader_finds_one_empty_object_on_either_side_of_the_journals_end() {
     let mut held: Vec<Vec<u8>> = (0..5).map(|number| content(number, 100)).collect();
@@ -145,11 +146,11 @@ fn a_reader_finds_one_empty_object_on_either_side_of_the_journals_end() {
     }
 }
 
-/// The writer can seal a segment and compact it away, and merge a run with others, after a reader has
-/// listed their names. A link that leads nowhere is such a name.
+/// After a reader has listed their names, the writer can compact a sealed segment away, and merge a
+/// run with others. A dangling link stands for such a name.
 #[cfg(unix)]
 #[test]
-fn a_reader_does_without_what_is_gone_since_its_name_was_listed() {
+fn a_reader_ignores_files_that_are_gone_since_their_names_were_listed() {
     use std::os::unix::fs::symlink;
     let folder = scratch();
     let root = folder.path();
@@ -166,15 +167,15 @@ fn a_reader_does_without_what_is_gone_since_its_name_was_listed() {
     }
 }
 
-/// What is loaded while the manifest is replaced is loaded again, but not without end.
+/// Files loaded while the manifest is replaced are loaded again, but not without end.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_reader_whose_manifest_never_stands_still_opens_all_the_same() {
+fn a_reader_opens_although_the_manifest_changes_all_the_time() {
     let folder = scratch();
     let root = folder.path().to_owned();
     let held: Vec<Vec<u8>> = (0..3).map(|number| content(number, 100)).collect();
     write(&root, &data_name(0), &data_of(&held));
-    // Each time that it is read it says something else.
+    // The manifest says something else each time that it is read.
     let other = "/proc/sys/kernel/random/uuid";
     std::os::unix::fs::symlink(other, file(&root, "MANIFEST")).unwrap();
     let open = move || options().read_only(true).open(root).unwrap();

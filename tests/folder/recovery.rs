@@ -1,4 +1,5 @@
-//! What opening decides: which segment goes on, which sidecar is believed, what is written anew.
+//! Decisions of an opening: which segment goes on, which sidecar is believed, which files are
+//! written anew.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -21,7 +22,7 @@ pub fn options() -> Options {
     Options::new().operations(without_syncing())
 }
 
-/// The data file that holds these, in their order.
+/// Returns the data file that holds these contents, in their order.
 pub fn data_of(contents: &[Vec<u8>]) -> Vec<u8> {
     contents
         .iter()
@@ -42,7 +43,7 @@ fn sidecar_of(data: &[u8]) -> Vec<u8> {
     Sidecar::build(&mut entries_of(data)).into_bytes()
 }
 
-/// Files of a store that another program wrote, without a manifest and without journals.
+/// Writes a file of a store as another program would, without a manifest and without journals.
 pub fn write(root: &Path, name: &str, bytes: &[u8]) {
     fs::create_dir_all(segments(root)).unwrap();
     fs::write(file(root, name), bytes).unwrap();
@@ -100,7 +101,7 @@ fn an_unsealed_segment_goes_on_if_it_has_room() {
     }
 }
 
-/// Beside data that grows, another reader of the format would meet a sidecar that does not fit.
+/// If the data grew, another reader of the format would meet a sidecar that does not fit.
 #[test]
 fn a_segment_with_a_sidecar_that_does_not_fit_is_sealed_and_not_appended_to() {
     let (first, second, third): (Vec<_>, Vec<_>, Vec<_>) = (
@@ -116,14 +117,14 @@ fn a_segment_with_a_sidecar_that_does_not_fit_is_sealed_and_not_appended_to() {
         write(root, &sidecar_name(damaged), &sidecar_of(&data_of(&third)));
         let held = listed(&[first.clone(), second.clone()].concat());
         let store = options().open(root).unwrap();
-        // The active one has the highest id of all that are not sealed.
+        // The active segment has the highest id of all unsealed ones.
         assert_eq!(active(&store), if damaged == 0 { 1 } else { 2 });
         store.put(&third[0]).unwrap();
         assert_holds(&store, &held);
         store.close().unwrap();
         let data = fs::read(file(root, &data_name(damaged))).unwrap();
         assert!(data == data_of(if damaged == 0 { &first } else { &second }));
-        workload::eventually("it is sealed", || {
+        workload::eventually("the segment is sealed", || {
             fs::read(file(root, &sidecar_name(damaged))).unwrap() == sidecar_of(&data)
         });
         let store = options().open(root).unwrap();
@@ -133,7 +134,7 @@ fn a_segment_with_a_sidecar_that_does_not_fit_is_sealed_and_not_appended_to() {
     }
 }
 
-/// Opens, and counts how often the manifest was replaced meanwhile.
+/// Opens a store, and counts how often its manifest was replaced meanwhile.
 fn replaced_manifests(root: &Path) -> (usize, Store) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
@@ -150,7 +151,7 @@ fn replaced_manifests(root: &Path) -> (usize, Store) {
 }
 
 #[test]
-fn a_manifest_is_written_when_it_says_something_else_and_only_then() {
+fn a_manifest_is_written_only_when_its_text_changes() {
     let folder = scratch();
     let root = folder.path();
     let sealed: Vec<Vec<u8>> = (0..5).map(|number| content(number, 300)).collect();
@@ -220,9 +221,10 @@ fn verify_lists_kept_manifests_and_temporaries_and_the_store_stays_clean() {
     }
 }
 
-/// Damage to less than half of the objects is damage; otherwise it is the sidecar of other data.
+/// Damage to less than half of the objects counts as rot; more means that the sidecar belongs to
+/// other data.
 #[test]
-fn h21_a_sidecar_is_believed_while_most_of_the_data_is_what_it_says() {
+fn h21_a_sidecar_is_believed_while_most_of_its_digests_match_the_data() {
     let held: Vec<Vec<u8>> = (0..20).map(|number| content(number, 100)).collect();
     for damaged in [1, 9, 10, 20] {
         let folder = scratch();
@@ -247,7 +249,7 @@ fn h21_a_sidecar_is_believed_while_most_of_the_data_is_what_it_says() {
     }
 }
 
-/// As a crash leaves it that comes right after a segment was created.
+/// A crash right after a segment was created leaves this state.
 #[test]
 fn an_empty_data_file_without_a_journal_goes_on() {
     let folder = scratch();
@@ -286,11 +288,11 @@ fn h43_a_journal_that_was_lost_is_written_anew() {
     assert_holds(&store, &held);
 }
 
-/// A journal can note records that the power took from the data. What is appended in their place is
-/// noted behind them only if the journal is replaced first, and a reader that has seen them has to
-/// notice that.
+/// A journal can note records that a power failure took from the data. Records appended in their
+/// place follow them in the journal unless it is replaced first, and a reader that has seen the old
+/// records must notice that.
 #[test]
-fn h5_what_is_put_behind_a_tail_that_was_lost_is_kept() {
+fn h5_objects_put_behind_a_lost_tail_are_kept() {
     let folder = scratch();
     let root = folder.path();
     let store = options().open(root).unwrap();
@@ -307,7 +309,7 @@ fn h5_what_is_put_behind_a_tail_that_was_lost_is_kept() {
     );
     put_all(&store, &lost);
     store.close().unwrap();
-    // All that was noted except that it was synced: the last frame is the mark.
+    // The last frame is the sync mark, so these frames note everything but the sync.
     let noted = fs::read(file(root, JOURNAL)).unwrap();
     let mark = journal::FRAME_BYTES;
     assert!(noted.len() > journal.len() + mark && noted.starts_with(&journal));
@@ -330,14 +332,14 @@ fn h5_what_is_put_behind_a_tail_that_was_lost_is_kept() {
     assert_holds(&store, &third);
 }
 
-/// Of a journal, which is never synced, a crash left the end and not the middle. The middle is written
-/// again as it was, so that the end would follow it, and speak of what has other content by then: after
-/// another crash, objects that were synced were taken for torn. Found by the crash states.
+/// A journal is never synced, so a crash may leave its end and not its middle. If the middle is
+/// written again as it was, the old end follows it and describes bytes that have changed by then:
+/// after another crash, synced objects were taken for torn. Found by the crash states.
 #[test]
-fn h5_h18_nothing_stays_behind_the_frames_with_which_a_journal_goes_on() {
+fn h5_h18_no_old_frame_stays_behind_the_frames_of_a_resumed_journal() {
     let folder = scratch();
     let root = folder.path();
-    // Each put ends a block, and so notes what is in it.
+    // Each put ends a block, and so notes its records.
     let options = options().write_block_bytes(90);
     let store = options.open(root).unwrap();
     let first = contents(0, 6, 80);
@@ -371,9 +373,9 @@ fn h5_h18_nothing_stays_behind_the_frames_with_which_a_journal_goes_on() {
     assert_holds(&store, &second);
 }
 
-/// Whoever opens a store often, to read a little, pays for nothing that was done before.
+/// An application that often opens a store to read a little does no finished work again.
 #[test]
-fn opening_what_was_closed_cleanly_changes_no_file() {
+fn opening_a_cleanly_closed_store_changes_no_file() {
     let folder = scratch();
     let root = folder.path();
     let held = contents(0, 20, 100);
@@ -395,9 +397,9 @@ fn opening_what_was_closed_cleanly_changes_no_file() {
     assert!(read_files(root) == before);
 }
 
-/// H30: whatever became shorter, the report says by how much, and what is left is read.
+/// H30: whichever file became shorter, the report says by how much, and the rest is read.
 #[test]
-fn h30_data_that_became_shorter_is_reported_with_what_is_missing() {
+fn h30_data_that_became_shorter_is_reported_with_its_missing_bytes() {
     let held: Vec<Vec<u8>> = (0..5).map(|number| content(number, 100)).collect();
     let whole = data_of(&held);
     for is_sealed in [true, false] {
@@ -425,7 +427,7 @@ fn h30_data_that_became_shorter_is_reported_with_what_is_missing() {
     }
 }
 
-/// H34: what cannot be read is an error with its path, and neither missing nor left out.
+/// H34: a file that cannot be read is an error with its path, and neither missing nor left out.
 #[test]
 fn h34_a_folder_in_the_place_of_any_file_is_an_error_with_its_path() {
     let sealed: Vec<Vec<u8>> = (0..5).map(|number| content(number, 100)).collect();
@@ -451,8 +453,8 @@ fn h34_a_folder_in_the_place_of_any_file_is_an_error_with_its_path() {
         let _ = fs::remove_file(&path);
         fs::create_dir(&path).unwrap();
         for read_only in [true, false] {
-            // A reader looks at no bytes that were cut off, and at no sidecar that a manifest binds
-            // before it is needed.
+            // A reader does not examine bytes that were cut off, nor a sidecar that a manifest
+            // binds before it needs it.
             if read_only && (name.ends_with("torn") || name.ends_with("idx")) {
                 continue;
             }

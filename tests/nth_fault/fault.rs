@@ -1,4 +1,4 @@
-//! What fails, and at which operation.
+//! Faults, and the operations at which they strike.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -18,19 +18,19 @@ const ENOMEM: i32 = 12;
 pub enum Fault {
     /// Any operation reports an I/O error and is not done.
     InputOutput,
-    /// Whatever needs room has none.
+    /// Every operation that needs room fails for lack of it.
     NoSpace,
-    /// A write does half of what it was asked for and says so.
+    /// A write does half of its work and reports that.
     ShortWrite,
-    /// The same, and what follows of that file finds no space.
+    /// A write does half of its work, and the next one to that file finds no space.
     ShortWriteThenNoSpace,
-    /// A signal came before anything was done.
+    /// A signal comes before anything is done.
     Interrupted,
-    /// A file or a folder is not synced.
+    /// A file or a folder cannot be synced.
     SyncFails,
-    /// A file is created, or a folder opened to be synced, when there is no file descriptor left.
+    /// No file descriptor is left for creating a file, or for opening a folder to sync it.
     NoDescriptor,
-    /// The same, when there is no memory left.
+    /// No memory is left for creating a file, or for opening a folder to sync it.
     NoMemory,
 }
 
@@ -46,8 +46,9 @@ impl Fault {
         Self::NoMemory,
     ];
 
-    /// Whether it can happen to an operation. The standard library carries on by itself after a signal
-    /// when it opens, cuts and syncs files, so those never say that they were interrupted.
+    /// Returns whether the fault can happen to an operation. The standard library retries after a
+    /// signal when it opens, cuts and syncs files, so these operations never report an
+    /// interruption.
     fn concerns(self, step: &Step) -> bool {
         let is_sync = matches!(step.kind, Kind::SyncFile | Kind::SyncDir);
         match self {
@@ -64,7 +65,8 @@ impl Fault {
         }
     }
 
-    /// What a call may report because of it. `None`: nothing, the caller is not to notice.
+    /// Returns the error number that a call may report, or `None` if the caller must not notice the
+    /// fault.
     fn code(self) -> Option<i32> {
         match self {
             Self::InputOutput | Self::SyncFails => Some(EIO),
@@ -84,12 +86,12 @@ impl Fault {
     }
 }
 
-/// How often it happens.
+/// How often a fault happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lasting {
-    /// To one operation.
+    /// The fault happens to one operation.
     Once,
-    /// To it and to all that follow, until it is lifted.
+    /// The fault happens to one operation and all that follow, until it is lifted.
     UntilLifted,
 }
 
@@ -111,7 +113,7 @@ struct State {
     /// Files whose next write finds no space.
     full: BTreeSet<PathBuf>,
     hits: usize,
-    /// Whether it hit something after which it is unknown what is on disk.
+    /// Whether the fault hit an operation after which the state of the disk is unknown.
     may_poison: bool,
 }
 
@@ -130,7 +132,7 @@ impl Injector {
         run(&mut self.state.lock().unwrap())
     }
 
-    /// From here on nothing fails.
+    /// Ends the fault: nothing fails from here on.
     pub fn lift(&self) {
         self.with_state(|state| state.is_lifted = true);
     }
@@ -139,12 +141,12 @@ impl Injector {
         self.with_state(|state| state.hits)
     }
 
-    /// Operations that it could have happened to so far.
+    /// Returns the number of operations so far to which the fault could have happened.
     pub fn count(&self) -> usize {
         self.with_state(|state| state.count)
     }
 
-    /// Nothing is synced: power does not fail here.
+    /// Returns operations that fail as planned and sync nothing, since power does not fail here.
     pub fn operations(&self) -> Arc<dyn Operations> {
         let injector = self.clone();
         seam_with_stillness(Arc::clone(&self.stillness), move |step| {
@@ -170,7 +172,7 @@ impl Injector {
         state.count += 1;
         let is_hit = match self.lasting {
             Lasting::Once => number == self.at,
-            // Whoever is interrupted, or gets half, tries until it goes on.
+            // A caller that is interrupted, or gets half, tries again until it succeeds.
             Lasting::UntilLifted if self.fault.code().is_none() => {
                 number >= self.at && number.is_multiple_of(2)
             }
@@ -190,13 +192,13 @@ impl Injector {
         Some(self.fault.verdict(step))
     }
 
-    /// Fails unless a call may report this now.
+    /// Fails unless a call may report this error now.
     #[track_caller]
     pub fn assert_expected(&self, error: &Error) {
         let (hits, may_poison) = self.with_state(|state| (state.hits, state.may_poison));
         assert!(hits > 0, "nothing has failed yet: {error}");
         let code = self.fault.code();
-        assert!(code.is_some(), "this is not to be noticed: {error}");
+        assert!(code.is_some(), "this fault must not be noticed: {error}");
         match error {
             Error::Io { path, source } => {
                 assert!(source.raw_os_error() == code, "{error}");
@@ -207,8 +209,8 @@ impl Injector {
         }
     }
 
-    /// Gives what a call gave, or `None` for an error that may be. A fault that comes once does not
-    /// stand in the way of a second attempt, unless it is unknown what is on disk.
+    /// Returns the result of a call, or `None` for an expected error. After a fault that comes
+    /// once, a second attempt must succeed, unless the state of the disk is unknown.
     #[track_caller]
     pub fn attempt<T>(&self, mut call: impl FnMut() -> Result<T, Error>) -> Option<T> {
         let error = match call() {
@@ -225,19 +227,19 @@ impl Injector {
                 self.assert_expected(&error);
                 None
             }
-            Err(error) => panic!("it fails although the fault is gone: {error}"),
+            Err(error) => panic!("the call fails although the fault is gone: {error}"),
         }
     }
 }
 
-/// So that a case can say what it was.
+/// Describes the case in a failure.
 impl std::fmt::Debug for Injector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?} {:?} at {}", self.fault, self.lasting, self.at)
     }
 }
 
-/// Whether an error says that writes are refused.
+/// Returns whether an error says that writes are refused.
 pub fn is_poisoned(error: &Error) -> bool {
     matches!(error, Error::Poisoned { .. })
 }

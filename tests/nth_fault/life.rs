@@ -1,4 +1,4 @@
-//! A store's life with one fault in it, and what must hold at every moment of it.
+//! A store's life with one fault, and the promises that must hold at every moment of it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,17 @@ use crate::common::workload::{
 use crate::fault::{Injector, Lasting, is_poisoned};
 
 const SEGMENT_BYTES_MAX: u64 = 2000;
-/// Short enough for blocks to end in the middle of records.
+/// A block this short ends in the middle of a record.
 const WRITE_BLOCK_BYTES: usize = 600;
 
 /// What an application knows of its store.
 #[derive(Clone, Default)]
 struct Known {
-    /// Acknowledged by a sync: there from then on.
+    /// Objects that a sync acknowledged: they are there from then on.
     synced: Contents,
-    /// Acknowledged by a put: there as long as the handle.
+    /// Objects that a put acknowledged: they are there as long as the handle.
     held: Contents,
-    /// Dropped by a compaction that failed in its commit: all of them are there, or none.
+    /// Objects dropped by a compaction whose commit failed: all of them are there, or none.
     uncertain: Contents,
     dropped: BTreeSet<Digest>,
     ever_put: Contents,
@@ -36,7 +36,7 @@ pub struct Life {
 }
 
 impl Life {
-    /// Lives it. Every promise that is broken is a panic.
+    /// Runs the whole life. Every broken promise is a panic.
     pub fn run(injector: &Injector) {
         let mut life = Self {
             injector: injector.clone(),
@@ -93,7 +93,7 @@ impl Life {
         Some(store)
     }
 
-    /// Compares what was found at opening with what is known.
+    /// Compares what opening found with what is known.
     fn look_again(&mut self, store: &Store) {
         let found = walk(store);
         let known = &mut self.known;
@@ -115,7 +115,7 @@ impl Life {
         known.held = found;
     }
 
-    /// What was acknowledged is there, and what was dropped is not.
+    /// Checks that acknowledged objects are there, and dropped ones are not.
     fn check(&self, store: &Store) {
         assert_holds(store, &self.known.held);
         assert_lacks(store, &self.known.dropped);
@@ -140,10 +140,13 @@ impl Life {
         self.known.ever_put.extend(many.clone());
         let in_order: Vec<&Vec<u8>> = many.values().collect();
         let put = self.injector.attempt(|| store.put_many(&in_order));
-        // Those before the one that failed are stored.
+        // The objects before the one that failed are stored.
         let is_there = |digest: &&Digest| store.contains(digest).unwrap();
         let stored = many.keys().take_while(is_there).count();
-        assert!(put.is_none() || stored == many.len(), "{stored} are there");
+        assert!(
+            put.is_none() || stored == many.len(),
+            "{stored} objects are there"
+        );
         assert!(!many.keys().skip(stored).any(|digest| is_there(&digest)));
         let stored = many.clone().into_iter().take(stored);
         self.known.held.extend(stored);
@@ -156,7 +159,7 @@ impl Life {
         assert_holds(store, &self.known.synced);
     }
 
-    /// Drops every third object. One of them is put again, and something new, between beginning and
+    /// Drops every third object. One of them and a new object are put between beginning and
     /// finishing.
     fn compact(&mut self, store: &Store, number: u64) {
         let mut dead: Contents = self.known.held.clone().into_iter().step_by(3).collect();
@@ -164,7 +167,7 @@ impl Life {
         let Some(compaction) = injector.attempt(|| store.begin_compaction()) else {
             return self.check(store);
         };
-        // Beginning has sealed them.
+        // Beginning a compaction has sealed these objects.
         let durable = self.known.held.clone();
         let (pinned, again) = dead.pop_first().unwrap();
         self.put(store, again);
@@ -179,7 +182,7 @@ impl Life {
             }
             Err(error) => {
                 injector.assert_expected(&error);
-                // The old set, for this handle.
+                // This handle goes on with the old set.
                 self.check(store);
                 if store.sync().is_err_and(|error| is_poisoned(&error)) {
                     for digest in dead.keys() {
@@ -196,7 +199,7 @@ impl Life {
 
     fn checkpoint(&self, store: &Store, target: &Path) {
         let made = self.injector.attempt(|| {
-            // What an attempt that failed has left is not empty.
+            // A failed attempt leaves a folder that is not empty.
             let _ = std::fs::remove_dir_all(target);
             store.checkpoint(target)
         });
@@ -216,7 +219,8 @@ impl Life {
             self.put(store, content);
         }
         self.sync(store);
-        // Nothing, one byte, as much as a segment, more than that, more than the append buffer.
+        // The lengths are nothing, one byte, as much as a segment, more, and more than the append
+        // buffer.
         for (number, len) in (100..).zip([0, 1, 1900, 300, 2500, 270_000, 40]) {
             self.put(store, content(number, len));
         }
@@ -246,7 +250,7 @@ impl Life {
         assert_verifies(store);
     }
 
-    /// What fails until it is lifted is lifted here in every second case, while the store is open.
+    /// In every second case, lifts a lasting fault here, while the store is open.
     fn lift_halfway(&mut self, store: &Store) {
         if self.injector.lasting == Lasting::UntilLifted && self.injector.at.is_multiple_of(2) {
             self.injector.lift();
@@ -265,7 +269,7 @@ impl Life {
         }
     }
 
-    /// Needs nothing that could fail here.
+    /// Opens the store for reading, which needs nothing that could fail here.
     fn read_only(&mut self, root: &Path) {
         let reader = self.options().read_only(true).open(root).unwrap();
         assert_undamaged(&reader);
@@ -273,7 +277,7 @@ impl Life {
         assert_lacks(&reader, &self.known.dropped);
     }
 
-    /// The fault is gone: everything works, and nothing is missing.
+    /// Checks that everything works and nothing is missing once the fault is gone.
     fn ends_well(&mut self, root: &PathBuf) {
         let store = self.options().open(root).unwrap();
         assert_undamaged(&store);

@@ -1,11 +1,11 @@
 //! Every operation of a store's life fails in every way that it can.
 //!
-//! A fault is counted only where it can happen, so the Nth is the Nth operation of those that it
-//! concerns. Threads in the background make that another operation in every run, which changes nothing:
-//! the checks are right for any order. A fault is moved on until a life ends before it has come.
+//! A fault is counted only where it can happen, so the Nth is the Nth operation that it concerns.
+//! Threads in the background make that a different operation in every run, which changes nothing:
+//! the checks are right for any order. A fault moves on until a life ends before it strikes.
 //!
-//! By default a sample is lived. All of it: `SEALSTONE_FAULTS=all cargo test --release --test
-//! nth_fault -- --nocapture`, which says how many there were.
+//! By default a sample is run. `SEALSTONE_FAULTS=all cargo test --release --test nth_fault --
+//! --nocapture` runs all and prints their number.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -21,7 +21,7 @@ use std::{env, thread};
 use fault::{Fault, Injector, Lasting};
 use life::Life;
 
-/// Panics anywhere but in the checks of this test, in whatever thread.
+/// Panics in any thread, except in the checks of this test.
 static ENGINE_PANICS: AtomicUsize = AtomicUsize::new(0);
 
 fn count_panics() {
@@ -41,7 +41,7 @@ fn count_panics() {
 struct Tally {
     cases: AtomicUsize,
     hits: AtomicUsize,
-    /// Operations that the fault concerns, as counted in the life that ended before it had come.
+    /// Operations that the fault concerns, counted in the life that ended before it struck.
     operations: AtomicUsize,
     failed: Mutex<Vec<String>>,
 }
@@ -84,7 +84,7 @@ fn any_fault_at_any_operation_is_an_error_and_loses_nothing() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(&(fault, lasting)) = kinds.get(next.fetch_add(1, Ordering::AcqRel)) {
-                    // Each kind meets other operations of the sample.
+                    // Each kind begins at another operation of the sample.
                     live_all(fault, lasting, fault as usize % step, step, &tally);
                 }
             });

@@ -22,7 +22,7 @@ fn small_segments() -> Options {
 }
 
 #[test]
-fn what_was_put_is_read_back_across_segments_and_openings() {
+fn objects_are_read_back_across_segments_and_openings() {
     let folder = tempfile::tempdir().unwrap();
     let contents = contents(1000);
     let store = small_segments().open(folder.path()).unwrap();
@@ -45,7 +45,7 @@ fn what_was_put_is_read_back_across_segments_and_openings() {
 }
 
 #[test]
-fn a_compaction_keeps_the_live_and_drops_the_dead() {
+fn a_compaction_keeps_live_objects_and_drops_dead_ones() {
     let folder = tempfile::tempdir().unwrap();
     let contents = contents(1000);
     let store = small_segments().open(folder.path()).unwrap();
@@ -71,14 +71,14 @@ fn a_compaction_keeps_the_live_and_drops_the_dead() {
     check(&small_segments().open(folder.path()).unwrap());
 }
 
-/// More than is hashed or appended at a time, in segments that fill up in the middle of it.
+/// A batch of more than is hashed or appended at a time fills segments up in the middle.
 #[test]
 fn a_large_batch_with_duplicates_is_stored_once_and_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options::new().segment_bytes_max(3 << 20);
     let store = options.open(folder.path()).unwrap();
     let contents = contents(8000);
-    // Each once more at once, or a little later, or at the end of the batch.
+    // Each content comes again at once, a little later, or at the end of the batch.
     let again = |number: &usize| !number.is_multiple_of(3);
     let near = (0..contents.len()).flat_map(|number| [number, number / 2]);
     let order: Vec<usize> = near.chain((0..contents.len()).filter(again)).collect();
@@ -121,7 +121,8 @@ fn a_digest_is_what_b2sum_prints() {
 fn contents_of_every_length_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options::new().segment_bytes_max(1 << 20);
-    // Around the lengths at which a record is buffered, written directly, or gets its own segment.
+    // These lengths surround those from which a record is buffered, is written directly, or gets a
+    // segment of its own.
     let lengths = [
         0,
         1,
@@ -159,7 +160,10 @@ fn h27_content_cannot_be_put_under_a_wrong_digest() {
     let store = Store::open(folder.path()).unwrap();
     let hashed = Hashed::check(Digest::of(b"abc"), b"abc").unwrap();
     assert!(store.put_hashed(&hashed).unwrap());
-    assert!(!store.put_hashed(&hashed).unwrap(), "it is held already");
+    assert!(
+        !store.put_hashed(&hashed).unwrap(),
+        "the store holds it already"
+    );
     assert_eq!(store.len(), 1);
 }
 
@@ -216,7 +220,7 @@ fn the_figures_of_a_compaction_are_those_of_the_files() {
 }
 
 #[test]
-fn one_compaction_at_a_time_and_a_dropped_one_changes_nothing() {
+fn a_second_compaction_is_refused_and_a_dropped_one_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let digests = store.put_many(&contents(10)).unwrap();
@@ -247,7 +251,8 @@ fn segments_without_dead_objects_stay_as_they_are() {
     let stats = store.compact(|digest| *digest != digests[0]).unwrap();
     let after = segments();
     assert_eq!(stats.dropped_objects, 1);
-    // One was replaced; compacting began a new active segment only if there was something in it.
+    // One segment was replaced. Compacting began a new active segment only if the old one held
+    // something.
     assert_eq!(before.difference(&after).count(), 1);
 }
 
@@ -291,7 +296,7 @@ fn a_prefix_finds_the_one_object_that_begins_with_it() {
 }
 
 #[test]
-fn walking_gives_each_object_once_and_in_the_order_of_the_files() {
+fn a_walk_gives_each_object_once_in_the_order_of_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let store = small_segments().open(folder.path()).unwrap();
     let digests = store.put_many(&contents(1000)).unwrap();
@@ -379,7 +384,7 @@ fn verify_reports_progress_and_can_be_ended() {
 }
 
 #[test]
-fn several_are_put_and_read_in_their_order() {
+fn objects_are_put_and_read_in_the_order_of_the_caller() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let contents = [&b"one"[..], b"two", b"one", b""];
@@ -418,7 +423,7 @@ fn opening_and_closing_again_and_again_changes_nothing() {
 
 #[cfg(feature = "bytes")]
 #[test]
-fn bytes_hold_an_object_without_a_copy() {
+fn bytes_borrow_an_object_without_copying_it() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let digest = store.put(b"content").unwrap();
@@ -440,13 +445,13 @@ fn a_digest_is_text_in_json() {
 }
 
 #[test]
-fn an_interrupted_checkpoint_says_that_it_is_not_whole() {
+fn an_interrupted_checkpoint_is_reported_as_incomplete() {
     let folder = tempfile::tempdir().unwrap();
     let store = small_segments().open(folder.path().join("store")).unwrap();
     store.put_many(&contents(300)).unwrap();
     let target = folder.path().join("copy");
     store.checkpoint(&target).unwrap();
-    // As it would be without the last of its links.
+    // The folder is as it would be without the last of its links.
     let segments = target.join("segments");
     let last = store.stats().segments.iter().rev().nth(1).unwrap().id;
     for extension in ["dat", "idx"] {

@@ -1,4 +1,4 @@
-//! Puts beside a compaction, at moments that a gate brings about.
+//! Puts beside a compaction, at moments that a gate chooses.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,7 +38,7 @@ fn puts_go_on_while_a_compaction_copies() {
     let keeps = live.clone();
     let finishing = thread::spawn(move || compaction.finish(|digest| keeps.contains_key(digest)));
     assert!(gate.awaits(1, PATIENCE));
-    // As many as there are threads to hash, if the store copies in so many.
+    // This waits for every thread that hashes, if the store copies in that many.
     gate.awaits(threads, Duration::from_secs(1));
 
     let many: Vec<Vec<u8>> = (0..100).map(|number| content(5000 + number, 50)).collect();
@@ -63,7 +63,7 @@ fn puts_go_on_while_a_compaction_copies() {
 }
 
 #[test]
-fn puts_go_on_while_a_compaction_asks_what_is_live() {
+fn puts_go_on_while_the_caller_decides_what_is_live() {
     let folder = TempDir::new().unwrap();
     let store = options().open(folder.path()).unwrap();
     let held = contents(0, 40, 300);
@@ -81,10 +81,13 @@ fn puts_go_on_while_a_compaction_asks_what_is_live() {
     assert!(gate.awaits(1, PATIENCE));
     let many: Vec<Vec<u8>> = (0..100).map(|number| content(5000 + number, 50)).collect();
     let (putting, putting_many) = (store.clone(), many.clone());
-    completes("put_many while the caller is asked", move || {
-        putting.put_many(&putting_many).unwrap();
-        putting.sync().unwrap();
-    });
+    completes(
+        "put_many while the caller decides what is live",
+        move || {
+            putting.put_many(&putting_many).unwrap();
+            putting.sync().unwrap();
+        },
+    );
     assert!(!finishing.is_finished());
     gate.open();
     finishing.join().unwrap().unwrap();
@@ -96,10 +99,10 @@ fn puts_go_on_while_a_compaction_asks_what_is_live() {
 
 // --- The empty object ---
 
-/// A straggler that the compaction has looked for in vain waits for the append lock, and a put of
-/// the same content, here in the thread that gives up the lock, comes first.
+/// A compaction that found no empty object waits for the append lock. A put of the same content,
+/// made here by the thread that releases the lock, comes first.
 #[test]
-fn a_straggler_that_is_put_at_the_same_time_is_stored_once() {
+fn an_empty_object_put_while_a_compaction_adds_it_is_stored_once() {
     for _ in 0..5 {
         let folder = TempDir::new().unwrap();
         let (pinning, overtaking) = (Arc::default(), Arc::default());
@@ -112,13 +115,14 @@ fn a_straggler_that_is_put_at_the_same_time_is_stored_once() {
                 if step.is(Kind::Write, ".dat") {
                     flush.pass();
                 } else if step.is(Kind::SyncFile, ".dat") {
-                    // The first that comes is that of the sync below, just after its flush.
+                    // The first such step belongs to the sync below, just after its flush.
                     let store = overtaking.lock().unwrap().take();
                     if let Some(store) = store {
                         store.put(b"").unwrap();
                     }
                 } else if step.is(Kind::SyncFile, ".idx.tmp") {
-                    // The last step before the compaction closes. What is live was marked before.
+                    // The compaction takes this step last before it closes; it has marked what is
+                    // live before.
                     let store = pinning.lock().unwrap().take();
                     if let Some(store) = store {
                         store.put(b"").unwrap();
@@ -139,7 +143,7 @@ fn a_straggler_that_is_put_at_the_same_time_is_stored_once() {
         *pinning.lock().unwrap() = Some(store.clone());
         let finishing = thread::spawn(move || compaction.finish(|digest| *digest == live));
         assert!(flush.awaits(1, PATIENCE));
-        // Time for the compaction to come to the append lock.
+        // This gives the compaction time to reach the append lock.
         thread::sleep(Duration::from_millis(100));
         assert!(!finishing.is_finished());
         *overtaking.lock().unwrap() = Some(store.clone());
@@ -168,7 +172,7 @@ fn the_empty_object_survives_puts_beside_compactions_that_drop_it() {
     let mut kept = Contents::new();
     for round in 0..300 {
         let compaction = store.begin_compaction().unwrap();
-        // Put after the beginning, so it stays this time.
+        // This put comes after the compaction began, so the object stays.
         kept = contents(round << 8, 3, 100);
         let done = AtomicBool::new(false);
         thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! What a compaction copies: records of every length, also those whose copy has rotted.
+//! Compactions copy records of every length, also where one copy has rotted.
 
 use crate::common::workload;
 use std::fs;
@@ -24,7 +24,7 @@ fn with_lengths(lengths: &[usize]) -> Contents {
     contents.map(|c| (Digest::of(&c), c)).collect()
 }
 
-/// The data files of sealed segments hold whole records only, and their sidecars speak of each.
+/// Checks that data files of sealed segments hold whole records only and that sidecars list each.
 #[track_caller]
 fn assert_sidecars_tile(root: &Path, store: &Store) {
     let segments = store.stats().segments;
@@ -41,7 +41,7 @@ fn assert_sidecars_tile(root: &Path, store: &Store) {
     assert!(seen > 0);
 }
 
-/// Records are written in blocks, which end anywhere in a record or between two.
+/// Records are written in blocks, which end anywhere in a record or between two records.
 #[test]
 fn records_of_every_length_are_moved_whole() {
     records_are_moved_whole(true, 2 << 20);
@@ -68,7 +68,7 @@ fn records_are_moved_whole(huge_page_writes: bool, block_bytes: usize) {
     let options = options().huge_page_writes(huge_page_writes);
     let store = options.open(folder.path()).unwrap();
     let mut held = with_lengths(&lengths);
-    // In this order, so that the first that is copied ends where a block does, and the next does not.
+    // This order ends the first copied record at the end of a block, and the next inside one.
     for (number, len) in (1..).zip(lengths) {
         store.put(&content(number, len)).unwrap();
     }
@@ -86,9 +86,9 @@ fn records_are_moved_whole(huge_page_writes: bool, block_bytes: usize) {
     assert_holds(&store, &held);
 }
 
-/// Two segments hold the same object, as where it was put again because it had rotted.
+/// Two segments hold the same object, which happens when it is put again because it had rotted.
 #[test]
-fn of_two_copies_of_an_object_one_stays_and_it_is_one_that_verifies() {
+fn one_verified_copy_stays_of_two_copies_of_an_object() {
     let first: Vec<Vec<u8>> = (0..4).map(|number| content(number, 100)).collect();
     let second: Vec<Vec<u8>> = (3..7).map(|number| content(number, 100)).collect();
     let held: Contents = [&first[..], &second[1..]]
@@ -132,8 +132,8 @@ fn of_two_copies_of_an_object_one_stays_and_it_is_one_that_verifies() {
     }
 }
 
-/// Puts an object again whose sealed copy rotted after a compaction began, so that the only whole
-/// copy is one that the compaction does not copy.
+/// A sealed copy rots after a compaction began. The object is put again, so the only whole copy is
+/// one that the compaction does not copy.
 #[test]
 fn a_live_record_that_rots_during_a_compaction_is_taken_from_its_other_copy() {
     let folder = scratch();
@@ -160,8 +160,8 @@ fn a_live_record_that_rots_during_a_compaction_is_taken_from_its_other_copy() {
     assert_verifies(&store);
 }
 
-/// Found by fuzzing: the whole copy was written behind the length that the index says, and with it what
-/// followed was unreadable.
+/// Found by fuzzing: the whole copy was written beyond the length in the sidecar, which made the
+/// records after it unreadable.
 #[test]
 fn h35_a_forged_length_does_not_spoil_what_a_compaction_copies() {
     let folder = scratch();
@@ -177,7 +177,7 @@ fn h35_a_forged_length_does_not_spoil_what_a_compaction_copies() {
     let (dead, forged) = (Digest::of(&contents[0]), Digest::of(&contents[1]));
     let sidecar = fs::read(file(root, &sidecar_name(0))).unwrap();
     let mut entries: Vec<Entry> = Sidecar::parse(&sidecar[..]).unwrap().entries().collect();
-    // Where one record ends the next begins, or the sidecar would be refused.
+    // Each record must begin where the one before ends, or the sidecar would be refused.
     entries.sort_unstable_by_key(|entry| entry.offset);
     assert_eq!(entries[1].digest, forged);
     entries[1].len -= 10;
@@ -200,7 +200,7 @@ fn h35_a_forged_length_does_not_spoil_what_a_compaction_copies() {
     assert_verifies(&store);
 }
 
-/// Counts what is asked for the data of new segments, and lets the `fails`th sync fail.
+/// Counts the syncs of new data files, and lets the sync with number `fails` fail.
 fn syncs_of_outputs(fails: Option<usize>) -> (Arc<dyn Operations>, Arc<AtomicUsize>) {
     let syncs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&syncs);
@@ -218,8 +218,8 @@ fn syncs_of_outputs(fails: Option<usize>) -> (Arc<dyn Operations>, Arc<AtomicUsi
     (operations, syncs)
 }
 
-/// H9: what is written is synced while the rest is still copied; such a sync that fails stops the
-/// compaction as the last one would.
+/// H9: a compaction syncs what it has written while it copies the rest. If such a sync fails, the
+/// compaction stops, as it does when the last one fails.
 #[test]
 fn h9_a_sync_that_fails_while_a_compaction_copies_leaves_the_old_set() {
     const LEN: usize = 33 << 20;
@@ -234,7 +234,8 @@ fn h9_a_sync_that_fails_while_a_compaction_copies_leaves_the_old_set() {
         let result = store.compact(|digest| *digest != dead);
         if fails.is_none() {
             assert_eq!(result.unwrap().live_objects, 2);
-            // Once when 64 MiB were written, once at their end, and once for good.
+            // The data file is synced when 64 MiB were written, at its end, and when it is
+            // published.
             assert_eq!(syncs.load(Ordering::SeqCst), 3);
             assert_lacks(&store, [&dead]);
         } else {
@@ -250,9 +251,9 @@ fn h9_a_sync_that_fails_while_a_compaction_copies_leaves_the_old_set() {
     }
 }
 
-/// Each task asks for some of the digests, in all segments; together they ask for all, once.
+/// Each task asks for some of the digests of all segments; together the tasks ask for all, once.
 #[test]
-fn more_objects_than_one_task_asks_for_are_asked_for_once_each() {
+fn each_digest_is_asked_for_once_by_several_tasks() {
     const COUNT: u64 = 140_000;
     let folder = scratch();
     let options = options().segment_bytes_max(1 << 20);
@@ -278,7 +279,7 @@ fn more_objects_than_one_task_asks_for_are_asked_for_once_each() {
     }
 }
 
-/// H21: where one new segment cannot be written, the others are not left behind.
+/// H21: a compaction that cannot write one new segment removes the others.
 #[test]
 fn h21_a_compaction_that_fails_in_one_segment_leaves_no_file_of_the_others() {
     let folder = scratch();
@@ -295,7 +296,7 @@ fn h21_a_compaction_that_fails_in_one_segment_leaves_no_file_of_the_others() {
     data[100] ^= 1;
     fs::write(&path, &data).unwrap();
     let rotten = records(&data)[0].1.len();
-    // Of each segment the last record is dead.
+    // The last record of each segment is dead.
     let dead: Vec<Digest> = workload::names(root, &[".dat"])
         .iter()
         .filter_map(|name| {

@@ -1,7 +1,7 @@
-//! Many threads at one store: nobody waits, nothing is lost, nothing is wrong.
+//! Many threads use one store: nobody waits, nothing is lost, and every answer is right.
 //!
-//! Outcomes do not depend on timing. Where an interleaving matters, a seam below the store brings it
-//! about; where many matter, threads run against each other for many rounds.
+//! Outcomes do not depend on timing. Where one interleaving matters, a seam below the store causes
+//! it; where many matter, threads run against each other for many rounds.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub fn open(folder: &Path) -> Store {
     options().open(folder).unwrap()
 }
 
-/// Opens again what was dropped, and checks all of it.
+/// Opens a dropped store again and checks all of it.
 pub fn reopen(folder: &Path, expected: &Contents) {
     let store = open(folder);
     assert_undamaged(&store);
@@ -39,7 +39,7 @@ pub fn reopen(folder: &Path, expected: &Contents) {
     assert_verifies(&store);
 }
 
-/// Set when the test body ends, also by a panic, so that the threads beside it end too.
+/// Sets the flag when the test body ends, also by a panic, so that the threads beside it end too.
 pub struct SetOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -55,7 +55,7 @@ pub fn assert_reads(store: &Store, digest: &Digest, content: &[u8]) {
     assert!(object[..] == *content, "wrong bytes of {digest:?}");
 }
 
-/// Objects that a writer wants kept, and those of them that it has put.
+/// The objects that a writer wants kept, with the digests that it has put so far.
 #[derive(Default)]
 struct Wanted {
     digests: Mutex<BTreeSet<Digest>>,
@@ -65,7 +65,7 @@ struct Wanted {
 const WANTED_BYTES: usize = 200;
 
 impl Wanted {
-    /// Announces an object before it is put, as an application does that marks what is live.
+    /// Announces an object before it is put, as an application that marks live objects does.
     fn put(&self, store: &Store, number: u64) {
         let content = content(number, WANTED_BYTES);
         let digest = Digest::of(&content);
@@ -81,7 +81,7 @@ impl Wanted {
         }
     }
 
-    /// The same through a pinned reader, one by one and together.
+    /// Reads some objects through a pinned reader, one by one and together.
     fn read_some(&self, reader: &mut PinnedReader, rng: &mut SmallRng) {
         let put = self.put.read().unwrap();
         let picked: Vec<(Digest, u64)> = put.choose_multiple(rng, 20).copied().collect();
@@ -110,9 +110,9 @@ fn h26_readers_find_every_live_object_while_compactions_run() {
     readers_find_every_live_object(&options());
 }
 
-/// Runs of the set index are built, merged and done without beside the same.
+/// Runs of the set index are built, merged and given up in the same situation.
 #[test]
-fn h26_readers_find_every_live_object_while_compactions_and_runs_replace_each_other() {
+fn h26_readers_find_every_live_object_while_compactions_and_runs_are_replaced() {
     readers_find_every_live_object(&options().set_index_minimum(1, 0));
 }
 
@@ -149,7 +149,7 @@ fn readers_find_every_live_object(options: &Options) {
                         break;
                     }
                     wanted.put(store, number);
-                    // And what nobody wants.
+                    // The writer also puts objects that nobody wants.
                     store.put(&content(1 << 50 | number, 300)).unwrap();
                 }
             });
@@ -171,8 +171,8 @@ fn readers_find_every_live_object(options: &Options) {
     reopen(folder.path(), &expected);
 }
 
-/// What the readers of the next test may ask for. A reader holds it while it reads, so that what is
-/// taken out is asked for by nobody.
+/// The objects that readers of the next test may ask for. A reader holds the lock while it reads,
+/// so no reader asks for an object that was taken out.
 type Live = RwLock<Vec<(Digest, Vec<u8>)>>;
 
 fn read_live(store: &Store, live: &Live, rng: &mut SmallRng) -> Duration {
@@ -214,7 +214,8 @@ fn h26_twenty_compactions_that_drop_a_third_take_no_live_object_from_four_reader
         }
         scope.spawn(move || {
             for number in OBJECTS.. {
-                // As many as are dropped: otherwise there would soon be nothing left to drop.
+                // Dropped objects are replaced by new ones: otherwise there would soon be nothing
+                // left to drop.
                 while live.read().unwrap().len() as u64 > OBJECTS && !is_done() {
                     thread::yield_now();
                 }
@@ -228,7 +229,7 @@ fn h26_twenty_compactions_that_drop_a_third_take_no_live_object_from_four_reader
         });
         let mut rng = SmallRng::seed_from_u64(99);
         for _ in 0..20 {
-            // What is put from here on is kept, so what is live is computed after this.
+            // Objects put from here on are kept, so the live set is computed after this.
             let compaction = store.begin_compaction().unwrap();
             let dead: BTreeSet<Digest> = {
                 let mut live = live.write().unwrap();
@@ -246,14 +247,14 @@ fn h26_twenty_compactions_that_drop_a_third_take_no_live_object_from_four_reader
         Duration::from_nanos(longest_nanos.into_inner())
     );
 
-    // With nobody beside, the files say the same as the figures.
+    // Nobody else runs now, so the files agree with the figures.
     let expected: Contents = live.into_inner().unwrap().into_iter().collect();
     store.sync().unwrap();
     let before = disk_bytes(folder.path(), &[".dat", ".idx"]);
     let third: BTreeSet<&Digest> = expected.keys().step_by(3).collect();
     let stats = store.compact(|digest| expected.contains_key(digest) && !third.contains(digest));
     assert!(stats.unwrap().bytes_reclaimed > 0);
-    eventually("the files of what was dropped are removed", || {
+    eventually("the files of dropped segments are removed", || {
         disk_bytes(folder.path(), &[".dat", ".idx"]) < before * 3 / 4
     });
     assert_lacks(&store, third.iter().copied());

@@ -1,4 +1,5 @@
-//! Indexes that do not belong to their data: they hide nothing, and nothing is relied on that they alone say.
+//! Sidecars and runs that do not belong to their data: they hide no object, and no answer relies on
+//! them alone.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -16,7 +17,7 @@ use crate::small::{digests, edit, options, read_only};
 
 // --- Damage ---
 
-/// Three sealed segments of four objects each, and two objects in the active one.
+/// Creates three sealed segments of four objects each, and two objects in the active one.
 fn three_sealed_segments(root: &Path) -> Vec<Vec<u8>> {
     let store = options().open(root).unwrap();
     let all: Vec<Vec<u8>> = (0..14).map(|number| content(number, 400)).collect();
@@ -33,7 +34,8 @@ fn is_in_doubt<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::CorruptIndex { segment: 1, .. }))
 }
 
-/// All these objects once, and once that the index of segment 1 may lack some.
+/// Checks that a walk gives each of these objects once, and reports once that the index of segment
+/// 1 may lack some.
 #[track_caller]
 fn assert_walks_past_the_doubt<T>(
     walk: impl Iterator<Item = Result<T, Error>>,
@@ -93,14 +95,14 @@ fn a_segment_whose_index_is_in_doubt_hides_nothing_and_does_not_stop_a_walk() {
             assert_eq!(store.find(&other.to_string()).unwrap(), Some(*other));
         }
 
-        // What is left of the segment is given out, too.
+        // A walk also gives out the rest of the segment.
         let left = if in_data == in_content { 5..8 } else { 4..5 };
         let found = [&others[..], &digests[left]].concat();
         assert_walks_past_the_doubt(store.iter(), &found, |object| *object.digest());
         assert_walks_past_the_doubt(store.digests(), &found, |digest| *digest);
 
         if !read_only {
-            // Dropping the segment would drop what the index lacks.
+            // Dropping the segment would drop the objects that the index lacks.
             assert!(is_in_doubt(&store.compact(|_| true)));
             store.put(&all[damaged]).unwrap();
             let object = store.get(&lost).unwrap();
@@ -109,10 +111,10 @@ fn a_segment_whose_index_is_in_doubt_hides_nothing_and_does_not_stop_a_walk() {
     }
 }
 
-/// Found by the fuzz target `directory`: `FirstRead` asked the sidecar alone, which lacked what the run
-/// led to.
+/// Found by the fuzz target `directory`: `FirstRead` asked the sidecar alone, which lacked an
+/// object that the run still located.
 #[test]
-fn what_a_run_leads_to_is_read_also_when_the_sidecar_lacks_it() {
+fn an_object_that_a_run_locates_is_read_also_if_the_sidecar_lacks_it() {
     let intact = TempDir::new().unwrap();
     let with_runs = options().set_index_minimum(1, 1);
     let store = with_runs.open(intact.path()).unwrap();
@@ -132,17 +134,17 @@ fn what_a_run_leads_to_is_read_also_when_the_sidecar_lacks_it() {
             edit(&file(folder.path(), "seg-000001.idx"), |bytes| {
                 bytes[60] ^= 0x40;
             });
-            // The length of the second record: what is read from the data alone ends there.
+            // This is the length of the second record, where a reading of the data alone ends.
             edit(&file(folder.path(), "seg-000001.dat"), |bytes| {
                 bytes[404] ^= 0x40;
             });
             let options = with_runs.clone().verify_reads(verify).read_mode(mode);
-            assert_holds_what_only_a_run_leads_to(folder.path(), &options, &all[6..8]);
+            assert_holds_objects_that_only_a_run_locates(folder.path(), &options, &all[6..8]);
         }
     }
 }
 
-fn assert_holds_what_only_a_run_leads_to(root: &Path, options: &Options, held: &[Vec<u8>]) {
+fn assert_holds_objects_that_only_a_run_locates(root: &Path, options: &Options, held: &[Vec<u8>]) {
     let assert_held = |store: &Store| {
         for content in held {
             let object = store.get(&Digest::of(content)).unwrap();
@@ -151,8 +153,8 @@ fn assert_holds_what_only_a_run_leads_to(root: &Path, options: &Options, held: &
     };
     let store = options.open(root).unwrap();
     assert_held(&store);
-    // Found by the same target: a new run, built from what the sidecars know, took the place of the
-    // one that led there.
+    // Found by the same target: a new run, built from the sidecars, replaced the run that still
+    // located these objects.
     for number in 20..40 {
         store.put(&content(number, 400)).unwrap();
     }
@@ -163,11 +165,11 @@ fn assert_holds_what_only_a_run_leads_to(root: &Path, options: &Options, held: &
     assert_eq!((stats.set_index_runs, stats.uncovered_segments), (2, 0));
 }
 
-/// Found by the fuzz target `directory`: a put found the object held by what a run of the set index led
-/// to. The run has a few bits of a digest, the forged sidecar another digest with the same ones, so a
-/// compaction did not know what it dropped.
+/// Found by the fuzz target `directory`: a put found the object in a run of the set index. A run
+/// has only a few bits of a digest, and the forged sidecar had another digest with the same bits,
+/// so a compaction did not know which object it dropped.
 #[test]
-fn h17_h35_what_is_put_again_is_kept_also_where_the_sidecar_has_another_digest_for_it() {
+fn h17_h35_an_object_put_again_is_kept_although_the_sidecar_has_another_digest() {
     let folder = TempDir::new().unwrap();
     let all = three_sealed_segments(folder.path());
     let held = &all[6];
@@ -180,13 +182,13 @@ fn h17_h35_what_is_put_again_is_kept_also_where_the_sidecar_has_another_digest_f
         let checksum = Digest::of(&bytes[..covered]);
         bytes[covered..].copy_from_slice(checksum.as_bytes());
     });
-    // So that nothing says which sidecar it was.
+    // Without the manifest, nothing says which sidecar belongs here.
     fs::remove_file(file(folder.path(), "MANIFEST")).unwrap();
     let store = options()
         .set_index_minimum(1, 1)
         .open(folder.path())
         .unwrap();
-    eventually("a run is built from what the sidecars say", || {
+    eventually("a run is built from the sidecars", || {
         let stats = store.stats();
         stats.set_index_runs > 0 && stats.uncovered_segments == 0
     });
@@ -221,7 +223,7 @@ fn verify_names_a_sidecar_that_belongs_to_another_segment() {
             .all(|bytes| bytes.len() == sidecars[0].len())
     );
 
-    // As a new file, since the earlier reader has the old one mapped.
+    // The earlier reader maps the old file, so the new bytes go to a new one.
     let replace = |segment: u32, bytes: &[u8]| {
         fs::remove_file(path(segment)).unwrap();
         fs::write(path(segment), bytes).unwrap();
@@ -233,7 +235,7 @@ fn verify_names_a_sidecar_that_belongs_to_another_segment() {
     replace(2, &sidecars[1]);
     for reader in [&earlier, &read_only(folder.path())] {
         assert_eq!(problem_segments(reader), [Some(1), Some(2)]);
-        // The data says what there is.
+        // The data is right, so every object is found.
         for content in &all {
             let object = reader.get(&Digest::of(content)).unwrap();
             assert_eq!(object.as_deref(), Some(&content[..]));
@@ -241,7 +243,7 @@ fn verify_names_a_sidecar_that_belongs_to_another_segment() {
     }
 }
 
-/// Found by fuzzing: a run of the set index was made as large as the manifest said.
+/// Found by fuzzing: a run of the set index was given the size that the manifest named.
 #[test]
 fn h22_a_forged_number_of_objects_makes_no_large_index() {
     const FORGED: u32 = 1 << 22;

@@ -22,7 +22,7 @@ fn h4_every_file_that_cannot_be_created_is_an_error_and_loses_nothing() {
         let folder = TempDir::new().unwrap();
         let left = Arc::new(AtomicUsize::new(failing));
         let counted = Arc::clone(&left);
-        // From one creation on three fail: one alone is often made up for in the background.
+        // Three creations in a row fail: a single failure is often made up for in the background.
         let is_one = move || {
             let count = counted.load(Ordering::Acquire);
             counted.store(count.wrapping_sub(1), Ordering::Release);
@@ -69,7 +69,7 @@ fn h4_every_file_that_cannot_be_created_is_an_error_and_loses_nothing() {
 
 // --- An fsync that fails (H9, H10) ---
 
-/// What the store asked for since an fsync was made to fail.
+/// Lets one fsync fail, and records every step from then on.
 fn failing_once(
     kind: Kind,
     ending: &'static str,
@@ -95,8 +95,8 @@ fn failing_once(
     (operations, armed, since)
 }
 
-/// After a failed fsync: no write is accepted, reads go on, and nothing is synced, renamed or
-/// removed any more, since nobody knows what is on the disk.
+/// Checks a store after a failed fsync: it accepts no write, goes on reading, and syncs, renames
+/// and removes nothing, since nobody knows what is on the disk.
 fn assert_refuses_writes(store: &Store, held: &Contents, since: &Record) {
     for _ in 0..3 {
         assert_poisoned(store.put(b"new"));
@@ -109,7 +109,7 @@ fn assert_refuses_writes(store: &Store, held: &Contents, since: &Record) {
     let steps = since.0.lock().unwrap().clone();
     let (failed, later) = steps.split_first().unwrap();
     let changes = [Kind::SyncFile, Kind::SyncDir, Kind::Rename];
-    // The outputs of a compaction are synced side by side: another may have been about to be.
+    // A compaction syncs its outputs side by side, so another sync may have been under way.
     let is_beside = |step: &Step| {
         step.path != failed.path
             && failed.is(Kind::SyncFile, ".tmp")
@@ -125,7 +125,8 @@ fn assert_refuses_writes(store: &Store, held: &Contents, since: &Record) {
             "{step} after the failed {failed}"
         );
     }
-    // A copy changes nothing in the store. It is refused, unless all that it needs is sealed.
+    // A checkpoint changes nothing in the store. It is refused unless all segments that it needs
+    // are sealed.
     let target = store.root().join("copy");
     if store.checkpoint(&target).is_ok() {
         assert_same(&walk(&options().open(target).unwrap()), held);
@@ -189,17 +190,17 @@ fn h9_an_fsync_that_failed_in_the_background_is_reported_by_sync() {
         store.sync().unwrap();
         armed.store(true, Ordering::Release);
         let mut held = synced.clone();
-        // Enough for one roll: the background thread seals the full segment.
+        // These puts fill one segment, which the background thread seals.
         for (digest, content) in contents(1000, 9, 200) {
             if store.put(&content).is_ok() {
                 held.insert(digest, content);
             }
         }
-        eventually("the background has met it", || {
+        eventually("the background thread has met the failure", || {
             !since.0.lock().unwrap().is_empty()
         });
-        // The thread that met it may not have said so yet.
-        eventually("sync reports it", || store.sync().is_err());
+        // The thread that met the failure may not have reported it yet.
+        eventually("sync reports the failure", || store.sync().is_err());
         assert_refuses_writes(&store, &held, &since);
         drop(store);
         let store = options().open(folder.path()).unwrap();

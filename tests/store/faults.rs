@@ -1,7 +1,7 @@
-//! A system that fails: no space, no file descriptors, an fsync that fails.
+//! A system that fails: it has no space or no file descriptors, or an fsync fails.
 //!
-//! A seam below the store records what it asks of the system and lets any of it fail. Nothing is
-//! really synced here; what the power leaves is looked at in `crash/`.
+//! A seam below the store records each request to the system and can let it fail. Nothing is really
+//! synced here; `crash/` looks at what a power failure leaves.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,7 @@ pub fn options() -> Options {
         .operations(without_syncing())
 }
 
-/// Waits until full segments are sealed. Gives up where the background thread cannot go on.
+/// Waits until full segments are sealed, or until the background thread cannot go on.
 pub fn await_sealed(store: &Store, is_stuck: impl Fn() -> bool) {
     let is_sealing = || {
         let segments = store.stats().segments;
@@ -54,12 +54,12 @@ pub fn assert_poisoned<T>(result: Result<T, Error>) {
 
 // --- Order (H11, H12) ---
 
-/// What a store asks of the system, in order.
+/// The requests of a store to the system, in order.
 #[derive(Clone, Default)]
 pub struct Record(pub Arc<Mutex<Vec<Step>>>);
 
 impl Record {
-    /// Records, and does all but syncing.
+    /// Records each request and carries it out, unless it is a sync.
     pub fn operations(&self) -> Arc<dyn Operations> {
         let record = self.clone();
         seam(move |step| {
@@ -83,7 +83,7 @@ pub fn list(steps: &[Step]) -> String {
 
 /// The rules that hold for every history of operations.
 ///
-/// - A file gets its final name only when all that was written to it is synced.
+/// A file gets its final name only when all that was written to it is synced.
 /// - When a manifest gets its name, the names of the files that it speaks of are durable.
 /// - A data file is removed only when the manifest that retires it, and its name, are durable.
 #[track_caller]
@@ -171,7 +171,7 @@ fn h11_a_compaction_removes_its_inputs_after_its_outputs_are_durable() {
             .iter()
             .any(|s| s.kind == Kind::SyncDir);
         assert!(named, "{}", list(&steps));
-        // Before an output has a name, a durable manifest says that it is nothing yet.
+        // Before an output has a name, a durable manifest says that the output does not count yet.
         let announced = position(&steps, Kind::Rename, "MANIFEST.tmp");
         let durable = steps[announced..renamed]
             .iter()
@@ -209,10 +209,10 @@ fn h11_a_seal_syncs_the_data_before_the_sidecar_before_the_manifest() {
     assert!(order.is_sorted(), "{}", list(&steps));
 }
 
-/// A cut that is not synced may be undone by the power, beside a manifest that says how long the
-/// file is.
+/// A power failure may undo a cut that was not synced, while the manifest says how long the file
+/// is.
 #[test]
-fn h11_a_seal_syncs_a_tail_that_was_cut_off_before() {
+fn h11_a_seal_syncs_data_whose_tail_was_cut_off_before() {
     for is_cut in [true, false] {
         let folder = TempDir::new().unwrap();
         let store = options().open(folder.path()).unwrap();
@@ -224,7 +224,8 @@ fn h11_a_seal_syncs_a_tail_that_was_cut_off_before() {
             data.extend([7; 100]);
             fs::write(path, data).unwrap();
         }
-        // Without it: a writer before this one may have cut it and been killed.
+        // A seal syncs the data also without a cut: an earlier writer may have cut it and been
+        // killed.
         let record = Record::default();
         let store = options()
             .operations(record.operations())
@@ -276,7 +277,7 @@ fn h12_names_are_durable_when_the_first_sync_returns() {
     }
     drop(store);
 
-    // Whoever created the files may have died before it could sync the names.
+    // An earlier writer may have created the files and died before it could sync their names.
     record.take();
     let store = options()
         .operations(record.operations())
@@ -312,7 +313,7 @@ fn h12_a_checkpoint_is_durable_when_it_returns() {
         "{}",
         list(&steps)
     );
-    // The segment above comes last, as a compaction by another program would leave it.
+    // The segment above comes last; a compaction by another program would leave such a segment.
     let is_above = |step: &Step| step.is(Kind::Create, ".dat") && is_copy_file(step);
     let above = steps.iter().position(is_above).unwrap();
     assert!(named(&steps[linked..above]), "{}", list(&steps));

@@ -1,4 +1,4 @@
-//! A disk that is full, and then is not.
+//! A disk that is full and later has room again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::faults::{assert_poisoned, assert_system_error, await_sealed, options}
 
 // --- No space (H1) ---
 
-/// A disk with so many bytes left. Removing and cutting free nothing, `free` frees everything.
+/// A disk with a number of bytes left. Removing and cutting free nothing, `free` frees everything.
 #[derive(Clone)]
 struct Disk(Arc<AtomicU64>);
 
@@ -49,7 +49,7 @@ impl Disk {
                 });
                 match had.unwrap() {
                     had if had >= len => Verdict::Go,
-                    // As the system does: first less than all, then nothing.
+                    // A full disk first takes a part of a write, then nothing.
                     0 => system_error(ENOSPC),
                     had => Verdict::Short(usize::try_from(had).unwrap()),
                 }
@@ -59,7 +59,7 @@ impl Disk {
     }
 }
 
-/// A store that is opened anew holds just this, undamaged.
+/// Opens a store anew and checks that it holds just these objects, undamaged.
 #[track_caller]
 fn assert_reopens_with(options: &Options, root: &Path, held: &Contents) {
     let store = options.open(root).unwrap();
@@ -69,7 +69,7 @@ fn assert_reopens_with(options: &Options, root: &Path, held: &Contents) {
 }
 
 #[test]
-fn h1_a_full_disk_loses_nothing_and_works_again_when_there_is_space() {
+fn h1_a_full_disk_loses_nothing_and_a_store_works_again_when_there_is_space() {
     let lens = [300, 40, 0, 700, 300_000, 5, 1900, 64];
     for left in (0..12_000).step_by(271).chain([200_000, 300_900, 301_800]) {
         let folder = TempDir::new().unwrap();
@@ -100,7 +100,7 @@ fn h1_a_full_disk_loses_nothing_and_works_again_when_there_is_space() {
                 failures += 1;
                 assert_system_error(failed, ENOSPC);
             }
-            // What was acknowledged is there, also what could not be written yet.
+            // Acknowledged objects are there, also those that could not be written yet.
             assert_holds(&store, &held);
         }
         assert!(failures > 0 || left > 300_000);
@@ -119,7 +119,7 @@ fn h1_a_full_disk_loses_nothing_and_works_again_when_there_is_space() {
         assert_same(&walk(&store), &held);
         await_sealed(&store, || false);
         assert_verifies(&store);
-        // As after kill -9: without what closing would do.
+        // The store goes as after kill -9, without the steps of closing.
         let copy = TempDir::new().unwrap();
         workload::copy_store(folder.path(), copy.path());
         store.close().unwrap();
@@ -154,7 +154,7 @@ fn blocks_that_the_disk_has_no_room_for(huge_page_writes: bool, block_bytes: u64
         let options = Options::new().huge_page_writes(huge_page_writes);
         let options = options.operations(disk.operations());
         let store = options.open(folder.path()).unwrap();
-        // Away from the beginning of a block.
+        // The writes begin away from the beginning of a block.
         let mut held = contents(1 << 40, 10, 200);
         put_all(&store, &held);
         store.sync().unwrap();
@@ -184,7 +184,7 @@ fn blocks_that_the_disk_has_no_room_for(huge_page_writes: bool, block_bytes: u64
         assert!(failures > 0, "{what}");
         disk.free();
         assert_holds(&store, &held);
-        // As after kill -9: what was written ends in the middle of a record.
+        // The store goes as after kill -9: the written data ends in the middle of a record.
         let copy = TempDir::new().unwrap();
         workload::copy_store(folder.path(), copy.path());
         store.sync().unwrap();
@@ -206,8 +206,8 @@ fn blocks_that_the_disk_has_no_room_for(huge_page_writes: bool, block_bytes: u64
     }
 }
 
-/// A file system that refuses a write as a whole unless there is room for all of it, as ext4 and xfs
-/// may where one write is one piece of the page cache.
+/// A file system that refuses a whole write unless there is room for all of it, as ext4 and xfs may
+/// where one write is one piece of the page cache.
 fn whole_writes_only(left: &Arc<AtomicU64>) -> Arc<dyn Operations> {
     let left = Arc::clone(left);
     seam(move |step| match step.kind {
@@ -243,7 +243,8 @@ fn h1_a_disk_without_room_for_a_block_is_used_up_record_by_record() {
             }
         });
         assert_system_error(refused.unwrap(), ENOSPC);
-        // Others read every record that there was room for, and this store what it acknowledged.
+        // Others read every record that there was room for; this store reads all that it
+        // acknowledged.
         let reader = Options::new().read_only(true).open(folder.path()).unwrap();
         assert_eq!(reader.len(), room / RECORD_BYTES, "{room} bytes");
         assert_holds(&store, &held);
@@ -285,7 +286,7 @@ fn h1_a_block_that_fits_only_in_pieces_is_no_error() {
     store.sync().unwrap();
     assert_holds(&store, &held);
     store.close().unwrap();
-    // What recovery writes over itself takes no room.
+    // Recovery writes over existing blocks, which takes no room.
     let plain = Options::new().operations(without_syncing());
     assert_reopens_with(&plain, folder.path(), &held);
 }

@@ -1,4 +1,4 @@
-//! What a handle takes, and gives back.
+//! The resources that a handle uses and releases.
 
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::common::workload::{completes, contents, eventually, names, put_all, s
 use crate::small::{edit, options, read_only};
 
 #[test]
-fn what_a_read_only_handle_is_given_is_not_even_looked_at() {
+fn a_read_only_handle_never_reads_the_content_of_a_put() {
     struct Unread;
     impl AsRef<[u8]> for Unread {
         fn as_ref(&self) -> &[u8] {
@@ -36,7 +36,7 @@ fn what_a_read_only_handle_is_given_is_not_even_looked_at() {
 #[test]
 fn gets_in_all_threads_of_the_pool_and_beside_it_rebuild_a_sidecar_without_a_deadlock() {
     let folder = TempDir::new().unwrap();
-    // So many that checking the damaged sidecar takes longer than what is waited for below.
+    // With this many objects, checking the damaged sidecar takes longer than the wait below.
     let held = contents(0, 40_000, 60);
     let store = Options::new().open(folder.path()).unwrap();
     put_all(&store, &held);
@@ -93,7 +93,7 @@ fn objects_of_active_segments_keep_no_file_descriptors() {
         .iter()
         .map(|(digest, content)| {
             store.put(content).unwrap();
-            // Flushed, so that it is not read from the buffer.
+            // The object is flushed, so it is not read from the buffer.
             store.sync().unwrap();
             store.get(digest).unwrap().unwrap()
         })
@@ -110,7 +110,7 @@ fn objects_of_active_segments_keep_no_file_descriptors() {
         open.sort();
         open
     };
-    // The folder is held open, and once more to be locked. The background thread lets go of outdated sets
+    // One descriptor holds the folder, another its lock. The background thread drops outdated sets
     // in its own time.
     eventually("sealed segments are closed", || {
         open_files() == ["", "", "LOCK", "seg-000049.dat", "seg-000049.jnl"]

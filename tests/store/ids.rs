@@ -1,4 +1,4 @@
-//! Segment ids, of which each is used once and none is wasted.
+//! Each segment id is used once, and failures waste none.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::small::options;
 
 const FAILURES: usize = 2000;
 
-/// Opens a store in which such steps fail while the switch is on.
+/// Opens a store in which the chosen steps fail while the switch is on.
 fn open(root: &Path, fails: fn(&Step) -> bool) -> (Store, Arc<AtomicBool>) {
     let is_short = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&is_short);
@@ -50,7 +50,7 @@ fn assert_is_shortage<T: std::fmt::Debug>(result: Result<T, Error>) {
     }
 }
 
-/// Whichever of the two files of a new segment cannot be created.
+/// Either of the two files of a new segment cannot be created.
 #[test]
 fn h61_puts_that_fail_use_up_no_segment_id() {
     let fails: [fn(&Step) -> bool; 2] = [
@@ -66,7 +66,7 @@ fn h61_puts_that_fail_use_up_no_segment_id() {
         for content in contents(1, FAILURES as u64, 1900).values() {
             assert_is_shortage(store.put(content));
         }
-        // At most the one that could not be completed.
+        // The segment that could not be completed uses at most one id.
         assert!(names(folder.path(), &[".dat"]).len() <= 2);
         is_short.store(false, Ordering::Relaxed);
         let mut all = held;
@@ -74,7 +74,7 @@ fn h61_puts_that_fail_use_up_no_segment_id() {
         put_all(&store, &all);
         store.sync().unwrap();
         settle(folder.path());
-        // Segments 0 to 3, one after the other.
+        // These are segments 0 to 3, one after the other.
         assert_eq!(next_id(folder.path()), 4);
         assert_eq!(names(folder.path(), &[".dat"]).len(), 4);
         store.close().unwrap();
@@ -94,7 +94,7 @@ fn h61_compactions_that_fail_use_up_no_segment_id() {
     put_all(&store, &all);
     store.sync().unwrap();
     let is_live = |digest: &_| all.keys().position(|held| held == digest).unwrap() % 2 == 0;
-    // Seals what was appended to.
+    // Beginning a compaction seals the active segment.
     drop(store.begin_compaction().unwrap());
     settle(folder.path());
     let before = next_id(folder.path());
@@ -111,10 +111,10 @@ fn h61_compactions_that_fail_use_up_no_segment_id() {
     store.sync().unwrap();
 }
 
-/// A compaction takes ids while the journal of the next segment cannot be created: the segment that was
-/// begun is not the newest any more, and another takes its place.
+/// A compaction takes ids while the journal of the next segment cannot be created. The segment that
+/// was begun is then not the newest, and another takes its place.
 #[test]
-fn h61_a_segment_that_was_begun_is_given_up_when_others_are_newer() {
+fn h61_a_begun_segment_is_given_up_when_others_are_newer() {
     let folder = TempDir::new().unwrap();
     let (store, is_short) = open(folder.path(), |step| step.is(Kind::Create, ".jnl"));
     let all = contents(0, 8, 900);
@@ -124,7 +124,7 @@ fn h61_a_segment_that_was_begun_is_given_up_when_others_are_newer() {
     is_short.store(true, Ordering::Relaxed);
     assert_is_shortage(store.put(&[7; 900]));
     let first = all.keys().next().unwrap();
-    // It needs a segment above its own.
+    // It needs a segment with a higher id.
     assert_is_shortage(compaction.finish(|digest| digest != first));
     is_short.store(false, Ordering::Relaxed);
     store.compact(|digest| digest != first).unwrap();
@@ -145,12 +145,12 @@ fn h61_a_segment_that_was_begun_is_given_up_when_others_are_newer() {
 // --- The manifest ---
 
 #[test]
-fn the_next_id_is_beyond_the_active_segment_also_when_puts_roll_during_a_commit() {
+fn the_next_id_is_above_the_active_segment_also_if_puts_roll_during_a_commit() {
     let (folder, crashed) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let putting: Arc<Mutex<Option<Store>>> = Arc::default();
     let manifests: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
-    // 1 from the rename of the first output on, 2 once the manifest has its name, 3 then, and 4 when
-    // the files are copied.
+    // The stage is 1 from the rename of the first output on, 2 once the manifest has its name, 3
+    // from then on, and 4 when the files are copied.
     let stage = Arc::new(AtomicUsize::new(0));
     let advances = |stage: &AtomicUsize, from: usize| {
         let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
@@ -199,7 +199,7 @@ fn the_next_id_is_beyond_the_active_segment_also_when_puts_roll_during_a_commit(
     compaction
         .finish(|digest| live.contains_key(digest))
         .unwrap();
-    // The thread that seals in the background may have come first, and still be copying.
+    // The thread that seals in the background may have come first and may still be copying.
     eventually("the files are copied", || {
         stage.load(Ordering::Acquire) == 4
     });

@@ -1,4 +1,5 @@
-//! One store in one process: what its calls promise, alone and beside each other, and on a system that fails.
+//! One store in one process: the promises of its calls, alone, beside each other, and on a failing
+//! system.
 
 #[path = "../common/mod.rs"]
 mod common;

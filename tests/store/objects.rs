@@ -10,7 +10,7 @@ use crate::common::workload::{
 };
 use crate::concurrency::{assert_reads, open, options, reopen};
 
-/// Objects from each of the places that they can lie in, with their contents.
+/// Returns objects from each kind of place that holds them, with their contents.
 fn held_objects(store: &Store) -> Vec<(Object, Vec<u8>)> {
     let mut held = Vec::new();
     let mut put = |number: u64, len: usize| {
@@ -54,7 +54,7 @@ fn h29_objects_outlive_a_compaction_the_store_and_the_files() {
         assert_valid();
         drop(store);
         assert_valid();
-        // Windows does not remove what is mapped.
+        // Windows does not remove a mapped file.
         if cfg!(unix) {
             folder.close().unwrap();
             assert_valid();
@@ -63,7 +63,7 @@ fn h29_objects_outlive_a_compaction_the_store_and_the_files() {
     }
 }
 
-/// Small objects are read from the buffer that puts go to, which is used again and again.
+/// Small objects are read from the append buffer, which is used again and again.
 #[test]
 fn h29_objects_keep_their_bytes_while_puts_of_all_sizes_go_on() {
     let folder = TempDir::new().unwrap();
@@ -71,7 +71,7 @@ fn h29_objects_keep_their_bytes_while_puts_of_all_sizes_go_on() {
         let store = Options::new().read_mode(mode).open(folder.path()).unwrap();
         let mut held = Vec::new();
         for number in 0..6000_u32 {
-            // Now and then one that goes past the buffer; some objects are let go, some are kept.
+            // Now and then an object goes past the buffer; some objects are dropped, some are kept.
             let bytes = if number % 500 == 7 { 300_000 } else { 700 };
             let content = [number.to_le_bytes().repeat(bytes / 4), vec![mode as u8]].concat();
             let digest = store.put(&content).unwrap();
@@ -88,7 +88,7 @@ fn h29_objects_keep_their_bytes_while_puts_of_all_sizes_go_on() {
 }
 
 #[test]
-fn h29_the_files_of_a_dropped_segment_go_with_its_last_object() {
+fn h29_the_files_of_a_dropped_segment_are_removed_with_its_last_object() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path());
     let digest = store.put(b"held").unwrap();

@@ -1,5 +1,5 @@
-//! Every number in the options, from the least to the largest: what it does to a store is right, or it
-//! is an error before anything was written.
+//! Every number in the options, from the least to the largest: a store works rightly with it, or
+//! opening fails before anything is written.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +11,8 @@ use crate::common::workload::{
 };
 use sealstone::{Digest, Options, ReadMode, Store};
 
-/// Around powers of two that a page, a block, a length in 32 bits, an address and a sign have to do
-/// with; and the ends.
+/// Returns the ends of the range, and numbers around the powers of two that matter to a page, a
+/// block, a length in 32 bits, an address or a sign.
 fn extremes() -> Vec<u64> {
     let around = [12, 16, 21, 31, 32, 47, 63].map(|bits| 1_u64 << bits);
     let around = around.iter().flat_map(|&power| power - 1..=power + 1);
@@ -20,7 +20,7 @@ fn extremes() -> Vec<u64> {
     around.chain(ends).collect()
 }
 
-/// One number of the options set.
+/// Sets one number of the options.
 type Set = fn(Options, u64) -> Options;
 
 fn count(number: u64) -> usize {
@@ -45,10 +45,11 @@ const NUMBERS: [(&str, Set); 5] = [
     }),
 ];
 
-/// Lengths around those of a page, of a block that is buffered, and of what is not buffered.
+/// Lengths around those of a page, of a buffered block, and of a record that is not buffered.
 const LENGTHS: [usize; 10] = [0, 1, 9, 100, 4092, 4093, 70_000, 262_140, 262_141, 300_000];
 
-/// Contents of all lengths that others of another `first` do not have, but for the shortest.
+/// Returns contents of all lengths, which differ between batches of another `first` but for the
+/// shortest.
 fn batch(first: u64) -> Vec<Vec<u8>> {
     let numbered = (first..).zip(LENGTHS);
     numbered.map(|(number, len)| content(number, len)).collect()
@@ -109,7 +110,7 @@ fn live_with(options: &Options, root: &Path) {
 }
 
 #[test]
-fn h50_every_number_in_options_at_its_extremes_keeps_what_is_live_and_drops_the_rest() {
+fn h50_extreme_numbers_in_options_keep_live_objects_and_drop_dead_ones() {
     for (name, set) in NUMBERS {
         for number in extremes() {
             for mode in [ReadMode::Mmap, ReadMode::Pread] {
@@ -124,7 +125,7 @@ fn h50_every_number_in_options_at_its_extremes_keeps_what_is_live_and_drops_the_
     }
 }
 
-/// The segment size may be another at each opening, also while a compaction is to come.
+/// The segment size may differ at each opening, also while a compaction is unfinished.
 #[test]
 fn h50_a_store_is_compacted_with_another_segment_size_than_it_was_written_with() {
     let sizes = [0, 1, 4096, 1 << 20, u64::MAX - 1, u64::MAX];

@@ -1,4 +1,4 @@
-//! A caller that panics, and locks that rayon's tasks come back for.
+//! Callers that panic, and locks that tasks of rayon need again.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ use crate::common::workload::{
 };
 use crate::concurrency::{SetOnDrop, assert_reads, open, options, reopen};
 
-/// Content whose bytes cannot be had.
+/// Content whose bytes panic when they are read.
 struct Panics(Option<Vec<u8>>);
 
 impl AsRef<[u8]> for Panics {
@@ -80,7 +80,7 @@ fn h33_a_callers_panic_does_not_stop_the_others() {
     reopen(folder.path(), &expected);
 }
 
-/// The store's own threads and locks: a panic in the middle of a put, a sync, a seal or a commit.
+/// H33: the store's own threads panic in the middle of a put, a sync, a seal or a commit.
 #[test]
 fn h33_a_panic_under_a_lock_does_not_stop_the_others() {
     for (kind, ending) in [
@@ -112,7 +112,7 @@ fn h33_a_panic_under_a_lock_does_not_stop_the_others() {
         let mut expected = contents(0, 100, 200);
         put_all(&store, &expected);
         armed.store(true, Ordering::Release);
-        // Some thread meets it: one of these or the one in the background.
+        // One of these calls meets the panic, or the background thread does.
         for number in 1000.. {
             let content = content(number, 200);
             let put = catch_unwind(AssertUnwindSafe(|| store.put(&content)));
@@ -144,8 +144,8 @@ fn h33_a_panic_under_a_lock_does_not_stop_the_others() {
     }
 }
 
-/// A rayon task that waits for its own parts takes up another task meanwhile. If that asks for what
-/// the first one holds, it waits for ever.
+/// A rayon task that waits for its own parts takes up another task meanwhile. If that task needs a
+/// lock which the first one holds, it waits for ever.
 #[test]
 fn h33_reads_in_rayon_tasks_rebuild_a_damaged_sidecar_without_a_deadlock() {
     let folder = TempDir::new().unwrap();
@@ -154,7 +154,7 @@ fn h33_reads_in_rayon_tasks_rebuild_a_damaged_sidecar_without_a_deadlock() {
     put_all(&store, &held);
     drop(store.begin_compaction().unwrap());
     store.close().unwrap();
-    // Between the header and the checksum, so that only the first use notices.
+    // The damage lies between header and checksum, so only the first use notices it.
     let sidecar = folder.path().join("segments/seg-000000.idx");
     let mut bytes = fs::read(&sidecar).unwrap();
     let middle = bytes.len() / 2;
@@ -174,7 +174,7 @@ fn h33_reads_in_rayon_tasks_rebuild_a_damaged_sidecar_without_a_deadlock() {
                 let (digest, content) = held.first_key_value().unwrap();
                 assert_reads(&reader, digest, content);
             };
-            // In the midst of the rebuilding, a task that reads is there to be taken up.
+            // A task that reads waits in the pool while the sidecar is rebuilt.
             let second = || {
                 while !begun.load(Ordering::Acquire) {
                     std::hint::spin_loop();

@@ -1,4 +1,4 @@
-//! Objects that are put, and put again, while a compaction drops them.
+//! Objects that are put for the first time and again while a compaction drops them.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use crate::common::workload::{
 use crate::concurrency::{SetOnDrop, assert_reads, open, options, reopen};
 
 #[test]
-fn h7_what_is_put_between_begin_and_finish_is_kept() {
+fn h7_an_object_put_between_begin_and_finish_is_kept() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path());
     let before = contents(0, 300, 200);
@@ -27,7 +27,7 @@ fn h7_what_is_put_between_begin_and_finish_is_kept() {
     let between = contents(1000, 300, 200);
     put_all(&store, &between);
 
-    // And from several threads while it is finished.
+    // Several threads put more objects while the compaction finishes.
     let done = AtomicBool::new(false);
     let beside = Mutex::new(Contents::new());
     thread::scope(|scope| {
@@ -56,7 +56,7 @@ fn h7_what_is_put_between_begin_and_finish_is_kept() {
     reopen(folder.path(), &expected);
 }
 
-/// Puts dead objects again in the middle of what the store asks of the system.
+/// Puts dead objects again in the middle of the store's requests to the system.
 #[derive(Default)]
 struct PutsAgain {
     store: Mutex<Option<Store>>,
@@ -66,7 +66,7 @@ struct PutsAgain {
 }
 
 thread_local! {
-    /// What such a put asks of the system is not a place for another.
+    /// Set during such a put, whose own requests are no place for another.
     static IS_PUTTING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -145,12 +145,12 @@ fn h8_an_object_that_is_put_again_at_any_step_of_a_compaction_is_kept() {
 }
 
 #[test]
-fn h8_what_threads_put_again_while_a_compaction_drops_it_is_kept() {
+fn h8_objects_put_again_by_threads_while_a_compaction_drops_them_are_kept() {
     let folder = TempDir::new().unwrap();
     let mut rng = SmallRng::seed_from_u64(8);
     let mut expected = Contents::new();
     for round in 0..30_u64 {
-        // With and without the time that syncing takes, which shifts what happens beside what.
+        // Pretended and real syncs take different times, which shifts the interleavings.
         let options = if round % 2 == 0 {
             options()
         } else {
@@ -189,7 +189,7 @@ fn h8_what_threads_put_again_while_a_compaction_drops_it_is_kept() {
         assert_holds(&store, &again);
         expected.extend(again);
         assert_same(&walk(&store), &expected);
-        // Few enough that the rounds do not become slower.
+        // The dead objects are few, so the rounds do not become slower.
         expected = expected.into_iter().take(100).collect();
         store
             .compact(|digest| expected.contains_key(digest))
@@ -198,8 +198,8 @@ fn h8_what_threads_put_again_while_a_compaction_drops_it_is_kept() {
     reopen(folder.path(), &expected);
 }
 
-/// A crash at any step of a compaction, while another thread's puts go on to the next segment again
-/// and again: the old set or the new one, and a manifest that can be read.
+/// A crash at any step of a compaction, while another thread's puts begin new segments again and
+/// again, leaves the old set or the new one, and a readable manifest.
 #[test]
 fn h13_a_compaction_is_all_or_nothing_also_while_others_put() {
     const OBJECT_BYTES: usize = 6000;
@@ -222,7 +222,7 @@ fn h13_a_compaction_is_all_or_nothing_also_while_others_put() {
                 let image = images_made.fetch_add(1, Ordering::Relaxed);
                 copy_store(&root, &images.path().join(image.to_string()));
             }
-            // More than a few would have to wait for segments to be sealed.
+            // More objects would have to wait for segments to be sealed.
             if matches!(step.kind, Kind::Rename | Kind::SyncDir) {
                 IS_PUTTING.set(true);
                 let number = 1 << 60 | images_made.load(Ordering::Relaxed);
@@ -244,7 +244,7 @@ fn h13_a_compaction_is_all_or_nothing_also_while_others_put() {
     }
     store.sync().unwrap();
     let compaction = store.begin_compaction().unwrap();
-    // Keeps the files of dropped segments, which a crash may find at any time.
+    // Keeps the files of dropped segments, which a crash may leave at any time.
     let held: Vec<Object> = dead
         .keys()
         .map(|d| store.get(d).unwrap().unwrap())

@@ -1,4 +1,4 @@
-//! Retired segments: their files go with the last object, and never on the word of a manifest alone.
+//! Retired segments: their files go with the last object, never because of a manifest alone.
 
 use std::fs;
 use std::path::Path;
@@ -15,13 +15,13 @@ use crate::small::{options, read_only};
 
 // --- Retired segments ---
 
-/// A store that was closed while an object of a segment was held that a compaction had replaced.
+/// Closes a store while an object is held whose segment a compaction has replaced.
 fn closed_with_a_held_object(root: &Path) -> (Object, Contents) {
     let store = options().open(root).unwrap();
     let dead = store.put(b"dead").unwrap();
     let live = contents(0, 30, 300);
     put_all(&store, &live);
-    // Sealed, so that the object is one of a sealed segment.
+    // A compaction seals the segment, so the object lies in a sealed one.
     drop(store.begin_compaction().unwrap());
     let object = store.get(&dead).unwrap().unwrap();
     store.compact(|digest| *digest != dead).unwrap();
@@ -46,9 +46,9 @@ fn opening_removes_retired_files_only_after_the_directory_is_synced() {
     assert_holds(&store, &live);
 }
 
-/// A program that knows no manifest can have used an id after its files were removed.
+/// A program that knows no manifest may have reused an id after its files were removed.
 #[test]
-fn h55_a_segment_that_is_not_the_one_that_a_retired_line_means_is_kept() {
+fn h55_a_segment_that_differs_from_its_retired_line_is_kept() {
     for (has_same_length, has_old_sidecar) in
         [(false, false), (false, true), (true, false), (true, true)]
     {
@@ -64,7 +64,7 @@ fn h55_a_segment_that_is_not_the_one_that_a_retired_line_means_is_kept() {
             fs::remove_file(data.with_extension("idx")).unwrap();
         }
         let digest = Digest::of(&other);
-        // A reader, which removes nothing, does not look into the data for this.
+        // A reader removes nothing and does not check the data of the segment for this.
         let is_told_apart = read_only(folder.path()).contains(&digest).unwrap();
         assert!(is_told_apart || has_same_length);
         let store = options().open(folder.path()).unwrap();

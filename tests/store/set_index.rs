@@ -1,4 +1,4 @@
-//! The set index: it is found, kept up to date and done without, and nothing depends on it.
+//! The set index is found, kept up to date and done without, and no answer depends on it.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -11,14 +11,14 @@ use sealstone::{AccessPattern, Advice, Digest, Options, ReadMode, Repair, Store,
 const SEGMENT_BYTES_MAX: u64 = 4096;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Small segments, each covered as soon as it is sealed.
+/// Returns options with small segments, each of which is covered as soon as it is sealed.
 fn options() -> Options {
     Options::new()
         .segment_bytes_max(SEGMENT_BYTES_MAX)
         .set_index_minimum(1, 0)
 }
 
-/// The runs on disk.
+/// Returns the paths of the runs on disk.
 fn runs(root: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(segments(root)).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -39,7 +39,7 @@ fn remove_runs(root: &Path) {
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so() {
-        assert!(begin.elapsed() < PATIENCE, "not so: {what}");
+        assert!(begin.elapsed() < PATIENCE, "waited too long: {what}");
         std::thread::yield_now();
     }
 }
@@ -56,7 +56,7 @@ fn contents(count: u64) -> Vec<Vec<u8>> {
     (0..count).map(|seed| content(seed, 300)).collect()
 }
 
-/// A closed store of many sealed segments that runs cover.
+/// Closes a store of many sealed segments that runs cover, and returns its contents.
 fn filled(root: &Path, count: u64) -> Vec<Vec<u8>> {
     let contents = contents(count);
     let store = options().open(root).unwrap();
@@ -90,7 +90,7 @@ fn assert_holds(store: &Store, contents: &[Vec<u8>]) {
     let (mut walked, mut expected): (Vec<_>, _) = (walked.collect(), contents.to_vec());
     walked.sort();
     expected.sort();
-    assert!(walked == expected, "a walk finds something else");
+    assert!(walked == expected, "the walk differs from what was put");
 }
 
 fn reader_get_many(
@@ -126,7 +126,7 @@ fn every_sealed_segment_is_covered_by_few_runs() {
 }
 
 #[test]
-fn a_store_without_runs_is_as_right_and_gets_them() {
+fn a_store_without_runs_gives_right_answers_and_builds_them() {
     let folder = scratch();
     let contents = filled(folder.path(), 300);
     remove_runs(folder.path());
@@ -142,9 +142,9 @@ fn a_store_without_runs_is_as_right_and_gets_them() {
     assert_holds(&reader, &contents);
 }
 
-/// A run that was opened once is mapped and its pages are checked; one that took its place is another.
+/// A run that was opened once is mapped and its pages are checked; its replacement is another run.
 #[test]
-fn a_reader_keeps_the_runs_that_are_still_there_and_takes_the_new_ones() {
+fn a_reader_keeps_runs_that_still_exist_and_opens_new_ones() {
     let folder = scratch();
     let held = filled(folder.path(), 300);
     let reader = options().read_only(true).open(folder.path()).unwrap();
@@ -195,7 +195,7 @@ fn every_flipped_byte_of_a_run_leaves_every_answer_right() {
 }
 
 #[test]
-fn a_run_whose_header_is_damaged_is_removed_and_one_whose_page_is_damaged_replaced() {
+fn a_run_with_a_damaged_header_is_removed_and_one_with_a_damaged_page_replaced() {
     let folder = scratch();
     let contents = filled(folder.path(), 300);
     let path = runs(folder.path()).remove(0);
@@ -257,7 +257,7 @@ fn h23_the_run_of_another_store_covers_nothing() {
     for run in foreign {
         assert!(
             !run.exists(),
-            "a run that covers nothing is removed at opening"
+            "a run that covers nothing is removed when the store is opened"
         );
     }
     assert_holds(&store, &others);
@@ -270,7 +270,7 @@ fn h23_the_run_of_another_store_covers_nothing() {
 }
 
 #[test]
-fn a_compaction_leaves_only_runs_of_what_is_there() {
+fn a_compaction_leaves_only_runs_of_current_segments() {
     let folder = scratch();
     let contents = filled(folder.path(), 400);
     let store = options().open(folder.path()).unwrap();
@@ -295,7 +295,7 @@ fn a_compaction_leaves_only_runs_of_what_is_there() {
 }
 
 #[test]
-fn h21_rot_that_a_run_leads_to_is_named() {
+fn h21_rot_in_a_record_that_a_run_locates_is_reported() {
     let folder = scratch();
     let contents = filled(folder.path(), 200);
     let victim = Digest::of(&contents[77]);
@@ -326,7 +326,7 @@ fn h21_rot_that_a_run_leads_to_is_named() {
         let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
         assert_eq!(report.corrupt.len(), 1);
     }
-    // Putting it again repairs, and the new copy is found behind the damaged one.
+    // Putting the object again repairs it: the new copy is found behind the damaged one.
     let store = options().open(folder.path()).unwrap();
     store.put(&contents[77]).unwrap();
     assert_eq!(
@@ -347,7 +347,7 @@ fn first_read_verifies_each_record_once() {
         .unwrap();
     let digest = Digest::of(&contents[3]);
     assert!(store.get(&digest).unwrap().is_some());
-    // What changes under the mapping between two reads is what it is documented not to see.
+    // A change under the mapping between two reads is, as documented, not noticed.
     for entry in fs::read_dir(segments(folder.path())).unwrap() {
         let path = entry.unwrap().path();
         let bytes = fs::read(&path).unwrap();
@@ -364,7 +364,7 @@ fn first_read_verifies_each_record_once() {
 }
 
 #[test]
-fn a_pinned_reader_holds_what_it_saw_beyond_compaction_and_store() {
+fn a_pinned_reader_keeps_its_view_beyond_compaction_and_store() {
     let folder = scratch();
     let contents = filled(folder.path(), 100);
     let store = options().open(folder.path()).unwrap();
@@ -386,7 +386,7 @@ fn a_pinned_reader_holds_what_it_saw_beyond_compaction_and_store() {
 
 /// Batches mix hits, misses, lengths and repetitions, in any number.
 #[test]
-fn a_batch_gives_what_single_lookups_give_in_the_order_of_the_caller() {
+fn a_batch_equals_single_lookups_in_the_order_of_the_caller() {
     let folder = scratch();
     let store = options().open(folder.path()).unwrap();
     let lengths = [0, 1, 127, 128, 129, 300, 1000, 5000, 70_000];
@@ -428,7 +428,7 @@ fn a_batch_gives_what_single_lookups_give_in_the_order_of_the_caller() {
 }
 
 #[test]
-fn a_checkpoint_comes_with_its_runs() {
+fn a_checkpoint_includes_its_runs() {
     let (folder, target) = (scratch(), scratch());
     let contents = filled(folder.path(), 200);
     let copy = target.path().join("copy");
@@ -471,7 +471,7 @@ fn advice_changes_no_answer() {
     }
 }
 
-/// Where the one copy of this content lies.
+/// Returns the file and offset of the one copy of this content.
 fn place_of(root: &Path, content: &[u8]) -> (PathBuf, usize) {
     for entry in fs::read_dir(segments(root)).unwrap() {
         let path = entry.unwrap().path();
@@ -486,7 +486,7 @@ fn place_of(root: &Path, content: &[u8]) -> (PathBuf, usize) {
     panic!("the content is not there");
 }
 
-/// Flips a bit; once more puts it right again.
+/// Flips a bit; a second flip restores it.
 fn flip((path, at): &(PathBuf, usize)) {
     let mut bytes = fs::read(path).unwrap();
     bytes[*at] ^= 1;
@@ -497,7 +497,7 @@ fn flip((path, at): &(PathBuf, usize)) {
 fn a_walk_beside_damaged_runs_gives_each_object_once() {
     let folder = scratch();
     let contents = filled(folder.path(), 100);
-    // Two whole copies of one object, the second not sealed yet.
+    // One object has two whole copies, the second of which is not sealed yet.
     let place = place_of(folder.path(), &contents[7]);
     flip(&place);
     let store = options().open(folder.path()).unwrap();

@@ -33,11 +33,12 @@ pub fn digests(contents: &[Vec<u8>]) -> Vec<Digest> {
     contents.iter().map(|content| Digest::of(content)).collect()
 }
 
-/// Whole records only, the empty object once: what recovery does not take for a tear.
+/// Checks that the data files hold whole records only and the empty object at most once, which
+/// recovery does not take for a tear.
 #[track_caller]
 pub fn assert_data_is_whole(root: &Path) {
     for name in names(root, &[".dat"]) {
-        // The background thread may have removed it since it was listed.
+        // The background thread may have removed the file since it was listed.
         let Ok(bytes) = fs::read(file(root, &name)) else {
             continue;
         };
@@ -48,10 +49,10 @@ pub fn assert_data_is_whole(root: &Path) {
     }
 }
 
-/// A gate that is open at first.
+/// A gate, which is open at first.
 #[derive(Default)]
 pub struct Gate {
-    /// Whether it is shut, and how many wait at it.
+    /// Whether it is shut, and the number of threads that wait at it.
     state: Mutex<(bool, usize)>,
     changed: Condvar,
 }
@@ -66,7 +67,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Waits until it is open. Gives up before the test does, so that the test can end.
+    /// Waits until the gate is open, but gives up before the test does, so that the test can end.
     pub fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.1 += 1;
@@ -77,7 +78,7 @@ impl Gate {
         waiting.unwrap().0.1 -= 1;
     }
 
-    /// Whether so many come to wait.
+    /// Waits with patience until `count` threads are at the gate, and returns whether they came.
     pub fn awaits(&self, count: usize, patience: Duration) -> bool {
         let state = self.state.lock().unwrap();
         let waiting = self

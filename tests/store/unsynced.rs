@@ -1,5 +1,5 @@
-//! What was put and not synced when the machine went down: written again before it is confirmed, and never
-//! called corrupt by a reader.
+//! Objects that were put but not synced when the machine went down: recovery writes them again
+//! before it confirms them, and a reader never calls them corrupt.
 
 use std::fs::{self, File};
 use std::io;
@@ -23,7 +23,7 @@ use crate::small::{edit, options, read_only};
 
 // --- Recovery after a failed fsync ---
 
-/// What is done to the data files, with the position of each write.
+/// The writes and syncs of data files, with the position of each write.
 #[derive(Debug, Default)]
 struct DataLog(Mutex<Vec<DataStep>>);
 
@@ -56,8 +56,7 @@ impl Operations for DataLog {
     }
 }
 
-/// The files of a store as they lie there after some objects were synced and the fsync of others
-/// has failed.
+/// The files of a store after some objects were synced and the fsync of others has failed.
 struct FailedSync {
     folder: TempDir,
     synced: Contents,
@@ -97,7 +96,7 @@ impl FailedSync {
         self.folder.path()
     }
 
-    /// The sync mark, and the end of the data.
+    /// Returns the range from the sync mark to the end of the data.
     fn unsynced_range(&self) -> Range<u64> {
         let journal = fs::read(file(self.root(), "seg-000000.jnl")).unwrap();
         let mark = Journal::parse(&journal, 0).unwrap().synced_bytes;
@@ -111,7 +110,7 @@ impl FailedSync {
 
 #[test]
 fn recovery_writes_the_unsynced_tail_again_before_it_is_synced() {
-    // Less than one piece that recovery writes at a time, and several.
+    // The unsynced tail is shorter than one piece that recovery writes, or has several.
     for unsynced_len in [1000, 900_000] {
         let failed = FailedSync::new(unsynced_len);
         let unsynced = failed.unsynced_range();
@@ -170,10 +169,10 @@ fn after_a_clean_close_nothing_is_written_again() {
 }
 
 #[test]
-fn a_reader_does_not_call_a_record_corrupt_that_was_never_synced() {
+fn a_record_that_was_never_synced_is_not_called_corrupt() {
     type Damage = fn(&mut Vec<u8>, Range<usize>);
     let damages: [Damage; 3] = [
-        // The record with its length, its content, and where the file is short.
+        // The damage lies in the record's length, in its content, or where the file is short.
         |bytes, record| bytes[record].fill(0),
         |bytes, record| bytes[record.start + 4..record.end].fill(0),
         |bytes, record| bytes.truncate(record.start + 7),
@@ -183,7 +182,7 @@ fn a_reader_does_not_call_a_record_corrupt_that_was_never_synced() {
         let path = file(failed.root(), "seg-000000.dat");
         let end = usize::try_from(failed.unsynced_range().end).unwrap();
         edit(&path, |bytes| damage(bytes, end - 1004..end));
-        // In the order in which they were put.
+        // The objects stand in the order in which they were put.
         let mut whole = failed.unsynced.clone();
         let (torn, _) = whole.pop_last().unwrap();
         whole.extend(failed.synced.clone());
@@ -245,11 +244,11 @@ fn h69_a_reader_gives_one_answer_about_a_record_that_a_crash_has_torn() {
         for digest in &whole {
             assert_eq!(answers(digest), [true; 9]);
         }
-        // The index alone says how many there are.
+        // The sidecar alone says how many records there are.
         assert_eq!(store.len(), whole.len() as u64 + 1);
         assert_eq!(store.digests().count(), whole.len());
 
-        // The writer that opens it next finds out as well, and it can be put again.
+        // The writer that opens the store next finds out as well, and the object can be put again.
         let writer = Options::new().open(failed.root()).unwrap();
         assert_eq!(writer.len(), whole.len() as u64);
         assert_eq!(writer.put(&content).unwrap(), torn);
@@ -262,8 +261,8 @@ fn h69_a_reader_gives_one_answer_about_a_record_that_a_crash_has_torn() {
 // --- Readers beside a writer ---
 
 #[test]
-fn a_reader_sees_what_was_synced_also_when_the_journal_cannot_be_written() {
-    // Nothing of it is written, or a part.
+fn a_reader_sees_synced_objects_also_if_the_journal_cannot_be_written() {
+    // Nothing of the journal is written, or only a part.
     for part in [0, 20] {
         let folder = TempDir::new().unwrap();
         let fails = Arc::new(AtomicBool::new(false));

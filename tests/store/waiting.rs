@@ -1,4 +1,4 @@
-//! Nobody waits for the disk: calls go on while a sync, a seal or a compaction is held up.
+//! Calls go on while a sync, a seal or a compaction waits for the disk.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use crate::common::workload::{
 };
 use crate::concurrency::{SEGMENT_BYTES_MAX, assert_reads, open, options, reopen};
 
-/// Where a thread stays until it is let go on.
+/// A place where threads wait until the gate opens.
 #[derive(Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -37,7 +37,7 @@ impl Gate {
         drop(wait.unwrap());
     }
 
-    /// Whether so many are waiting before the time is up.
+    /// Returns whether `count` threads are waiting before the time is up.
     fn comes(&self, count: usize, limit: Duration) -> bool {
         let state = self.state.lock().unwrap();
         let too_few = |state: &mut GateState| state.waiting < count;
@@ -61,7 +61,7 @@ impl Drop for OpenOnDrop {
     }
 }
 
-/// Puts of old and new, through a roll, and reads of all kinds.
+/// Puts new and old objects, through a roll, and reads in all ways.
 #[track_caller]
 fn puts_and_reads_complete(store: &Store, held: &Contents) {
     let (store, held) = (store.clone(), held.clone());
@@ -81,7 +81,7 @@ fn puts_and_reads_complete(store: &Store, held: &Contents) {
 }
 
 #[test]
-fn h44_nobody_waits_while_a_compaction_asks_what_is_live() {
+fn h44_nobody_waits_while_the_caller_decides_what_is_live() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path());
     let held = contents(0, 200, 200);
@@ -204,10 +204,10 @@ fn h42_puts_and_reads_go_on_while_a_segment_is_sealed() {
     }
 }
 
-/// Puts fill another segment each time that one is sealed. Neither a compaction nor a checkpoint waits
-/// until there is nothing left to seal.
+/// Puts fill another segment each time that one is sealed. Neither a compaction nor a checkpoint
+/// waits until no full segment is left.
 #[test]
-fn h44_a_compaction_and_a_checkpoint_seal_what_was_full_and_no_more() {
+fn h44_a_compaction_and_a_checkpoint_seal_only_segments_that_were_full() {
     const FULL: u64 = 3;
     const SEALS_MAX: u64 = 50;
     let (folder, copy) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -224,7 +224,7 @@ fn h44_a_compaction_and_a_checkpoint_seal_what_was_full_and_no_more() {
         if step.is(Kind::SyncFile, ".idx.tmp") {
             if thread::current().id() != caller {
                 background_died.store(true, Ordering::Release);
-                panic!("the caller is to seal by itself");
+                panic!("the caller must seal by itself");
             }
             let store = seals.0.lock().unwrap().clone();
             let sealed = seals.1.fetch_add(1, Ordering::Relaxed);
@@ -248,7 +248,7 @@ fn h44_a_compaction_and_a_checkpoint_seal_what_was_full_and_no_more() {
     let of_compaction = shared.1.swap(0, Ordering::Relaxed);
     store.checkpoint(copy.path().join("copy")).unwrap();
     let of_checkpoint = shared.1.load(Ordering::Relaxed);
-    // The cycle through the seam ends.
+    // This breaks the reference cycle through the seam.
     shared.0.lock().unwrap().take();
     assert!(of_compaction <= FULL + 2, "{of_compaction}");
     assert!(of_checkpoint <= FULL + 4, "{of_checkpoint}");
@@ -271,7 +271,7 @@ fn h44_put_many_does_not_wait_for_the_disk_that_a_compaction_writes_to() {
     assert!(!keeps.contains(&dead));
     let finishing = thread::spawn(move || compaction.finish(|digest| keeps.contains(digest)));
     gated.opener.0.await_waiting(1);
-    // Others may come, up to as many as hash. Whether they do is up to the store.
+    // More threads may come, up to the number that hashes; the store decides.
     gated
         .opener
         .0

@@ -1,4 +1,4 @@
-//! H52, H63: a checkpoint into a folder that somebody else uses.
+//! H52, H63: a checkpoint into a folder that another program uses.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::options;
 use crate::common::workload::{Contents, assert_same, contents, put_all, settle, walk};
 
-/// A store whose segments have the ids of others.
+/// Creates a store whose segments have the same ids as those of other stores.
 fn store_of(contents: &Contents) -> (TempDir, Store) {
     let folder = TempDir::new().unwrap();
     let store = options().open(folder.path()).unwrap();
@@ -43,7 +43,7 @@ fn assert_refused(result: Result<(), Error>) {
 }
 
 #[test]
-fn h52_h63_a_checkpoint_changes_no_folder_that_holds_something() {
+fn h52_h63_a_checkpoint_changes_no_folder_that_is_not_empty() {
     let (_own, store) = store_of(&contents(0, 30, 500));
     let (other_folder, other) = store_of(&contents(100, 30, 500));
     let (root, mut other) = (other_folder.path(), Some(other));
@@ -52,13 +52,13 @@ fn h52_h63_a_checkpoint_changes_no_folder_that_holds_something() {
             other.close().unwrap();
         }
         let before = bytes_below(root);
-        // The last does not exist until the folder above it does.
+        // The last folder does not exist until its parent does.
         for path in [root.to_owned(), root.join("."), root.join("missing/..")] {
             assert_refused(store.checkpoint(&path));
             assert_eq!(bytes_below(root), before, "{}", path.display());
         }
     }
-    // The empty path is the working directory, in which these tests are.
+    // The empty path is the working directory, which holds these tests.
     assert_refused(store.checkpoint(""));
     assert!(!Path::new("segments").exists());
 }
@@ -87,7 +87,7 @@ fn h63_of_two_checkpoints_into_one_folder_one_is_whole_and_the_other_refused() {
     }
 }
 
-/// A store that somebody creates in the folder of a checkpoint, at any moment.
+/// Another program creates a store in the folder of a checkpoint, at any moment.
 #[test]
 fn h63_a_checkpoint_and_a_new_store_in_one_folder_do_not_mix() {
     let of_one = contents(0, 30, 500);
@@ -113,7 +113,7 @@ fn h63_a_checkpoint_and_a_new_store_in_one_folder_do_not_mix() {
                 .iter()
                 .all(|(key, value)| held.get(key) == Some(value))
         };
-        // Whoever comes second may find the other's store whole, and go on with it.
+        // The second to come may find the other's store whole, and go on with it.
         match checkpoint {
             Ok(()) => assert!(holds(&of_one)),
             refused => assert_refused(refused),

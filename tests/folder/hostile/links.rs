@@ -13,7 +13,7 @@ use crate::common::workload::{assert_same, content, contents, put_all, walk};
 
 const PRIVATE: &[u8] = b"\x28\x00\x00\x00a file of somebody else that nobody may read";
 
-/// A file outside of the store that only its owner may read.
+/// Creates a file outside of the store that only its owner may read.
 fn private_file() -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("private");
@@ -22,7 +22,7 @@ fn private_file() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Puts, seals, compacts and closes, as far as it goes.
+/// Puts, seals, compacts and closes, until a step fails.
 fn live(root: &Path) -> Result<(), Error> {
     let store = options().open(root)?;
     for number in 100..130 {
@@ -33,7 +33,7 @@ fn live(root: &Path) -> Result<(), Error> {
     store.close()
 }
 
-/// Whether a file of the folder, links apart, has bytes of the private file.
+/// Returns whether a file of the folder, links apart, has bytes of the private file.
 fn holds_private_bytes(root: &Path) -> bool {
     let entries = fs::read_dir(root.join("segments")).unwrap();
     let files = entries.map(|entry| entry.unwrap().path());
@@ -72,14 +72,14 @@ fn h57_links_to_a_private_file_neither_change_nor_copy_it() {
         let path = segment_file(folder.path(), &name);
         let _ = fs::remove_file(&path);
         symlink(&private, &path).unwrap();
-        // A torn end, so that something is cut off and saved.
+        // The torn end makes recovery cut bytes off and save them.
         let data = segment_file(folder.path(), &format!("{active}.dat"));
         if layout::is_kind(&name, "torn") {
             let bytes = fs::read(&data).unwrap();
             fs::write(&data, [&bytes[..], &[9, 0, 0, 0, 1, 2]].concat()).unwrap();
         }
         match live(folder.path()) {
-            // A sealed segment is read through a link, and is not what it should be.
+            // A sealed segment is read through a link, and fails to verify.
             Ok(())
             | Err(
                 Error::MissingSegment { .. } | Error::Corrupt { .. } | Error::CorruptIndex { .. },
@@ -87,13 +87,13 @@ fn h57_links_to_a_private_file_neither_change_nor_copy_it() {
             Err(error) => assert!(error.to_string().contains(&name), "{name}: {error}"),
         }
         let before = fs::read(&private).unwrap();
-        assert!(before == PRIVATE, "{name} led to a change");
+        assert!(before == PRIVATE, "{name} let the store change it");
         assert!(!holds_private_bytes(folder.path()), "{name} was copied");
     }
 }
 
 #[test]
-fn h57_what_is_saved_has_the_mode_of_its_source() {
+fn h57_saved_bytes_have_the_mode_of_their_source() {
     let (folder, _) = closed_store();
     let active = names_of(folder.path(), ".jnl").pop().unwrap();
     let data = segment_file(folder.path(), &active.replace(".jnl", ".dat"));
@@ -106,7 +106,7 @@ fn h57_what_is_saved_has_the_mode_of_its_source() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
-/// A segment that was moved to another disk, and a link relative to the folder.
+/// One segment was moved to another disk, another is a link relative to the folder.
 #[test]
 fn h63_a_checkpoint_of_a_store_with_linked_segments_holds_all_objects() {
     let (folder, held) = closed_store();
@@ -123,7 +123,7 @@ fn h63_a_checkpoint_of_a_store_with_linked_segments_holds_all_objects() {
     assert_same(&walk(&copy), &held);
 }
 
-/// As a new file system is.
+/// A new file system looks like this.
 #[test]
 fn h63_a_checkpoint_goes_into_a_folder_that_holds_only_lost_and_found() {
     let (folder, held) = closed_store();
@@ -140,7 +140,7 @@ fn h63_a_checkpoint_goes_into_a_folder_that_holds_only_lost_and_found() {
 
 /// NEDB v3 appends to the segment with the highest id.
 #[test]
-fn h54_the_highest_segment_of_a_checkpoint_is_not_one_that_both_stores_have() {
+fn h54_the_highest_segment_of_a_checkpoint_is_not_shared_with_its_source() {
     let (folder, _) = closed_store();
     let target = TempDir::new().unwrap();
     let store = options().open(folder.path()).unwrap();
@@ -153,14 +153,14 @@ fn h54_the_highest_segment_of_a_checkpoint_is_not_one_that_both_stores_have() {
     assert_eq!(bytes, 0);
 }
 
-/// `cp -al` and backups that link what has not changed leave two stores that share files.
+/// `cp -al`, and backups that link unchanged files, leave two stores that share files.
 #[test]
-fn h57_a_store_does_not_write_into_a_file_that_another_folder_has_as_well() {
+fn h57_a_store_does_not_write_into_a_file_that_another_folder_shares() {
     let (folder, held) = closed_store();
     let copy = TempDir::new().unwrap();
     fs::create_dir(copy.path().join("segments")).unwrap();
     for name in names_of(folder.path(), "") {
-        // The lock file would keep the second one out.
+        // A shared lock file would keep the second store out.
         if name != "LOCK" {
             let linked = segment_file(copy.path(), &name);
             fs::hard_link(segment_file(folder.path(), &name), linked).unwrap();

@@ -1,4 +1,4 @@
-//! H62, H69: what others can do with locks, a damaged manifest, and no descriptors left.
+//! H62, H69: locks of other programs, a damaged manifest, and a lack of descriptors.
 
 use std::env;
 use std::fs::{self, File};
@@ -28,9 +28,9 @@ fn h69_a_lock_on_the_folder_does_not_refuse_a_writer() {
     }
 }
 
-/// Whoever can open a file can lock it, so only those can who may write to it.
+/// Whoever can open a file can lock it, so only writers may open the lock file.
 #[test]
-fn h69_the_lock_file_is_for_those_who_may_write_to_it() {
+fn h69_only_those_who_may_write_can_open_the_lock_file() {
     let (folder, _) = closed_store();
     let path = segment_file(folder.path(), "LOCK");
     let mode = fs::metadata(path).unwrap().permissions().mode();
@@ -66,7 +66,7 @@ fn syncs_without_descriptors() {
     store.sync().unwrap();
     let second = store.put(b"put without descriptors").unwrap();
     store.sync().unwrap();
-    // What needs another file is an error, after which everything goes on.
+    // A call that needs another file is an error, after which everything works again.
     assert!(store.checkpoint(format!("{folder}-copy")).is_err());
     store.sync().unwrap();
     drop(taken);
@@ -77,7 +77,7 @@ fn syncs_without_descriptors() {
 }
 
 #[test]
-fn h62_a_shortage_of_descriptors_is_no_failed_fsync() {
+fn h62_a_shortage_of_descriptors_does_not_count_as_a_failed_fsync() {
     let folder = TempDir::new().unwrap();
     let child = Command::new("sh")
         .args(["-c", "ulimit -n 100; exec \"$0\" \"$@\""])

@@ -1,4 +1,4 @@
-//! Folders that somebody else made, or wrote to: links, files of any length, torn ends without end.
+//! Folders that other programs made or wrote to: links, files of any length, ever more torn ends.
 #![cfg(unix)]
 
 mod checkpoints;
@@ -20,7 +20,7 @@ fn options() -> Options {
         .operations(workload::without_syncing())
 }
 
-/// A store that was closed, of some sealed segments and an active one with a journal.
+/// Creates a closed store of some sealed segments and an active one with a journal.
 fn closed_store() -> (TempDir, workload::Contents) {
     let folder = TempDir::new().unwrap();
     let held = contents(0, 30, 500);
@@ -34,7 +34,7 @@ fn segment_file(root: &Path, name: &str) -> std::path::PathBuf {
     root.join("segments").join(name)
 }
 
-/// The names of the files of the store that end so, sorted.
+/// Returns the names of the store's files with this ending, sorted.
 fn names_of(root: &Path, ending: &str) -> Vec<String> {
     let mut names = workload::names(root, &[ending]);
     names.sort();

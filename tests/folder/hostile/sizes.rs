@@ -1,4 +1,4 @@
-//! H65: files that claim to be longer than anything that is stored in them.
+//! H65: files that claim to be longer than their stored data.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -13,11 +13,11 @@ use super::{closed_store, names_of, options, segment_file};
 
 const FOLDER: &str = "SEALSTONE_HOSTILE_FOLDER";
 const MANNER: &str = "SEALSTONE_HOSTILE_MANNER";
-/// Beside what is stored.
+/// The allowance beside the stored data.
 const PEAK_BYTES_MAX: u64 = 64 << 20;
 
-/// The child of the next test: opens the folder, reads what is there and prints its peak of memory. In an ordinary test run
-/// it does nothing.
+/// The child of the next test: opens the folder, reads every object and prints its peak of memory.
+/// In an ordinary test run it does nothing.
 #[test]
 fn opens_a_hostile_folder() {
     let (Ok(folder), Ok(manner)) = (env::var(FOLDER), env::var(MANNER)) else {
@@ -33,7 +33,7 @@ fn opens_a_hostile_folder() {
     let outcome = options.open(folder).map_or_else(
         |error| error.to_string(),
         |store| {
-            // This looks into every sidecar.
+            // Asking for an absent object examines every sidecar.
             let absent = store.get(&Digest::of(b"absent")).map(drop);
             let walked = store.iter().flatten().count();
             format!("opens, {absent:?}, {walked} objects")
@@ -67,10 +67,10 @@ fn make_longer(path: &Path, len: u64) {
     file.set_len(len).unwrap();
 }
 
-/// What is done to a folder.
+/// A change of a folder.
 type Hostility = Box<dyn Fn(&Path)>;
 
-/// What is done to a folder, by name.
+/// Returns changes of a folder, by name.
 fn hostilities() -> Vec<(&'static str, Hostility)> {
     let longer = |name: &'static str, len: u64| -> Hostility {
         Box::new(move |root| {
@@ -163,7 +163,7 @@ fn hostilities() -> Vec<(&'static str, Hostility)> {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn h65_what_is_not_stored_costs_no_memory() {
+fn h65_bytes_that_are_not_stored_cost_no_memory() {
     let mut failures = Vec::new();
     for (what, make) in hostilities() {
         for manner in [

@@ -1,4 +1,4 @@
-//! H64: what is kept of torn ends.
+//! H64: how much is kept of torn ends.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
@@ -15,7 +15,7 @@ use crate::common::workload::{
     system_error, walk,
 };
 
-/// The data file of the active segment.
+/// Returns the data file of the active segment.
 fn active_data(root: &Path) -> std::path::PathBuf {
     let journal = names_of(root, ".jnl").pop().unwrap();
     segment_file(root, &journal.replace(".jnl", ".dat"))
@@ -43,9 +43,9 @@ fn h64_large_puts_that_are_cut_off_again_and_again_leave_little() {
     assert!(fs::metadata(torn).unwrap().len() <= 6 * (64 << 10));
 }
 
-/// Behind a damaged length there may be whole records, unless our journal says that there are none.
+/// There may be whole records behind a damaged length, unless our journal excludes that.
 #[test]
-fn h5_h64_what_another_program_wrote_behind_a_damaged_length_is_saved_whole() {
+fn h5_h64_records_of_another_program_behind_a_damaged_length_are_saved_whole() {
     for is_in_a_segment_of_ours in [true, false] {
         let (folder, held) = closed_store();
         let data = active_data(folder.path());
@@ -66,9 +66,9 @@ fn h5_h64_what_another_program_wrote_behind_a_damaged_length_is_saved_whole() {
     }
 }
 
-/// Nothing more is saved once there is as much as may be, and the report says so.
+/// Nothing more is saved once the bound is reached, and the report says so.
 #[test]
-fn h64_what_was_saved_grows_to_a_bound() {
+fn h64_saved_bytes_grow_to_a_bound() {
     let (folder, held) = closed_store();
     let data = active_data(folder.path());
     let torn = data.with_extension("torn");
@@ -88,13 +88,13 @@ fn h64_what_was_saved_grows_to_a_bound() {
 
 /// An end that may hold whole records stays in the data file if it cannot be saved.
 #[test]
-fn h64_h69_an_end_that_cannot_be_saved_stays_unless_it_is_worthless() {
+fn h64_h69_a_torn_end_that_cannot_be_saved_stays_unless_it_is_worthless() {
     let (folder, held) = closed_store();
     let data = active_data(folder.path());
     let before = fs::read(&data).unwrap();
     let torn = data.with_extension("torn");
     File::create(&torn).unwrap().set_len(64 << 20).unwrap();
-    // A second empty record ends what is good, and something whole follows.
+    // A second empty record ends the valid data, and a whole record follows.
     let end: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, b'a', b'b', b'c'];
     append(&data, &[end]);
     let store = options().open(folder.path()).unwrap();
@@ -113,10 +113,10 @@ fn h64_h69_an_end_that_cannot_be_saved_stays_unless_it_is_worthless() {
     assert!(store.contains(&new).unwrap());
 }
 
-/// How much room a disk has.
+/// The kinds of room that a disk has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
-    /// For what is written over the same bytes of a data file, as an opening does.
+    /// Room only for overwriting the same bytes of a data file, as an opening does.
     Overwriting,
     Nothing,
     Everything,
@@ -136,10 +136,10 @@ fn disk_with(room: &Arc<Mutex<Room>>) -> Options {
     }))
 }
 
-/// A put that a full disk interrupts leaves a torn end, and no room to save it. What else an opening writes
-/// has no room either.
+/// A put that a full disk interrupts leaves a torn end and no room to save it, nor for any other
+/// write of an opening.
 #[test]
-fn h69_a_store_opens_on_a_full_disk_whatever_its_end_is_like() {
+fn h69_a_store_opens_on_a_full_disk_with_any_torn_end() {
     type Make = fn(&Path);
     let states: [(&str, Make, bool); 8] = [
         ("whole", |_| (), true),
@@ -149,7 +149,7 @@ fn h69_a_store_opens_on_a_full_disk_whatever_its_end_is_like() {
             true,
         ),
         (
-            "what may hold records",
+            "possible records",
             |data| append(data, &[&[0; 8], &[3, 0, 0, 0, b'a', b'b', b'c']]),
             false,
         ),
@@ -174,7 +174,7 @@ fn h69_a_store_opens_on_a_full_disk_whatever_its_end_is_like() {
             true,
         ),
         (
-            "a manifest that lists what is gone as retired",
+            "a manifest that lists a missing segment as retired",
             |data| {
                 let path = data.with_file_name("MANIFEST");
                 let mut manifest = Manifest::parse(&fs::read(&path).unwrap()).unwrap();
@@ -201,10 +201,7 @@ fn h69_a_store_opens_on_a_full_disk_whatever_its_end_is_like() {
             repairs.iter().any(is_unsaved),
             what == "the front of a record"
         );
-        assert_eq!(
-            repairs.iter().any(is_uncut),
-            what == "what may hold records"
-        );
+        assert_eq!(repairs.iter().any(is_uncut), what == "possible records");
         assert_holds(&store, &held);
 
         *room.lock().unwrap() = Room::Nothing;
@@ -234,7 +231,7 @@ fn h69_a_store_opens_on_a_full_disk_whatever_its_end_is_like() {
     }
 }
 
-/// A store closes a segment of many objects early; a full disk has no room for the one after it.
+/// A store closes a segment of many objects early; a full disk has no room for the next one.
 #[test]
 fn h69_a_store_of_many_objects_opens_on_a_full_disk() {
     let folder = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! A life of a store with many commits, and the files as they were before each of its operations.
+//! A store's life with many commits, and its files before each of its operations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,17 +11,17 @@ use sealstone::{Digest, Options, Store};
 use crate::common::layout::{scratch, segments};
 use crate::common::workload::{Verdict, content, seam_with_stillness};
 
-/// All numbers of objects are below this one.
+/// The numbers of all objects are below this one.
 pub const NUMBERS: u64 = 1_000;
 
-/// The files of a folder by name. Versions that are the same share their bytes.
+/// The files of a folder by name. Equal versions share their bytes.
 pub type Version = BTreeMap<String, Arc<Vec<u8>>>;
 
-/// The folder as it was between two operations.
+/// The folder between two operations.
 #[derive(Clone, Default)]
 pub struct Moment {
     pub files: Version,
-    /// What callers had said is dead, at this time or before.
+    /// The objects that callers had declared dead until then.
     pub ever_dead: Arc<BTreeSet<Digest>>,
 }
 
@@ -88,8 +88,8 @@ fn put(store: &Store, numbers: Range<u64>) {
     }
 }
 
-/// Lives a life of seals, compactions, puts of what was dropped, checkpoints and reopenings, and
-/// gives the folder before each of its operations, and at the end.
+/// Runs a life of seals, compactions, puts of dropped objects, checkpoints and reopenings, and
+/// returns the folder before each of its operations and at the end.
 pub fn record() -> Vec<Moment> {
     let folder = scratch();
     let root = folder.path();
@@ -101,13 +101,13 @@ pub fn record() -> Vec<Moment> {
         store.sync().unwrap();
         put(&store, next + 25..next + 40);
         next += 40;
-        // It keeps a retired segment from being removed until the store was opened again.
+        // The held object keeps a retired segment until the store was opened again.
         let held = store.get(&digest(next - 38)).unwrap();
         recorder.compact(&store, next, |number| number % 5 != round % 5);
         put(&store, next..next + 12);
         next += 12;
         store.sync().unwrap();
-        // Some of what was dropped.
+        // These are some of the dropped objects.
         for number in (round % 5..next).step_by(15) {
             store.put(&object(number)).unwrap();
         }
@@ -128,7 +128,7 @@ pub fn record() -> Vec<Moment> {
     moments
 }
 
-/// The first moment of each manifest, in order.
+/// Returns the first moment of each manifest, in order.
 pub fn commits(moments: &[Moment]) -> Vec<usize> {
     let manifest = |at: usize| moments[at].files.get("MANIFEST");
     let changes = |at: &usize| manifest(*at).is_some() && manifest(*at) != manifest(*at - 1);

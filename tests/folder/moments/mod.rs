@@ -1,9 +1,9 @@
 //! Folders that mix files of different moments: an older or a newer manifest beside the files of
-//! another commit, and copies that were taken file by file while the store was written.
+//! another commit, and copies that were made file by file while the store was written.
 //!
-//! Whether such a folder opens or not, no opening takes the last copy of an object from it, except of
-//! one that a caller said is dead and that lies in nothing but segments that the manifest retires. An
-//! opening that fails has changed nothing. `SEALSTONE_MOMENTS=all` takes every pair of moments and
+//! Whether such a folder opens or not, no opening takes the last copy of an object from it, unless
+//! a caller declared the object dead and it lies only in segments that the manifest retires. An
+//! opening that fails changes nothing. `SEALSTONE_MOMENTS=all` takes every pair of moments and
 //! 1,000 copies instead of a sample, `SEALSTONE_MOMENTS_SEED` another sample.
 
 mod life;
@@ -36,15 +36,15 @@ fn rng() -> SmallRng {
     SmallRng::seed_from_u64(seed)
 }
 
-/// The objects of the life by their digests.
+/// Returns the numbers of the life's objects by digest.
 fn numbers() -> BTreeMap<Digest, u64> {
     (0..NUMBERS)
         .map(|number| (digest(number), number))
         .collect()
 }
 
-/// The objects that are in a file as whole records, each with the files. What was cut off a segment
-/// and saved is still in a file.
+/// Returns the objects whose whole records are in files, each with the names of the files. Saved
+/// bytes that were cut off a segment count.
 fn objects_of(files: &Files) -> BTreeMap<Digest, Vec<String>> {
     let mut objects: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
     for (name, bytes) in files {
@@ -62,7 +62,7 @@ fn objects_of(files: &Files) -> BTreeMap<Digest, Vec<String>> {
     objects
 }
 
-/// The files of a store that may be open: its background thread may remove what was listed.
+/// Returns the files of a store that may be open: its background thread may remove a listed file.
 fn read_files(root: &Path) -> Files {
     let names = fs::read_dir(segments(root)).unwrap();
     let files = names.filter_map(|entry| {
@@ -73,7 +73,7 @@ fn read_files(root: &Path) -> Files {
     files.collect()
 }
 
-/// The segments that a manifest retires, whatever else its lines say.
+/// Returns the segments that a manifest retires, whatever else its lines say.
 fn retired(manifest: &[u8]) -> BTreeSet<u32> {
     let text = String::from_utf8_lossy(manifest);
     let lines = text
@@ -83,16 +83,16 @@ fn retired(manifest: &[u8]) -> BTreeSet<u32> {
     ids.collect()
 }
 
-/// A folder that mixes moments, and what is known of it.
+/// A folder that mixes moments, and the objects that it must keep.
 struct Mixed {
     what: String,
     files: Files,
-    /// In which files each object is that has to stay.
+    /// The objects that must stay, each with the files that hold it.
     staying: BTreeMap<Digest, Vec<String>>,
 }
 
 impl Mixed {
-    /// `ever_dead` is what was said to be dead before the manifest of the folder was written.
+    /// `ever_dead` holds the objects declared dead before the folder's manifest was written.
     fn new(what: String, version: &Version, ever_dead: &BTreeSet<Digest>) -> Self {
         let files = version
             .iter()
@@ -114,7 +114,7 @@ impl Mixed {
     }
 }
 
-/// How many openings failed, by way of opening and by error.
+/// The counts of failed openings, by way of opening and by error.
 type Refusals = BTreeMap<(&'static str, String), u64>;
 
 struct Check {
@@ -138,7 +138,7 @@ impl Check {
         let ways = [
             ("writer", options()),
             (
-                "writer without what is missing",
+                "writer without missing segments",
                 options().allow_missing_segments(true),
             ),
             ("reader", options().read_only(true)),
@@ -189,7 +189,7 @@ impl Check {
         }
     }
 
-    /// What is no longer in a file may still be read, while the store is open.
+    /// Checks that each object stays in a file, or can be read while the store is open.
     fn check_objects(&mut self, mixed: &Mixed, when: &str, root: &Path, store: Option<&Store>) {
         let after = objects_of(&read_files(root));
         for (digest, names) in &mixed.staying {
@@ -209,7 +209,7 @@ impl Check {
         }
     }
 
-    /// The right bytes, absence, or a typed error.
+    /// Checks that reads give the right bytes, absence, or a typed error.
     fn check_reads(&mut self, mixed: &Mixed, way: &str, store: &Store) {
         for (digest, number) in &self.numbers {
             if let Ok(Some(found)) = store.get(digest)
@@ -233,7 +233,7 @@ impl Check {
     }
 }
 
-/// What an error says, without the file and the numbers.
+/// Returns the text of an error without the file and the numbers.
 fn kind_of(error: &Error) -> String {
     let debug = format!("{error:?}");
     let variant = debug.split([' ', '(', '{']).next().unwrap_or_default();
@@ -250,7 +250,7 @@ fn kind_of(error: &Error) -> String {
     format!("{variant}: {text}")
 }
 
-/// The manifest of one commit with the files of another, and no manifest with the files of each.
+/// The manifest of one commit stands beside the files of another, or no manifest beside each.
 #[test]
 fn h53_h55_a_manifest_beside_the_files_of_another_moment_loses_no_last_copy() {
     let moments = record();
@@ -283,9 +283,9 @@ fn h53_h55_a_manifest_beside_the_files_of_another_moment_loses_no_last_copy() {
     check.finish();
 }
 
-/// A copy as a program makes it that knows nothing of the store: it lists the folder, copies one file
-/// after the other in some order, and may list it once more for what is new. The files that it finds
-/// are those of the recorded moments, so that it is the same copy in every run on the same life.
+/// Copies a folder like a program that knows nothing of the store: it lists the folder, copies the
+/// files one by one in some order, and may list it again for new ones. The files come from the
+/// recorded moments, so each run on the same life makes the same copy.
 fn copy(moments: &[Moment], rng: &mut SmallRng) -> Mixed {
     let begin = rng.random_range(0..moments.len());
     let longest = [5, 50, moments.len()][rng.random_range(0..3)];
@@ -306,7 +306,8 @@ fn copy(moments: &[Moment], rng: &mut SmallRng) -> Mixed {
     times.sort_unstable();
     let (mut files, mut dead) = (Version::new(), Arc::default());
     for (name, time) in names.into_iter().zip(times) {
-        // One that is gone by now cannot be copied, and one that was new at the end is there then.
+        // A file that is gone by now cannot be copied; a file of the second listing is copied at
+        // the end.
         let is_new = !moments[begin].files.contains_key(name);
         let time = if is_new { end } else { time };
         if let Some(bytes) = moments[time].files.get(name) {

@@ -1,4 +1,4 @@
-//! What is wrong with a folder is said: by an opening that fails, by its report, or by `verify`.
+//! Every fault of a folder is reported: by an opening that fails, by its report, or by `verify`.
 
 use std::fmt;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::common::layout::{
 };
 use crate::common::tally::Tally;
 
-/// A closed store with sealed segments and an active one.
+/// Returns the files of a closed store with sealed segments and an active one.
 fn closed_store() -> Files {
     let folder = scratch();
     for numbers in [0..40, 40..43] {
@@ -28,7 +28,7 @@ fn closed_store() -> Files {
     files
 }
 
-/// Whether the opening fails, reports something, or leads to a store that does not verify.
+/// Returns whether the opening fails, reports something, or leads to a store that does not verify.
 fn is_anything_said(options: &Options, root: &Path) -> bool {
     let Ok(store) = options.open(root) else {
         return true;
@@ -37,7 +37,7 @@ fn is_anything_said(options: &Options, root: &Path) -> bool {
     !store.recovery().is_clean() || !report.is_ok_and(|report| report.is_clean())
 }
 
-/// Counts the ways of opening in which nothing is said of these files.
+/// Counts the ways of opening that report nothing about these files.
 fn count_silent(files: &Files, what: impl fmt::Display, tally: &mut Tally) {
     let ways = [
         ("a writer", options()),
@@ -53,13 +53,13 @@ fn count_silent(files: &Files, what: impl fmt::Display, tally: &mut Tally) {
     }
 }
 
-/// The name of the only journal.
+/// Returns the name of the only journal.
 fn journal_name(files: &Files) -> String {
     let mut names = files.keys().filter(|name| is_kind(name, "jnl"));
     names.next().expect("a journal").clone()
 }
 
-/// What a manifest says of sealed segments.
+/// Returns the lines of a manifest about sealed segments.
 fn sealed_lines(manifest: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(manifest);
     let lines = text.lines().filter(|line| line.starts_with("sealed "));
@@ -67,14 +67,14 @@ fn sealed_lines(manifest: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn h68_an_older_manifest_that_was_put_back_is_noticed() {
+fn h68_an_older_manifest_that_was_put_back_is_reported() {
     let moments = life::record();
     let last = moments.last().unwrap();
     let newest = sealed_lines(&last.files["MANIFEST"]);
     let mut tally = Tally::default();
     for commit in commits(&moments) {
         let manifest = &moments[commit].files["MANIFEST"];
-        // One that differs in nothing but `next` and what was retired is what a crash leaves.
+        // A manifest that differs only in `next` and in retired segments is what a crash leaves.
         if sealed_lines(manifest) == newest {
             continue;
         }
@@ -89,7 +89,7 @@ fn h68_an_older_manifest_that_was_put_back_is_noticed() {
 }
 
 #[test]
-fn h68_a_store_without_its_manifest_is_noticed() {
+fn h68_a_store_without_its_manifest_is_reported() {
     let mut files = closed_store();
     files.remove("MANIFEST").expect("a manifest");
     let mut tally = Tally::default();
@@ -98,7 +98,7 @@ fn h68_a_store_without_its_manifest_is_noticed() {
 }
 
 #[test]
-fn h68_a_journal_of_rubbish_is_noticed() {
+fn h68_a_journal_of_rubbish_is_reported() {
     let files = closed_store();
     let name = journal_name(&files);
     let whole = files[&name].clone();
@@ -132,10 +132,10 @@ fn h68_a_journal_of_rubbish_is_noticed() {
     tally.assert_empty();
 }
 
-/// Files with names of ours that belong to nothing. Of other names nothing has to be said: they are
-/// not ours.
+/// Files with our names belong to nothing. Files with other names are not ours, so nothing reports
+/// them.
 #[test]
-fn h68_files_under_our_names_that_belong_to_nothing_are_noticed() {
+fn h68_files_with_our_names_that_belong_to_nothing_are_reported() {
     let files = closed_store();
     let text = b"and now for something else\n".repeat(20);
     let sidecar = files.iter().find(|(name, _)| is_kind(name, "idx"));
@@ -163,9 +163,9 @@ fn h68_files_under_our_names_that_belong_to_nothing_are_noticed() {
     tally.assert_empty();
 }
 
-/// It may be what another program began to write, so `verify` does not complain of it for ever.
+/// Another program may have begun to write this file, so `verify` does not complain of it for ever.
 #[test]
-fn h68_a_data_file_without_a_record_is_noticed_by_a_writer_and_left_alone() {
+fn h68_a_data_file_without_a_record_is_reported_by_a_writer_and_left_alone() {
     let mut files = closed_store();
     let text = b"and now for something else\n".repeat(20);
     files.insert("seg-000077.dat".to_owned(), text.clone());
@@ -178,9 +178,9 @@ fn h68_a_data_file_without_a_record_is_noticed_by_a_writer_and_left_alone() {
     assert!(kept == text);
 }
 
-/// A segment that nothing speaks of is used, and said to be new.
+/// A segment that no file mentions is used and reported as new.
 #[test]
-fn h68_a_segment_that_no_manifest_knows_is_noticed() {
+fn h68_a_segment_that_no_manifest_lists_is_reported() {
     let mut files = closed_store();
     files.insert("seg-000077.dat".to_owned(), data_record(&object(500)));
     let folder = scratch();

@@ -1,7 +1,8 @@
 //! H54: NEDB v3 appends to the segment with the highest id, whoever wrote it.
 //!
-//! So what Sealstone leaves has an unsealed segment there; and where it has not, because a file was lost or
-//! an earlier version closed it, what NEDB appends to a sealed segment is found.
+//! So Sealstone leaves an unsealed segment as the highest. Where that failed, because a file was
+//! lost or an earlier version closed the store, records that NEDB appends to a sealed segment are
+//! found.
 
 use std::fs;
 use std::io::Write;
@@ -29,7 +30,7 @@ fn highest(root: &Path) -> u32 {
     names.filter_map(|name| segment_of(&name)).max().unwrap()
 }
 
-/// The highest segment, if the manifest says that it is sealed or retired.
+/// Returns the highest segment, if the manifest lists it as sealed or retired.
 pub fn listed_highest(root: &Path) -> Option<u32> {
     let bytes = fs::read(file(root, "MANIFEST")).ok()?;
     let manifest = Manifest::parse(&bytes).unwrap();
@@ -59,12 +60,12 @@ fn h54_the_highest_segment_is_never_sealed_or_retired() {
         close(open(), root, "an opening");
     }
 
-    // More objects than are left unsealed.
+    // These are more objects than a segment that stays unsealed may have.
     let store = options().segment_bytes_max(64 << 20).open(root).unwrap();
     put_all(&store, &contents(1000, 33_000, 9));
     close(store, root, "33,000 small objects");
 
-    // Another program's segment stands above, with a sidecar.
+    // Another program's segment is the highest, with a sidecar.
     let store = open();
     put_all(&store, &contents(100, 3, 50));
     store.close().unwrap();
@@ -79,7 +80,7 @@ fn h54_the_highest_segment_is_never_sealed_or_retired() {
     close(store, root, "an adoption");
 }
 
-/// A store whose highest segment is sealed, and what it holds.
+/// Creates a store whose highest segment is sealed, and returns its objects.
 fn sealed_to_the_top(root: &Path) -> Contents {
     let held = contents(0, 30, 300);
     let store = options().open(root).unwrap();
@@ -95,7 +96,7 @@ fn sealed_to_the_top(root: &Path) -> Contents {
 }
 
 #[test]
-fn h54_what_is_appended_to_a_sealed_segment_is_found_and_kept() {
+fn h54_records_appended_to_a_sealed_segment_are_found_and_kept() {
     for (rolls, is_torn) in [(false, false), (false, true), (true, false)] {
         let folder = scratch();
         let root = folder.path();
@@ -121,7 +122,7 @@ fn h54_what_is_appended_to_a_sealed_segment_is_found_and_kept() {
         drop(reader);
         let copy = scratch();
         copy_store(root, copy.path());
-        // A compaction at once, and one after another opening.
+        // One compaction runs at once, the other after another opening.
         for (root, is_closed_before) in [(copy.path(), false), (root, true)] {
             let mut store = options().open(root).unwrap();
             assert!(!store.recovery().is_clean());
@@ -134,7 +135,7 @@ fn h54_what_is_appended_to_a_sealed_segment_is_found_and_kept() {
             store.compact(|_| true).unwrap();
             assert_holds(&store, &held);
             assert_verifies(&store);
-            close(store, root, "what was appended");
+            close(store, root, "NEDB has appended");
             assert_holds(&options().open(root).unwrap(), &held);
         }
     }

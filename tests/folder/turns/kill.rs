@@ -11,8 +11,8 @@ use super::ledger::Ledger;
 use crate::common::layout::scratch;
 use crate::common::workload::{Verdict, copy_store, seam_with_stillness};
 
-/// A kill at an operation: the folder is copied as it is between two of them, together with what was
-/// promised until then, and the history goes on with the copy.
+/// A kill at an operation: the folder is copied between two operations, together with the promises
+/// made until then, and the history goes on with the copy.
 pub struct Kill {
     root: PathBuf,
     at: Option<u64>,
@@ -51,7 +51,7 @@ impl Kill {
         ))
     }
 
-    /// Says what is promised from now on.
+    /// Records the promises that hold from now on.
     pub fn tell(&self, ledger: &Ledger) {
         *self.ledger.lock().unwrap() = ledger.clone();
     }

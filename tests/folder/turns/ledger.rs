@@ -1,4 +1,4 @@
-//! What the two sides have been told and have promised.
+//! The orders and promises of the two sides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +13,11 @@ use crate::common::workload::content;
 /// What is known of an object that either side was told to put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Nobody promises that it is there, and nobody that it is not.
+    /// Neither side promises that it is there or that it is gone.
     Loose {
         was_dropped: bool,
     },
-    /// Put by the one that has the store open now.
+    /// The side that has the store open now put it.
     Put {
         was_dropped: bool,
     },
@@ -26,14 +26,14 @@ pub enum State {
 
 #[derive(Clone, Default)]
 pub struct Ledger {
-    /// Number of the next new object.
+    /// The number of the next new object.
     pub next: u64,
     pub objects: BTreeMap<u64, State>,
     /// The whole records of data files that NEDB wrote since our last compaction.
     pub nedb_files: Files,
     /// The segments that were sealed when Sealstone last closed the store.
     pub sealed: BTreeSet<u32>,
-    /// Those of them that NEDB has removed since.
+    /// The sealed segments that NEDB has removed since.
     pub gone: BTreeSet<u32>,
 }
 
@@ -52,15 +52,15 @@ impl Ledger {
         self.objects.insert(number, State::Put { was_dropped });
     }
 
-    /// NEDB was told to put it. If NEDB only found a copy of something that we had dropped, that copy
-    /// may be in a file that our manifest retires. NEDB has changed no byte that could tell us so:
-    /// such an object may go.
+    /// Notes that NEDB was told to put an object. If NEDB only found a copy that we had dropped,
+    /// that copy may be in a file that our manifest retires. NEDB has changed no byte to tell us
+    /// so, and the object may be lost.
     pub fn note_nedb_put(&mut self, number: u64, is_appended: bool) {
         match self.objects.get(&number) {
             Some(State::Synced) => {}
             Some(State::Loose { was_dropped } | State::Put { was_dropped })
                 if *was_dropped && !is_appended => {}
-            // It was put before a kill, by a put that had not returned yet, and may have been dropped since.
+            // A put that a kill interrupted had written it, and it may have been dropped since.
             None if !is_appended => {
                 let state = State::Loose { was_dropped: true };
                 self.objects.insert(number, state);
@@ -80,7 +80,7 @@ impl Ledger {
         }
     }
 
-    /// From the moment at which a compaction begins, what it is to drop may be there or not.
+    /// Notes a compaction: from its beginning, the objects that it drops may be there or not.
     pub fn note_dropping(&mut self, is_live: impl Fn(u64) -> bool) {
         for (number, state) in &mut self.objects {
             if !is_live(*number) {
@@ -103,7 +103,7 @@ impl Ledger {
     }
 }
 
-/// The object of a number. Few are larger than a segment, and one is empty.
+/// Returns the object of a number. Few are larger than a segment, and one is empty.
 pub fn object(number: u64) -> Vec<u8> {
     let len = match number % 97 {
         _ if number == 5 => 0,
@@ -117,7 +117,7 @@ pub fn digest(number: u64) -> Digest {
     Digest::from(nedb::digest(&object(number)))
 }
 
-/// One that was put before, or a new one.
+/// Returns the number of an earlier object or of a new one.
 pub fn any_number(ledger: &mut Ledger, rng: &mut SmallRng) -> u64 {
     if ledger.next > 0 && rng.random_ratio(1, 4) {
         rng.random_range(0..ledger.next)
@@ -126,7 +126,7 @@ pub fn any_number(ledger: &mut Ledger, rng: &mut SmallRng) -> u64 {
     }
 }
 
-/// A set of live objects for a compaction: it drops few, many or all of them.
+/// Returns the live objects of a compaction, which drops few, many or all objects.
 pub fn live_set(ledger: &Ledger, rng: &mut SmallRng) -> BTreeSet<u64> {
     let percent = [95, 60, 20, 0][rng.random_range(0..4)];
     (0..ledger.next)

@@ -1,8 +1,8 @@
-//! NEDB v3 and Sealstone take turns at one folder, and are killed while they do.
+//! NEDB v3 and Sealstone take turns at one folder, and are killed meanwhile.
 //!
-//! What the two have been told is kept in a ledger; what is synced and not dropped since has to be
-//! found by both after every turn. `SEALSTONE_TURNS` sets how many histories of 14 turns are played,
-//! and `SEALSTONE_TURNS_SEED` with which seed the first one begins.
+//! A ledger keeps what the two were told; after every turn, both must find each object that is
+//! synced and not dropped since. `SEALSTONE_TURNS` sets the number of histories of 14 turns, and
+//! `SEALSTONE_TURNS_SEED` the seed of the first one.
 
 mod handover;
 mod kill;
@@ -36,7 +36,7 @@ struct History {
     rollover_bytes: u64,
     folder: TempDir,
     ledger: Ledger,
-    /// What was played, for whoever looks into a failure.
+    /// The turns so far, which a failure prints.
     log: Vec<String>,
     kills: u64,
 }
@@ -133,7 +133,7 @@ impl History {
         Ok(())
     }
 
-    /// What NEDB does not read, its next compaction drops: it is lost.
+    /// Checks that NEDB reads every synced object: its next compaction drops all others.
     fn check_nedb(&mut self, nedb: &Nedb, when: &str, tally: &mut Tally) {
         let readable = nedb.readable();
         let is_lost = |number: &u64| !readable.contains(digest(*number).as_bytes());
@@ -200,7 +200,7 @@ impl History {
         let segments = store.stats().segments.into_iter();
         let sealed = segments.filter(|segment| segment.state == SegmentState::Sealed);
         let sealed = sealed.map(|segment| segment.id).collect();
-        // An object that outlives the store must not disturb whoever comes next.
+        // An object that outlives the store must not disturb the next side.
         if self.rng.random() {
             held.clear();
         }
@@ -224,7 +224,7 @@ impl History {
 
     // --- After each turn ---
 
-    /// The folder itself is only read; a writer has a copy of it.
+    /// Checks the folder. A reader opens the folder itself; a writer opens a copy.
     fn check(&mut self, tally: &mut Tally) {
         match self.options().read_only(true).open(self.root()) {
             Ok(store) => self.check_reads(&store, "a reader", tally),
@@ -256,7 +256,7 @@ impl History {
         }
     }
 
-    /// After an opening and a closing nothing is left to repair or to complain of.
+    /// Checks that an opening after a close finds nothing to repair or to complain of.
     fn check_again(&self, root: &Path, tally: &mut Tally) {
         let store = match self.options().read_only(true).open(root) {
             Ok(store) => store,
@@ -293,7 +293,7 @@ impl History {
         }
         lost.retain(|number| self.ledger.objects[number] == State::Synced);
         if who == "a reader" {
-            // A writer may still find it.
+            // A writer may still find the object.
             for number in lost {
                 tally.count(
                     "synced objects that a reader does not find",
@@ -327,8 +327,8 @@ impl History {
         }
     }
 
-    /// Goes on after a refused opening, so that what it hides is counted too: the folder becomes what
-    /// NEDB reads of it.
+    /// Goes on after a refused opening, so that losses behind it are counted too: the folder keeps
+    /// only what NEDB reads of it.
     fn mend(&mut self, tally: &mut Tally) {
         if let Ok(nedb) = Nedb::open(self.folder.path(), self.rollover_bytes, None) {
             self.check_nedb(&nedb, "after an opening was refused", tally);
