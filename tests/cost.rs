@@ -1,7 +1,7 @@
-//! What a read, an object and an opening cost (H40, H41, H43): no system call, no heap to speak of,
-//! no look at what was written.
+//! The cost of a read, an object and an opening (H40, H41, H43): no system call, hardly any heap,
+//! and no reading of old content.
 //!
-//! A binary of its own, whose tests take turns, since they count what the whole process does.
+//! A program of its own, whose tests take turns, since they measure the whole process.
 
 #![expect(unsafe_code, reason = "an allocator that counts has to be one")]
 
@@ -25,10 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Counting;
 
-/// What is allocated and not yet freed.
+/// The bytes that are allocated and not yet freed.
 static HEAP_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call goes on to `System` as it came, and its answer comes back as it is; counting
+// SAFETY: every call goes on to `System` unchanged, and its answer is returned unchanged; counting
 // does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -47,7 +47,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// One test at a time.
+/// Lets one test run at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -59,7 +59,7 @@ fn content(number: u64) -> [u8; 12] {
     content
 }
 
-/// A store in which everything is sealed.
+/// Creates a store in which everything is sealed.
 fn fill(root: &Path, objects: u64) {
     let options = Options::new().segment_bytes_max(SEGMENT_BYTES_MAX);
     let store = options.open(root).unwrap();
@@ -67,12 +67,12 @@ fn fill(root: &Path, objects: u64) {
         let contents: Vec<_> = (first..objects.min(first + 10_000)).map(content).collect();
         store.put_many(&contents).unwrap();
     }
-    // Beginning a compaction seals what is active.
+    // Beginning a compaction seals the active segment.
     drop(store.begin_compaction().unwrap());
     store.close().unwrap();
 }
 
-/// The heap that an open store takes once it was read from.
+/// Returns the heap that an open store takes after it was read from.
 fn heap_bytes(root: &Path, options: &Options, objects: u64) -> usize {
     let before = HEAP_BYTES.load(Ordering::Relaxed);
     let store = options.open(root).unwrap();
@@ -88,7 +88,7 @@ fn heap_bytes(root: &Path, options: &Options, objects: u64) -> usize {
     HEAP_BYTES.load(Ordering::Relaxed).saturating_sub(before)
 }
 
-/// Waits until the background thread has nothing to build.
+/// Waits until the background thread has no run to build.
 fn await_runs(store: &Store) {
     let begin = Instant::now();
     while store.stats().set_index_runs == 0 {
@@ -97,7 +97,7 @@ fn await_runs(store: &Store) {
     }
 }
 
-/// Two stores that differ in nothing else, so that buffers and threads do not count.
+/// The two stores differ in nothing else, so buffers and threads cancel out.
 #[test]
 fn h41_an_object_in_a_sealed_segment_takes_less_than_a_byte_of_heap() {
     let _alone = alone();
@@ -107,7 +107,7 @@ fn h41_an_object_in_a_sealed_segment_takes_less_than_a_byte_of_heap() {
     let objects = OBJECTS_LARGE - OBJECTS_SMALL;
     let growth_bytes = |options: Options| {
         let options = options.segment_bytes_max(SEGMENT_BYTES_MAX);
-        // Once for what is allocated once a process.
+        // The first opening allocates what a process allocates once.
         heap_bytes(small.path(), &options, OBJECTS_SMALL);
         let few_bytes = heap_bytes(small.path(), &options, OBJECTS_SMALL);
         let many_bytes = heap_bytes(large.path(), &options, OBJECTS_LARGE);
@@ -119,15 +119,15 @@ fn h41_an_object_in_a_sealed_segment_takes_less_than_a_byte_of_heap() {
         let what = format!("{bytes} bytes of heap for {objects} objects, read-only: {read_only}");
         assert!(bytes < objects, "{what}");
     }
-    // Without a map the indexes are in the heap, which this would not miss.
+    // Without a map, the indexes are in the heap, which this measurement must show.
     let read = Options::new().read_only(true).read_mode(ReadMode::Pread);
     let bytes = growth_bytes(read);
     assert!(bytes > 10 * objects, "{bytes}");
 }
 
-/// A read of what is not in a file yet gave a handle to the whole buffer.
+/// Earlier, an object that was not in a file yet held the whole buffer.
 #[test]
-fn h69_an_object_that_was_got_before_its_block_was_written_holds_no_more_than_its_content() {
+fn h69_an_object_read_before_its_block_is_written_holds_only_its_content() {
     const OBJECTS: u64 = 16;
     const BLOCK_BYTES: usize = 2 << 20;
     let _alone = alone();
@@ -143,7 +143,7 @@ fn h69_an_object_that_was_got_before_its_block_was_written_holds_no_more_than_it
                 }
             }
         };
-        // Both buffers are there, and take turns.
+        // Both buffers exist, and take turns.
         (0..3).for_each(|_| next_block());
         let before = HEAP_BYTES.load(Ordering::Relaxed);
         let mut kept = Vec::new();
@@ -178,7 +178,7 @@ fn h69_an_object_that_was_got_before_its_block_was_written_holds_no_more_than_it
     }
 }
 
-/// How many reads the process has asked the system for.
+/// Returns how many reads the process has asked the system for.
 #[cfg(target_os = "linux")]
 fn reads() -> u64 {
     let counters = fs::read_to_string("/proc/self/io").unwrap();
@@ -198,7 +198,7 @@ fn h40_a_get_makes_no_system_call() {
     let reads_of_gets = |mode: ReadMode| {
         let options = Options::new().read_only(true).read_mode(mode);
         let store = options.open(folder.path()).unwrap();
-        // The first looks into what is read once.
+        // The first reads load what is read only once.
         for turn in 0..2 {
             let before = reads();
             for number in 0..GETS {
@@ -211,14 +211,14 @@ fn h40_a_get_makes_no_system_call() {
         }
         unreachable!("there is a second turn");
     };
-    // Asking for the count is a read or two of its own.
+    // Reading the count takes a read or two itself.
     let mapped = reads_of_gets(ReadMode::Mmap);
     assert!(mapped < 10, "{mapped}");
     let positional = reads_of_gets(ReadMode::Pread);
     assert!(positional >= GETS, "{positional}");
 }
 
-/// Turns every byte of the middle of a file over.
+/// Inverts every byte of a range of a file.
 fn spoil(path: &Path, bytes: std::ops::Range<usize>) {
     let mut content = fs::read(path).unwrap();
     content[bytes].iter_mut().for_each(|byte| *byte = !*byte);
@@ -237,7 +237,7 @@ fn h43_opening_reads_no_sealed_content_and_no_entry_of_a_sidecar() {
             spoil(&path, 0..bytes.len());
             spoiled += 1;
         } else if is_kind(&name, "idx") {
-            // All but the checksum, which the manifest has as well.
+            // These are all bytes but the checksum, which the manifest has as well.
             spoil(&path, 0..bytes.len() - 32);
             spoiled += 1;
         } else if is_kind(&name, "run") {
@@ -251,7 +251,7 @@ fn h43_opening_reads_no_sealed_content_and_no_entry_of_a_sidecar() {
         let store = options.open(folder.path()).unwrap();
         assert!(store.recovery().is_clean(), "{:?}", store.recovery());
         assert_eq!(store.len(), OBJECTS_SMALL);
-        // What was not looked at is noticed by whoever asks for it.
+        // The first request for an object notices what the opening did not read.
         for number in (0..OBJECTS_SMALL).step_by(1000) {
             match store.get(&Digest::of(&content(number))) {
                 Err(Error::Corrupt { .. } | Error::CorruptIndex { .. }) => {}
@@ -276,7 +276,7 @@ fn h43_opening_after_a_kill_hashes_nothing_that_was_synced() {
     let data = file(killed.path(), &layout::data_name(0));
     let records = contents.len();
     for record in 0..records {
-        // A bit of each content; the headers are as they were.
+        // A bit of each content flips; the headers stay as they were.
         let begin = record * 1004 + 4;
         spoil(&data, begin..begin + 1);
     }

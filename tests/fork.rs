@@ -1,4 +1,4 @@
-//! What a forked process can do with the store of its parent, whatever the parent was doing.
+//! What a forked process can do with the store of its parent, during any work of the parent.
 #![cfg(unix)]
 
 mod common;
@@ -21,18 +21,18 @@ use sealstone::{Compaction, Digest, Error, Hashed, Options, ReadMode, Store, Ver
 use tempfile::TempDir;
 
 const OBJECT_BYTES: usize = 900;
-/// How often the objects are asked for so that threads share the work.
+/// How often the objects are asked for, so that threads share the work.
 const MANY: usize = 40;
 /// A forked process that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Processes are forked one after the other: nothing but what is said to be busy holds a lock then.
+/// Processes are forked one after the other, so that only the named work holds a lock then.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Holds up the first step of a kind until it is opened.
+/// Holds up the first step of a kind until the gate opens.
 #[derive(Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -44,7 +44,7 @@ enum GateState {
     #[default]
     Open,
     Closed,
-    /// Somebody waits before it.
+    /// A thread waits before the gate.
     Reached,
 }
 
@@ -69,7 +69,7 @@ impl Gate {
     }
 }
 
-/// A parent's store and what a child is to find in it.
+/// A parent's store and the objects that a child must find in it.
 struct Parent {
     folder: TempDir,
     store: Store,
@@ -104,7 +104,7 @@ impl Parent {
     }
 }
 
-/// What the child is about to do, for whoever finds that it did not come back.
+/// Names the step of the child, for a parent whose child does not return.
 struct Log(PathBuf);
 
 impl Log {
@@ -112,7 +112,7 @@ impl Log {
         fs::read_to_string(&self.0).unwrap_or_default()
     }
 
-    /// Fails with the name of what was not as it should be.
+    /// Fails with the name of the step unless it went right.
     fn expect(&self, what: &str, is_so: impl FnOnce() -> bool) -> io::Result<()> {
         fs::write(&self.0, what)?;
         if is_so() {
@@ -130,7 +130,7 @@ fn is_refused<T>(result: Result<T, Error>) -> bool {
     }
 }
 
-/// Everything that a child may try.
+/// Tries everything that a child may try.
 fn use_inherited(store: Store, held: &Contents, root: &Path, log: &Log) -> io::Result<()> {
     let digests: Vec<Digest> = held.keys().copied().collect();
     let (first, content) = held.first_key_value().ok_or(io::ErrorKind::NotFound)?;
@@ -179,10 +179,12 @@ fn use_inherited(store: Store, held: &Contents, root: &Path, log: &Log) -> io::R
         let verified = store.verify(|_| ControlFlow::Continue(()));
         matches!(verified, Ok(report) if report.corrupt.is_empty())
     })?;
-    // A reader is refused everywhere.
+    // Every write through a reader is refused.
     let refuses = |result| matches!(result, Err(Error::ReadOnly)) || is_refused(result);
     log.expect("put", || refuses(store.put(b"small").map(drop)))?;
-    log.expect("put what is held", || refuses(store.put(content).map(drop)))?;
+    log.expect("put a held object", || {
+        refuses(store.put(content).map(drop))
+    })?;
     log.expect("put_hashed", || {
         refuses(store.put_hashed(&Hashed::new(b"hashed")).map(drop))
     })?;
@@ -221,7 +223,7 @@ fn use_inherited(store: Store, held: &Contents, root: &Path, log: &Log) -> io::R
     })
 }
 
-/// Forks, and has the child do this.
+/// Forks, and runs the closure in the child.
 #[track_caller]
 #[allow(unsafe_code)]
 fn in_forked_process(
@@ -229,8 +231,8 @@ fn in_forked_process(
     child: impl Fn() -> io::Result<()> + Send + Sync + 'static,
 ) -> Result<(), String> {
     let mut command = Command::new("true");
-    // SAFETY: the threads of this process that hold a lock are those of the store that is asked about,
-    // and its locks are what is tested; the allocator can be used after a fork.
+    // SAFETY: only threads of the tested store hold locks in this process, and these locks are what
+    // is tested; the allocator can be used after a fork.
     unsafe {
         command.pre_exec(move || {
             thread::spawn(|| {
@@ -247,7 +249,7 @@ fn in_forked_process(
     }
 }
 
-/// Forks while the parent is held up in the midst of `work`.
+/// Forks while the parent is held up in the middle of `work`.
 #[track_caller]
 fn fork_while_busy(is_held_up: fn(&Step) -> bool, work: fn(&Store, &Contents)) {
     let _alone = alone();
@@ -280,7 +282,7 @@ fn fork_while_busy(is_held_up: fn(&Step) -> bool, work: fn(&Store, &Contents)) {
         working.join().unwrap();
         assert_eq!(result, Ok(()));
     });
-    // The parent goes on as if nothing had been.
+    // The parent goes on as if nothing had happened.
     let new = contents(5000, 50, OBJECT_BYTES);
     put_all(store, &new);
     store.sync().unwrap();
@@ -321,7 +323,7 @@ fn h59_a_process_forked_while_its_parent_begins_a_compaction_reads_and_is_refuse
     fork_while_busy(
         |step| step.is(Kind::Create, ".jnl"),
         |store, _| {
-            store.put(b"so that there is something to seal").unwrap();
+            store.put(b"gives the seal some data").unwrap();
             drop(store.begin_compaction().unwrap());
         },
     );
@@ -342,7 +344,7 @@ fn h59_a_process_forked_while_its_parent_compacts_reads_and_is_refused_the_rest(
     }
 }
 
-/// A compaction that was begun before the fork can neither go on nor be in the way.
+/// A compaction that was begun before the fork can neither go on nor block others.
 #[test]
 fn h59_a_compaction_that_was_begun_before_the_fork_is_refused() {
     let _alone = alone();
@@ -366,8 +368,8 @@ fn h59_a_compaction_that_was_begun_before_the_fork_is_refused() {
     assert_holds(&parent.store, &parent.held);
 }
 
-/// Forks while a thread is in the midst of `busy`, which takes long enough for that. Tried again if it
-/// was done already.
+/// Forks in the middle of `busy`, which takes long enough for that. It tries again if `busy` was
+/// done already.
 #[track_caller]
 fn fork_in_the_midst(
     open: impl Fn() -> Store,
@@ -409,7 +411,8 @@ fn fork_in_the_midst(
     panic!("the parent was never busy");
 }
 
-/// A sealed store whose one large segment has a damaged sidecar, which takes long to make anew.
+/// Creates a sealed store whose one large segment has a damaged sidecar, which takes long to
+/// rebuild.
 fn with_damaged_sidecar(root: &Path) -> Contents {
     let held = contents(0, 60, 1 << 20);
     let store = Options::new().open(root).unwrap();

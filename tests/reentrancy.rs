@@ -1,5 +1,6 @@
-//! Every call from where an application may make it: tasks of `rayon`, several at once and in pools of
-//! few threads; a compaction's predicate; the callback of a verification; a destructor.
+//! Every call from every place where an application may make it: tasks of `rayon`, several at once
+//! and in pools of few threads; a compaction's predicate; the callback of a verification; a
+//! destructor.
 //!
 //! A call that hangs ends the program, with its name.
 
@@ -25,18 +26,18 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 const POOLS: [usize; 3] = [1, 2, 4];
 const OBJECT_BYTES: usize = 4096;
-/// So many that the work on them is shared.
+/// With so many objects, threads share the work.
 const OBJECTS: u64 = 300;
-/// How many tasks do the same at once.
+/// The number of tasks that make the same call at once.
 const TASKS: usize = 4;
 
-/// Ends the program if this takes too long.
+/// Ends the program if the closure takes too long.
 fn watched<T>(what: &str, run: impl FnOnce() -> T) -> T {
     let (done, is_done) = channel::<()>();
     let name = what.to_owned();
     let watchdog = thread::spawn(move || {
         if is_done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("it hangs: {name}");
+            eprintln!("the call hangs: {name}");
             std::process::abort();
         }
     });
@@ -58,7 +59,7 @@ fn options() -> Options {
         .operations(workload::without_syncing())
 }
 
-/// A store, a reader beside it, and what is in them.
+/// A store, a reader beside it, and the objects in them.
 struct World {
     folder: TempDir,
     store: Store,
@@ -92,7 +93,7 @@ impl World {
         self.store.root()
     }
 
-    /// Contents that nobody has put.
+    /// Returns contents that no test has put.
     fn new_contents(&self, count: u64) -> Vec<Vec<u8>> {
         let first = self.next.fetch_add(count, Ordering::Relaxed);
         let numbers = first..first + count;
@@ -112,7 +113,7 @@ impl World {
     }
 }
 
-/// A compaction runs, or another does.
+/// Returns the result, or `None` if another compaction runs.
 fn unless_running<T>(result: Result<T, Error>) -> Option<T> {
     match result {
         Err(Error::CompactionRunning) => None,
@@ -145,7 +146,7 @@ const OPERATIONS: [Operation; 27] = [
             world.store.put(&content).unwrap();
         }
     }),
-    ("put what is held", |world| {
+    ("put a held object", |world| {
         for (digest, content) in world.held.iter().take(20) {
             assert_eq!(world.store.put(content).unwrap(), *digest);
         }
@@ -252,7 +253,7 @@ const OPERATIONS: [Operation; 27] = [
     }),
 ];
 
-/// Several tasks at once do this in a pool.
+/// Runs several tasks at once in a pool.
 fn run_in(pool: &ThreadPool, what: &str, tasks: &[&(dyn Fn() + Sync)]) {
     watched(what, || {
         pool.scope(|scope| {
@@ -264,7 +265,7 @@ fn run_in(pool: &ThreadPool, what: &str, tasks: &[&(dyn Fn() + Sync)]) {
 }
 
 #[test]
-fn h58_every_call_comes_back_in_tasks_of_small_pools() {
+fn h58_every_call_returns_in_tasks_of_small_pools() {
     for threads in POOLS {
         let (pool, world) = (pool(threads), World::new());
         for (name, operation) in OPERATIONS {
@@ -277,7 +278,7 @@ fn h58_every_call_comes_back_in_tasks_of_small_pools() {
 }
 
 #[test]
-fn h58_all_calls_at_once_come_back_in_tasks_of_small_pools() {
+fn h58_all_calls_at_once_return_in_tasks_of_small_pools() {
     for threads in POOLS {
         let (pool, world) = (pool(threads), World::new());
         let tasks = OPERATIONS.map(|(_, operation)| {
@@ -294,7 +295,8 @@ fn h58_all_calls_at_once_come_back_in_tasks_of_small_pools() {
 const RECORDS: u64 = 64;
 const RECORD_BYTES: usize = 32 << 10;
 
-/// A segment as NEDB v3 leaves it, so long that its comparison with its sidecar is shared.
+/// Writes a segment as NEDB v3 leaves it, so long that threads share its comparison with its
+/// sidecar.
 fn write_segment(root: &Path, id: u32) {
     let (mut data, mut entries) = (Vec::new(), Vec::new());
     for number in 0..RECORDS {
@@ -317,10 +319,10 @@ fn write_segment(root: &Path, id: u32) {
     fs::write(path.with_extension("dat"), data).unwrap();
 }
 
-/// Each refresh finds a new segment, and compares it while it holds the reader's lock. One thread of the
-/// pool takes part in that if it may, and another has a task that refreshes to be taken up.
+/// Each refresh finds a new segment, and compares it while it holds the reader's lock. One thread
+/// of the pool may take part in that, and another may take up a task that refreshes.
 #[test]
-fn h58_refreshes_in_tasks_come_back_while_they_compare_sidecars() {
+fn h58_refreshes_in_tasks_return_while_they_compare_sidecars() {
     let (pool, folder) = (pool(3), TempDir::new().unwrap());
     fs::create_dir(folder.path().join("segments")).unwrap();
     write_segment(folder.path(), 0);
@@ -347,7 +349,7 @@ fn h58_refreshes_in_tasks_come_back_while_they_compare_sidecars() {
     assert_eq!(reader.len(), 61 * RECORDS);
 }
 
-/// What may run inside a call that calls back: verifying calls back itself.
+/// Runs every call that may be made inside a callback: verifying calls back itself.
 fn run_all(world: &World, inside: &str) {
     for (name, operation) in OPERATIONS {
         watched(&format!("{name}, inside {inside}"), || operation(world));
@@ -355,7 +357,7 @@ fn run_all(world: &World, inside: &str) {
 }
 
 #[test]
-fn h58_every_call_comes_back_in_the_predicate_of_a_compaction() {
+fn h58_every_call_returns_in_the_predicate_of_a_compaction() {
     let world = World::new();
     let is_first = AtomicBool::new(true);
     let keep = |digest: &Digest| {
@@ -376,7 +378,7 @@ fn h58_every_call_comes_back_in_the_predicate_of_a_compaction() {
 }
 
 #[test]
-fn h58_every_call_comes_back_in_the_callback_of_a_verification() {
+fn h58_every_call_returns_in_the_callback_of_a_verification() {
     for threads in [0, 1, 2] {
         let world = World::new();
         let is_first = AtomicBool::new(true);
@@ -398,7 +400,7 @@ fn h58_every_call_comes_back_in_the_callback_of_a_verification() {
     }
 }
 
-/// An application's own, which does everything when it goes.
+/// An application that owns a store and makes every call when it is dropped.
 struct Application(Option<World>);
 
 impl Drop for Application {
@@ -420,16 +422,16 @@ impl Drop for Application {
 }
 
 #[test]
-fn h58_every_call_comes_back_in_a_destructor() {
+fn h58_every_call_returns_in_a_destructor() {
     drop(Application(Some(World::new())));
     pool(1).install(|| drop(Application(Some(World::new()))));
-    // While a panic goes through.
+    // The destructor runs while a panic unwinds.
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let _application = Application(Some(World::new()));
         panic!("the application's");
     }));
     assert!(panicked.is_err());
-    // In a thread that ends.
+    // The destructor runs in a thread that ends.
     let application = Application(Some(World::new()));
     thread::spawn(move || drop(application)).join().unwrap();
 }

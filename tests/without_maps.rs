@@ -11,7 +11,7 @@ use sealstone::test_seam::{Folder, Operations};
 use sealstone::{Digest, Options, ReadMode, Store, VerifyReads};
 use tempfile::TempDir;
 
-/// The system, but that nobody asks how much room there is: Miri does not know.
+/// Operations of the system, but without asking for the free room, which Miri does not know.
 #[derive(Debug)]
 struct Roomy;
 
@@ -39,7 +39,7 @@ fn contents(numbers: std::ops::Range<u8>) -> Contents {
         .collect()
 }
 
-/// In every way that there is to read.
+/// Checks the objects in every way of reading.
 fn assert_holds(store: &Store, contents: &Contents) {
     let digests: Vec<Digest> = contents.keys().copied().collect();
     let reader = store.reader();
@@ -99,13 +99,13 @@ fn a_store_that_verifies_once_is_filled_compacted_and_reopened() {
 }
 
 #[test]
-fn what_a_crash_left_is_recovered() {
+fn a_store_is_recovered_after_a_crash() {
     let folder = TempDir::new().unwrap();
     let store = options().open(folder.path()).unwrap();
     let all = contents(1..6);
     put_all(&store, &all);
     store.close().unwrap();
-    // Half a record behind the newest.
+    // Half a record follows the newest one.
     let files = fs::read_dir(folder.path().join("segments")).unwrap();
     let files = files.map(|entry| entry.unwrap().path());
     let data = files.filter(|path| path.extension().is_some_and(|it| it == "dat"));

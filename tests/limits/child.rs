@@ -8,7 +8,7 @@ use std::{env, fs};
 
 const FOLDER: &str = "SEALSTONE_LIMITED_FOLDER";
 
-/// What a child is to work in; `None` in an ordinary test run.
+/// Returns the folder in which a child works, or `None` in an ordinary test run.
 pub fn folder_of_child() -> Option<PathBuf> {
     env::var_os(FOLDER).map(PathBuf::from)
 }
@@ -32,7 +32,7 @@ pub fn run_as_nobody(test: &str, folder: &Path) -> Output {
     let mut program = env::current_exe().unwrap();
     let is_root = rustix::process::geteuid().is_root();
     if is_root {
-        // Nobody may not look everywhere.
+        // The user "nobody" may not see every folder.
         let copy = folder.join("program");
         fs::copy(program, &copy).unwrap();
         chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -45,7 +45,7 @@ pub fn run_as_nobody(test: &str, folder: &Path) -> Output {
     output_of(command, test, folder)
 }
 
-/// Of the test program, however it is started.
+/// Runs one test of the program with `command`, and returns its output.
 fn output_of(mut command: Command, test: &str, folder: &Path) -> Output {
     command.args(["--exact", test, "--nocapture"]);
     command.env(FOLDER, folder).env("RUST_BACKTRACE", "0");
@@ -58,7 +58,7 @@ pub fn assert_success(output: &Output) {
     let said = [String::from_utf8_lossy(out), String::from_utf8_lossy(err)].join("\n");
     assert!(output.status.success(), "{}\n{said}", output.status);
     assert!(said.contains("1 passed"), "{said}");
-    // What the child found out.
+    // These lines are the findings of the child.
     for line in said.lines().filter(|line| line.starts_with("found: ")) {
         eprintln!("{line}");
     }

@@ -1,4 +1,4 @@
-//! No room, and a compaction that is to make some.
+//! A disk without room, and compactions that make some.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -17,7 +17,7 @@ use crate::common::workload::{
     assert_verifies, content, contents, put_all, settle, snapshot, walk,
 };
 
-/// The runs of the set index would take room in the background.
+/// Runs of the set index would take room in the background, so there are none.
 fn options() -> Options {
     Options::new()
         .segment_bytes_max(20_000)
@@ -40,7 +40,7 @@ fn needed_bytes<T>(result: Result<T, Error>, available: u64) -> u64 {
     }
 }
 
-/// A file system that says how much room it has, which need not be true.
+/// A file system that reports an amount of free room, which need not be true.
 #[derive(Clone, Debug, Default)]
 struct Saying(Arc<AtomicU64>);
 
@@ -56,7 +56,7 @@ impl Saying {
     }
 }
 
-/// A new store where there is room for everything, until the disk says otherwise.
+/// Creates a store on a disk with room for everything, until the disk says otherwise.
 fn open_on_a_saying_disk() -> (TempDir, Saying, Store) {
     let folder = TempDir::new().unwrap();
     let disk = Saying::default();
@@ -97,7 +97,7 @@ fn a_compaction_without_room_says_how_much_it_needs_and_changes_nothing() {
     assert!(walk(&store).keys().all(is_live));
 }
 
-/// Objects of the oldest segments: all that they hold is to go.
+/// Returns the objects of the oldest segments, all of which will be dropped.
 fn oldest(store: &Store, segments: usize) -> Contents {
     let objects = store.iter().map(|object| object.unwrap());
     let first: Vec<_> = objects.take(19 * segments).collect();
@@ -123,7 +123,7 @@ fn a_compaction_that_copies_nothing_needs_next_to_no_room() {
     assert_eq!(walk(&store).len(), 200 - dead.len());
 }
 
-/// A file system of one MiB of memory; `None` where that is not allowed.
+/// Runs a test on a file system of one MiB of memory, or skips it where that is not allowed.
 fn run_on_a_small_disk(test: &str) {
     let folder = TempDir::new().unwrap();
     let mount = format!(
@@ -142,7 +142,7 @@ fn run_on_a_small_disk(test: &str) {
     child::assert_success(&child::run(&launcher, &setup, test, folder.path()));
 }
 
-/// Takes all the room that is left but so much.
+/// Fills the disk up to this many free bytes.
 fn fill_but(folder: &Path, left: u64) -> File {
     let filler = File::create(folder.join("filler")).unwrap();
     let mut end = 0;
@@ -168,8 +168,8 @@ fn fill_with_objects(store: &Store, held: &mut Contents) {
     }
 }
 
-/// Compacts, and frees as much as the error says until that works: each time it has to be enough for
-/// the step that asked for it.
+/// Compacts, and frees as much as the error asks for until that works: each time it must be enough
+/// for the step that failed.
 fn compact_freeing(
     store: &Store,
     filler: &File,
@@ -195,7 +195,7 @@ fn compact_freeing(
             Err(error) => panic!("{error}"),
         }
     }
-    panic!("what it asked for was not enough");
+    panic!("freeing what the error asked for was not enough");
 }
 
 /// The child of the next test. In an ordinary test run it does nothing.
@@ -215,7 +215,8 @@ fn compacts_a_full_disk() {
     fill_with_objects(&store, &mut held);
     assert!(held.len() > synced.len() + 20);
     assert_holds(&store, &held);
-    // What was acknowledged last is in memory alone, and says so, unless a seal has freed a block.
+    // The last acknowledged objects are in memory only, so a sync fails, unless a seal has freed a
+    // block.
     if let Err(error) = store.sync() {
         assert!(
             matches!(&error, Error::Io { source, .. } if source.raw_os_error() == Some(ENOSPC)),
@@ -225,7 +226,8 @@ fn compacts_a_full_disk() {
     fs::remove_file(folder.join("filler")).unwrap();
     drop(filler);
     store.sync().unwrap();
-    // A seal may have found no room, since puts use up the disk; the next segment has it tried again.
+    // Puts use up the disk, so a seal may have found no room; the next segment makes the store try
+    // again.
     let more = contents(1 << 45, 20, 1000);
     put_all(&store, &more);
     held.extend(more);

@@ -1,4 +1,4 @@
-//! A short life of a store in which a limit may stand in the way of anything.
+//! A short life of a store in which a limit may make any call fail.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub fn options() -> Options {
         .operations(without_syncing())
 }
 
-/// What became of the calls, and what is there.
+/// The results of the calls, and the objects that are there.
 #[derive(Default)]
 pub struct Life {
     pub synced: Contents,
@@ -25,7 +25,7 @@ pub struct Life {
 }
 
 impl Life {
-    /// Lives it; `is_expected` says of an error whether the limit may cause it.
+    /// Runs the life; `is_expected` says whether the limit may cause an error.
     pub fn live(&mut self, root: &Path, is_expected: &impl Fn(&Error) -> bool) {
         let opened = options().open(root);
         let Some(store) = self.note(opened, is_expected) else {
@@ -94,7 +94,7 @@ impl Life {
                     self.synced.remove(digest);
                 }
             }
-            // What it was to drop, it may have dropped, if nobody knows what is on disk.
+            // If the state of the disk is unknown, the compaction may have dropped these objects.
             None if store.sync().is_err() => {
                 assert_holds(store, &self.held);
                 for digest in &dead {
@@ -105,7 +105,7 @@ impl Life {
         }
     }
 
-    /// The limit is gone: nothing is missing, and everything works.
+    /// Checks that nothing is missing and everything works once the limit is gone.
     pub fn assert_ends_well(mut self, root: &Path) {
         let store = options().open(root).unwrap();
         assert_undamaged(&store);

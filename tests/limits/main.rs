@@ -1,9 +1,9 @@
-//! What a store cannot have more of: room on the disk, bytes in a file, file descriptors, address
-//! space, maps, segments, letters in a path.
+//! Resources that a store may run out of: room on the disk, bytes in a file, file descriptors,
+//! address space, maps, segments, letters in a path.
 //!
-//! The limits are real ones, set in processes of their own: the test program starts itself again. By
-//! default samples are tried; everything, in a few minutes: `SEALSTONE_LIMITS=all cargo test --release
-//! --test limits -- --nocapture`.
+//! The limits are real ones, set in processes of their own: the test program starts itself again.
+//! By default it tries samples. `SEALSTONE_LIMITS=all cargo test --release --test limits --
+//! --nocapture` tries everything, in a few minutes.
 
 #![cfg(unix)]
 
@@ -16,7 +16,7 @@ mod path;
 mod resources;
 mod segments;
 
-/// How far the values of a limit that are tried lie apart.
+/// Returns the distance between two values of a limit that are tried.
 fn stride(default: usize) -> usize {
     if is_long() { 1 } else { default }
 }

@@ -10,7 +10,7 @@ use crate::life::options;
 
 const ENAMETOOLONG: i32 = 36;
 
-/// A path of so many bytes below a folder, of which nothing exists.
+/// Returns a path of this many bytes below a folder, of which nothing exists.
 fn path_of(len: usize, folder: &Path) -> PathBuf {
     let mut path = folder.to_owned();
     while path.as_os_str().len() + 1 < len {
@@ -20,11 +20,11 @@ fn path_of(len: usize, folder: &Path) -> PathBuf {
     path
 }
 
-/// As long as the system takes the names of all files, there is a store; beyond that there is an error
-/// that says where, and neither a file nor a folder.
+/// While the system accepts the names of all files, opening creates a store; with longer paths it
+/// is an error that names the path, and creates neither file nor folder.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_root_whose_files_would_have_too_long_paths_is_an_error_with_the_path() {
+fn a_root_with_too_long_paths_for_its_files_is_an_error_with_the_path() {
     let (mut opened, mut refused) = (0, 0);
     for len in (4000..4110).chain([5000, 100_000]) {
         let folder = TempDir::new().unwrap();
@@ -32,7 +32,7 @@ fn a_root_whose_files_would_have_too_long_paths_is_an_error_with_the_path() {
         match options().open(&root) {
             Ok(store) => {
                 let digest = store.put(b"content").unwrap();
-                // Sealing and compacting have the longest names of all.
+                // Sealing and compacting use the longest names.
                 store.compact(|_| true).unwrap();
                 let dead = store.put(b"dead").unwrap();
                 store.compact(|other| *other != dead).unwrap();

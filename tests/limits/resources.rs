@@ -1,4 +1,4 @@
-//! Limits that a process is under.
+//! Limits on a process.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -22,7 +22,7 @@ const EAGAIN: i32 = 11;
 const ENOMEM: i32 = 12;
 const SIGABRT: i32 = 6;
 
-/// While it lives, the process is under a limit.
+/// Keeps the process under a limit until it is dropped.
 struct Limited(Resource, Rlimit);
 
 impl Limited {
@@ -47,7 +47,7 @@ fn reports(error: &Error, codes: &[i32]) -> bool {
     match error {
         Error::Io { source, .. } => match source.raw_os_error() {
             Some(code) => codes.contains(&code),
-            // In words of the store's own.
+            // The store reports this in its own words.
             None => source.kind() == ErrorKind::WouldBlock && codes.contains(&EAGAIN),
         },
         Error::Poisoned { .. } => true,
@@ -55,7 +55,7 @@ fn reports(error: &Error, codes: &[i32]) -> bool {
     }
 }
 
-/// Under every limit of a range, a life in a folder of its own.
+/// Runs a life under every limit of a range, each in a folder of its own.
 fn live_under(resource: Resource, limits: impl Iterator<Item = u64>, code: i32) {
     let (mut lives, mut refused, mut done) = (0, 0, 0);
     for limit in limits {
@@ -77,7 +77,7 @@ fn live_under(resource: Resource, limits: impl Iterator<Item = u64>, code: i32) 
 #[test]
 fn lives_with_short_files() {
     if child::folder_of_child().is_some() {
-        // Beyond the largest file, the last ones are about lives that no limit touches.
+        // The last lengths are beyond the largest file, so no limit touches these lives.
         live_under(Resource::Fsize, (0..5200).step_by(stride(53)), EFBIG);
     }
 }
@@ -85,7 +85,7 @@ fn lives_with_short_files() {
 #[test]
 fn h1_a_limit_on_the_length_of_files_is_an_error_at_every_byte_and_loses_nothing() {
     let folder = TempDir::new().unwrap();
-    // Without the trap the signal would end the process, as the system's default is.
+    // Without the trap, the signal would end the process, which is the default.
     let setup = "trap '' XFSZ && exec \"$0\" \"$@\"";
     let test = "resources::lives_with_short_files";
     child::assert_success(&child::run(&[], setup, test, folder.path()));
@@ -107,8 +107,8 @@ fn h32_any_number_of_file_descriptors_is_enough_or_an_error() {
     child::assert_success(&child::run(&[], setup, test, folder.path()));
 }
 
-/// The child of the next test: opens a store, reads it, puts, syncs and compacts with so much address
-/// space left. In an ordinary test run it does nothing.
+/// The child of the next test: opens a store, reads it, puts, syncs and compacts with this much
+/// address space left. In an ordinary test run it does nothing.
 #[test]
 fn lives_with_little_memory() {
     let Some(folder) = child::folder_of_child() else {
@@ -158,7 +158,7 @@ fn lives_with_little_memory() {
     drop(limited);
 }
 
-/// Rust ends a process that cannot have the memory it asks for, which is as kill -9 to the store.
+/// Rust ends a process that cannot get memory, which is like kill -9 to the store.
 #[test]
 #[cfg(target_os = "linux")]
 fn h32_little_address_space_is_an_error_or_slower_and_loses_nothing() {
@@ -177,8 +177,8 @@ fn h32_little_address_space_is_an_error_or_slower_and_loses_nothing() {
         let output = child::run(&[], "exec \"$0\" \"$@\"", test, folder.path());
         let out = String::from_utf8_lossy(&output.stdout);
         let err = String::from_utf8_lossy(&output.stderr);
-        // The standard library itself panics in a thread that it has begun and has no stack for
-        // signals for.
+        // The standard library itself panics in a new thread for which it cannot allocate a signal
+        // stack.
         let panics = err.matches("panicked at").count();
         let beginnings = err
             .matches("failed to allocate an alternative stack")
@@ -206,8 +206,8 @@ fn h32_little_address_space_is_an_error_or_slower_and_loses_nothing() {
     assert!(complete > 0 && refused > 0, "{complete} {refused}");
 }
 
-/// The child of the next test: does one thing in which threads share the work, when there can be no
-/// more threads. In an ordinary test run it does nothing.
+/// The child of the next test: does one thing in which threads share the work, when no more threads
+/// can start. In an ordinary test run it does nothing.
 #[test]
 fn works_without_another_thread() {
     let Some(folder) = child::folder_of_child() else {
@@ -223,7 +223,7 @@ fn works_without_another_thread() {
     put_all(&store, &held);
     store.sync().unwrap();
     settle(&root);
-    // A long journal, of many frames.
+    // These syncs make a long journal of many frames.
     for small in (10_000..18_000).step_by(100) {
         let small = contents(small, 100, 100);
         put_all(&store, &small);
@@ -235,8 +235,10 @@ fn works_without_another_thread() {
     let journal = &names(&copied, &[".jnl"])[0];
     let journal = fs::metadata(copied.join("segments").join(journal)).unwrap();
     assert!(journal.len() > 256 << 10, "{}", journal.len());
-    // Two are the store's, and none could share the work yet.
-    eventually("nobody else is there", || threads() == threads_before + 2);
+    // Two threads are the store's, and no others have shared work yet.
+    eventually("no other thread is left", || {
+        threads() == threads_before + 2
+    });
     let refused = |error: Error| assert!(reports(&error, &[EAGAIN]), "{error:?}");
     let limited = Limited::new(Resource::Nproc, 0);
     match thread::Builder::new().spawn(|| ()) {
@@ -256,7 +258,7 @@ fn works_without_another_thread() {
                 assert!(object.unwrap().as_deref() == Some(&held[digest][..]));
             }
         }
-        // These have threads of their own.
+        // A verification and a compaction need threads of their own.
         "verify" => {
             refused(store.verify(|_| ControlFlow::Continue(())).unwrap_err());
             drop(limited);
@@ -275,7 +277,7 @@ fn works_without_another_thread() {
             let reader = Options::new().read_only(true).open(&copied).unwrap();
             assert_same(&walk(&reader), &held);
         }
-        // A writer must have threads for what it does in the background.
+        // A writer needs threads for its work in the background.
         "recover by the journal" | "recover by hashing" => {
             if work == "recover by hashing" {
                 for journal in names(&copied, &[".jnl"]) {
@@ -293,7 +295,7 @@ fn works_without_another_thread() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn h32_without_another_thread_the_one_that_asks_does_the_work_or_says_so() {
+fn h32_without_other_threads_the_caller_does_the_work_or_gets_an_error() {
     for work in [
         "put_many",
         "get_many",

@@ -17,8 +17,8 @@ use crate::common::workload::{
 use crate::life::options;
 use crate::{child, is_long};
 
-/// Sealed segments of one object each, as NEDB v3 left them: without a manifest. Sealing them one by
-/// one would write the manifest as often.
+/// Writes sealed segments of one object each, as NEDB v3 leaves them, without a manifest: sealing
+/// them one by one would write the manifest as often.
 fn write_segments(root: &Path, count: u32) -> Contents {
     let segments = root.join("segments");
     fs::create_dir_all(&segments).unwrap();
@@ -40,14 +40,14 @@ fn write_segments(root: &Path, count: u32) -> Contents {
     held
 }
 
-/// How many maps of files in this folder the process has.
+/// Returns how many maps of files in this folder the process has.
 fn maps_of(root: &Path) -> usize {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let root = root.to_str().unwrap();
     maps.lines().filter(|line| line.contains(root)).count()
 }
 
-/// How long it took, for whoever looks.
+/// Runs the closure and prints how long it took.
 fn timed<T>(what: &str, run: impl FnOnce() -> T) -> T {
     let begin = Instant::now();
     let result = run();
@@ -55,7 +55,7 @@ fn timed<T>(what: &str, run: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Opens, reads and compacts a store of so many segments. `options` are asked for each opening.
+/// Opens, reads and compacts a store of `count` segments. `options` are asked for each opening.
 fn assert_works_with(count: u32, options: &impl Fn() -> Options, maps_max: usize) {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
@@ -103,7 +103,7 @@ fn a_store_of_many_segments_opens_and_is_read_and_compacted() {
     assert_works_with(if is_long() { 12_000 } else { 400 }, &options, usize::MAX);
 }
 
-/// Lets the process have so many descriptors.
+/// Limits the number of descriptors of the process.
 fn limit_descriptors(count: u64) {
     let limit = Rlimit {
         current: Some(count),
@@ -112,8 +112,8 @@ fn limit_descriptors(count: u64) {
     setrlimit(Resource::Nofile, limit).unwrap();
 }
 
-/// The child of the next tests: lives with fewer maps and descriptors than there are segments. In an
-/// ordinary test run it does nothing.
+/// The child of the next tests: works with fewer maps and descriptors than there are segments. In
+/// an ordinary test run it does nothing.
 #[test]
 fn lives_with_more_segments_than_maps_and_descriptors() {
     if child::folder_of_child().is_none() {
@@ -122,7 +122,7 @@ fn lives_with_more_segments_than_maps_and_descriptors() {
     limit_descriptors(64);
     for maps_max in [0, 1, 100] {
         let options = || options().maps_max(maps_max).set_index_minimum(1, 1);
-        // One more for the segment that is appended to, and one before it while it is sealed.
+        // The active segment needs one more, and so does the one before while it is sealed.
         assert_works_with(400, &options, maps_max + 2);
     }
 }
@@ -151,7 +151,7 @@ fn reads_files_that_are_gone() {
     let pinned = store.reader();
     let is_live = |digest: &Digest| digest.as_bytes()[0].is_multiple_of(2);
     store.compact(is_live).unwrap();
-    // This process keeps what its handles still read.
+    // This process keeps the files that its handles still read.
     for (digest, content) in &held {
         let object = pinned.get(digest).unwrap();
         assert_eq!(object.as_deref(), Some(&content[..]));
@@ -191,8 +191,8 @@ fn h60_a_file_that_a_writer_removed_before_it_was_opened_again_is_an_error_until
     child::assert_success(&child::run(&[], "exec \"$0\" \"$@\"", test, folder.path()));
 }
 
-/// The child of the next test: more segments than the system allows maps, in one store and in several.
-/// In an ordinary test run it does nothing.
+/// The child of the next test: opens more segments than the system allows maps, in one store and in
+/// several. In an ordinary test run it does nothing.
 #[test]
 fn lives_with_more_segments_than_the_system_has_maps() {
     if child::folder_of_child().is_none() {
@@ -225,7 +225,7 @@ fn lives_with_more_segments_than_the_system_has_maps() {
     }
 }
 
-/// In its long version only: it makes half a million files.
+/// Only the long version runs this: it makes half a million files.
 #[test]
 #[cfg(target_os = "linux")]
 fn h60_more_segments_than_the_system_has_maps_are_opened_read_and_compacted() {
@@ -236,8 +236,8 @@ fn h60_more_segments_than_the_system_has_maps_are_opened_read_and_compacted() {
     }
 }
 
-/// Times are printed, not compared. `h67_what_concerns_all_segments_takes_work_in_proportion_to_their_number`
-/// counts.
+/// Times are printed, not compared;
+/// `h67_what_concerns_all_segments_takes_work_in_proportion_to_their_number` counts the work.
 #[test]
 fn a_refresh_that_finds_nothing_new_is_timed() {
     if !is_long() {

@@ -1,4 +1,4 @@
-//! Other processes at the same store, and folders that are not as they should be.
+//! Other processes at the same store, and folders in an unusual state.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -31,17 +31,17 @@ fn reader(folder: &Path, mode: ReadMode) -> Store {
     options.open(folder).unwrap()
 }
 
-/// A child that is being started has the lock files of this process open for a moment, so the tests
-/// of this file run one after the other.
+/// A starting child holds the lock files of this process for a moment, so the tests of this file
+/// run one after the other.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The other process: opens the store for writing and does what it is told, line by line. In an
+/// The other process: opens the store for writing and carries out its orders, line by line. In an
 /// ordinary test run it does nothing.
 #[test]
-fn does_what_it_is_told() {
+fn carries_out_orders() {
     let Ok(folder) = env::var(STORE) else { return };
     let store = match options().open(folder) {
         Ok(store) => store,
@@ -72,7 +72,7 @@ fn say(what: &str) {
     out.flush().unwrap();
 }
 
-/// The other process as this one sees it.
+/// The other process, seen from this one.
 pub struct Writer {
     pub child: Child,
     pub stdin: Option<ChildStdin>,
@@ -80,10 +80,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts it and gives what it says of opening.
+    /// Starts the process and returns what it says about opening.
     pub fn start(folder: &Path) -> (Self, String) {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "beside::does_what_it_is_told", "--nocapture"])
+            .args(["--exact", "beside::carries_out_orders", "--nocapture"])
             .env(STORE, folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -129,7 +129,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// As kill -9, unless it has ended already.
+    /// Kills the process as kill -9 does, unless it has ended already.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -195,7 +195,7 @@ fn h2_a_second_writer_in_another_process_is_refused_at_once() {
     assert_holds(&here, &contents(1000, 100, OBJECT_BYTES));
     drop(here);
 
-    // The system unlocks what a killed process had locked.
+    // The system releases the locks of a killed process.
     let mut there = Writer::open(folder.path());
     there.tell("put 2000 100");
     there.tell("sync");
@@ -206,8 +206,8 @@ fn h2_a_second_writer_in_another_process_is_refused_at_once() {
     assert_eq!(here.len(), 300);
 }
 
-/// A process that is being started has all files of this one for a moment, the lock file too. That
-/// must not keep a store locked that was dropped.
+/// A starting process holds all files of this one for a moment, the lock file too. That must not
+/// keep a dropped store locked.
 #[test]
 fn h2_a_dropped_store_is_unlocked_also_while_processes_are_started() {
     let _alone = alone();
@@ -238,7 +238,7 @@ fn h2_a_dropped_store_is_unlocked_also_while_processes_are_started() {
     });
 }
 
-/// All that a read-only handle can be asked for.
+/// Uses a read-only handle in every way.
 fn use_reader(reader: &Store, held: &Contents) {
     assert_holds(reader, held);
     assert_same(&walk(reader), held);
@@ -300,7 +300,7 @@ fn h3_a_reader_repairs_nothing_that_a_crash_left() {
     fs::write(segments.join("MANIFEST.tmp"), b"half").unwrap();
     let newest = names(folder.path(), &[".jnl"]).pop().unwrap();
     let newest = segments.join(newest.replace(".jnl", ".dat"));
-    // A record that says 200 bytes and ends after 3.
+    // This record claims 200 bytes and ends after 3.
     let mut torn = File::options().append(true).open(newest).unwrap();
     torn.write_all(&[200, 0, 0, 0, 1, 2, 3]).unwrap();
     for sidecar in names(folder.path(), &[".idx"]).into_iter().step_by(2) {
@@ -332,7 +332,7 @@ fn h3_a_reader_process_follows_a_writer_process_through_its_compactions() {
         let mut held = contents(0, 100, OBJECT_BYTES);
         assert_same(&walk(&reader), &held);
 
-        // Into the segment that it has open already, and into new ones.
+        // These objects go into the segment that the reader has open already, and into new ones.
         for (first, count) in [(1000, 1), (2000, 100), (3000, 3)] {
             writer.tell(&format!("put {first} {count}"));
             writer.tell("sync");
@@ -348,7 +348,7 @@ fn h3_a_reader_process_follows_a_writer_process_through_its_compactions() {
             .map(|digest| reader.get(digest).unwrap().unwrap())
             .collect();
         writer.tell("drop 0 50");
-        // It sees what it saw before, although the files are gone by now.
+        // The reader sees what it saw before, although the files are gone by now.
         assert_same(&walk(&reader), &held);
         assert_holds(&reader, &held);
         held.retain(|digest, _| !dropped.contains_key(digest));
@@ -360,7 +360,7 @@ fn h3_a_reader_process_follows_a_writer_process_through_its_compactions() {
             assert!(object[..] == dropped[object.digest()][..]);
         }
 
-        // What it has never read, because it was never asked, is dropped as well.
+        // The next compaction also drops objects that the reader was never asked for.
         writer.tell("drop 2000 60");
         let gone = contents(2000, 60, OBJECT_BYTES);
         assert_holds(&reader, &gone);
@@ -369,7 +369,7 @@ fn h3_a_reader_process_follows_a_writer_process_through_its_compactions() {
         held.retain(|digest, _| !gone.contains_key(digest));
         assert_verifies(&reader);
 
-        // The next writer is followed like the one before it.
+        // The reader follows the next writer like the one before.
         drop(writer);
         assert_holds(&reader, &held);
         let mut writer = Writer::open(folder.path());
@@ -384,7 +384,7 @@ fn h3_a_reader_process_follows_a_writer_process_through_its_compactions() {
     }
 }
 
-/// `SEALSTONE_READER_COMPACTIONS` sets beside how many compactions; the writer syncs in each.
+/// `SEALSTONE_READER_COMPACTIONS` sets the number of compactions; the writer syncs in each.
 #[test]
 fn h26_a_reader_that_refreshes_all_the_time_finds_every_live_object() {
     let compactions = env::var("SEALSTONE_READER_COMPACTIONS").ok();
@@ -397,7 +397,7 @@ fn h26_a_reader_that_refreshes_all_the_time_finds_every_live_object() {
     let live = contents(0, 60, OBJECT_BYTES);
     writer.tell("put 500 60");
     writer.tell("sync");
-    // Sees until the end what is dropped by the first compaction.
+    // This reader sees until the end the objects that the first compaction drops.
     let unmoved = reader(folder.path(), ReadMode::Mmap);
     let mut seen = live.clone();
     seen.extend(contents(500, 60, OBJECT_BYTES));
@@ -415,7 +415,7 @@ fn h26_a_reader_that_refreshes_all_the_time_finds_every_live_object() {
                     rounds += 1;
                     kept.refresh().unwrap();
                     assert_holds(&kept, live);
-                    // And one that was not there before.
+                    // A reader opened now finds them as well.
                     let new = reader(path, mode);
                     assert_holds(&new, live);
                     assert_undamaged(&new);
@@ -437,7 +437,7 @@ fn h26_a_reader_that_refreshes_all_the_time_finds_every_live_object() {
     writer.close();
     let reader = reader(folder.path(), ReadMode::Mmap);
     assert_same(&walk(&reader), &live);
-    // The files of all that was replaced are gone.
+    // The files of all replaced segments are gone.
     assert!(names(folder.path(), &[".dat"]).len() < 10);
 }
 
@@ -472,7 +472,7 @@ fn h3_a_folder_that_cannot_be_written_is_read() {
 }
 
 #[test]
-fn h14_behind_the_last_segment_id_nothing_is_overwritten() {
+fn h14_nothing_is_overwritten_after_the_last_segment_id_is_used() {
     let _alone = alone();
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("segments")).unwrap();
@@ -499,7 +499,7 @@ fn h14_behind_the_last_segment_id_nothing_is_overwritten() {
         let compacted = store.compact(|_| true);
         assert!(matches!(compacted, Err(Error::SegmentIdsExhausted)));
     }
-    // What is there can be put again.
+    // Objects that are there can be put again.
     put_all(&store, &held);
     store.close().unwrap();
     assert_eq!(names(folder.path(), &[".dat"]), ["seg-4294967295.dat"]);
@@ -511,8 +511,8 @@ fn h14_behind_the_last_segment_id_nothing_is_overwritten() {
     assert_eq!(names(folder.path(), &[".dat"]), ["seg-4294967295.dat"]);
 }
 
-/// Reads 4 GiB of zeros, which takes some seconds and, where the system maps untouched memory to one
-/// page, no memory. Run with `cargo test --release --test processes -- --ignored h16`.
+/// Reads 4 GiB of zeros, which takes some seconds and, where the system maps untouched memory to
+/// one page, no memory. Run with `cargo test --release --test processes -- --ignored h16`.
 #[test]
 #[ignore = "hashes 4 GiB"]
 #[cfg(target_pointer_width = "64")]

@@ -71,7 +71,7 @@ fn opens_with_few_descriptors() {
                 complete += usize::from(found == held.len());
             }
         }
-        // One more for the next round.
+        // The next round has one more descriptor.
         let _ = (free, taken.pop());
     }
     assert!(refused > 4 && complete > 4, "{refused} {complete}");
@@ -93,7 +93,7 @@ fn h4_too_few_file_descriptors_are_an_error_and_nothing_is_cut() {
         let files = snapshot(path).into_iter();
         let data = files.filter(|(path, _)| path.extension().is_some_and(|e| e == "dat"));
         let bytes = data.filter_map(|(path, seen)| Some((path, seen.bytes?)));
-        // Empty ones may come: segments that were not filled.
+        // Segments that were not filled may be empty.
         bytes
             .filter(|(_, bytes)| !bytes.is_empty())
             .collect::<Vec<_>>()

@@ -1,9 +1,9 @@
-//! kill -9 at any moment: what was acknowledged is there, what was dropped stays away.
+//! kill -9 at any moment: acknowledged objects are there, dropped ones stay away.
 //!
-//! The test program starts itself again as the writer, which says on its standard output what it has
-//! done. The parent kills it, checks the store against what was said, and starts the next one on the
-//! same store. `SEALSTONE_KILL_ROUNDS` sets how often, and `SEALSTONE_KILL_FIRST_SEED` with which seed
-//! the first round begins, so that a long run can be cut into pieces that differ.
+//! The test program starts itself again as the writer, which prints what it has done. The parent
+//! kills it, checks the store against that, and starts the next one on the same store.
+//! `SEALSTONE_KILL_ROUNDS` sets the number of rounds, and `SEALSTONE_KILL_FIRST_SEED` the seed of
+//! the first, so that a long run can be cut into different pieces.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Write};
@@ -23,13 +23,14 @@ const STORE: &str = "SEALSTONE_KILL_STORE";
 const SEED: &str = "SEALSTONE_KILL_SEED";
 const FIRST: &str = "SEALSTONE_KILL_FIRST";
 
-/// Small blocks, so that a kill leaves files that end in the middle of a record.
+/// Blocks are small, so a kill leaves files that end in the middle of a record.
 fn options() -> Options {
     let options = Options::new().segment_bytes_max(8 << 10);
     options.write_block_bytes(1 << 10)
 }
 
-/// The object of a number: mostly small, sometimes larger than a segment or than the append buffer.
+/// Returns the object of a number: mostly small, sometimes larger than a segment or than the append
+/// buffer.
 fn object(number: u64) -> Vec<u8> {
     let len = match number % 101 {
         7 => 270_000,
@@ -39,12 +40,13 @@ fn object(number: u64) -> Vec<u8> {
     content(number, usize::try_from(len).unwrap())
 }
 
-/// Most objects are dropped by the first compaction after they were put, so the store stays small.
+/// Returns whether compactions keep an object. The first one after a put drops most, so the store
+/// stays small.
 fn is_kept(number: u64) -> bool {
     number % 10 == 3
 }
 
-/// Says something to the parent, in one piece.
+/// Prints a line for the parent, in one piece.
 fn say(what: &str, number: u64) {
     let mut out = io::stdout().lock();
     out.write_all(format!("\n{what} {number}\n").as_bytes())
@@ -65,7 +67,7 @@ fn writes_until_it_is_killed() {
             store.put(&object(next)).unwrap();
             next += 1;
         }
-        // Something that was put before; it is covered by the sync as well.
+        // An object from before is put again; the sync covers it as well.
         let again = rng.random_range(0..next);
         let is_again = is_kept(again);
         if is_again {
@@ -82,13 +84,13 @@ fn writes_until_it_is_killed() {
     }
 }
 
-/// Drops what is not kept of the objects below a number.
+/// Drops the objects below a number that are not to be kept.
 fn compact(store: &Store, below: u64) {
     let kept: BTreeSet<Digest> = (0..below)
         .filter(|number| is_kept(*number))
         .map(|number| Digest::of(&object(number)))
         .collect();
-    // All or nothing is said of what is durable.
+    // The promise of all or nothing concerns durable objects.
     store.sync().unwrap();
     say("synced", below);
     say("dropping", below);
@@ -96,8 +98,8 @@ fn compact(store: &Store, below: u64) {
     say("dropped", below);
 }
 
-/// What the children have said so far: objects below these numbers were synced, were to be dropped,
-/// are dropped.
+/// What the children have said so far: the objects below these numbers were synced, were about to
+/// be dropped, or are dropped.
 #[derive(Debug, Default)]
 struct Said {
     synced: u64,
@@ -124,7 +126,7 @@ impl Said {
     }
 }
 
-/// Lets a child write, and kills it after it has said something so many times, and a moment later.
+/// Lets a child write, and kills it a moment after it has printed a random number of lines.
 fn write_and_kill(folder: &Path, seed: u64, said: &mut Said) {
     let mut rng = SmallRng::seed_from_u64(!seed);
     let mut child = Command::new(env::current_exe().unwrap())
@@ -150,7 +152,7 @@ fn write_and_kill(folder: &Path, seed: u64, said: &mut Said) {
     thread::sleep(Duration::from_micros(rng.random_range(0..8000)));
     child.kill().unwrap();
     child.wait().unwrap();
-    // What it said before it died counts; a line without an end does not.
+    // Lines that it printed before it died count; a line without an end does not.
     line.clear();
     while lines.read_line(&mut line).unwrap() > 0 && line.ends_with('\n') {
         said.hear(&line);
@@ -158,7 +160,7 @@ fn write_and_kill(folder: &Path, seed: u64, said: &mut Said) {
     }
 }
 
-/// `digests` are those of all objects so far, by number.
+/// Checks the store against what was said. `digests` are those of all objects so far, by number.
 fn check(folder: &Path, said: &mut Said, digests: &mut Vec<Digest>) {
     for number in digests.len() as u64..said.synced {
         digests.push(Digest::of(&object(number)));
@@ -184,7 +186,7 @@ fn check(folder: &Path, said: &mut Said, digests: &mut Vec<Digest>) {
             dropping.insert(is_there);
         }
     }
-    // A compaction that was cut off has dropped all of them or none.
+    // An interrupted compaction has dropped all of them or none.
     assert!(dropping.len() <= 1, "{said:?}");
     match dropping.first() {
         Some(true) => said.dropping = said.dropped,
@@ -199,7 +201,7 @@ fn check(folder: &Path, said: &mut Said, digests: &mut Vec<Digest>) {
 }
 
 #[test]
-fn what_was_acknowledged_survives_kill_9() {
+fn acknowledged_objects_survive_kill_9() {
     let number =
         |name, default| env::var(name).map_or(default, |number| number.parse::<u64>().unwrap());
     let rounds = number("SEALSTONE_KILL_ROUNDS", ROUNDS);

@@ -1,4 +1,4 @@
-//! One writer, whatever becomes of the lock file and of the processes.
+//! There is one writer, whatever happens to the lock file and to the processes.
 #![cfg(unix)]
 
 use crate::common::workload;
@@ -18,14 +18,14 @@ use sealstone::{Error, Options, Store};
 use tempfile::TempDir;
 
 const OBJECT_BYTES: usize = 300;
-/// How often a hundred objects are asked for so that threads share the work.
+/// How often a hundred objects are asked for, so that threads share the work.
 const MANY: usize = 40;
 
 fn options() -> Options {
     Options::new().segment_bytes_max(8 << 10)
 }
 
-/// A process that is being started has the lock files of this one for a moment.
+/// A starting process holds the lock files of this one for a moment.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,7 +43,7 @@ fn assert_locked(folder: &Path) {
     }
 }
 
-/// Somebody takes the lock file for one that a crash has left behind.
+/// Somebody takes the lock file for the remains of a crash.
 #[test]
 fn h2_a_lock_file_that_is_removed_or_replaced_lets_no_second_writer_in() {
     let _alone = alone();
@@ -70,7 +70,7 @@ fn h2_a_lock_file_that_is_removed_or_replaced_lets_no_second_writer_in() {
     for replace in replacements {
         replace();
         assert_locked(folder.path());
-        // It has made a lock file where there was none, and changed nothing else.
+        // The refused opening created a missing lock file and changed nothing else.
         let before = snapshot(folder.path());
         assert_locked(folder.path());
         assert_unchanged(folder.path(), &before);
@@ -84,7 +84,7 @@ fn h2_a_lock_file_that_is_removed_or_replaced_lets_no_second_writer_in() {
     assert_eq!(store.len(), 200);
 }
 
-/// Replaces the lock file as soon as it has been created, so many times.
+/// Replaces the lock file this many times, as soon as it is created.
 #[derive(Debug)]
 struct Replacing(AtomicUsize);
 
@@ -106,7 +106,7 @@ impl Operations for Replacing {
 }
 
 #[test]
-fn h2_the_lock_file_that_is_held_is_the_one_that_has_the_name() {
+fn h2_the_locked_file_is_the_one_that_has_the_name() {
     let _alone = alone();
     for replaced in 0..4 {
         let folder = TempDir::new().unwrap();
@@ -130,12 +130,13 @@ fn h2_a_lock_file_that_is_replaced_without_end_is_an_error() {
     drop(options().open(folder.path()).unwrap());
 }
 
-/// Whether `result` says that the store is another process's.
+/// Returns whether `result` says that the store belongs to another process.
 fn is_refused<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Forked))
 }
 
-/// What a forked process does with the store of its parent, as the number of what went wrong.
+/// Uses the store of the parent in a forked process, and returns the number of the check that
+/// failed.
 fn use_inherited(store: &Mutex<Option<Store>>) -> i32 {
     let Some(store) = store.lock().unwrap_or_else(PoisonError::into_inner).take() else {
         return 1;
@@ -147,7 +148,7 @@ fn use_inherited(store: &Mutex<Option<Store>>) -> i32 {
             _ => return 2,
         }
     }
-    // So many that its parent had them read by several threads, which are not there.
+    // The parent had so many read by several threads, which this process lacks.
     let digests: Vec<_> = held.keys().copied().collect();
     let many = digests.repeat(MANY);
     let read = store.get_many(&many);
@@ -163,14 +164,14 @@ fn use_inherited(store: &Mutex<Option<Store>>) -> i32 {
     if !is_refused(&store.compact(|_| false)) {
         return 5;
     }
-    // The last handle, as far as this process knows. It must not wait for threads that it does not
-    // have, nor unlock what it shares.
+    // This is the last handle in this process. Dropping it must not wait for threads that do not
+    // exist here, nor release the shared lock.
     drop(store);
     0
 }
 
-/// A process that is forked and does not start another program has the files and the memory of its
-/// parent, but not its threads.
+/// A forked process that starts no other program has the files and the memory of its parent, but
+/// not its threads.
 #[test]
 #[allow(unsafe_code)]
 fn h2_a_forked_process_changes_nothing_and_does_not_unlock() {
@@ -188,16 +189,16 @@ fn h2_a_forked_process_changes_nothing_and_does_not_unlock() {
     let store = Arc::new(Mutex::new(Some(store)));
     let inherited = Arc::clone(&store);
     let mut command = Command::new("true");
-    // SAFETY: no other thread of this process holds a lock when it forks: the tests of this file run
-    // one after the other, the store's own threads and those that share its work have nothing to do and
-    // are asked for nothing by the child, and the allocator can be used after a fork.
+    // SAFETY: no other thread of this process holds a lock when it forks: the tests of this file
+    // run one after the other, the store's own threads and those that share its work are idle and
+    // the child asks nothing of them, and the allocator can be used after a fork.
     unsafe {
         command.pre_exec(move || match use_inherited(&inherited) {
             0 => Ok(()),
             wrong => Err(io::Error::from_raw_os_error(wrong)),
         });
     }
-    let status = workload::completes("what the forked process does", move || command.status());
+    let status = workload::completes("the forked process", move || command.status());
     assert!(status.unwrap().success());
 
     assert_unchanged(folder.path(), &before);
@@ -213,7 +214,7 @@ fn h2_a_forked_process_changes_nothing_and_does_not_unlock() {
     assert_same(&walk(&store), &all);
 }
 
-/// A program that is started gets no file of the store, so it cannot keep it locked.
+/// A started program gets no file of the store, so it cannot keep it locked.
 #[test]
 #[cfg(target_os = "linux")]
 fn h2_a_started_program_inherits_no_file_of_the_store() {

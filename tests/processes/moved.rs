@@ -1,8 +1,8 @@
 //! The folder of an open store is moved, replaced or removed, or the process changes its directory.
 //!
-//! Each of these happens between any two operations of a life with puts, syncs, seals, compactions, a
-//! checkpoint and a closing. From then on the store writes into the folder that it opened, or fails;
-//! it changes nothing elsewhere. The lives are lived in processes of their own, since a process has
+//! Each of these happens between any two operations of a life with puts, syncs, seals, compactions,
+//! a checkpoint and a closing. From then on the store writes into the folder that it opened, or
+//! fails; it changes nothing elsewhere. Lives run in processes of their own, since a process has
 //! one working directory. `SEALSTONE_MOVED=all` takes every operation instead of every seventh.
 #![cfg(unix)]
 
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 const CASE: &str = "SEALSTONE_MOVED_CASE";
 const EVERY: u64 = 7;
 const STORE: &str = "store";
-/// What is in the store, sealed, before the life begins.
+/// The objects that are sealed in the store before the life begins.
 const BASE: Range<u64> = 0..40;
 /// The numbers of the objects of other stores begin here.
 const FOREIGN: u64 = 1_000;
@@ -34,9 +34,9 @@ enum Event {
     Replaced,
     /// The folder gets another name.
     Moved,
-    /// The folder is removed with all that is in it.
+    /// The folder is removed with everything in it.
     Removed,
-    /// The process goes where another store has the same relative path.
+    /// The process changes into a folder where another store has the same relative path.
     ChangedDirectory,
 }
 
@@ -60,7 +60,7 @@ fn digest(number: u64) -> Digest {
     Digest::of(&object(number))
 }
 
-/// Makes a store of the base objects, with numbers from `first` on.
+/// Creates a store of the base objects, with numbers from `first` on.
 fn make_store(root: &Path, first: u64) {
     let store = options().open(root).unwrap();
     for number in BASE {
@@ -69,10 +69,10 @@ fn make_store(root: &Path, first: u64) {
     store.close().unwrap();
 }
 
-/// The bytes of files by path, and folders without any.
+/// The bytes of files by path; a folder has none.
 type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
-/// All that is below a folder. A folder that does not exist has none.
+/// Returns everything below a folder, and nothing if the folder does not exist.
 fn tree(folder: &Path) -> Tree {
     let mut found = Tree::new();
     let Ok(entries) = fs::read_dir(folder) else {
@@ -91,11 +91,11 @@ fn tree(folder: &Path) -> Tree {
     found
 }
 
-/// Two folders side by side that can each hold a store, and where the event has led.
+/// Two folders side by side that can each hold a store, and an event that concerns them.
 struct Scene {
     event: Event,
     outer: TempDir,
-    /// What the folders are to hold that are not the store's own, and at which operation the event came.
+    /// The operation at which the event came, and the files then that are not the store's own.
     happened: Mutex<Option<(String, Tree)>>,
 }
 
@@ -122,7 +122,7 @@ impl Scene {
         self.outer.path().join("here").join(STORE)
     }
 
-    /// Where the folder of the store is after the event.
+    /// Returns the path of the store's folder after the event.
     fn moved_root(&self) -> PathBuf {
         match self.event {
             Event::Replaced | Event::Moved => self.outer.path().join("moved"),
@@ -145,7 +145,7 @@ impl Scene {
         *self.happened.lock().unwrap() = Some((operation, self.others()));
     }
 
-    /// Everything but the folder of the store and what it was told to write elsewhere.
+    /// Returns everything but the folder of the store and its checkpoint elsewhere.
     fn others(&self) -> Tree {
         let mut others = tree(self.outer.path());
         let checkpoint = self.checkpoint();
@@ -168,13 +168,13 @@ impl Scene {
     }
 }
 
-/// What a life was promised and what it did not get.
+/// The promises to a life, and the complaints about broken ones.
 #[derive(Default)]
 struct Life {
     synced: BTreeSet<u64>,
-    /// Put and not synced yet.
+    /// Objects that were put but not synced yet.
     put: BTreeSet<u64>,
-    /// What a checkpoint that succeeded has to hold.
+    /// The objects that a successful checkpoint must hold.
     checkpoint: Option<BTreeSet<u64>>,
     complaints: Vec<(&'static str, String)>,
 }
@@ -231,8 +231,7 @@ impl Life {
         self.synced.append(&mut self.put);
     }
 
-    /// Puts came before it, so in a folder that is removed it has something to fail with, unless
-    /// these failed.
+    /// Syncs the store. Unless the puts before failed, a sync in a removed folder must fail.
     fn sync(&mut self, store: &Store, scene: &Scene) {
         let is_removed = scene.has_happened() && matches!(scene.event, Event::Removed);
         let result = store.sync();
@@ -252,7 +251,8 @@ impl Life {
         self.synced.retain(|number| is_live(*number));
         self.put.retain(|number| is_live(*number));
         let live: BTreeSet<Digest> = (0..FOREIGN).filter(|n| is_live(*n)).map(digest).collect();
-        // Where it fails, the old set is left, and what was to be dropped may be there or not.
+        // If the compaction fails, the old set is left, and the objects to drop may be there or
+        // not.
         let _ = store.compact(|digest| live.contains(digest));
         self.read(store);
     }
@@ -274,7 +274,8 @@ impl Life {
         }
     }
 
-    /// The first half of the base was sealed and mapped before the life began.
+    /// Reads all promised objects. The first half of the base was sealed and mapped before the life
+    /// began.
     fn read(&mut self, store: &Store) {
         for number in 0..20 {
             if !self.synced.contains(&number) {
@@ -292,7 +293,7 @@ impl Life {
         }
     }
 
-    /// The store that is in a folder now, against what was promised.
+    /// Compares the store that is in a folder now with the promises.
     fn check(&mut self, root: &Path, promised: &BTreeSet<u64>, kind: &'static str) {
         let store = match Options::new().create(false).open(root) {
             Ok(store) => store,
@@ -315,8 +316,8 @@ impl Life {
     }
 }
 
-/// Lives a life in which the event comes at operation `at`, and gives the operation and what went
-/// wrong; `None` if the life has no such operation.
+/// Runs a life in which the event comes at operation `at`, and returns the operation and the
+/// complaints, or `None` if the life has no such operation.
 fn live_once(event: Event, is_relative: bool, at: u64) -> Option<(String, Life)> {
     let scene = Arc::new(Scene::new(event));
     let store = watched_store(&scene, is_relative, at);
@@ -351,11 +352,11 @@ fn live_once(event: Event, is_relative: bool, at: u64) -> Option<(String, Life)>
     Some((operation, life))
 }
 
-/// Opens the store so that the event comes before the operation with this number, counted from when
-/// it was open.
+/// Opens the store so that the event comes before the operation with this number, counted from the
+/// end of the opening.
 fn watched_store(scene: &Arc<Scene>, is_relative: bool, at: u64) -> Result<Store, Error> {
     let stillness: Arc<RwLock<()>> = Arc::default();
-    // No operation comes by so many: the opening does not count.
+    // The count never gets this far, so the opening does not count.
     let operations = Arc::new(AtomicU64::new(u64::MAX / 2));
     let watched = {
         let (scene, still) = (Arc::clone(scene), Arc::clone(&stillness));
@@ -380,7 +381,7 @@ fn watched_store(scene: &Arc<Scene>, is_relative: bool, at: u64) -> Result<Store
 
 /// The child. In an ordinary test run it does nothing.
 #[test]
-fn lives_its_lives_in_a_process_of_its_own() {
+fn runs_lives_in_a_process_of_its_own() {
     let Ok(case) = env::var(CASE) else { return };
     let (event, path) = case.split_once(' ').unwrap();
     let event = EVENTS[event.parse::<usize>().unwrap()];
@@ -401,7 +402,7 @@ fn lives_its_lives_in_a_process_of_its_own() {
     tally.assert_empty();
 }
 
-/// Lets a child live all lives with this event.
+/// Lets a child run all lives with this event.
 fn live_all(event: Event) {
     let paths: &[&str] = match event {
         Event::ChangedDirectory => &["relative"],
@@ -410,7 +411,7 @@ fn live_all(event: Event) {
     let mut is_right = true;
     for path in paths {
         let child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "moved::lives_its_lives_in_a_process_of_its_own"])
+            .args(["--exact", "moved::runs_lives_in_a_process_of_its_own"])
             .arg("--nocapture")
             .env(CASE, format!("{} {path}", event as usize))
             .output()
@@ -420,25 +421,25 @@ fn live_all(event: Event) {
         println!("{}", String::from_utf8_lossy(&child.stderr));
         is_right &= child.status.success();
     }
-    assert!(is_right, "{event:?}: what went wrong is said above");
+    assert!(is_right, "{event:?}: the failures are printed above");
 }
 
 #[test]
-fn h52_a_folder_that_is_replaced_under_a_store_loses_nothing_and_neither_does_the_other() {
+fn h52_a_folder_replaced_under_a_store_loses_nothing_in_either_store() {
     live_all(Event::Replaced);
 }
 
 #[test]
-fn h52_a_folder_that_is_moved_under_a_store_keeps_what_is_synced() {
+fn h52_a_folder_moved_under_a_store_keeps_synced_objects() {
     live_all(Event::Moved);
 }
 
 #[test]
-fn h52_a_folder_that_is_removed_under_a_store_is_an_error_of_writes_and_not_of_reads() {
+fn h52_a_folder_removed_under_a_store_fails_writes_and_not_reads() {
     live_all(Event::Removed);
 }
 
 #[test]
-fn h51_a_store_that_was_opened_by_a_relative_path_stays_where_it_was() {
+fn h51_a_store_opened_by_a_relative_path_stays_where_it_was() {
     live_all(Event::ChangedDirectory);
 }

@@ -1,8 +1,8 @@
 //! A reader that may change nothing: an unprivileged user, and a folder that is mounted read-only,
-//! beside a writer who sees it otherwise.
+//! beside a writer that sees it writable.
 //!
-//! Mounting takes a mount namespace: of root, or of a user where the system allows those. Where it
-//! does not, the test says so and tests nothing.
+//! Mounting needs a mount namespace, which root has, and other users where the system allows it.
+//! Elsewhere the test says so and tests nothing.
 #![cfg(target_os = "linux")]
 
 use crate::common::workload;
@@ -27,8 +27,8 @@ fn options() -> Options {
     Options::new().segment_bytes_max(8 << 10)
 }
 
-/// Mounts a folder over itself, read-only, and runs a program that sees it so; as another user if
-/// this one is root, since root may write where nobody else may.
+/// Mounts a folder over itself, read-only, and runs a program that sees it so. If this user is
+/// root, the program runs as another one, since root may write where nobody else may.
 const MOUNT_AND_RUN: &str = r#"
 mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 77
 shift
@@ -50,14 +50,14 @@ fn reads_where_it_may_not_write() {
     let folder = Path::new(&folder);
     let probe = File::create(folder.join("segments/probe")).unwrap_err();
     assert_may_not(&probe);
-    // Nor may it open for writing, which is an error that names a path in the store.
+    // Opening for writing fails too, with an error that names a path in the store.
     match options().open(folder) {
         Err(Error::Io { path, source }) => {
             assert!(path.starts_with(folder), "{}", path.display());
             assert_may_not(&source);
         }
         Err(error) => panic!("{error}"),
-        Ok(_) => panic!("it was opened for writing"),
+        Ok(_) => panic!("the store was opened for writing"),
     }
     let readers = [ReadMode::Mmap, ReadMode::Pread].map(|mode| {
         let options = Options::new().read_only(true).read_mode(mode);
@@ -169,7 +169,7 @@ fn h3_an_unprivileged_reader_on_a_read_only_mount_follows_a_writer_and_changes_n
     writer.compact(|digest| !dead.contains_key(digest)).unwrap();
     writeln!(stdin, "fewer").unwrap();
     assert!(has_read());
-    // What is replaced goes although it was read from there.
+    // Replaced files are removed although the reader had them open.
     workload::settle(&root);
     let before = snapshot(&root);
     drop(stdin);

@@ -20,7 +20,7 @@ pub fn assert_io(opened: Result<Store, Error>, expected: &Path) {
     }
 }
 
-/// A closed store with a sealed segment 0 and an active segment 1, in which `change` is then made.
+/// Creates a closed store with a sealed segment 0 and an active segment 1, and applies `change`.
 fn store_with(change: impl FnOnce(&Path)) -> TempDir {
     let folder = TempDir::new().unwrap();
     let store = options().open(folder.path()).unwrap();
@@ -38,7 +38,7 @@ enum Who {
     Reader,
 }
 
-/// Opens without hanging; and a failure changes nothing.
+/// Checks that opening returns an error without hanging, and changes nothing.
 #[track_caller]
 fn assert_refused(folder: &Path, who: Who, expected: &Path) {
     let before = snapshot(folder);
@@ -86,7 +86,7 @@ fn h34_a_file_where_a_folder_should_be_is_an_error_with_its_path() {
     for who in [Who::Writer, Who::Reader] {
         assert_refused(folder.path(), who, &segments);
     }
-    // The root itself, where the system names the file below it.
+    // This is the root itself, where the system names the file below it.
     let root = folder.path().join("root");
     fs::write(&root, b"a file").unwrap();
     for options in [options(), Options::new().read_only(true)] {
@@ -104,7 +104,7 @@ fn make_pipe(path: &Path) {
     assert!(made.unwrap().success());
 }
 
-/// Opening a pipe waits for somebody at its other end, and there is nobody.
+/// Opening a pipe waits for another process at its other end, and there is none.
 #[test]
 #[cfg(unix)]
 fn h34_a_pipe_where_a_file_should_be_is_an_error_with_its_path() {
@@ -131,10 +131,10 @@ fn h34_a_pipe_where_a_file_should_be_is_an_error_with_its_path() {
 
 #[test]
 #[cfg(unix)]
-fn h34_links_are_followed_and_those_that_lead_nowhere_are_an_error() {
+fn h34_links_are_followed_and_dangling_links_are_an_error() {
     use std::os::unix::fs::symlink;
     let _alone = alone();
-    // A segment that was moved to another disk.
+    // One segment was moved to another disk.
     let elsewhere = TempDir::new().unwrap();
     let moved = elsewhere.path().join("moved");
     let folder = store_with(|segments| {
