@@ -263,7 +263,7 @@ fn h43_opening_reads_no_sealed_content_and_no_entry_of_a_sidecar() {
 }
 
 #[test]
-fn h43_opening_after_a_kill_hashes_nothing_that_was_synced() {
+fn h43_opening_after_a_kill_hashes_no_synced_object() {
     let _alone = alone();
     let (folder, killed) = (scratch(), scratch());
     let store = Store::open(folder.path()).unwrap();

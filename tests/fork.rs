@@ -26,7 +26,7 @@ const MANY: usize = 40;
 /// A forked process that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Processes are forked one after the other, so that only the named work holds a lock then.
+/// Lets one test fork at a time, so that only the named work holds a lock then.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -290,7 +290,7 @@ fn fork_while_busy(is_held_up: fn(&Step) -> bool, work: fn(&Store, &Contents)) {
 }
 
 #[test]
-fn h59_a_process_forked_while_its_parent_puts_reads_and_is_refused_the_rest() {
+fn h59_a_process_forked_while_its_parent_puts_may_only_read() {
     fork_while_busy(
         |step| step.is(Kind::Write, ".dat"),
         |store, _| {
@@ -300,7 +300,7 @@ fn h59_a_process_forked_while_its_parent_puts_reads_and_is_refused_the_rest() {
 }
 
 #[test]
-fn h59_a_process_forked_while_its_parent_syncs_reads_and_is_refused_the_rest() {
+fn h59_a_process_forked_while_its_parent_syncs_may_only_read() {
     fork_while_busy(
         |step| step.is(Kind::SyncFile, ".dat"),
         |store, _| {
@@ -311,7 +311,7 @@ fn h59_a_process_forked_while_its_parent_syncs_reads_and_is_refused_the_rest() {
 }
 
 #[test]
-fn h59_a_process_forked_while_its_parent_seals_reads_and_is_refused_the_rest() {
+fn h59_a_process_forked_while_its_parent_seals_may_only_read() {
     fork_while_busy(
         |step| step.is(Kind::Rename, "MANIFEST.tmp"),
         |store, _| put_all(store, &contents(1000, 30, OBJECT_BYTES)),
@@ -319,7 +319,7 @@ fn h59_a_process_forked_while_its_parent_seals_reads_and_is_refused_the_rest() {
 }
 
 #[test]
-fn h59_a_process_forked_while_its_parent_begins_a_compaction_reads_and_is_refused_the_rest() {
+fn h59_a_process_forked_while_its_parent_begins_a_compaction_may_only_read() {
     fork_while_busy(
         |step| step.is(Kind::Create, ".jnl"),
         |store, _| {
@@ -330,7 +330,7 @@ fn h59_a_process_forked_while_its_parent_begins_a_compaction_reads_and_is_refuse
 }
 
 #[test]
-fn h59_a_process_forked_while_its_parent_compacts_reads_and_is_refused_the_rest() {
+fn h59_a_process_forked_while_its_parent_compacts_may_only_read() {
     let steps: [fn(&Step) -> bool; 3] = [
         |step| step.is(Kind::Write, ".dat.tmp"),
         |step| step.is(Kind::Rename, ".dat.tmp"),
@@ -368,7 +368,7 @@ fn h59_a_compaction_that_was_begun_before_the_fork_is_refused() {
     assert_holds(&parent.store, &parent.held);
 }
 
-/// Forks in the middle of `busy`, which takes long enough for that. It tries again if `busy` was
+/// Forks in the middle of `busy`, which takes long enough for that, and tries again if `busy` was
 /// done already.
 #[track_caller]
 fn fork_in_the_midst(
@@ -454,7 +454,7 @@ fn h59_a_process_forked_while_its_parent_checks_a_sidecar_reads_without_waiting(
 }
 
 #[test]
-fn h59_a_process_forked_while_its_parent_refreshes_is_refused_to() {
+fn h59_a_process_forked_while_its_parent_refreshes_may_not_refresh() {
     let folder = TempDir::new().unwrap();
     let store = Options::new().open(folder.path()).unwrap();
     let held = contents(0, 100, OBJECT_BYTES);

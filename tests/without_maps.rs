@@ -30,7 +30,7 @@ fn options() -> Options {
         .operations(Arc::new(Roomy))
 }
 
-/// Contents of 0 to 150 bytes.
+/// Returns contents of 0 to 150 bytes.
 fn contents(numbers: std::ops::Range<u8>) -> Contents {
     let content = |number: u8| vec![number; usize::from(number) * 37 % 151];
     let contents = numbers.map(content);

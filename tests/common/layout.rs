@@ -32,7 +32,7 @@ pub fn segment_of(name: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// Whether the name ends in this extension.
+/// Returns whether the name ends in this extension.
 pub fn is_kind(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|e| e == extension)
 }
@@ -63,8 +63,8 @@ pub fn write_files(root: &Path, files: &Files) {
     }
 }
 
-/// A folder that is removed at the end, in memory where the system has such a place: these tests
-/// open stores by the hundred thousand, and none is about the medium.
+/// Creates a folder that is removed at the end, in memory where the system has such a place: these
+/// tests open stores by the hundred thousand, and none is about the medium.
 pub fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {

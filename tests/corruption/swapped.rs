@@ -52,7 +52,7 @@ fn assert_same_and_other_sizes(sample: &Sample, name: impl Fn(u32) -> String) {
 }
 
 #[test]
-fn h23_swapped_sidecars_are_noticed_and_every_answer_is_right() {
+fn h23_swapped_sidecars_are_reported_and_every_answer_is_right() {
     let sample = sample();
     assert_same_and_other_sizes(&sample, sidecar_name);
     for (one, other) in pairs(&sealed(&sample.files)) {
@@ -78,7 +78,7 @@ fn h23_swapped_sidecars_are_noticed_and_every_answer_is_right() {
 
 /// Checks that each object whose bytes are not in their place gives an error that names it, and
 /// that `verify` reports exactly these objects.
-fn assert_reports_what_is_hit(store: &Store, sample: &Sample, files: &Files) {
+fn assert_reports_hit_objects(store: &Store, sample: &Sample, files: &Files) {
     let is_hit = |object: &Placed| {
         let data = &files[&data_name(object.segment)];
         data.get(object.offset..object.end()) != Some(&object.content)
@@ -125,7 +125,7 @@ fn h21_h23_h30_swapped_data_is_reported_and_never_given_out() {
             // nothing worse.
             for _ in 0..2 {
                 let store = options.open(folder.path()).unwrap();
-                assert_reports_what_is_hit(&store, &sample, &files);
+                assert_reports_hit_objects(&store, &sample, &files);
             }
             for segment in [one, other] {
                 let name = data_name(segment);

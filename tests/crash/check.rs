@@ -54,7 +54,7 @@ impl Checking<'_> {
     pub fn check(&self, variant: u64) -> Result<usize, String> {
         let checking = || {
             let root = self.root.join(STORE);
-            self.keeps_what_was_cut()?;
+            self.keeps_cut_bytes()?;
             if variant.is_multiple_of(16) {
                 self.read_only(&root)?;
             }
@@ -71,7 +71,7 @@ impl Checking<'_> {
     }
 
     /// Checks that bytes which recovery cut off were saved before, and stay saved.
-    fn keeps_what_was_cut(&self) -> Result<(), String> {
+    fn keeps_cut_bytes(&self) -> Result<(), String> {
         for (path, cut) in &self.known.cut {
             let saved = self.image.bytes_of(path).unwrap_or_default();
             require(

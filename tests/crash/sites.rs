@@ -13,14 +13,14 @@ use crate::number_from;
 const EXPLAINED: [(&str, &str); 8] = [
     (
         "file in replace: resume_journal < recover",
-        "a journal is never needed, and each of its frames carries a checksum of all before it: what is \
-         left of one is right as far as it goes",
+        "a journal is never needed, and each of its frames carries a checksum of all before it, so \
+         the frames that are left are right",
     ),
     (
         "folder in replace: resume_journal < recover",
-        "the old journal may note what was cut off; but nothing is acknowledged before the first sync \
-         after opening, which makes the name of the active segment durable and this one with it, or \
-         before the segment is sealed, which takes no journal",
+        "the old journal may note bytes that were cut off. But nothing is acknowledged before the \
+         first sync after opening, which makes both the name of the active segment and this one \
+         durable, or before the segment is sealed, which needs no journal",
     ),
     (
         "folder in replace: adopt_sealed < open_unlisted",
@@ -28,29 +28,31 @@ const EXPLAINED: [(&str, &str); 8] = [
     ),
     (
         "folder in replace: finish < open_writer",
-        "the next opening does again what this one did; what the manifest no longer lists as retired \
-         was gone for good before",
+        "the next opening repeats what this one did; the files of segments that the manifest no \
+         longer lists as retired were gone for good before",
     ),
     (
         "folder in replace: commit < seal",
-        "data and sidecar are durable, and are taken over by the next opening if the manifest does not \
-         list them; but that has to look into them, and misses what the manifest binds together",
+        "data and sidecar are durable, and the next opening adopts them if the manifest does not \
+         list them; but it must read them to do so, and lacks what the manifest binds together",
     ),
     (
         "folder in replace: commit < forget_retired",
-        "the old manifest lists segments whose files were gone for good before; the next opening forgets \
-         them as well, and compares a segment that another program made under such an id with the line",
+        "the old manifest lists segments whose files were gone for good before; the next opening \
+         forgets them as well, and compares a segment that another program made under such an id \
+         with the line",
     ),
     (
         "folder: checkpoint < checkpoint",
-        "the first keeps the empty segment above from outliving the names of those below it, which few \
-         crashes bring about; `h12_a_checkpoint_is_durable_when_it_returns` watches the order. The second \
-         makes the name of that segment durable, without which the next opening creates another",
+        "the first sync keeps the empty segment above from outliving the names of the segments \
+         below, which few crashes cause; `h12_a_checkpoint_is_durable_when_it_returns` watches the \
+         order. The second makes the name of that segment durable, without which the next opening \
+         creates another",
     ),
     (
         "folder: finish < open_writer",
-        "files come back that a killed process had removed, if the power fails in the next opening; these \
-         lives end with a loss of power",
+        "files that a killed process had removed come back if the power fails in the next opening; \
+         these lives end with a loss of power",
     ),
 ];
 

@@ -117,7 +117,7 @@ fn append(root: &Path, name: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn a2_each_side_reads_what_the_other_wrote() {
+fn a2_each_side_reads_the_objects_of_the_other() {
     for (kind, tail) in torn_tails() {
         println!("torn tail: {kind}");
         let folder = scratch();

@@ -91,7 +91,7 @@ fn h35_digests_that_are_swapped_give_no_wrong_bytes() {
 }
 
 #[test]
-fn h23_the_sidecar_of_another_segment_is_refused_before_there_is_a_manifest() {
+fn h23_the_sidecar_of_another_segment_is_refused_without_a_manifest() {
     let old = uniform_sample();
     let of_another = nedb::sidecar(&nedb::entries(&nedb::data(&old[0])));
     assert_sidecar_is_refused(&old, &of_another);
@@ -144,7 +144,7 @@ fn contents_of_lengths(lengths: &[usize]) -> Vec<Vec<u8>> {
 
 /// Only the data shows that the sidecar is wrong: its entries tile as many bytes as there are.
 #[test]
-fn h6_a_sidecar_of_an_earlier_use_of_the_id_is_refused_even_if_it_ends_where_the_data_does() {
+fn h6_a_sidecar_of_an_earlier_use_of_the_id_is_refused_even_if_the_lengths_fit() {
     for lengths in [&[49, 51][..], &[50]] {
         println!("lengths {lengths:?}");
         let stale = nedb::entries(&nedb::data(&contents_of_lengths(lengths)));
@@ -153,7 +153,7 @@ fn h6_a_sidecar_of_an_earlier_use_of_the_id_is_refused_even_if_it_ends_where_the
 }
 
 #[test]
-fn h30_a_file_that_is_shorter_than_its_sidecar_says_is_corrupt_before_there_is_a_manifest() {
+fn h30_a_file_shorter_than_its_sidecar_says_is_corrupt_without_a_manifest() {
     let old = sample();
     let data = nedb::data(&old[1]);
     let (offset, _) = records(&data)[15];

@@ -88,7 +88,7 @@ fn a_manifest_of_a_newer_version_is_refused_and_nothing_is_changed() {
 }
 
 #[test]
-fn an_unsealed_segment_goes_on_if_it_has_room() {
+fn an_unsealed_segment_is_appended_to_if_it_has_room() {
     let held: Vec<Vec<u8>> = (0..4).map(|number| content(number, 500)).collect();
     for (segment_bytes_max, expected) in [(1 << 20, 0), (2100, 0), (2000, 1), (100, 1)] {
         let folder = scratch();
@@ -251,7 +251,7 @@ fn h21_a_sidecar_is_believed_while_most_of_its_digests_match_the_data() {
 
 /// A crash right after a segment was created leaves this state.
 #[test]
-fn an_empty_data_file_without_a_journal_goes_on() {
+fn an_empty_data_file_without_a_journal_becomes_the_active_segment() {
     let folder = scratch();
     let root = folder.path();
     write(root, &data_name(0), b"");

@@ -184,8 +184,7 @@ fn reads_files_that_are_gone() {
 }
 
 #[test]
-fn h60_a_file_that_a_writer_removed_before_it_was_opened_again_is_an_error_until_the_next_refresh()
-{
+fn h60_a_file_removed_before_it_is_reopened_is_an_error_until_the_next_refresh() {
     let folder = TempDir::new().unwrap();
     let test = "segments::reads_files_that_are_gone";
     child::assert_success(&child::run(&[], "exec \"$0\" \"$@\"", test, folder.path()));

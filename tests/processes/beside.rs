@@ -31,8 +31,8 @@ fn reader(folder: &Path, mode: ReadMode) -> Store {
     options.open(folder).unwrap()
 }
 
-/// A starting child holds the lock files of this process for a moment, so the tests of this file
-/// run one after the other.
+/// Lets one test of this file run at a time: a starting child holds the lock files of this process
+/// for a moment.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -286,7 +286,7 @@ fn h3_a_reader_beside_a_writer_changes_no_byte() {
 }
 
 #[test]
-fn h3_a_reader_repairs_nothing_that_a_crash_left() {
+fn h3_a_reader_repairs_no_trace_of_a_crash() {
     let _alone = alone();
     let folder = TempDir::new().unwrap();
     let mut writer = Writer::open(folder.path());

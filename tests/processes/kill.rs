@@ -23,7 +23,8 @@ const STORE: &str = "SEALSTONE_KILL_STORE";
 const SEED: &str = "SEALSTONE_KILL_SEED";
 const FIRST: &str = "SEALSTONE_KILL_FIRST";
 
-/// Blocks are small, so a kill leaves files that end in the middle of a record.
+/// Returns options with small blocks, so that a kill leaves files that end in the middle of a
+/// record.
 fn options() -> Options {
     let options = Options::new().segment_bytes_max(8 << 10);
     options.write_block_bytes(1 << 10)

@@ -25,7 +25,7 @@ fn options() -> Options {
     Options::new().segment_bytes_max(8 << 10)
 }
 
-/// A starting process holds the lock files of this one for a moment.
+/// Lets one test run at a time: a starting process holds the lock files of this one for a moment.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -106,7 +106,7 @@ fn a_large_batch_with_duplicates_is_stored_once_and_in_order() {
 }
 
 #[test]
-fn a_digest_is_what_b2sum_prints() {
+fn a_digest_equals_the_output_of_b2sum() {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let Ok(output) = Command::new("b2sum").arg(source).output() else {
         eprintln!("skipped: there is no b2sum on this system");
@@ -188,7 +188,7 @@ fn h28_live_digests_that_the_store_does_not_hold_are_counted() {
 }
 
 #[test]
-fn the_figures_of_a_compaction_are_those_of_the_files() {
+fn the_figures_of_a_compaction_agree_with_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let store = small_segments().open(folder.path()).unwrap();
     store.put_many(&contents(1000)).unwrap();
@@ -402,7 +402,7 @@ fn objects_are_put_and_read_in_the_order_of_the_caller() {
 }
 
 #[test]
-fn opening_and_closing_again_and_again_changes_nothing() {
+fn opening_and_closing_repeatedly_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     store.put(b"content").unwrap();

@@ -163,7 +163,7 @@ fn a_live_record_that_rots_during_a_compaction_is_taken_from_its_other_copy() {
 /// Found by fuzzing: the whole copy was written beyond the length in the sidecar, which made the
 /// records after it unreadable.
 #[test]
-fn h35_a_forged_length_does_not_spoil_what_a_compaction_copies() {
+fn h35_a_forged_length_does_not_spoil_the_copies_of_a_compaction() {
     let folder = scratch();
     let root = folder.path();
     let held = with_lengths(&[100, 200, 300, 400]);

@@ -206,8 +206,8 @@ fn blocks_that_the_disk_has_no_room_for(huge_page_writes: bool, block_bytes: u64
     }
 }
 
-/// A file system that refuses a whole write unless there is room for all of it, as ext4 and xfs may
-/// where one write is one piece of the page cache.
+/// Refuses a whole write unless there is room for all of it, as ext4 and xfs may where one write is
+/// one piece of the page cache.
 fn whole_writes_only(left: &Arc<AtomicU64>) -> Arc<dyn Operations> {
     let left = Arc::clone(left);
     seam(move |step| match step.kind {

@@ -34,7 +34,7 @@ fn a_read_only_handle_never_reads_the_content_of_a_put() {
 
 /// Threads of the pool that wait for a sidecar cannot help to rebuild it.
 #[test]
-fn gets_in_all_threads_of_the_pool_and_beside_it_rebuild_a_sidecar_without_a_deadlock() {
+fn gets_in_every_thread_of_the_pool_rebuild_a_sidecar_without_a_deadlock() {
     let folder = TempDir::new().unwrap();
     // With this many objects, checking the damaged sidecar takes longer than the wait below.
     let held = contents(0, 40_000, 60);

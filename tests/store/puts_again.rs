@@ -96,7 +96,7 @@ impl PutsAgain {
 }
 
 #[test]
-fn h8_an_object_that_is_put_again_at_any_step_of_a_compaction_is_kept() {
+fn h8_an_object_put_again_at_any_step_of_a_compaction_is_kept() {
     let folder = TempDir::new().unwrap();
     let puts_again = Arc::new(PutsAgain::default());
     let at_step = Arc::clone(&puts_again);

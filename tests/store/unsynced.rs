@@ -150,7 +150,7 @@ fn recovery_writes_the_unsynced_tail_again_before_it_is_synced() {
 }
 
 #[test]
-fn after_a_clean_close_nothing_is_written_again() {
+fn opening_after_a_clean_close_writes_nothing_again() {
     let folder = TempDir::new().unwrap();
     let held = contents(0, 20, 1000);
     let store = Store::open(folder.path()).unwrap();

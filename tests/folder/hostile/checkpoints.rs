@@ -64,7 +64,7 @@ fn h52_h63_a_checkpoint_changes_no_folder_that_is_not_empty() {
 }
 
 #[test]
-fn h63_of_two_checkpoints_into_one_folder_one_is_whole_and_the_other_refused() {
+fn h63_two_checkpoints_into_one_folder_leave_one_whole_and_refuse_the_other() {
     let (of_one, of_two) = (contents(0, 30, 500), contents(100, 40, 500));
     let (_one, one) = store_of(&of_one);
     let (_two, two) = store_of(&of_two);

@@ -125,7 +125,7 @@ fn h63_a_checkpoint_of_a_store_with_linked_segments_holds_all_objects() {
 
 /// A new file system looks like this.
 #[test]
-fn h63_a_checkpoint_goes_into_a_folder_that_holds_only_lost_and_found() {
+fn h63_a_checkpoint_goes_into_a_folder_with_only_lost_and_found() {
     let (folder, held) = closed_store();
     let target = TempDir::new().unwrap();
     fs::create_dir(target.path().join("lost+found")).unwrap();
@@ -189,7 +189,7 @@ fn h57_a_store_does_not_write_into_a_file_that_another_folder_shares() {
 }
 
 #[test]
-fn h57_a_file_of_torn_bytes_that_has_other_names_is_not_appended_to() {
+fn h57_a_file_of_torn_bytes_with_other_names_is_not_appended_to() {
     let (folder, held) = closed_store();
     let (_outside, private) = private_file();
     let active = names_of(folder.path(), ".jnl").pop().unwrap();

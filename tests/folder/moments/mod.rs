@@ -92,7 +92,8 @@ struct Mixed {
 }
 
 impl Mixed {
-    /// `ever_dead` holds the objects declared dead before the folder's manifest was written.
+    /// Mixes a version of the files; `ever_dead` holds the objects declared dead before its
+    /// manifest.
     fn new(what: String, version: &Version, ever_dead: &BTreeSet<Digest>) -> Self {
         let files = version
             .iter()
@@ -322,7 +323,7 @@ fn copy(moments: &[Moment], rng: &mut SmallRng) -> Mixed {
 }
 
 #[test]
-fn h53_h55_a_copy_that_was_taken_file_by_file_loses_no_last_copy() {
+fn h53_h55_a_copy_made_file_by_file_loses_no_last_copy() {
     let moments = record();
     let copies = if is_all() { COPIES_ALL } else { COPIES };
     let (mut check, mut rng) = (Check::new(), rng());

@@ -328,7 +328,7 @@ impl Pair {
         assert_holds(self.store(), &self.model);
     }
 
-    /// A checkpoint is a store of its own: a change in it does not reach its origin.
+    /// Checks that a checkpoint is a store of its own: a change in it does not reach its origin.
     fn checkpoint(&self) {
         let folder = TempDir::new().unwrap();
         let target = folder.path().join("checkpoint");
@@ -372,7 +372,8 @@ impl Pair {
         view
     }
 
-    /// Without a refresh, the handle sees what it saw before, whatever the writer has done since.
+    /// Checks that a handle without a refresh sees what it saw before, whatever the writer did
+    /// since.
     fn read_beside(&self, index: Index) {
         let Some((beside, view)) = &self.beside else {
             return;
