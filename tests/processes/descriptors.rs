@@ -8,11 +8,11 @@ use std::process::Command;
 use sealstone::{Error, ReadMode};
 use tempfile::TempDir;
 
-use crate::beside::{alone, options};
 use crate::common::workload::{
     Contents, EMFILE, assert_same, assert_undamaged, contents, put_all, snapshot, walk,
     without_syncing,
 };
+use crate::writer::{alone, options};
 
 const FEW_DESCRIPTORS: &str = "SEALSTONE_FEW_DESCRIPTORS_STORE";
 

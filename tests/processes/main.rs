@@ -10,3 +10,4 @@ mod lock;
 mod moved;
 mod read_only_mount;
 mod strange;
+mod writer;

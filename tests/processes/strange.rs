@@ -7,10 +7,10 @@ use std::process::Command;
 use sealstone::{Error, Options, Store};
 use tempfile::TempDir;
 
-use crate::beside::{OBJECT_BYTES, alone, options};
 use crate::common::workload::{
     assert_same, assert_unchanged, completes, contents, put_all, snapshot, walk,
 };
+use crate::writer::{OBJECT_BYTES, alone, options};
 
 #[track_caller]
 pub fn assert_io(opened: Result<Store, Error>, expected: &Path) {
