@@ -1,4 +1,4 @@
-//! Lives of a store that maps no file. Miri, which knows no maps of files, runs these: see `README.md`.
+//! Lives of a store that maps no file. Miri knows no maps of files and runs these: see `README.md`.
 
 mod common;
 
