@@ -15,37 +15,38 @@ use crate::memory::{AppendBuffer, Map, SharedAppendBuffer};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{ArcSwap, CountedArc, Mutex, lock};
 
-/// The segment that is appended to, or one that waits to be sealed.
+/// The segment that records are appended to, or a segment that waits to be sealed.
 ///
-/// Readers find a record in `index`, and its content in the map if it was flushed and in `buffer` if
-/// it was not. Nothing here makes a reader wait: the one [`Appender`](super::Appender) publishes
-/// content before it publishes the entry that leads to it.
+/// Readers find a record in `index`. Its content is in the map if it was flushed, else in `buffer`.
+/// Nothing here makes a reader wait: the one [`Appender`](super::Appender) publishes content before
+/// it publishes the entry that leads to it.
 #[derive(Debug)]
 pub(crate) struct Active {
     id: u32,
     file: ActiveFile,
-    /// Absent where the system or the options refuse it; positional reads then take its place.
+    /// Absent where the system or the options refuse a map; positional reads then take its place.
     map: Option<Arc<Map>>,
     index: Arc<ActiveIndex>,
     buffer: ArcSwap<Buffer>,
     /// Length of the data file up to which all records are in the file.
     flushed_bytes: AtomicU64,
-    /// Length up to which the data file is durable. Changed by whoever holds `syncing`.
+    /// Length up to which the data file is durable. Changes only under `syncing`.
     durable_bytes: AtomicU64,
-    /// Held while the data file is made durable, which keeps a failing fsync from being hidden by one
-    /// that succeeds beside it. Readers never take it.
+    /// Held while the data file is made durable, so that a failing fsync is not hidden by another
+    /// that succeeds at the same time. Readers never take it.
     syncing: Mutex<()>,
-    /// Whether the file can become no longer than that in a crash: a cut has to be synced as well,
-    /// also one of a writer that was killed.
+    /// Whether a crash can no longer leave the file longer than it is. A cut has to be synced too,
+    /// also the cut of a writer that was killed.
     length_is_durable: AtomicBool,
     name_is_durable: AtomicBool,
-    /// How much is durable under a durable name: what `durable_bytes` said when the name was made so.
+    /// Length that is durable under a durable name: `durable_bytes` when the name became durable.
     durable_named_bytes: AtomicU64,
-    /// It holds nothing, and another segment took its place.
+    /// Whether the segment holds nothing and another segment took its place.
     is_discarded: AtomicBool,
 }
 
-/// The records behind the flushed ones. `base` is the position of its first byte in the data file.
+/// The records behind the flushed records. `base` is the position of the buffer's first byte in the
+/// data file.
 #[derive(Debug)]
 pub(super) struct Buffer {
     pub(super) base: u64,
@@ -58,7 +59,7 @@ enum ActiveFile {
     Reader(File, Box<Path>),
 }
 
-/// What recovery or a reader knows of an unsealed segment.
+/// The part of an unsealed segment that recovery or a reader has read.
 pub(crate) struct Contents {
     pub(crate) index: Arc<ActiveIndex>,
     /// Length of the data file that the index covers.
@@ -67,7 +68,7 @@ pub(crate) struct Contents {
 }
 
 impl Active {
-    /// For the writer. The map may reach beyond the end of the file.
+    /// Makes the writer's segment. The map may reach beyond the end of the file.
     pub(crate) fn for_writer(
         id: u32,
         file: WritableFile,
@@ -77,7 +78,7 @@ impl Active {
         Self::new(id, ActiveFile::Writer(file), map, contents)
     }
 
-    /// For a reader in another process.
+    /// Makes the segment for a reader in another process.
     pub(crate) fn for_reader(
         id: u32,
         file: File,
@@ -117,7 +118,7 @@ impl Active {
         self.id
     }
 
-    /// Whether this is a view of what that index knows.
+    /// Whether this segment finds its records in that index.
     pub(crate) fn has_index(&self, index: &Arc<ActiveIndex>) -> bool {
         Arc::ptr_eq(&self.index, index)
     }
@@ -127,13 +128,13 @@ impl Active {
         self.index.objects()
     }
 
-    /// Number of records, those that are not found any more included. A lookup that follows finds
-    /// all that are.
+    /// Number of records, superseded records included. A later lookup finds all of them but the
+    /// superseded.
     pub(crate) fn records(&self) -> u32 {
         self.index.len()
     }
 
-    /// Content of all records, in bytes. Linear in their number.
+    /// Content of all records, in bytes. Takes time linear in their number.
     pub(crate) fn content_bytes(&self) -> u64 {
         let lengths = self.entries().into_iter().map(|entry| u64::from(entry.len));
         lengths.sum()
@@ -153,7 +154,7 @@ impl Active {
         self.index.find(digest)
     }
 
-    /// All records, in no order. A copy that is being superseded at this moment may be among them
+    /// All records, in no order. A copy that is being superseded at this moment may be listed
     /// twice.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.index.entries()
@@ -167,12 +168,12 @@ impl Active {
         entries
     }
 
-    /// The records that are found now, in no order.
+    /// The records that a lookup finds now, in no order.
     pub(crate) fn current_entries(&self) -> Vec<Entry> {
         self.index.current_entries()
     }
 
-    /// The content at `extent`, or `None` if the file has become shorter than that.
+    /// The content at `extent`, or `None` if the file has become too short to hold it.
     pub(crate) fn read(&self, extent: Extent) -> Result<Option<Content<'_>>> {
         let len = extent.len as usize;
         if let Some(mapped) = self.mapped(extent.offset, len) {
@@ -186,7 +187,7 @@ impl Active {
                 return Ok(Some(Content::Buffered { buffer, at, len }));
             }
         }
-        // It was flushed since the first look, or there is no map.
+        // The record was flushed since the first look, or there is no map.
         if let Some(mapped) = self.mapped(extent.offset, len) {
             return Ok(Some(mapped));
         }
@@ -199,14 +200,14 @@ impl Active {
         }
     }
 
-    /// Whether this record was never known to be durable, and nobody has checked it since: a reader
-    /// meets such records where a writer has crashed and none was opened after it.
+    /// Whether this record was never known to be durable and was not checked since. A reader meets
+    /// such records where a writer crashed and no writer was opened after it.
     pub(crate) fn may_be_torn(&self, entry: &Entry) -> bool {
         let end = entry.end().unwrap_or(u64::MAX);
         matches!(self.file, ActiveFile::Reader(..)) && end > self.durable_bytes()
     }
 
-    /// Flushed bytes without a copy.
+    /// Borrows flushed bytes from the map.
     #[inline]
     fn mapped(&self, offset: u64, len: usize) -> Option<Content<'_>> {
         let map = self.map.as_ref()?;
@@ -214,8 +215,8 @@ impl Active {
         Some(Content::Unsealed { map, offset, bytes })
     }
 
-    /// Makes the data file durable up to `bytes`, which have been flushed, and its name too: with it
-    /// those of all segments that are older.
+    /// Makes the data file durable up to `bytes`, which have been flushed, and its name too, and so
+    /// the names of all older segments.
     pub(crate) fn make_durable(&self, dir: &Dir, bytes: u64) -> Result<()> {
         self.make_data_durable(bytes)?;
         if !self.name_is_durable.load(Ordering::Acquire) {
@@ -233,25 +234,25 @@ impl Active {
             .fetch_max(durable_bytes, Ordering::AcqRel);
     }
 
-    /// How much of the data file is known to survive a power failure, its name included. Does not wait
-    /// for a sync that is under way.
+    /// Length of the data file that is known to survive a power failure, its name included. Does
+    /// not wait for a sync that is under way.
     pub(crate) fn durable_named_bytes(&self) -> u64 {
         self.durable_named_bytes.load(Ordering::Acquire)
     }
 
-    /// Notes that another segment has taken the place of this one, in which nothing is: its file may be
-    /// removed while somebody syncs it.
+    /// Notes that another segment has taken the place of this empty one, whose file may be removed
+    /// while another thread syncs it.
     pub(crate) fn discard(&self) {
         self.is_discarded.store(true, Ordering::Release);
     }
 
-    /// As [`make_durable`](Self::make_durable), for whoever sees to the name in another way. Fails if
-    /// somebody has taken the file its name: what is in it would not be found again.
+    /// As [`make_durable`](Self::make_durable), but leaves the name to the caller. Fails if the
+    /// file has lost its name, since its records would not be found again.
     pub(crate) fn make_data_durable(&self, bytes: u64) -> Result<()> {
         let file = self.writable()?;
-        // A sync that a panic cut off has said nothing of what is durable.
+        // A sync that a panic cut off has changed nothing here, so its poison is ignored.
         let _syncing = lock(&self.syncing);
-        // Set before the sync, so that a cut that comes meanwhile is synced the next time.
+        // Set before the sync, so that a cut during it is synced the next time.
         let length_is_durable = self.length_is_durable.swap(true, Ordering::AcqRel);
         if self.durable_bytes() < bytes || !length_is_durable {
             file.sync()?;
@@ -279,7 +280,7 @@ impl Active {
         }
     }
 
-    /// For the appender: cuts off what is behind the flushed records.
+    /// For the appender: cuts off the bytes behind the flushed records.
     pub(super) fn cut_unflushed(&self) -> Result<()> {
         let cut = self.writable()?.cut(self.flushed_bytes());
         self.length_is_durable.store(false, Ordering::Release);
@@ -294,7 +295,8 @@ impl Active {
         self.flushed_bytes.store(bytes, Ordering::Release);
     }
 
-    /// For the appender: unflushed records are in this buffer now. All before it are flushed.
+    /// For the appender: unflushed records are in this buffer now. All records before it are
+    /// flushed.
     pub(super) fn set_buffer(&self, base: u64, bytes: SharedAppendBuffer) {
         self.buffer.store(Arc::new(Buffer { base, bytes }));
     }

@@ -13,20 +13,20 @@ use crate::threads::map_parts;
 
 /// Where the content of each object of an unsealed segment lies.
 ///
-/// One [`ActiveIndexWriter`] adds records, any number of readers look, and no reader waits.
+/// One [`ActiveIndexWriter`] adds records, any number of readers look them up, and no reader waits.
 ///
 /// 1. A record that is counted by [`len`](Self::len) is found, and its content can be read.
 /// 2. An object that is put again to repair it is found all the time, first the old copy, then the
 ///    new one. The old copy moves to `superseded` before the new one takes its place, so every
 ///    record is in one of the two.
 /// 3. Maps are resized in papaya's blocking mode, in which the one writer moves all entries and
-///    readers never help or wait, neither to look up nor to walk: a forked process would wait for
-///    ever for a thread that only its parent has.
+///    readers never help or wait, neither to look up nor to walk: in a forked process, a reader
+///    would wait for ever for a thread that only the parent has.
 #[derive(Debug)]
 pub(crate) struct ActiveIndex {
     by_digest: HashMap<Digest, Extent, KeyedHash>,
-    /// By offset, records whose object was put again because they are damaged. They are no longer
-    /// found, but they are in the file and so will be in its sidecar.
+    /// By offset, damaged records whose object was put again. They are no longer found, but they
+    /// are in the file and so will be in its sidecar.
     superseded: HashMap<u64, Entry>,
     records: AtomicU32,
     objects: AtomicU32,
@@ -36,13 +36,13 @@ pub(crate) struct ActiveIndex {
 #[derive(Debug)]
 pub(crate) struct ActiveIndexWriter(Arc<ActiveIndex>);
 
-/// Records that one task inserts when many are loaded.
+/// Number of records that one task inserts when an index is made of many.
 const TASK_RECORDS: usize = 4096;
 
 impl ActiveIndexWriter {
-    /// Makes an index of `entries`, which may hold several copies of an object: the one at the
+    /// Makes an index of `entries`, which may hold several copies of an object: the copy at the
     /// highest offset is found. `expected` is the number of records that the segment will
-    /// probably have in the end; with more than that the map grows, which a put waits for.
+    /// probably have in the end; beyond that number the map grows, which a put waits for.
     pub(crate) fn new(entries: &[Entry], expected: usize) -> Self {
         let index = ActiveIndex {
             by_digest: HashMap::builder()
@@ -68,21 +68,21 @@ impl ActiveIndexWriter {
         Self(Arc::new(index))
     }
 
-    /// The index as readers have it.
+    /// The index that readers share.
     pub(crate) const fn shared(&self) -> &Arc<ActiveIndex> {
         &self.0
     }
 
-    /// Whether there is room for another record. A sidecar does not have more either.
+    /// Whether there is room for another record. The limit is that of a sidecar.
     pub(crate) fn has_room(&self) -> bool {
         self.0.len() < u32::MAX
     }
 
-    /// Adds a record, which is found from then on instead of an earlier copy.
+    /// Adds a record. From then on it is found instead of an earlier copy.
     pub(crate) fn insert(&mut self, entry: &Entry) {
         let index = &*self.0;
         let added = index.insert(entry);
-        // Counted after it can be found: a reader that sees the count finds the record.
+        // The record is counted after it can be found: a reader that sees the count finds it.
         if added == Added::Object {
             index.objects.fetch_add(1, Ordering::Release);
         }
@@ -92,7 +92,7 @@ impl ActiveIndexWriter {
     }
 }
 
-/// What a record added to an index.
+/// The change that one insertion made to an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Added {
     Object,
@@ -112,8 +112,8 @@ impl ActiveIndex {
         self.by_digest.pin().get(digest).copied()
     }
 
-    /// Adds a record without counting it. It may be there already: a reader is told of some records
-    /// twice, by the data first, then by the journal.
+    /// Adds a record without counting it. It may be there already: a reader takes some records from
+    /// the data first, and then again from the journal.
     fn insert(&self, entry: &Entry) -> Added {
         let by_digest = self.by_digest.pin();
         let added = Extent {
@@ -150,21 +150,20 @@ impl ActiveIndex {
         self.superseded.pin().insert(offset, entry);
     }
 
-    /// Number of records, those that are not found any more included. A lookup that follows finds
-    /// all of them.
+    /// Number of records, superseded records included. A later lookup or walk meets all of them.
     pub(crate) fn len(&self) -> u32 {
         self.records.load(Ordering::Acquire)
     }
 
-    /// All records, also those that are not found any more, in no order. A copy that is being
-    /// superseded at this moment may be among them twice.
+    /// All records, superseded records included, in no order. A copy that is being superseded at
+    /// this moment may be listed twice.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let mut entries = self.current_entries();
         entries.extend(self.superseded.pin().values());
         entries
     }
 
-    /// The records that are found, in no order.
+    /// The records that a lookup finds, in no order.
     pub(crate) fn current_entries(&self) -> Vec<Entry> {
         let by_digest = self.by_digest.pin();
         let entries = by_digest.iter().map(|(&digest, extent)| Entry {
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_copy_at_the_highest_offset_is_found_and_all_are_kept() {
+    fn the_copy_at_the_highest_offset_is_found_and_every_copy_is_kept() {
         for entries in [[(1, 10), (2, 20), (1, 30)], [(1, 30), (2, 20), (1, 10)]] {
             let entries = entries.map(|(number, offset)| entry(number, offset));
             let mut writer = ActiveIndexWriter::new(&entries, 0);
@@ -275,7 +274,7 @@ mod tests {
                     let mut seen = 0;
                     while seen < RECORDS {
                         let len = index.len();
-                        // The newest, and some that were moved when the map grew.
+                        // The newest records, and some that were moved when the map grew.
                         for number in (seen..len).chain((0..len).step_by(997)) {
                             assert_eq!(offset_of(&index, number), Some(u64::from(number)));
                         }
@@ -316,8 +315,8 @@ mod tests {
         });
     }
 
-    /// As somebody can forge them in a journal. A hash that took them for one would have the map grow
-    /// without a bound.
+    /// Such digests can be forged in a journal. A hash that gave them all one value would make the
+    /// map grow without a bound.
     #[test]
     fn h65_digests_that_differ_in_their_last_bytes_are_told_apart() {
         let entry = |number: u32| {

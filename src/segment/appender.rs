@@ -18,19 +18,18 @@ use crate::memory::{AppendBuffer, AppendBufferWriter, Map};
 use crate::options::ReadMode;
 use crate::sync::CountedArc;
 
-/// Larger records are written directly instead of being collected in the buffer. So are those that are
-/// longer than a block: of what is buffered, nothing goes beyond the next block.
+/// Longer records are written directly instead of being collected in the buffer. So are records
+/// longer than a block, since no buffered record may reach beyond the next block.
 const BUFFERED_RECORD_BYTES_MAX: usize = 256 << 10;
 
-/// How much of the address space one segment takes at most before it is that long. Beyond it, what is
-/// not sealed yet is read by system calls.
+/// Address space that is reserved for one unsealed segment at most. Unsealed records beyond it are
+/// read by system calls.
 const RESERVED_BYTES_MAX: u64 = if usize::BITS < 64 { 1 << 28 } else { 1 << 36 };
 
-/// Appends records to one segment. There is one, behind the store's append lock.
+/// Appends records to one segment. A store has one appender, behind its append lock.
 ///
-/// What is not synced in between is written in whole blocks, as by a
-/// [`BlockWriter`](crate::dir::BlockWriter). So between two syncs the file may end in the middle of a
-/// record.
+/// Between two syncs records are written in whole blocks, as by a
+/// [`BlockWriter`](crate::dir::BlockWriter), so the file may end in the middle of a record.
 #[derive(Debug)]
 pub(crate) struct Appender {
     active: Arc<Active>,
@@ -38,22 +37,23 @@ pub(crate) struct Appender {
     /// Size beyond which a further record goes to the next segment.
     segment_bytes_max: u64,
     buffer: AppendBufferWriter,
-    /// The buffer before this one. It takes turns with it unless a reader keeps it.
+    /// The previous buffer. The two take turns unless a reader keeps this one.
     spare: AppendBufferWriter,
     /// Position of the buffer's first byte in the data file.
     buffer_base: u64,
     block_bytes: usize,
-    /// Where the block ends that the buffer is for.
+    /// Where the block that is being buffered ends.
     block_end: u64,
-    /// How much of the data file has been written. What is flushed ends there too, or with the
-    /// record before if the block ended in the middle of one.
+    /// Length of the data file that has been written. The flushed records end there too, or at the
+    /// start of a record that the last block has cut in two.
     written_bytes: u64,
     /// End of the last record that was acknowledged.
     end: u64,
     journal: JournalWriter,
-    /// The segment that is to follow, where its journal could not be created.
+    /// The next segment, while its journal could not be created.
     begun: Option<Begun>,
-    /// Nothing more is appended: what lies behind `end`, or the journal or sidecar on disk, does not fit.
+    /// Whether nothing more may be appended, because the bytes behind `end`, or the journal or
+    /// sidecar on disk, do not fit the records.
     is_closed: bool,
 }
 
@@ -70,12 +70,12 @@ impl Appender {
         }
     }
 
-    /// What [`keep_begun`](Self::keep_begun) was given.
+    /// Takes the segment that [`keep_begun`](Self::keep_begun) was given.
     pub(crate) const fn take_begun(&mut self) -> Option<Begun> {
         self.begun.take()
     }
 
-    /// Keeps a segment that is to follow this one until its journal can be created.
+    /// Keeps the next segment until its journal can be created.
     pub(crate) fn keep_begun(&mut self, begun: Begun) {
         self.begun = Some(begun);
     }
@@ -128,18 +128,18 @@ impl Appender {
         }
     }
 
-    /// Has nothing more appended to the segment. The next put goes on with another one.
+    /// Allows no further record in this segment. The next put goes on with another segment.
     pub(crate) const fn close(&mut self) {
         self.is_closed = true;
     }
 
-    /// Whether it holds nothing, and another segment may take its place.
+    /// Whether the segment holds nothing and another segment may take its place.
     pub(crate) const fn is_vacant(&self) -> bool {
         self.end == 0 && !self.is_closed
     }
 
-    /// Room for a block, and for the record that began in the one before; no more than a segment takes,
-    /// since the memory is cleared before it is used.
+    /// Room for a block and for the record that began in the block before, but no more than a
+    /// segment takes, since the memory is cleared before it is used.
     fn buffer_bytes(&self) -> usize {
         let segment_bytes_max = usize::try_from(self.segment_bytes_max).unwrap_or(usize::MAX);
         segment_bytes_max.min(self.block_bytes + self.buffered_record_bytes_max())
@@ -149,7 +149,7 @@ impl Appender {
         BUFFERED_RECORD_BYTES_MAX.min(self.block_bytes)
     }
 
-    /// What to expect of the segment after this one.
+    /// What the next segment is prepared for.
     pub(crate) fn expected_next(&self, first_bytes: u64) -> Expected {
         let size = Expected::of_size(self.segment_bytes_max);
         Expected {
@@ -167,22 +167,23 @@ impl Appender {
         self.end
     }
 
-    /// How much the next sync adds to the data file and to the journal.
+    /// Bytes that the next sync adds to the data file and to the journal.
     pub(crate) fn unwritten_bytes(&self) -> [u64; 2] {
         let entries = self.journal.pending().len() * ENTRY_BYTES;
         let journal = entries + 2 * journal::FRAME_BYTES;
         [self.end - self.written_bytes, journal as u64]
     }
 
-    /// Whether a record of this content length belongs into this segment. The first always does.
+    /// Whether a record of this content length belongs into this segment. The first record always
+    /// does.
     pub(crate) fn has_room_for(&self, content_bytes: u64) -> bool {
         let record_bytes = content_bytes.saturating_add(record::HEADER_BYTES);
         let fits = self.end.saturating_add(record_bytes) <= self.segment_bytes_max;
         !self.is_closed && (self.end == 0 || fits && self.index.has_room())
     }
 
-    /// Appends one record. On an error nothing is appended, and what was acknowledged before is
-    /// still there, in the file or in the buffer, to be written when the cause is gone.
+    /// Appends one record. On an error nothing is appended; acknowledged records stay in the file
+    /// or in the buffer, and are written when the cause is gone.
     pub(crate) fn append(&mut self, hashed: &Hashed<'_>) -> Result<()> {
         let content = hashed.content();
         let len = content_len(content)?;
@@ -197,13 +198,13 @@ impl Appender {
             self.append_beyond(&header, content)?;
         }
         self.end = end;
-        // Its content can be read already.
+        // The content can be read already.
         self.index.insert(&entry);
         self.journal.append(entry);
         Ok(())
     }
 
-    /// Appends a record that the buffer or its block has no room for.
+    /// Appends a record for which the buffer or its block has no room.
     #[cold]
     fn append_beyond(&mut self, header: &[u8], content: &[u8]) -> Result<()> {
         let record_bytes = header.len() + content.len();
@@ -243,8 +244,8 @@ impl Appender {
         Ok(())
     }
 
-    /// Writes the block that ends in the middle of this record, or before it, and goes on with a
-    /// buffer for the next, in which the record has room.
+    /// Writes the block that ends before this record or in the middle of it, and goes on with a
+    /// buffer for the next block, in which the record has room.
     fn write_block(&mut self, header: &[u8], content: &[u8]) -> Result<()> {
         let rest = usize::try_from(self.block_end - self.end).unwrap_or(usize::MAX);
         let of_header = rest.min(header.len());
@@ -260,8 +261,8 @@ impl Appender {
         Ok(())
     }
 
-    /// Goes on with a buffer that holds what is not flushed of the records that were acknowledged,
-    /// and nothing else.
+    /// Goes on with a buffer that holds the acknowledged records that are not flushed, and nothing
+    /// else.
     fn forget_unacknowledged(&mut self) {
         let flushed = self.active.flushed_bytes();
         let full = CountedArc::clone(self.buffer.shared());
@@ -274,16 +275,16 @@ impl Appender {
         self.publish_buffer();
     }
 
-    /// Writes what is buffered, and then the journal.
+    /// Writes the buffer, and then the journal.
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.write_up_to(self.end)?;
         self.journal.write_pending(self.end);
         Ok(())
     }
 
-    /// Writes the buffer up to this position in the file. All records that were acknowledged are
-    /// flushed then. On an error the file is as long as what is flushed; where the disk is full, that
-    /// is every acknowledged record for which there was room.
+    /// Writes the buffer up to this position in the file, so that all acknowledged records are
+    /// flushed. On an error the file ends with the flushed records; where the disk is full, those
+    /// are all acknowledged records for which there was room.
     fn write_up_to(&mut self, position: u64) -> Result<()> {
         let Err(error) = self.write_piece(position) else {
             return Ok(());
@@ -294,8 +295,8 @@ impl Appender {
         Err(error)
     }
 
-    /// Writes the buffer up to this position, in one write. On an error any part of it may be in the
-    /// file behind what is flushed.
+    /// Writes the buffer up to this position, in one write. On an error any part of it may be in
+    /// the file behind the flushed records.
     fn write_piece(&mut self, position: u64) -> Result<()> {
         let unwritten = position.saturating_sub(self.written_bytes);
         let unwritten = usize::try_from(unwritten).unwrap_or(usize::MAX);
@@ -313,9 +314,9 @@ impl Appender {
         Ok(())
     }
 
-    /// Uses up a disk that has no room for all that is buffered: writes half as many records each
-    /// time that the rest does not fit, until not even one does. A file system may refuse a write as a
-    /// whole although there is room for a part of it. True if everything fitted in the end.
+    /// Uses up a disk that has no room for the whole buffer: writes half as many records each time
+    /// that the rest does not fit, until not even one fits. A file system may refuse a whole write
+    /// although there is room for a part of it. Returns whether everything fitted in the end.
     fn write_in_pieces(&mut self, position: u64) -> bool {
         let ends = self.unflushed_ends(position);
         let mut rest = &ends[..];
@@ -337,11 +338,11 @@ impl Appender {
         rest.is_empty()
     }
 
-    /// Where the acknowledged records end that are not flushed, and then this position if it lies
+    /// The ends of the acknowledged records that are not flushed, and then this position if it lies
     /// beyond them.
     fn unflushed_ends(&self, position: u64) -> Vec<u64> {
         let flushed = self.active.flushed_bytes();
-        // None of them is in the journal yet, which says nothing of what is not flushed.
+        // The journal holds flushed records only, so all of these are still pending for it.
         let pending = self.journal.pending();
         let first = pending.partition_point(|entry| entry.offset <= flushed);
         let unflushed = pending.iter().skip(first);
@@ -352,15 +353,15 @@ impl Appender {
         ends
     }
 
-    /// Cuts off what a failed write may have left behind the last good record. False if that fails;
-    /// the directory then refuses all further writes.
+    /// Cuts off the bytes that a failed write may have left behind the last good record. Returns
+    /// whether the cut succeeded; if not, the directory refuses all further writes.
     fn roll_back(&mut self) -> bool {
         let is_cut = self.active.cut_unflushed().is_ok();
         self.written_bytes = self.active.flushed_bytes();
         is_cut
     }
 
-    /// Goes on with an empty buffer of at least this capacity for what comes next.
+    /// Goes on with an empty buffer of at least this capacity.
     fn renew_buffer(&mut self, capacity: usize) {
         if self.spare.capacity() < capacity || !self.spare.clear() {
             self.spare = AppendBuffer::with_capacity(capacity);
@@ -382,7 +383,7 @@ impl Appender {
     }
 }
 
-/// Where the block ends that a position lies in.
+/// Returns the end of the block that a position lies in.
 const fn block_end(position: u64, block_bytes: usize) -> u64 {
     (position / block_bytes as u64 + 1) * block_bytes as u64
 }

@@ -1,16 +1,16 @@
-//! Cutting records into batches that are hashed in lanes, each by one thread.
+//! Cuts records into batches. One thread hashes a batch, in lanes.
 
-/// Enough to fill the lanes again and again, and little to keep on a stack.
+/// Enough records to fill the lanes again and again, and few enough to keep on a stack.
 pub(crate) const BATCH_RECORDS_MAX: usize = 256;
-/// Fewer do not fill the lanes.
+/// Fewest records that fill the lanes.
 const RECORDS_MIN: usize = 4;
-/// Content that makes a batch of at least [`RECORDS_MIN`] long enough.
+/// Content that ends a batch of at least [`RECORDS_MIN`] records.
 const BYTES_MIN: u64 = 1 << 20;
-/// Content that makes any batch long enough: where a file is not mapped, all of it is in memory.
+/// Content that ends any batch: where a file is not mapped, the whole batch is in memory.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// Cuts `records` into batches, in their order. A batch has at most [`BATCH_RECORDS_MAX`] records; of
-/// large ones it has a few, so that a handful of them is shared out between threads as well.
+/// Cuts `records` into batches, in their order. A batch has at most [`BATCH_RECORDS_MAX`] records,
+/// but few if they are large, so that a handful of large records is spread over threads as well.
 pub(crate) fn batches<T>(
     records: &[T],
     content_bytes: impl Fn(&T) -> u64,

@@ -1,10 +1,10 @@
-//! A segment before its first record is appended: new, or read by recovery.
+//! A segment from which an appender is made: new, or read by recovery.
 
 use crate::dir::{Dir, FileKind, WritableFile};
 use crate::error::Result;
 use crate::format::{Entry, Journal, journal};
 
-/// A new segment that has a data file, and no journal yet.
+/// A new segment that has a data file but no journal yet.
 #[derive(Debug)]
 pub(crate) struct Begun {
     id: u32,
@@ -21,7 +21,7 @@ impl Begun {
         self.id
     }
 
-    /// On an error there is no journal, and it can be tried again.
+    /// Creates the journal. On an error there is none, and the call can be repeated.
     pub(crate) fn create_journal(&self, dir: &Dir) -> Result<WritableFile> {
         let journal = dir.create_segment_file(self.id, FileKind::Journal)?;
         match journal.write_all_at(&journal::encode_header(self.id).0, 0) {
@@ -33,7 +33,7 @@ impl Begun {
         }
     }
 
-    /// What an appender of the new segment goes on with.
+    /// Makes the empty state from which an appender of the new segment starts.
     pub(super) fn into_resumed(self, journal_file: WritableFile) -> Resumed {
         Resumed {
             journal: Journal::empty(self.id),
@@ -46,24 +46,25 @@ impl Begun {
         }
     }
 
-    /// Removes it. Nobody knows of it, and what stays is an empty segment.
+    /// Removes the segment. Nobody knows of it, so a failure leaves only an empty segment behind.
     pub(crate) fn discard(self, dir: &Dir) {
         let _ = dir.remove_segment(self.id);
     }
 }
 
-/// What recovery hands over for a segment that is to be appended to.
+/// A segment that recovery has read and that an appender goes on with.
 pub(crate) struct Resumed {
     pub(crate) id: u32,
     pub(crate) data: WritableFile,
-    /// Absent where the disk is full and the journal would have to be replaced. Nothing is appended then.
+    /// Absent where the disk is full and the journal would have to be replaced; nothing is appended
+    /// then.
     pub(crate) journal_file: Option<WritableFile>,
-    /// What the journal on disk says, without its entries.
+    /// The journal on disk, without its entries.
     pub(crate) journal: Journal,
-    /// How many of `entries` the journal on disk holds.
+    /// Number of leading `entries` that the journal on disk holds.
     pub(crate) noted: usize,
     /// All records in file order.
     pub(crate) entries: Vec<Entry>,
-    /// Where the last of them ends.
+    /// Where the last record ends.
     pub(crate) end: u64,
 }

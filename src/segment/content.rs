@@ -6,7 +6,7 @@ use super::Data;
 use crate::digest::Digest;
 use crate::memory::{Map, SharedAppendBuffer, prefetch};
 
-/// The bytes of a record, not verified yet, and what they lie in.
+/// The bytes of a record, not verified yet, with the map or buffer that holds them.
 #[derive(Debug)]
 pub(crate) enum Content<'a> {
     /// Bytes of a mapped sealed segment.
@@ -27,11 +27,11 @@ pub(crate) enum Content<'a> {
         at: usize,
         len: usize,
     },
-    /// A copy, as a system call makes it.
+    /// Bytes that a system call has copied.
     Heap(Vec<u8>),
 }
 
-/// [`Content`] whose digest is known to be the one that was asked for. It is never [`Buffered`].
+/// [`Content`] that is known to have the digest that was asked for. It is never [`Buffered`].
 ///
 /// [`Buffered`]: Content::Buffered
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// Hashes the bytes. `None` if they are not the content of this object.
+    /// Hashes the bytes. Returns `None` if they are not the content of this object.
     #[inline]
     pub(crate) fn verify(self, digest: &Digest) -> Option<Verified<'a>> {
         if let Self::Sealed { bytes, .. } = &self {
@@ -59,8 +59,9 @@ impl<'a> Content<'a> {
 
     /// Takes the caller's word that the digest of these bytes was compared, now or before.
     ///
-    /// Bytes in the buffer are copied: a small object would keep all of it, 2 MiB and more, and the
-    /// next block would need another. They were hashed just now, which takes twenty times as long.
+    /// Copies bytes out of the buffer: a small object would keep the whole buffer, 2 MiB and more,
+    /// alive, and the next block would need another. The bytes were hashed just now, which takes
+    /// twenty times as long as the copy.
     #[inline]
     pub(crate) fn known_right(self) -> Verified<'a> {
         Verified(match self {

@@ -13,8 +13,8 @@ use crate::memory::Map;
 use crate::memory::quota::{HeldFile, MapUse};
 use crate::options::Reading;
 
-/// Shared by the segment sets that hold it and by every object that was read from it. Once it is
-/// retired, the last of them to go removes the files.
+/// An open data file, shared by the segment sets that hold the segment and by every object that
+/// was read from it. Once it is retired, the last owner to be dropped removes the segment's files.
 #[derive(Debug)]
 pub(crate) struct Data {
     id: u32,
@@ -28,22 +28,22 @@ pub(crate) struct Data {
 enum Source {
     /// The file descriptor is closed: a store of many segments does not use them up.
     Map(Map),
-    /// Held open, as long as the process does not hold too many.
+    /// The file is held open, unless the process holds too many.
     File(HeldFile),
-    /// Opened for each read.
+    /// The file is opened by its name for each read.
     Named,
-    /// Let go of before the file is removed, which Windows asks for.
+    /// The map or file is released before the file is removed, which Windows asks for.
     Closed,
 }
 
 impl Data {
-    /// Opens what the file holds now, at most `len_max` bytes of it. Falls back to positional reads
-    /// where the system refuses another mapping.
+    /// Opens the file at its present length, but at most `len_max` bytes of it. Falls back to
+    /// positional reads where the system refuses another mapping.
     pub(crate) fn open(dir: &Dir, id: u32, reading: Reading, len_max: u64) -> Result<Self> {
         let path = dir.segment_path(id, FileKind::Data);
         let (file, file_bytes) = open_regular_file(&path)?;
         let len = file_bytes.min(len_max);
-        // Records that are read from a map are hashed without asking what of them is stored.
+        // Mapped records are hashed without a check for holes, so the file is checked once here.
         let is_mappable = !has_more_holes_than_data(&file, len).map_err(Error::io(&path))?;
         let map = is_mappable.then(|| reading.map(&file, len, MapUse::Data));
         let source = match map.flatten() {
@@ -71,7 +71,7 @@ impl Data {
         self.len
     }
 
-    /// The bytes at `offset` without a copy, if all of them are there and the file is mapped.
+    /// Borrows the bytes at `offset`, if all of them are there and the file is mapped.
     #[inline]
     pub(crate) fn mapped(&self, offset: u64, len: usize) -> Option<&[u8]> {
         match &self.source {
@@ -99,7 +99,8 @@ impl Data {
         Ok(Some(Cow::Owned(bytes)))
     }
 
-    /// This process keeps the file as long as it has this. Another that writes does not know who reads.
+    /// Opens the file by its name. A writer in this process keeps the file for as long as `self`
+    /// lives; a writer in another process does not know of this reader.
     fn open_again(&self) -> Result<File> {
         match open_regular_file(&self.dir.segment_path(self.id, FileKind::Data)) {
             Ok((file, _)) => Ok(file),
@@ -128,8 +129,8 @@ impl Data {
         matches!(self.source, Source::Map(_))
     }
 
-    /// The length of the content that begins at `offset`, as the record's header says it. `None` if that
-    /// is not there.
+    /// The length of the content that begins at `offset`, as the record's header gives it. `None`
+    /// if the header is not there.
     #[inline]
     pub(crate) fn content_len(&self, offset: u64) -> Result<Option<usize>> {
         let Some(begin) = offset.checked_sub(record::HEADER_BYTES) else {
@@ -140,8 +141,8 @@ impl Data {
         Ok(len.map(|len| len as usize))
     }
 
-    /// The content of the record whose content begins at `offset`, as far as its header says the
-    /// truth, if the file is mapped. `None` if not all of it is there.
+    /// The content that begins at `offset`, with the length that its header claims. `None` if the
+    /// file is not mapped or not all of the content is there.
     #[inline]
     pub(crate) fn mapped_record(&self, offset: u64) -> Option<&[u8]> {
         let header = self.mapped(offset.checked_sub(record::HEADER_BYTES)?, 4)?;
@@ -153,7 +154,7 @@ impl Data {
         self.mapped(0, usize::try_from(self.len).ok()?)
     }
 
-    /// Calls `work` with the file, or `None` if it is let go of.
+    /// Calls `work` with the file, or returns `None` if the file is closed.
     pub(crate) fn with_file<T>(
         &self,
         work: impl FnOnce((&File, &Path)) -> Result<T>,
@@ -166,7 +167,7 @@ impl Data {
         }
     }
 
-    /// From here on the files go when the last reader does.
+    /// Has the segment's files removed as soon as the last reader is dropped.
     pub(crate) fn retire(&self, dir: &Dir) {
         let _ = self.retired.set(dir.clone());
     }
@@ -176,8 +177,9 @@ impl Drop for Data {
     fn drop(&mut self) {
         if let Some(dir) = self.retired.take() {
             self.source = Source::Closed;
-            // The manifest says that it is retired, so what fails here is done at the next opening.
-            // So is what was left when the store was closed: the folder may have another writer now.
+            // The manifest lists the segment as retired, so the next opening removes files that
+            // remain here. `Dir` refuses after the store was closed: the folder may have another
+            // writer by then.
             let _ = dir.remove_segment(self.id);
         }
     }

@@ -1,19 +1,19 @@
-//! What is known of a segment before it is filled.
+//! The size and number of records that a new segment is prepared for.
 
-/// What a segment is prepared for.
+/// Estimates from which memory for a segment is reserved.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
     /// Size beyond which a further record goes to the next segment.
     pub(crate) segment_bytes_max: u64,
-    /// Length of the first record, which may be longer than that.
+    /// Length of the first record, which may exceed `segment_bytes_max`.
     pub(crate) first_bytes: u64,
-    /// How many records it will probably have when it is full; zero if that is unknown. With more
-    /// than that its index has to grow, for which puts wait.
+    /// Number of records that the full segment will probably have; zero if that is unknown. Beyond
+    /// this number its index has to grow, and puts wait for it.
     pub(crate) records: usize,
 }
 
 impl Expected {
-    /// Nothing is known but how large the segment may become.
+    /// Makes an estimate from the maximum size alone.
     pub(crate) const fn of_size(segment_bytes_max: u64) -> Self {
         Self {
             segment_bytes_max,
@@ -22,8 +22,8 @@ impl Expected {
         }
     }
 
-    /// The same with the number of records that such a segment will probably have, if its first
-    /// `bytes`, or those of another one, had `records`.
+    /// Estimates the number of records from the mean of `records` that took `bytes`, the first of
+    /// this segment or those of another.
     pub(crate) fn after(self, records: u32, bytes: u64) -> Self {
         if records < COUNTED_RECORDS_MIN {
             return self;
@@ -37,7 +37,7 @@ impl Expected {
     }
 }
 
-/// An index that is prepared for this many records takes 18 MiB before the first.
+/// An index that is prepared for this many records takes 18 MiB before the first record.
 const EXPECTED_RECORDS_MAX: u64 = 1 << 20;
-/// Fewer say little about those that follow.
+/// Fewer records say little about the records to come.
 const COUNTED_RECORDS_MIN: u32 = 1024;

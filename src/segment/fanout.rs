@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::format::Sidecar;
 use crate::memory::prefetch_value;
 
-/// For each value of a digest's leading bits, the position of the first entry that has it or a
+/// For each value of a digest's leading bits, the position of the first entry with that value or a
 /// greater one. Four to eight entries share a bucket on average, which costs half a byte to a byte
 /// of heap an object; a bucket that somebody filled on purpose is searched in logarithmic time.
 #[derive(Debug)]
@@ -16,25 +16,28 @@ pub(crate) struct Fanout {
 }
 
 impl Fanout {
-    /// Reads the first bytes of every entry of a sorted index.
-    pub(crate) fn new<D: AsRef<[u8]>>(index: &Sidecar<D>) -> Self {
-        let buckets = index.len().div_ceil(8).next_power_of_two();
+    /// Makes the table of a sorted sidecar; reads the first bytes of every entry.
+    pub(crate) fn new<D: AsRef<[u8]>>(sidecar: &Sidecar<D>) -> Self {
+        let buckets = sidecar.len().div_ceil(8).next_power_of_two();
         let bucket_bits = buckets.trailing_zeros();
         let mut starts = Vec::with_capacity(buckets + 1);
-        for (position, entry) in index.entries().enumerate() {
+        for (position, entry) in sidecar.entries().enumerate() {
             let bucket = bucket(&entry.digest, bucket_bits);
             while starts.len() <= bucket {
                 starts.push(u32::try_from(position).unwrap_or(u32::MAX));
             }
         }
-        starts.resize(buckets + 1, u32::try_from(index.len()).unwrap_or(u32::MAX));
+        starts.resize(
+            buckets + 1,
+            u32::try_from(sidecar.len()).unwrap_or(u32::MAX),
+        );
         Self {
             starts: starts.into_boxed_slice(),
             bucket_bits,
         }
     }
 
-    /// Asks for the cache line that [`range`](Self::range) will read.
+    /// Prefetches the cache line that [`range`](Self::range) will read.
     #[inline]
     pub(crate) fn prefetch(&self, digest: &Digest) {
         if let Some(start) = self.starts.get(bucket(digest, self.bucket_bits)) {
@@ -66,7 +69,7 @@ mod tests {
     use super::*;
     use crate::format::Entry;
 
-    fn index_of(digests: impl Iterator<Item = Digest>) -> Sidecar<Vec<u8>> {
+    fn sidecar_of(digests: impl Iterator<Item = Digest>) -> Sidecar<Vec<u8>> {
         let mut entries: Vec<Entry> = digests
             .map(|digest| Entry {
                 digest,
@@ -80,9 +83,9 @@ mod tests {
     #[test]
     fn every_entry_lies_in_its_range() {
         for count in [0, 1, 2, 3, 4, 5, 8, 9, 1000, 4096] {
-            let index = index_of((0..count).map(|i: u32| Digest::of(&i.to_le_bytes())));
-            let fanout = Fanout::new(&index);
-            for (position, entry) in index.entries().enumerate() {
+            let sidecar = sidecar_of((0..count).map(|i: u32| Digest::of(&i.to_le_bytes())));
+            let fanout = Fanout::new(&sidecar);
+            for (position, entry) in sidecar.entries().enumerate() {
                 assert!(fanout.range(&entry.digest).contains(&position), "{count}");
             }
         }
@@ -90,16 +93,16 @@ mod tests {
 
     #[test]
     fn digests_with_the_same_leading_bits_are_found() {
-        let ground = |i: u16| {
+        let chosen = |i: u16| {
             let mut bytes = [0xff; 32];
             bytes[30..].copy_from_slice(&i.to_be_bytes());
             Digest::from(bytes)
         };
-        let index = index_of((0..1000).map(ground));
-        let fanout = Fanout::new(&index);
+        let sidecar = sidecar_of((0..1000).map(chosen));
+        let fanout = Fanout::new(&sidecar);
         for i in 0..1000 {
-            let range = fanout.range(&ground(i));
-            assert_eq!(index.find_in(range, &ground(i)).count(), 1);
+            let range = fanout.range(&chosen(i));
+            assert_eq!(sidecar.find_in(range, &chosen(i)).count(), 1);
         }
         assert_eq!(fanout.range(&Digest::from([0; 32])), 0..0);
     }

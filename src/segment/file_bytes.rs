@@ -26,7 +26,7 @@ impl AsRef<[u8]> for FileBytes {
     }
 }
 
-/// The bytes of an open file, mapped where they may be.
+/// Maps an open file, or reads it where no map may be made.
 pub(crate) fn file_bytes(
     file: &File,
     path: &Path,
@@ -49,8 +49,8 @@ pub(super) fn map_file(file: &File, len: u64, reading: Reading, map_use: MapUse)
     Some(map)
 }
 
-/// The bytes of a file that holds digests or tables; none if it has more holes than such a file can have,
-/// which everybody takes for damage.
+/// Reads a file that holds digests or tables. Returns no bytes, which every caller takes for
+/// damage, if the file has more holes than such a file can have.
 pub(super) fn read_file(file: &File, path: &Path) -> Result<Vec<u8>> {
     let len = file.metadata().map_err(Error::io(path))?.len();
     if is_mostly_holes(file, len).map_err(Error::io(path))? {

@@ -3,8 +3,8 @@
 use crate::dir::WritableFile;
 use crate::format::{Entry, Journal, journal};
 
-/// Appends to the journal. A journal is never needed, so a write that fails is no error: what it
-/// should have said is kept and goes with the next.
+/// Appends to the journal. A store can do without its journal, so a failed write is no error: its
+/// entries are kept for the next write.
 #[derive(Debug)]
 pub(super) struct JournalWriter {
     file: Option<WritableFile>,
@@ -18,7 +18,7 @@ pub(super) struct JournalWriter {
 }
 
 impl JournalWriter {
-    /// Goes on with a journal that was read. `pending` are the entries that it does not have yet.
+    /// Goes on with a journal that was read and that lacks the entries `pending`.
     pub(super) fn new(file: Option<WritableFile>, journal: &Journal, pending: Vec<Entry>) -> Self {
         Self {
             file,
@@ -36,12 +36,12 @@ impl JournalWriter {
         &self.pending
     }
 
-    /// Adds an entry to those that are written next.
+    /// Adds an entry to the next write.
     pub(super) fn append(&mut self, entry: Entry) {
         self.pending.push(entry);
     }
 
-    /// `end`: where the last pending entry ends.
+    /// Writes the pending entries, whose last record ends at `end`.
     pub(super) fn write_pending(&mut self, end: u64) {
         if self.pending.is_empty() {
             return;
@@ -54,8 +54,9 @@ impl JournalWriter {
         }
     }
 
+    /// Notes that the data file is durable up to `end`.
     pub(super) fn write_sync_mark(&mut self, end: u64) {
-        // Of two syncs at the same time the longer may have come first.
+        // Of two concurrent syncs, the one with the greater `end` may have finished first.
         if end > self.synced_bytes && end <= self.covered_bytes {
             self.frame.clear();
             let chain = journal::encode_sync_mark(&mut self.frame, self.chain, end);

@@ -7,12 +7,12 @@ use crate::digest::DIGEST_BYTES;
 
 /// Hashes digests with keys that are chosen at random for each map.
 ///
-/// Digests are random already, so the hash has to mix little. The keys are there so that nobody can
-/// choose contents whose digests fall into one place of the map, or forge a journal of such digests:
-/// papaya grows a map until no place is crowded, however much memory that takes. For any two digests
-/// the probability that they collide is 2^-64 over all keys ("pair-multiply-shift", M. Thorup, High
-/// Speed Hashing for Integers and Strings, section 3.5). `SipHash` takes as long as the rest of a
-/// lookup.
+/// Digests are random already, so the hash has to mix little. The keys keep anybody from choosing
+/// contents whose digests fall into one place of the map, or from forging a journal of such
+/// digests: papaya grows a map until no place is crowded, however much memory that takes. For any
+/// two digests the probability that they collide is 2^-64 over all keys ("pair-multiply-shift",
+/// M. Thorup, High Speed Hashing for Integers and Strings, section 3.5). `SipHash` takes as long as
+/// the rest of a lookup.
 #[derive(Clone, Debug)]
 pub(super) struct KeyedHash([u128; 5]);
 
@@ -59,7 +59,7 @@ impl Hasher for DigestHasher {
         self.hash = (sum >> 64) as u64;
     }
 
-    /// Ignores the length that the standard library writes before an array: it is always the same.
+    /// Ignores the length that the standard library writes before an array: it never varies.
     #[inline]
     fn write_usize(&mut self, _length: usize) {}
 

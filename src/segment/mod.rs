@@ -1,5 +1,5 @@
-//! One segment: [`Active`](active::Active) while it is appended to and until it is sealed,
-//! [`Sealed`](sealed::Sealed) from then on.
+//! One segment: an [`Active`](active::Active) until it is sealed, a [`Sealed`](sealed::Sealed) from
+//! then on.
 
 pub(crate) mod active;
 pub(crate) mod active_index;
@@ -39,7 +39,7 @@ pub(crate) struct Extent {
     pub(crate) len: u32,
 }
 
-/// The length of content, as records and indexes have it.
+/// Returns the length of content as the `u32` that records and sidecars store.
 pub(crate) fn content_len(content: &[u8]) -> Result<u32> {
     u32::try_from(content.len()).map_err(|_| Error::TooLarge {
         bytes: content.len() as u64,
@@ -108,7 +108,7 @@ mod tests {
     use crate::format::set_index::{Geometry, Ordinal};
     use crate::options::Options;
 
-    /// The set index gives out the location of another object, if that has the same tag.
+    /// The set index gives out the location of another object if that object has the same tag.
     #[test]
     fn an_entry_is_given_out_for_its_own_digest_only() {
         let folder = TempDir::new().unwrap();
@@ -122,12 +122,12 @@ mod tests {
             len: 12,
         };
         let mut entries: Vec<Entry> = (0..100).map(entry).collect();
-        let index = Sidecar::build(&mut entries);
-        let sealed = Sealed::in_memory(data, 1600, index, None);
+        let sidecar = Sidecar::build(&mut entries);
+        let sealed = Sealed::in_memory(data, 1600, sidecar, None);
         let geometry = Geometry::of(&[(1, *sealed.binding())]).unwrap();
         let entries: Vec<Entry> = sealed.sidecar().unwrap().entries().collect();
         let location = |at: usize| geometry.location_of(Ordinal::new(0), at, entries[at].offset);
-        // Nothing is known of it before it is searched.
+        // No entry is given out before the sidecar is searched for the first time.
         let first = &entries[0].digest;
         assert!(sealed.entry_at(first, &geometry, &location(0)).is_none());
         assert_eq!(sealed.find(first).unwrap().count(), 1);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_hashed_in_their_order() {
+    fn hashed_entries_stand_in_the_order_of_their_records() {
         let buffer = vec![7; 3000];
         for count in [0, 1, 5, 256, 257, 1000] {
             let records: Vec<Record<'_>> = (0..count)

@@ -6,8 +6,8 @@ use once_cell::race::OnceBox;
 
 /// A value that is made once, by the thread that asks first, while others wait for it.
 ///
-/// In a forked process nobody waits: the thread of the parent that was making the value is not there.
-/// What was made by then is used, and the forked process makes for itself what was not.
+/// In a forked process nobody waits, since the parent's thread that was making the value is not
+/// there. The child uses a value that was made before the fork, and makes a missing one itself.
 #[derive(Debug)]
 pub(super) struct Once<T> {
     made: OnceLock<T>,
@@ -31,7 +31,8 @@ impl<T> Once<T> {
         }
     }
 
-    /// `is_forked`: whether this process is another than the one that made the cell.
+    /// The value, made now if it is missing. `is_forked` says whether this process is a fork of the
+    /// process that made the cell.
     #[inline]
     pub(super) fn get_or_init(
         &self,
@@ -47,7 +48,7 @@ impl<T> Once<T> {
     #[cold]
     fn init(&self, is_forked: bool, make: impl FnOnce() -> T) -> &T {
         if is_forked {
-            // Of several threads that make it, one has made it for all.
+            // Several threads may make a value here; all of them use the first that is stored.
             self.made_after_fork.get_or_init(|| Box::new(make()))
         } else {
             self.made.get_or_init(make)

@@ -1,4 +1,4 @@
-//! Reading and hashing records that nothing vouches for, a batch at a time.
+//! Reads and hashes records that nothing vouches for, a batch at a time.
 
 use std::fs::File;
 use std::io;
@@ -9,13 +9,15 @@ use crate::dir::{DATA_HOLE_BYTES_MAX, hole_bytes, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Record, Records, record};
 
-/// How much is read at a time. It bounds the memory that the scan takes beside the entries.
+/// Bytes that are read at a time. They bound the memory that the scan takes beside the entries.
 const BATCH_BYTES: usize = 2 << 20;
 
-/// Hashes records; [`hash_records`](crate::segment::hash_records) where threads may be waited for.
+/// A function that hashes records: [`hash_records`](crate::segment::hash_records) where it may wait
+/// for other threads.
 pub(crate) type Hash = fn(&[Record<'_>]) -> Vec<Entry>;
 
-/// Walks over the whole records of a file. Memory and time follow what is stored in it.
+/// A walk over the complete records of a file. It takes memory and time for the stored bytes only,
+/// not for holes.
 pub(crate) struct RecordScan<'a> {
     file: &'a File,
     path: &'a Path,
@@ -49,12 +51,13 @@ impl<'a> RecordScan<'a> {
         }
     }
 
-    /// The end of the last whole record.
+    /// The end of the last complete record.
     pub(crate) const fn position(&self) -> u64 {
         self.position
     }
 
-    /// The entries of the next whole records. None at the first byte that belongs to no whole record.
+    /// Returns the entries of the next complete records, or none at the first byte that belongs to
+    /// no complete record.
     pub(crate) fn next_batch(&mut self) -> Result<Vec<Entry>> {
         let left = self.file_bytes.saturating_sub(self.position);
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(BATCH_BYTES);
@@ -74,7 +77,7 @@ impl<'a> RecordScan<'a> {
         Ok(entries)
     }
 
-    /// Appends the entries of all whole records that follow.
+    /// Appends the entries of all remaining complete records.
     pub(crate) fn append_rest(&mut self, entries: &mut Vec<Entry>) -> Result<()> {
         loop {
             let batch = self.next_batch()?;
@@ -151,9 +154,9 @@ mod tests {
         [&header[..], content].concat()
     }
 
-    /// Around the lengths at which a batch ends.
+    /// Tries the lengths around which a batch ends.
     #[test]
-    fn records_of_every_length_are_found_up_to_the_first_that_is_not_whole() {
+    fn records_of_every_length_are_found_up_to_the_first_incomplete_record() {
         let near = [
             BATCH_BYTES - 5,
             BATCH_BYTES - 4,
@@ -173,7 +176,7 @@ mod tests {
             let expected: Vec<Digest> = contents.iter().map(|c| Digest::of(c)).collect();
             assert_eq!(digests, expected, "{len}");
             assert_eq!(entries[2].end(), Some(whole_bytes));
-            // The same from the second record on.
+            // A scan from the second record on finds the same.
             assert_eq!(scan(&file, 13, false).unwrap().0, entries[1..]);
         }
     }
@@ -186,7 +189,7 @@ mod tests {
         assert_eq!(scan(&file, 0, true).unwrap().1, 0);
     }
 
-    /// H65: a file of a terabyte in which a kibibyte is stored.
+    /// H65: the file claims a terabyte and stores a kibibyte.
     #[cfg(target_os = "linux")]
     #[test]
     fn h65_records_that_are_mostly_holes_are_refused() {

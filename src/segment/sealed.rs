@@ -1,4 +1,4 @@
-//! A sealed segment: data and sidecar, both as they are on disk.
+//! A sealed segment: its data file and its sidecar, both as they are on disk.
 
 use std::sync::Arc;
 
@@ -18,27 +18,27 @@ use crate::memory::{AtomicBits, prefetch};
 use crate::options::{ReadMode, Reading};
 use crate::sync::{Mutex, lock};
 
-/// An immutable segment. Costs no heap an object until its sidecar is searched, and then that of its
-/// [`Fanout`]. The whole sidecar is checked when it is first asked for something.
+/// An immutable segment. It takes no heap an object until its sidecar is searched, and from then on
+/// the heap of its [`Fanout`]. The whole sidecar is checked when it is first used.
 #[derive(Debug)]
 pub(crate) struct Sealed {
     data: Arc<Data>,
     binding: SealedSegment,
-    /// Whether the sidecar on disk is to be what `binding` says.
+    /// Whether the manifest binds the sidecar on disk to `binding`.
     is_bound: bool,
     checked: Once<CheckedSidecar>,
-    /// Held while the sidecar is checked, so that it is done once. Nothing that is done meanwhile
-    /// may wait for other threads of a pool: they could be waiting for this.
+    /// Held while the sidecar is checked, so that it is checked once. The check must not wait for
+    /// threads of a pool: they could be waiting for this lock.
     unchecked: Mutex<Unchecked>,
-    /// Which records were verified in this process, by their position in the sidecar.
+    /// The records that were verified in this process, by their position in the sidecar.
     verified: Once<AtomicBits>,
-    /// Length of a record, on average.
+    /// Average length of a record.
     prefetched_bytes: usize,
 }
 
 impl Sealed {
-    /// A segment that the manifest binds to a sidecar. That is opened now, so that it is there also
-    /// when the segment is compacted away, and checked when it is first used.
+    /// Opens a segment that the manifest binds to a sidecar. The sidecar is opened now, so that it
+    /// stays readable when the segment is compacted away, and checked when it is first used.
     pub(crate) fn open(
         dir: &Dir,
         id: u32,
@@ -61,37 +61,37 @@ impl Sealed {
         })
     }
 
-    /// A segment whose sidecar the caller has just written.
+    /// Opens a segment whose sidecar the caller has just written.
     pub(crate) fn with_sidecar(
         dir: &Dir,
         id: u32,
         reading: Reading,
         data_bytes: u64,
-        index: &Sidecar<Vec<u8>>,
+        sidecar: &Sidecar<Vec<u8>>,
     ) -> Result<Self> {
-        let mut sealed = Self::open(dir, id, reading, binding_of(index, data_bytes))?;
+        let mut sealed = Self::open(dir, id, reading, binding_of(sidecar, data_bytes))?;
         let checked = match open_sidecar(dir, id, reading).map(Sidecar::parse_unchecked) {
             Ok(Ok(mapped)) => CheckedSidecar::new(mapped),
-            _ => CheckedSidecar::new(index.clone().map_bytes(FileBytes::Heap)),
+            _ => CheckedSidecar::new(sidecar.clone().map_bytes(FileBytes::Heap)),
         };
         sealed.checked = Once::from(checked);
-        // Mapped once is enough.
+        // `checked` has mapped the sidecar already.
         sealed.unchecked = Mutex::new(Unchecked::Missing);
         Ok(sealed)
     }
 
-    /// A segment without a manifest, as a reader that must not write one sees it. `doubt`: why the
-    /// index may lack objects, where that is so.
+    /// Makes a segment that the manifest does not list, for a reader that must not write one.
+    /// `doubt` says why the sidecar may lack objects, if it may.
     pub(crate) fn in_memory(
         data: Data,
         data_bytes: u64,
-        index: Sidecar<Vec<u8>>,
+        sidecar: Sidecar<Vec<u8>>,
         doubt: Option<String>,
     ) -> Self {
-        let binding = binding_of(&index, data_bytes);
+        let binding = binding_of(&sidecar, data_bytes);
         let checked = CheckedSidecar {
             doubt,
-            ..CheckedSidecar::new(index.map_bytes(FileBytes::Heap))
+            ..CheckedSidecar::new(sidecar.map_bytes(FileBytes::Heap))
         };
         Self {
             data: Arc::new(data),
@@ -131,8 +131,8 @@ impl Sealed {
 
     /// The entries with this digest, and their positions in the sidecar.
     ///
-    /// Fails where there is none and the index had to be rebuilt from data that does not give back
-    /// all that the manifest says was there: the object may have been one of the damaged ones.
+    /// Fails if there is no such entry and the sidecar had to be rebuilt from data that lacks some
+    /// objects of which the manifest knows: this object may be one of them.
     #[inline]
     pub(crate) fn find(
         &self,
@@ -140,7 +140,7 @@ impl Sealed {
     ) -> Result<impl Iterator<Item = (usize, Entry)> + '_> {
         let checked = self.checked()?;
         let range = checked.fanout(|| self.data.is_inherited()).range(digest);
-        // All of it at once: a search that waits for one line after the other takes longer.
+        // Fetches all lines at once: a search that waits for each in turn takes longer.
         prefetch(checked.sidecar.entries_bytes(range.clone()));
         let mut entries = checked.sidecar.find_positions_in(range, digest).peekable();
         match &checked.doubt {
@@ -152,7 +152,7 @@ impl Sealed {
         }
     }
 
-    /// Asks for what [`find`](Self::find) reads first, if the sidecar has been searched before.
+    /// Prefetches what [`find`](Self::find) reads first, if the sidecar has been searched before.
     #[inline]
     pub(crate) fn prefetch_bucket(&self, digest: &Digest) {
         if let Some(fanout) = self.checked.get().and_then(|checked| checked.fanout.get()) {
@@ -160,7 +160,7 @@ impl Sealed {
         }
     }
 
-    /// Asks for what [`find`](Self::find) reads next.
+    /// Prefetches the entries that [`find`](Self::find) reads next.
     #[inline]
     pub(crate) fn prefetch_entry(&self, digest: &Digest) {
         if let Some(checked) = self.checked.get()
@@ -182,9 +182,9 @@ impl Sealed {
         self.verified.get()?.get(position).then_some(entry)
     }
 
-    /// The entry of a digest that is in the sidecar at a position with the low bits that `location`
-    /// has, and this position, if the sidecar has been searched before. Unlike a search, it reads no
-    /// other entry.
+    /// The entry of this digest and its position, if it stands where the low bits of the position
+    /// in `location` say, and if the sidecar has been searched before. Reads no other entry, unlike
+    /// a search.
     #[inline]
     pub(crate) fn entry_at(
         &self,
@@ -192,12 +192,12 @@ impl Sealed {
         geometry: &Geometry,
         location: &Location,
     ) -> Option<(usize, Entry)> {
-        let (index, position) = self.position_at(digest, geometry, location)?;
-        let entry = index.entry(position)?;
+        let (sidecar, position) = self.position_at(digest, geometry, location)?;
+        let entry = sidecar.entry(position)?;
         (entry.digest == *digest).then_some((position, entry))
     }
 
-    /// Asks for what [`entry_at`](Self::entry_at) reads.
+    /// Prefetches the entry that [`entry_at`](Self::entry_at) reads.
     #[inline]
     pub(crate) fn prefetch_entry_at(
         &self,
@@ -205,8 +205,8 @@ impl Sealed {
         geometry: &Geometry,
         location: &Location,
     ) {
-        if let Some((index, position)) = self.position_at(digest, geometry, location) {
-            prefetch(index.entries_bytes(position..position + 1));
+        if let Some((sidecar, position)) = self.position_at(digest, geometry, location) {
+            prefetch(sidecar.entries_bytes(position..position + 1));
         }
     }
 
@@ -223,12 +223,12 @@ impl Sealed {
         Some((&checked.sidecar, position))
     }
 
-    /// Which records were verified in this process, by their position in the sidecar. Costs one bit
-    /// of heap a record from the first time on.
+    /// The records that were verified in this process, by their position in the sidecar. The first
+    /// call allocates one bit a record.
     pub(crate) fn verified(&self) -> &AtomicBits {
         let is_forked = || self.data.is_inherited();
         self.verified.get_or_init(is_forked, || {
-            // No more than fit the file, whatever the manifest says.
+            // No more records than fit into the file, whatever the manifest says.
             let fit = usize::try_from(self.data.len() / record::HEADER_BYTES);
             let records = self.binding.objects as usize;
             AtomicBits::new(records.min(fit.unwrap_or(usize::MAX)))
@@ -250,8 +250,7 @@ impl Sealed {
         Ok(bytes.map(|bytes| Content::Heap(bytes.into_owned())))
     }
 
-    /// Asks for a record ahead of its use, as if it were of average length: how long it is only its
-    /// own header says.
+    /// Prefetches a record as if it were of average length: only its own header gives its length.
     #[inline]
     pub(crate) fn prefetch_record(&self, offset: u64) {
         let begin = offset.saturating_sub(record::HEADER_BYTES);
@@ -260,17 +259,17 @@ impl Sealed {
         }
     }
 
-    /// The index. Its entries are sorted.
+    /// The sidecar. Its entries are sorted.
     pub(crate) fn sidecar(&self) -> Result<&Sidecar<FileBytes>> {
         Ok(&self.checked()?.sidecar)
     }
 
-    /// Whether the manifest binds this to the sidecar on disk.
+    /// Whether the manifest binds this segment to the sidecar on disk.
     pub(crate) const fn is_bound(&self) -> bool {
         self.is_bound
     }
 
-    /// Fails if the index may lack objects.
+    /// Fails if the sidecar may lack objects.
     pub(crate) fn check_complete(&self) -> Result<()> {
         match &self.checked()?.doubt {
             None => Ok(()),
@@ -281,17 +280,17 @@ impl Sealed {
         }
     }
 
-    /// As [`doubt`](Self::doubt), as far as that is known without checking anything now.
+    /// As [`doubt`](Self::doubt), but `None` if the sidecar has not been checked yet.
     pub(crate) fn known_doubt(&self) -> Option<&str> {
         self.checked.get()?.doubt.as_deref()
     }
 
-    /// Why the index may lack objects, where that is so.
+    /// Why the sidecar may lack objects, or `None` if it is complete.
     pub(crate) fn doubt(&self) -> Result<Option<&str>> {
         Ok(self.checked()?.doubt.as_deref())
     }
 
-    /// The index with what was found out about it; checks the sidecar the first time.
+    /// The checked sidecar. The first call checks it.
     #[inline]
     fn checked(&self) -> Result<&CheckedSidecar> {
         match self.checked.get() {
@@ -303,15 +302,15 @@ impl Sealed {
     #[cold]
     fn check_now(&self) -> Result<&CheckedSidecar> {
         if self.data.is_inherited() {
-            // The lock may be held by a thread that only the parent has.
+            // A thread that only the parent has may hold the lock.
             let checked = self.check_after_fork()?;
             return Ok(self.checked.get_or_init(|| true, || checked));
         }
-        // What a panic leaves behind is opened or missing, as before.
+        // A panic leaves the sidecar opened or missing, so poison is ignored.
         let mut unchecked = lock(&self.unchecked);
         if self.checked.get().is_none() {
             let checked = match unchecked.read(&self.data, &self.binding)? {
-                Some(index) => CheckedSidecar::new(index),
+                Some(sidecar) => CheckedSidecar::new(sidecar),
                 None => self.rebuild()?,
             };
             return Ok(self.checked.get_or_init(|| false, || checked));
@@ -323,7 +322,7 @@ impl Sealed {
         })
     }
 
-    /// Checks the sidecar that there is now, as one that was just opened.
+    /// Opens the sidecar again and checks it.
     fn check_after_fork(&self) -> Result<CheckedSidecar> {
         let mode = if self.data.is_mapped() {
             ReadMode::Mmap
@@ -336,7 +335,7 @@ impl Sealed {
             Unchecked::Missing
         };
         match unchecked.read(&self.data, &self.binding)? {
-            Some(index) => Ok(CheckedSidecar::new(index)),
+            Some(sidecar) => Ok(CheckedSidecar::new(sidecar)),
             None => self.rebuild(),
         }
     }

@@ -17,20 +17,20 @@ use crate::memory::Map;
 use crate::memory::quota::{HeldFile, MapUse};
 use crate::options::Reading;
 
-/// A sidecar that was opened, and whose bytes were not looked at yet.
+/// A sidecar that was opened but not read yet.
 #[derive(Debug)]
 pub(super) enum Unchecked {
     Map(Map),
-    /// Held open, as long as the process does not hold too many.
+    /// The file is held open, unless the process holds too many.
     File(HeldFile, Box<Path>),
-    /// Opened when it is looked into.
+    /// The file is opened when it is read.
     Named(Reading),
-    /// There is none, and the data has to do.
+    /// There is no sidecar; it is rebuilt from the data.
     Missing,
 }
 
 impl Unchecked {
-    /// The sidecar, if there is one and it is, as a whole, what the manifest says.
+    /// Reads the sidecar. `None` if it is missing or does not match what the manifest says of it.
     pub(super) fn read(
         &mut self,
         data: &Data,
@@ -44,7 +44,7 @@ impl Unchecked {
             },
             Self::Map(_) | Self::Missing => None,
         };
-        // After an error it is as it was.
+        // All errors were returned above, before `self` changes.
         let bytes = match (std::mem::replace(self, Self::Missing), read) {
             (Self::Map(map), _) => FileBytes::Map(map),
             (_, Some(bytes)) => bytes,
@@ -54,13 +54,13 @@ impl Unchecked {
     }
 }
 
-/// An index that was checked as a whole, or rebuilt.
+/// A sidecar that was checked as a whole, or rebuilt.
 #[derive(Debug)]
 pub(super) struct CheckedSidecar {
     pub(super) sidecar: Sidecar<FileBytes>,
-    /// Made when the index is first searched; a walk does not need it.
+    /// Made when the sidecar is first searched; a walk does not need it.
     pub(super) fanout: Once<Fanout>,
-    /// Why the index may lack objects, where that is so.
+    /// Why the sidecar may lack objects, if it may.
     pub(super) doubt: Option<String>,
 }
 
@@ -80,18 +80,18 @@ impl CheckedSidecar {
     }
 }
 
-/// What the manifest is to say of a segment with this index.
-pub(crate) fn binding_of<D: AsRef<[u8]>>(index: &Sidecar<D>, data_bytes: u64) -> SealedSegment {
+/// Makes the manifest's entry for a segment with this sidecar.
+pub(crate) fn binding_of<D: AsRef<[u8]>>(sidecar: &Sidecar<D>, data_bytes: u64) -> SealedSegment {
     SealedSegment {
         data_bytes,
         // The parser limits the count to `u32`.
-        objects: u32::try_from(index.len()).unwrap_or(u32::MAX),
-        sidecar_checksum: index.checksum(),
+        objects: u32::try_from(sidecar.len()).unwrap_or(u32::MAX),
+        sidecar_checksum: sidecar.checksum(),
     }
 }
 
 /// Whether the sidecar on disk has the length and the checksum that the manifest binds the segment
-/// to. Reads 32 bytes. What lies before them is checked when the segment is first used.
+/// to. Reads the last 32 bytes only; the rest is checked when the segment is first used.
 pub(crate) fn sidecar_fits(dir: &Dir, id: u32, binding: &SealedSegment) -> Result<bool> {
     let path = dir.segment_path(id, FileKind::Sidecar);
     let (file, len) = match open_regular_file(&path) {
@@ -106,7 +106,7 @@ pub(crate) fn sidecar_fits(dir: &Dir, id: u32, binding: &SealedSegment) -> Resul
     Ok(Digest::from(checksum) == binding.sidecar_checksum)
 }
 
-/// Opens the bytes of a sidecar, mapped where they may be.
+/// Opens the bytes of a sidecar, mapped if possible.
 pub(crate) fn open_sidecar(dir: &Dir, id: u32, reading: Reading) -> Result<FileBytes> {
     let path = dir.segment_path(id, FileKind::Sidecar);
     let (file, len) = open_regular_file(&path)?;
@@ -125,39 +125,40 @@ pub(super) fn open_sidecar_file(dir: &Dir, id: u32, reading: Reading) -> Result<
     })
 }
 
-/// Checks a whole sidecar against what the manifest says of it. What passes was written by us, for
-/// this data, unless the manifest was forged with it. Whoever wrote it, its entries are sorted, and tile
-/// the data: no two lead to the same bytes.
+/// Checks a whole sidecar against what the manifest says of it. A sidecar that passes was written
+/// by us, for this data, unless the manifest was forged with it. Even then its entries are sorted
+/// and tile the data: no two lead to the same bytes.
 fn check(
     bytes: FileBytes,
     binding: &SealedSegment,
 ) -> std::result::Result<Sidecar<FileBytes>, FormatError> {
-    let index = Sidecar::parse(bytes)?;
-    let tiles = || index.tiles_as_seen_from(*POINT, binding.data_bytes);
-    if !is_bound_by(binding, &index) || !index.is_sorted() || !tiles() {
+    let sidecar = Sidecar::parse(bytes)?;
+    let tiles = || sidecar.tiles_as_seen_from(*POINT, binding.data_bytes);
+    if !is_bound_by(binding, &sidecar) || !sidecar.is_sorted() || !tiles() {
         return Err(FormatError::Checksum);
     }
-    Ok(index)
+    Ok(sidecar)
 }
 
 /// A number that nobody who writes a sidecar can know.
 static POINT: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
 
-/// Whether an index is the one that the manifest speaks of. The checksum alone says so of what we wrote;
-/// but the number of objects is relied on before the index is read.
-fn is_bound_by<D: AsRef<[u8]>>(binding: &SealedSegment, index: &Sidecar<D>) -> bool {
-    index.checksum() == binding.sidecar_checksum && index.len() == binding.objects as usize
+/// Whether a sidecar is the one that the manifest names. For a sidecar that we wrote the checksum
+/// alone decides; but the number of objects is relied on before the sidecar is read.
+fn is_bound_by<D: AsRef<[u8]>>(binding: &SealedSegment, sidecar: &Sidecar<D>) -> bool {
+    sidecar.checksum() == binding.sidecar_checksum && sidecar.len() == binding.objects as usize
 }
 
-/// An index made from the data alone.
+/// A sidecar made from the data alone.
 pub(crate) struct RebuiltSidecar {
     pub(crate) sidecar: Sidecar<Vec<u8>>,
-    /// Why objects may be missing from it.
+    /// Why the sidecar may lack objects, if it may.
     pub(crate) doubt: Option<String>,
 }
 
-/// Reads all records and hashes them with `hash`. Where the data is not mapped, in batches. With a binding, the result is known to be complete
-/// if it is, to the bit, the sidecar that was written when the segment was sealed.
+/// Reads all records, in batches where the data is not mapped, and hashes them with `hash`. With a
+/// binding, the result is complete if it equals, bit for bit, the sidecar that was written when the
+/// segment was sealed.
 pub(crate) fn rebuild_sidecar(
     data: &Data,
     binding: Option<&SealedSegment>,
@@ -179,7 +180,7 @@ pub(crate) fn rebuild_sidecar(
     let sidecar = Sidecar::build(&mut entries);
     let doubt = match binding {
         Some(binding) if !is_bound_by(binding, &sidecar) => {
-            Some("it is not the one that was written, and neither is the data".to_owned())
+            Some("neither the sidecar nor the data is what was written".to_owned())
         }
         None if whole_bytes != data.len() => {
             Some(format!("the data is unreadable from byte {whole_bytes} on"))

@@ -1,7 +1,7 @@
-//! Finding many objects at a time.
+//! Looks up many objects at a time.
 //!
-//! One lookup waits for memory twice, for the bucket and for the record, and then hashes one content
-//! after the other in one lane. Many lookups wait together, and hash side by side.
+//! A single lookup waits for memory twice, for the bucket and for the record, and then hashes its
+//! content in one lane. Many lookups wait together, and hash side by side.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ use crate::segment::Sealed;
 use crate::segment::content::{Content, Verified};
 use crate::threads::map_parts;
 
-/// How many lookups are under way at a time: enough to hide the latency of memory and to fill the
-/// lanes, few enough for what they asked for to be still in the cache when its turn comes.
+/// Number of lookups under way at a time: enough to hide the latency of memory and to fill the
+/// lanes, few enough that prefetched memory is still in the cache when its turn comes.
 const BATCH: usize = 32;
-/// Batches of which at least so many bytes are expected are spread over the cores.
+/// Expected bytes of content from which on the lookups are spread over the cores.
 const PARALLEL_BYTES_MIN: u64 = 512 << 10;
-/// How many contents a core hashes side by side.
+/// Number of contents that a core hashes side by side.
 const LANES: usize = 4;
-/// Content of a batch that one core takes on, in bytes.
+/// Content that one core takes on in one task, in bytes.
 const TASK_BYTES: u64 = 64 << 10;
 
 type Lookup<'a> = Result<Option<Verified<'a>>>;
 
 impl SegmentSet {
-    /// As [`lookup`](Self::lookup) for each of `digests`, in their order.
+    /// Does [`lookup`](Self::lookup) for each of `digests`, in their order.
     pub(crate) fn lookup_many(&self, digests: &[Digest], verify: VerifyReads) -> Vec<Lookup<'_>> {
         let bytes = self.record_bytes_mean;
         if bytes.saturating_mul(digests.len() as u64) < PARALLEL_BYTES_MIN {
@@ -49,7 +49,8 @@ impl SegmentSet {
         results
     }
 
-    /// At most [`BATCH`] lookups, in three passes: each asks for the memory that the next one reads.
+    /// Does at most [`BATCH`] lookups, in three passes: each prefetches the memory that the next
+    /// one reads.
     fn lookup_batch<'a>(
         &'a self,
         digests: &[Digest],
@@ -72,9 +73,9 @@ impl SegmentSet {
             *copy = self.unverified(&place, digest);
         }
         let mut contents: [&[u8]; BATCH] = [&[]; BATCH];
-        let there = copies.iter().flatten();
-        let count = there.clone().count();
-        for (content, copy) in contents.iter_mut().zip(there) {
+        let present = copies.iter().flatten();
+        let count = present.clone().count();
+        for (content, copy) in contents.iter_mut().zip(present) {
             *content = copy.content.bytes();
         }
         let mut computed = [Digest::ZERO; BATCH];
@@ -82,7 +83,7 @@ impl SegmentSet {
         let mut computed = computed.iter();
         for (digest, copy) in digests.iter().zip(copies) {
             let Some(copy) = copy else {
-                // It is not there, or the single lookup says what is wrong.
+                // The object is absent, or the single lookup says what is wrong.
                 results.push(self.lookup(digest, verify));
                 continue;
             };
@@ -97,7 +98,7 @@ impl SegmentSet {
         }
     }
 
-    /// Where the runs lead first. Asks for the record there.
+    /// Returns the first place to which the runs lead, and prefetches the record there.
     fn first_place<'a>(&'a self, digest: &Digest) -> Place<'a> {
         match self.first_named(digest) {
             None => Place::BesideRuns,
@@ -109,7 +110,7 @@ impl SegmentSet {
         }
     }
 
-    /// The bytes to hash, as far as they can be had without a system call. Asks for them.
+    /// Returns the bytes to hash and prefetches them. `None` if they are not in memory.
     fn unverified<'a>(&'a self, place: &Place<'a>, digest: &Digest) -> Option<Unverified<'a>> {
         match place {
             Place::Unknown => None,
@@ -140,18 +141,18 @@ impl SegmentSet {
         }
     }
 
-    /// Asks for what [`segment_holding`](Self::segment_holding) reads of each of these first: their
-    /// buckets, and when these are there, what they lead to. For some dozens, or the first are not in the
-    /// cache any more when their turn comes.
+    /// Prefetches what [`segment_holding`](Self::segment_holding) reads first for each of these
+    /// digests: the buckets, and then the entries and records to which they lead. Pass some dozens
+    /// at most: with more, the first have left the cache when their turn comes.
     pub(crate) fn prefetch_copies<'a>(&self, digests: impl Iterator<Item = &'a Digest> + Clone) {
         for digest in digests.clone() {
             self.prefetch_buckets(digest);
         }
         for digest in digests {
-            for bound in self.runs() {
-                let run = bound.run();
+            for resolved in self.runs() {
+                let run = resolved.run();
                 if let Some(location) = run.first_in_own_bucket(&run.probe(digest))
-                    && let Some(segment) = bound.segment(location)
+                    && let Some(segment) = resolved.segment(location)
                 {
                     let geometry = &run.index().header().geometry;
                     segment.prefetch_entry_at(digest, geometry, &location);
@@ -162,17 +163,17 @@ impl SegmentSet {
     }
 }
 
-/// Where a lookup of a batch looks first.
+/// The place at which a lookup of a batch looks first.
 enum Place<'a> {
-    /// The record of a segment whose content begins at this offset.
+    /// The record of this segment whose content begins at this offset.
     Record(&'a Arc<Sealed>, u64),
-    /// None of the segments that the runs cover holds the object.
+    /// No segment that the runs cover holds the object.
     BesideRuns,
     /// A run is damaged.
     Unknown,
 }
 
-/// Content that is hashed together with others.
+/// Content that is hashed together with that of other lookups.
 struct Unverified<'a> {
     segment: u32,
     offset: u64,

@@ -1,8 +1,8 @@
 //! All copies of an object, one after the other.
 //!
-//! Everything but the fast path of a get is an adapter of one iterator, [`SegmentSet::copies`]. It is
-//! lazy: a segment is asked when the copies before it did not do. What cannot be asked is an item
-//! too, so that damage is never taken for absence.
+//! Every lookup but the fast path of a get is an adapter of one iterator, [`SegmentSet::copies`].
+//! It is lazy: it asks a segment only when the caller has rejected the copies before. An index that
+//! cannot be asked is an item too, so that damage is never taken for absence.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use crate::segment::Sealed;
 /// Uncovered segments that a lookup looks ahead.
 const PREFETCHED_SEGMENTS: usize = 8;
 
-/// What a run says of an object.
+/// The answer of a run about an object.
 pub(super) enum Named<'a> {
-    /// A record that may be the object's: most are, but another object can have the same tag.
+    /// A record that is mostly the object's, but may be that of another object with the same tag.
     Record(&'a ResolvedRun, &'a Arc<Sealed>, Location),
     /// A page of the run is damaged, so any of its segments may hold the object.
     Anywhere(&'a ResolvedRun),
@@ -34,11 +34,11 @@ impl<'a> Named<'a> {
 }
 
 impl SegmentSet {
-    /// The copies of an object as the indexes know them: first those that the runs lead to, which
-    /// nearly always is the only one, then those in segments that no run covers and in unsealed
-    /// segments, the newest first. With these first, `contains` took up to 2.7 times as long.
+    /// The copies of an object that the indexes know. First the copies to which the runs lead, which
+    /// nearly always is one, then the copies in segments that no run covers and in unsealed segments,
+    /// the newest first. In the opposite order `contains` took up to 2.7 times as long.
     ///
-    /// An item that is an error says that an index could not be asked.
+    /// An item that is an error stands for an index that could not be asked.
     #[inline]
     pub(crate) fn copies<'a>(
         &'a self,
@@ -47,7 +47,8 @@ impl SegmentSet {
         self.prefetch_if_several(digest);
         let mut asked = None;
         let by_runs = self.named(digest).flat_map(move |named| {
-            // The copies of one segment stand beside each other in a run, and are given at once.
+            // The copies in one segment stand beside each other in a run, and are returned
+            // together.
             let segment = named.segment().map(|segment| segment.id());
             let is_new = asked.replace(segment) != Some(segment) || segment.is_none();
             is_new
@@ -59,7 +60,7 @@ impl SegmentSet {
         by_runs.chain(others.flatten())
     }
 
-    /// Those of the [`copies`](Self::copies) that no run leads to.
+    /// The [`copies`](Self::copies) to which no run leads.
     #[inline]
     pub(super) fn copies_beside_runs<'a>(
         &'a self,
@@ -99,7 +100,7 @@ impl SegmentSet {
         None
     }
 
-    /// What the runs say of an object, the largest run first.
+    /// The answers of the runs about an object, the largest run first.
     #[inline]
     pub(super) fn named<'a>(&'a self, digest: &Digest) -> impl Iterator<Item = Named<'a>> {
         self.runs.iter().flat_map(move |resolved| {
@@ -116,8 +117,8 @@ impl SegmentSet {
         })
     }
 
-    /// As [`prefetch_buckets`](Self::prefetch_buckets) where there are several runs: waiting for all
-    /// of them at once takes no longer than waiting for the first.
+    /// Calls [`prefetch_buckets`](Self::prefetch_buckets) if there are several runs: waiting for
+    /// all of their buckets at once takes no longer than waiting for the first.
     #[inline]
     pub(super) fn prefetch_if_several(&self, digest: &Digest) {
         if self.runs.len() > 1 {
@@ -125,7 +126,7 @@ impl SegmentSet {
         }
     }
 
-    /// Asks for the bucket of each run in which an object would be.
+    /// Prefetches, for each run, the bucket in which an object would be.
     #[inline]
     pub(crate) fn prefetch_buckets(&self, digest: &Digest) {
         for resolved in &self.runs {
@@ -134,7 +135,7 @@ impl SegmentSet {
         }
     }
 
-    /// Asks for the tables of uncovered segments, which lie in different places of memory.
+    /// Prefetches the tables of uncovered segments, which lie in different places of memory.
     fn prefetch_uncovered(&self, digest: &Digest) {
         if self.uncovered.len() > 1 {
             let soon = || self.uncovered.iter().rev().take(PREFETCHED_SEGMENTS);
@@ -144,8 +145,8 @@ impl SegmentSet {
     }
 }
 
-/// The copies in the segment that a run names, as its sidecar knows them, or in all segments of a
-/// damaged run.
+/// The copies that the sidecar of the named segment knows, or of all segments if the run is
+/// damaged.
 #[inline]
 fn copies_of_named<'a>(
     named: Named<'a>,
@@ -167,8 +168,8 @@ fn copies_of_named<'a>(
     first.map(Ok).into_iter().chain(others.filter(is_another))
 }
 
-/// The copy that a location leads to. Mostly it says which entry of the sidecar that is, and to
-/// search for the entry reads more.
+/// The copy to which a location leads. The location mostly tells the position of its entry in the
+/// sidecar, which reads less than a search.
 fn first_copy<'a>(
     resolved: &ResolvedRun,
     segment: &'a Arc<Sealed>,
@@ -204,8 +205,8 @@ pub(super) fn sidecar_copies<'a>(
     found.chain(failure)
 }
 
-/// The first copy of which `take` makes something. What failed on the way is the result only if
-/// there is none.
+/// Returns what `take` makes of the first copy that it accepts. If it accepts none, returns the
+/// first failure on the way.
 #[inline]
 pub(super) fn first_taken<'a, T>(
     mut copies: impl Iterator<Item = Result<ObjectCopy<'a>>>,

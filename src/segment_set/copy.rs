@@ -10,7 +10,7 @@ use crate::options::VerifyReads;
 use crate::segment::content::{Content, Verified};
 use crate::segment::{Active, Extent, Sealed};
 
-/// One record of an object, as an index knows it.
+/// One record of an object, which an index has found.
 #[derive(Clone, Copy)]
 pub(crate) enum ObjectCopy<'a> {
     Sealed {
@@ -26,7 +26,7 @@ pub(crate) enum ObjectCopy<'a> {
 }
 
 impl<'a> ObjectCopy<'a> {
-    /// A record of a sealed segment whose place in the sidecar is of no interest.
+    /// Makes a copy in a sealed segment, without its position in the sidecar.
     pub(crate) const fn sealed(segment: &'a Arc<Sealed>, entry: Entry) -> Self {
         Self::Sealed {
             segment,
@@ -35,7 +35,7 @@ impl<'a> ObjectCopy<'a> {
         }
     }
 
-    /// The id of the segment that holds it.
+    /// The id of the segment that holds the copy.
     pub(crate) fn segment_id(&self) -> u32 {
         match self {
             Self::Sealed { segment, .. } => segment.id(),
@@ -49,7 +49,7 @@ impl<'a> ObjectCopy<'a> {
         }
     }
 
-    /// The bytes, not verified. `None` if the file is shorter than its index says.
+    /// The bytes, not verified. `None` if the file is shorter than the index says.
     pub(crate) fn content(&self) -> Result<Option<Content<'a>>> {
         let Entry { offset, len, .. } = *self.entry();
         match self {
@@ -61,8 +61,8 @@ impl<'a> ObjectCopy<'a> {
     /// Reads and verifies this copy, unless `tried` knows that it was hashed in vain. With
     /// [`VerifyReads::FirstRead`] a mapped record that was verified in this process is not hashed.
     ///
-    /// `None` for a record that a crash took before it was ever synced, which only a reader that
-    /// repairs nothing can meet.
+    /// Returns `None` for a record that was lost in a crash before it was ever synced. Only a
+    /// reader, which repairs nothing, can meet such a record.
     pub(crate) fn read(
         &self,
         verify: VerifyReads,
@@ -105,7 +105,7 @@ impl<'a> ObjectCopy<'a> {
         }
     }
 
-    /// What a read gives of a copy that does not verify.
+    /// The result of a read of a copy that does not verify.
     fn damaged<T>(&self) -> Result<Option<T>> {
         if self.may_be_torn() {
             Ok(None)
@@ -114,7 +114,7 @@ impl<'a> ObjectCopy<'a> {
         }
     }
 
-    /// Whether a crash may have taken this copy before it was ever synced. Then only a look at the
+    /// Whether this copy may have been lost in a crash before it was ever synced, so that only its
     /// content tells if it is there.
     fn may_be_torn(&self) -> bool {
         match self {
@@ -123,14 +123,13 @@ impl<'a> ObjectCopy<'a> {
         }
     }
 
-    /// Whether this copy is there, as a read would say. Reads no content unless the index alone
-    /// cannot tell.
+    /// Whether this copy is there. Reads its content only if it [may be torn](Self::may_be_torn).
     pub(crate) fn is_there(&self) -> Result<bool> {
         let read = || self.read(VerifyReads::EveryRead, &mut Tried::default());
         Ok(!self.may_be_torn() || read()?.is_some())
     }
 
-    /// Whether this copy is, byte for byte, `content`.
+    /// Whether this copy equals `content`, byte for byte.
     pub(crate) fn holds(&self, content: &[u8]) -> Result<bool> {
         if self.entry().len as usize != content.len() {
             return Ok(false);
@@ -149,7 +148,7 @@ impl<'a> ObjectCopy<'a> {
     }
 }
 
-/// The copy of `digest` that an unsealed segment finds.
+/// The copy of `digest` that an unsealed segment holds.
 pub(super) fn unsealed_copy<'a>(
     segment: &'a Arc<Active>,
     digest: &Digest,

@@ -1,9 +1,8 @@
-//! The fast path of a get, and the only lookup that is not an adapter of
+//! The fast path of a get, the only lookup that is not an adapter of
 //! [`copies`](super::SegmentSet::copies).
 //!
-//! Nearly all gets of an object that is there end here: the set index leads to the record at once,
-//! and the content is its own proof. As an iterator adapter a get took half as long again, as
-//! measured.
+//! Nearly all gets of a present object end here: the set index leads to the record at once, and the
+//! content is its own proof. As an iterator adapter, a get took half as long again when measured.
 
 use super::SegmentSet;
 use crate::digest::Digest;
@@ -11,21 +10,21 @@ use crate::memory::prefetch;
 use crate::options::VerifyReads;
 use crate::segment::content::Verified;
 
-/// What the first look at an object gives.
+/// The result of the first look for an object.
 pub(super) enum FirstLook<'a> {
     Found(Verified<'a>),
-    /// A record that was hashed in vain: its segment, and offset and length of its content.
+    /// A record was hashed in vain: its segment, and offset and length of its content.
     Other(u32, u64, usize),
-    /// No record to look at.
+    /// There was no record to look at.
     Nothing,
 }
 
 impl SegmentSet {
-    /// Looks for an object where it is first: in its own bucket of a run whose page was checked,
-    /// mapped, and, with [`VerifyReads::FirstRead`], verified before.
+    /// Looks for an object in its likeliest place: in its own bucket of a run whose page was
+    /// checked, in a mapped file, and, with [`VerifyReads::FirstRead`], verified before.
     ///
-    /// No branch on the way depends on what is read, but for whether it is as expected. So the
-    /// processor can begin with the next get while this one waits for memory.
+    /// Branches depend on the bytes read only by whether these are as expected, so the processor
+    /// can begin the next get while this one waits for memory.
     #[inline]
     pub(super) fn look_at_once<'a>(
         &'a self,

@@ -1,4 +1,4 @@
-//! The questions about one object.
+//! The lookups of one object.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use crate::options::VerifyReads;
 use crate::segment::Sealed;
 use crate::segment::content::Verified;
 
-/// What comes of following the runs to an object.
+/// The result of following the runs to an object.
 enum ByContent<'a> {
     Found(Verified<'a>),
-    /// None of the segments that the runs cover holds it.
+    /// No segment that the runs cover holds the object.
     Absent,
     /// A run or a record is damaged, or another object has the same tag.
     InDoubt,
 }
 
 impl SegmentSet {
-    /// The object, verified. Of several copies the first that verifies.
+    /// Returns the first copy of the object that verifies.
     #[inline]
     pub(crate) fn lookup<'a>(
         &'a self,
@@ -39,8 +39,9 @@ impl SegmentSet {
         self.lookup_further(digest, verify, tried)
     }
 
-    /// As [`lookup`](Self::lookup), after some records were hashed in vain. The runs lead to records
-    /// without a sidecar; where that fails, the sidecars say what is damaged and what was never there.
+    /// Goes on with a [`lookup`](Self::lookup) that has hashed the records `tried` in vain. The
+    /// runs lead to records without a sidecar; where that fails, the sidecars tell a damaged object
+    /// from one that was never there.
     pub(super) fn lookup_further<'a>(
         &'a self,
         digest: &Digest,
@@ -58,7 +59,7 @@ impl SegmentSet {
         }
     }
 
-    /// Follows the runs to records and takes the first that is this object.
+    /// Follows the runs to records and returns the first that is this object.
     fn by_content<'a>(
         &'a self,
         digest: &Digest,
@@ -81,22 +82,22 @@ impl SegmentSet {
         result
     }
 
-    /// The object, verified now.
+    /// Returns the object after hashing it now.
     pub(crate) fn get(&self, digest: &Digest) -> Result<Option<Object>> {
         let found = self.lookup(digest, VerifyReads::EveryRead)?;
         Ok(found.map(|found| found.into_object(digest)))
     }
 
-    /// Whether the store holds an object. Asks the indexes, and reads content only where a crash may
-    /// have taken it.
+    /// Whether the store holds an object. Asks the indexes, and reads content only where it may
+    /// have been lost in a crash.
     pub(crate) fn contains(&self, digest: &Digest) -> Result<bool> {
         let is_there = |copy: ObjectCopy<'_>| Ok(copy.is_there()?.then_some(()));
         Ok(first_taken(self.copies(digest), is_there)?.is_some())
     }
 
-    /// The segment of a copy with exactly these bytes that `accept` takes, if there is one. A copy
-    /// that cannot be read does not count, and neither does one that its sidecar does not name: a
-    /// compaction would not know of it.
+    /// Returns a segment that `accept` takes and that holds a copy with exactly these bytes, if
+    /// there is one. An unreadable copy does not count, nor does a copy that its sidecar does not
+    /// name, since a compaction would not know of it.
     pub(crate) fn segment_holding(
         &self,
         hashed: &Hashed<'_>,
@@ -106,7 +107,7 @@ impl SegmentSet {
         holding(copies, hashed, accept)
     }
 
-    /// As [`segment_holding`](Self::segment_holding), among unsealed segments only.
+    /// As [`segment_holding`](Self::segment_holding), but among unsealed segments only.
     pub(crate) fn unsealed_segment_holding(
         &self,
         hashed: &Hashed<'_>,
@@ -115,7 +116,7 @@ impl SegmentSet {
         holding(self.unsealed_copies(hashed.digest()), hashed, accept)
     }
 
-    /// Whether one of the segments that hold a copy is one that `is_meant` is true of.
+    /// Whether a segment for which `is_meant` is true holds a copy.
     pub(crate) fn is_held_in(
         &self,
         digest: &Digest,
@@ -125,8 +126,8 @@ impl SegmentSet {
         Ok(first_taken(self.copies(digest), meant)?.is_some())
     }
 
-    /// Whether a segment that survives a compaction holds a copy that verifies. `goes` is true of the
-    /// segments that do not survive.
+    /// Whether a segment that survives a compaction holds a copy that verifies. `goes` is true of
+    /// the segments that do not survive.
     pub(crate) fn is_held_outside(
         &self,
         digest: &Digest,
@@ -141,8 +142,8 @@ impl SegmentSet {
         Ok(whole.is_some())
     }
 
-    /// Whether this copy, by segment and offset, is the one in the newest sealed segment that is known
-    /// to have one. `None` asks whether no sealed segment has one.
+    /// Whether this copy, given by segment and offset, is the newest that is known in a sealed
+    /// segment. `None` asks whether no sealed segment has a copy.
     pub(crate) fn is_newest_sealed_copy(&self, digest: &Digest, copy: Option<(u32, u64)>) -> bool {
         let mut named = self.named(digest);
         let only = match (named.next(), named.next()) {
@@ -152,7 +153,7 @@ impl SegmentSet {
             }
             _ => None,
         };
-        // A damaged run may have kept a copy to itself.
+        // A damaged run may have hidden a copy.
         let is_sure = self.uncovered.is_empty() && !self.has_damaged_run();
         match only {
             Some(None) if is_sure => copy.is_none(),
@@ -161,7 +162,7 @@ impl SegmentSet {
         }
     }
 
-    /// Segment and offset of the first copy in the newest sealed segment that is known to have one.
+    /// Segment and offset of the first copy in the newest sealed segment that is known to hold one.
     fn newest_sealed_copy(&self, digest: &Digest) -> Option<(u32, u64)> {
         let sealed = self.copies(digest).flatten().filter_map(|copy| match copy {
             ObjectCopy::Sealed { segment, entry, .. } => Some((segment.id(), entry.offset)),
@@ -171,7 +172,7 @@ impl SegmentSet {
     }
 }
 
-/// The segment of the first of `copies` that `accept` takes and that is, byte for byte, the content.
+/// Returns the segment of the first of `copies` that `accept` takes and that equals the content.
 fn holding<'a>(
     mut copies: impl Iterator<Item = ObjectCopy<'a>>,
     hashed: &Hashed<'_>,
@@ -183,8 +184,8 @@ fn holding<'a>(
     Some(copies.find(holds)?.segment_id())
 }
 
-/// The record whose content begins at `offset`, if it is this object. Everything else, failures
-/// included, is for the sidecars to explain.
+/// Returns the record whose content begins at `offset`, if it is this object. Every other outcome,
+/// failures included, is left to the sidecars to explain.
 fn verified_record<'a>(
     segment: &'a Arc<Sealed>,
     offset: u64,
@@ -194,8 +195,8 @@ fn verified_record<'a>(
 ) -> Option<Verified<'a>> {
     segment.prefetch_record(offset);
     if verify == VerifyReads::FirstRead {
-        // Later reads will not look at the content, so the sidecar has to say that it is this
-        // object's. Where it does not, the content may do so all the same.
+        // Later reads will trust the sidecar without hashing the content, so the sidecar has to
+        // name this record. If it does not, the content may still be the object's.
         let copies = sidecar_copies(segment, digest);
         let read = |copy: ObjectCopy<'a>| copy.read(verify, tried);
         if let Ok(Some(found)) = first_taken(copies, read) {

@@ -1,7 +1,7 @@
 //! The segments of a store at one moment, and lookups among them.
 //!
-//! A set is immutable. Rolling, sealing, compacting and indexing make a new one from the old and
-//! publish it; who reads goes on with the set it has.
+//! A set is immutable. Rolling, sealing, compacting and indexing make a new set from the old and
+//! publish it; a lookup that is under way goes on with the set that it has.
 
 mod batch;
 mod copies;
@@ -22,17 +22,18 @@ pub(crate) use tried::Tried;
 use crate::run::Run;
 use crate::segment::{Active, Sealed};
 
+/// The segments of a store, and the runs that cover them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SegmentSet {
-    /// By id.
+    /// Sorted by id.
     sealed: Vec<Arc<Sealed>>,
-    /// By id; the last is the one that is appended to.
+    /// Sorted by id; records are appended to the last.
     unsealed: Vec<Arc<Active>>,
-    /// The set index: each sealed segment is covered by one run at most. The largest first.
+    /// The set index, the largest run first. At most one run covers each sealed segment.
     runs: Vec<ResolvedRun>,
-    /// The sealed segments that no run covers, by id.
+    /// The sealed segments that no run covers, sorted by id.
     uncovered: Vec<Arc<Sealed>>,
-    /// Length of a sealed record on average, in bytes.
+    /// Average length of a sealed record, in bytes.
     record_bytes_mean: u64,
 }
 
@@ -44,7 +45,7 @@ impl SegmentSet {
     ) -> Self {
         sealed.sort_by_key(|segment| segment.id());
         unsealed.sort_by_key(|segment| segment.id());
-        let (runs, uncovered) = resolved_run::bind(runs, &sealed);
+        let (runs, uncovered) = resolved_run::resolve(runs, &sealed);
         let bindings = || sealed.iter().map(|sealed| sealed.binding());
         let bytes: u64 = bindings().map(|binding| binding.data_bytes).sum();
         let objects: u64 = bindings().map(|binding| u64::from(binding.objects)).sum();
@@ -79,28 +80,29 @@ impl SegmentSet {
         self.unsealed.get(at.ok()?)
     }
 
-    /// The numbers of the runs that are of use.
+    /// The numbers of the runs that cover a segment.
     pub(crate) fn run_numbers(&self) -> HashSet<u32> {
-        self.runs.iter().map(|bound| bound.run().number()).collect()
+        let numbers = self.runs.iter().map(|resolved| resolved.run().number());
+        numbers.collect()
     }
 
-    /// The runs of the set index that are of use, the largest first.
+    /// The runs that cover a segment, the largest first.
     pub(crate) fn runs(&self) -> &[ResolvedRun] {
         &self.runs
     }
 
-    /// The sealed segments that no run covers, by id.
+    /// The sealed segments that no run covers, sorted by id.
     pub(crate) fn uncovered(&self) -> &[Arc<Sealed>] {
         &self.uncovered
     }
 
-    /// Whether a lookup has met a run that has to be built anew.
+    /// Whether a lookup has met a damaged run, which has to be built anew.
     #[inline]
     pub(crate) fn has_damaged_run(&self) -> bool {
-        self.runs.iter().any(|bound| bound.run().is_damaged())
+        self.runs.iter().any(|resolved| resolved.run().is_damaged())
     }
 
-    /// This set and a new segment to append to.
+    /// This set with a further segment to append to.
     pub(crate) fn with_active(&self, active: Arc<Active>) -> Self {
         let mut set = self.clone();
         set.unsealed.push(active);
@@ -108,7 +110,7 @@ impl SegmentSet {
         set
     }
 
-    /// This set with another segment to append to in the place of an empty one.
+    /// This set with another segment to append to in the place of the empty segment `empty`.
     pub(crate) fn with_active_instead(&self, empty: u32, active: Arc<Active>) -> Self {
         let mut set = self.clone();
         set.unsealed.retain(|segment| segment.id() != empty);
@@ -116,7 +118,7 @@ impl SegmentSet {
         set
     }
 
-    /// This set after an unsealed segment became a sealed one.
+    /// This set after an unsealed segment was sealed.
     pub(crate) fn with_sealed(&self, sealed: Arc<Sealed>) -> Self {
         let others = self
             .unsealed
@@ -137,7 +139,7 @@ impl SegmentSet {
         Self::new(sealed, self.unsealed.clone(), self.all_runs())
     }
 
-    /// This set without the runs of these numbers, and with a new one.
+    /// This set without the runs with the numbers `replaced`, and with the new run, if any.
     pub(crate) fn with_run(&self, replaced: &[u32], run: Option<Arc<Run>>) -> Self {
         let mut runs = self.all_runs();
         let replaced: HashSet<u32> = replaced.iter().copied().collect();
@@ -148,17 +150,18 @@ impl SegmentSet {
 
     fn all_runs(&self) -> Vec<Arc<Run>> {
         let runs = self.runs.iter();
-        runs.map(|bound| Arc::clone(bound.run())).collect()
+        runs.map(|resolved| Arc::clone(resolved.run())).collect()
     }
 
-    /// Number of objects. One that was put again to repair it counts twice until a compaction.
+    /// Number of objects. An object that was put again to repair it counts twice until a
+    /// compaction.
     pub(crate) fn objects(&self) -> u64 {
         let sealed = self.sealed.iter().map(|s| u64::from(s.binding().objects));
         let unsealed = self.unsealed.iter().map(|active| active.objects());
         sealed.sum::<u64>() + unsealed.sum::<u64>()
     }
 
-    /// Whether both hold the same segments in the same state, and find them by the same runs.
+    /// Whether both sets hold the same segments in the same state, and the same runs.
     pub(crate) fn is_same_as(&self, other: &Self) -> bool {
         fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))

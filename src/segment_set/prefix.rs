@@ -1,4 +1,4 @@
-//! Completing the prefix of a digest.
+//! Completes the prefix of a digest.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,12 @@ use super::{ObjectCopy, SegmentSet};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
-/// How many candidates an ambiguous prefix lists.
+/// Number of candidates that the error for an ambiguous prefix lists.
 const CANDIDATES_MAX: usize = 8;
 
 impl SegmentSet {
-    /// The one digest from `low` to `high`, both included. Logarithmic in sealed segments, linear in
-    /// unsealed ones.
+    /// Returns the only digest from `low` to `high`, both included. Takes time logarithmic in
+    /// sealed segments and linear in unsealed ones.
     pub(crate) fn find_between(
         &self,
         low: &Digest,
@@ -20,12 +20,12 @@ impl SegmentSet {
     ) -> Result<Option<Digest>> {
         let mut candidates = BTreeSet::new();
         for segment in &self.sealed {
-            let index = segment.sidecar()?;
-            let first = index.lower_bound(0..index.len(), low);
-            let matching = (first..index.len())
-                .map_while(|position| index.entry(position))
+            let sidecar = segment.sidecar()?;
+            let first = sidecar.lower_bound(0..sidecar.len(), low);
+            let matching = (first..sidecar.len())
+                .map_while(|position| sidecar.entry(position))
                 .take_while(|entry| entry.digest <= *high)
-                // Copies of one object stand beside each other, so this is enough of them.
+                // An object rarely has two copies in a segment, so these are candidates enough.
                 .take(2 * CANDIDATES_MAX);
             candidates.extend(matching.map(|entry| entry.digest));
         }
@@ -38,7 +38,7 @@ impl SegmentSet {
             }
         }
         if candidates.is_empty() {
-            // An index that may lack objects may lack this one.
+            // A sidecar that may lack objects may lack this one.
             self.sealed
                 .iter()
                 .try_for_each(|segment| segment.check_complete())?;

@@ -1,4 +1,4 @@
-//! A run of the set index with the segments that it speaks of.
+//! A run of the set index, resolved against the current segments.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,8 +10,7 @@ use crate::format::set_index::{Location, Ordinal};
 use crate::run::Run;
 use crate::segment::Sealed;
 
-/// A run, and for each segment that it covers the segment itself if it is still there and no other
-/// run covers it.
+/// A run, and each segment that it covers, if that still exists and no other run covers it.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolvedRun {
     run: Arc<Run>,
@@ -19,12 +18,12 @@ pub(crate) struct ResolvedRun {
     segments: Arc<[Option<Arc<Sealed>>]>,
 }
 
-/// How many objects a run leads to.
+/// The number of objects in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RunSize {
-    /// Objects in segments that are still there.
+    /// Objects in segments that still exist.
     pub(crate) live_objects: u64,
-    /// Objects in segments that are gone.
+    /// Objects in segments that no longer exist.
     pub(crate) dead_objects: u64,
 }
 
@@ -33,35 +32,35 @@ impl ResolvedRun {
         &self.run
     }
 
-    /// The segment that a location speaks of. `None` for one that is gone.
+    /// The segment that a location names. `None` if it no longer exists.
     #[inline]
     pub(crate) fn segment(&self, location: Location) -> Option<&Arc<Sealed>> {
         self.segments.get(location.ordinal().index())?.as_ref()
     }
 
-    /// The segments that are found by this run.
+    /// The segments that this run covers and that still exist.
     pub(crate) fn segments(&self) -> impl DoubleEndedIterator<Item = &Arc<Sealed>> {
         self.segments.iter().flatten()
     }
 
-    /// Whether each object of the segments is found by this run, as far as their sidecars are known
-    /// to be whole. Linear in their number, in parallel.
+    /// Whether this run leads to every object of its segments, but for segments whose sidecar is in
+    /// doubt. Takes time linear in the number of objects, on all cores.
     pub(crate) fn leads_to_all_objects(&self) -> Result<bool> {
         let numbered = (0..).map(Ordinal::new).zip(self.segments.iter());
         for (ordinal, segment) in numbered.filter_map(|(ordinal, s)| Some((ordinal, s.as_ref()?))) {
             if segment.doubt()?.is_some() {
                 continue;
             }
-            let (index, run) = (segment.sidecar()?, self.run.index());
+            let (sidecar, run) = (segment.sidecar()?, self.run.index());
             let is_found = |position: usize| {
-                let Some(entry) = index.entry(position) else {
+                let Some(entry) = sidecar.entry(position) else {
                     return false;
                 };
                 let geometry = &run.header().geometry;
                 let location = geometry.location_of(ordinal, position, entry.offset);
                 run.find(&entry.digest).any(|found| found == location)
             };
-            if !(0..index.len()).into_par_iter().all(is_found) {
+            if !(0..sidecar.len()).into_par_iter().all(is_found) {
                 return Ok(false);
             }
         }
@@ -79,12 +78,13 @@ impl ResolvedRun {
     }
 }
 
-/// Binds each run to the segments of which it says what their manifest says, the largest run first,
-/// and gives those that none covers. Runs that cover nothing more are left out.
+/// Resolves each run to the segments for which its binding equals that of the manifest, the largest
+/// run first, and returns the segments that no run covers too. Leaves out runs that cover nothing
+/// more.
 ///
-/// `sealed` is sorted by id. A segment's id is never used again and the checksum of its sidecar is
-/// part of what is compared, so a run that fits was built from just this segment.
-pub(super) fn bind(
+/// `sealed` is sorted by id. A segment's id is never used again and its binding has the checksum of
+/// its sidecar, so a run with this binding was built from this very segment.
+pub(super) fn resolve(
     mut runs: Vec<Arc<Run>>,
     sealed: &[Arc<Sealed>],
 ) -> (Vec<ResolvedRun>, Vec<Arc<Sealed>>) {
@@ -95,7 +95,7 @@ pub(super) fn bind(
         )
     });
     let mut covered = HashSet::new();
-    let mut bounds = Vec::new();
+    let mut all_resolved = Vec::new();
     for run in runs {
         let segments: Arc<[Option<Arc<Sealed>>]> = run
             .index()
@@ -109,11 +109,11 @@ pub(super) fn bind(
             })
             .collect();
         if segments.iter().any(Option::is_some) {
-            bounds.push(ResolvedRun { run, segments });
+            all_resolved.push(ResolvedRun { run, segments });
         }
     }
     let uncovered = sealed
         .iter()
         .filter(|sealed| !covered.contains(&sealed.id()));
-    (bounds, uncovered.cloned().collect())
+    (all_resolved, uncovered.cloned().collect())
 }

@@ -1,19 +1,19 @@
-//! What one lookup has hashed in vain.
+//! The records that one lookup has hashed in vain.
 
 use std::collections::BTreeMap;
 
 use super::ObjectCopy;
 use crate::format::record;
 
-/// The records that a lookup has hashed, none of which is the object that it looks for. However many
-/// entries and locations lead to a record, it is hashed once: otherwise somebody who forges an index
-/// would choose how long a lookup takes.
+/// The records that a lookup has hashed, none of which is the object that it looks for. However
+/// many entries and locations lead to a record, it is hashed once: otherwise somebody who forges an
+/// index would choose how long a lookup takes.
 ///
-/// The entries of a sidecar or a journal do not overlap, so of those it is enough to know which were
-/// hashed. What the locations in a run lead to can be anything; of those that overlap one is hashed.
+/// The entries of a sidecar or a journal do not overlap, so an entry is hashed unless that very
+/// record was. The locations of a run can lead anywhere; of records that overlap, one is hashed.
 #[derive(Debug, Default)]
 pub(crate) struct Tried {
-    /// Where a record ends, by its segment and where it begins.
+    /// The end of a record by its segment and its beginning.
     ends: BTreeMap<(u32, u64), u64>,
 }
 
@@ -30,7 +30,7 @@ impl Tried {
         self.ends.insert((segment, begin_of(offset)), end);
     }
 
-    /// Whether just this copy was hashed.
+    /// Whether this very copy was hashed.
     pub(super) fn has(&self, copy: &ObjectCopy<'_>) -> bool {
         let entry = copy.entry();
         self.contains(copy.segment_id(), entry.offset, entry.len as usize)
@@ -49,7 +49,7 @@ impl Tried {
     }
 }
 
-/// Where a record begins; that of the empty object too has a byte.
+/// Where a record begins, header included, so that the empty object's record has bytes too.
 const fn begin_of(offset: u64) -> u64 {
     offset.saturating_sub(record::HEADER_BYTES)
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_hashed_is_known_to_the_byte() {
+    fn hashed_records_are_known_to_the_byte() {
         let mut tried = Tried::default();
         assert!(!tried.overlaps(1, 104, 10) && !tried.contains(1, 104, 10));
         tried.insert_record(1, 104, 10);
@@ -99,23 +99,24 @@ mod tests {
         }
     }
 
-    // --- How much a lookup hashes, whatever indexes say that somebody has forged or damaged ---
+    // --- The bytes that a lookup hashes are bounded, however indexes are forged or damaged ---
 
     const CONTENT_BYTES: u32 = 64 << 10;
     const FORGED_ENTRIES: u32 = 400;
     const SEGMENT: u32 = 0;
 
-    /// Anywhere in it, four bytes can be taken for the length of a record.
+    /// A content in which any aligned four bytes can be taken for the length of a record.
     fn content() -> Vec<u8> {
         (CONTENT_BYTES / 4)
             .to_le_bytes()
             .repeat(CONTENT_BYTES as usize / 4)
     }
 
-    /// No content has it.
+    /// A digest that no content has.
     const ABSENT: [u8; 32] = [7; 32];
 
-    /// In every way of reading. Nothing is indexed in the background, so that no other run is built.
+    /// Options for every way of reading. Nothing is indexed in the background, so that no other run
+    /// is built.
     fn all_options() -> impl Iterator<Item = Options> {
         let modes = [ReadMode::Mmap, ReadMode::Pread];
         let modes = modes.into_iter().flat_map(|mode| {
@@ -146,39 +147,39 @@ mod tests {
         }
     }
 
-    /// Makes `entries` the sidecar, and has the manifest say that they are.
+    /// Replaces the sidecar by one of `entries`, and changes the manifest to match.
     fn forge_sidecar(dir: &Dir, mut entries: Vec<Entry>) -> Sidecar<Vec<u8>> {
-        let index = Sidecar::build(&mut entries);
-        let sidecar = dir.segment_path(SEGMENT, FileKind::Sidecar);
-        fs::write(&sidecar, index.as_bytes()).unwrap();
+        let sidecar = Sidecar::build(&mut entries);
+        let sidecar_path = dir.segment_path(SEGMENT, FileKind::Sidecar);
+        fs::write(&sidecar_path, sidecar.as_bytes()).unwrap();
         let mut manifest = Manifest::parse(&dir.read_manifest().unwrap().unwrap()).unwrap();
         let data_bytes = manifest.sealed[&SEGMENT].data_bytes;
-        let binding = binding_of(&index, data_bytes);
+        let binding = binding_of(&sidecar, data_bytes);
         manifest.sealed.insert(SEGMENT, binding);
-        let path = sidecar.with_file_name("MANIFEST");
+        let path = sidecar_path.with_file_name("MANIFEST");
         fs::write(path, manifest.encode()).unwrap();
-        index
+        sidecar
     }
 
-    /// Builds a run from what is said to be the sidecar.
-    fn forge_run(dir: &Dir, index: &Sidecar<Vec<u8>>) {
+    /// Builds a run from the forged sidecar.
+    fn forge_run(dir: &Dir, sidecar: &Sidecar<Vec<u8>>) {
         let reading = Options::new().reading();
         let data_bytes = fs::metadata(dir.segment_path(SEGMENT, FileKind::Data));
         let data_bytes = data_bytes.unwrap().len();
-        let forged = Sealed::with_sidecar(dir, SEGMENT, reading, data_bytes, index).unwrap();
+        let forged = Sealed::with_sidecar(dir, SEGMENT, reading, data_bytes, sidecar).unwrap();
         let built = indexing::build(dir, 1, &[Arc::new(forged)], || false).unwrap();
         assert!(built.is_some());
     }
 
-    /// Four hundred entries for one record, and the same for places in it that look like records.
+    /// Four hundred entries for one record, and as many for places in it that look like records.
     fn forged_entries() -> [Vec<Entry>; 2] {
         let at_one_place = (0..FORGED_ENTRIES).map(|_| entry(4, CONTENT_BYTES));
         let within = (0..FORGED_ENTRIES).map(|n| entry(8 + 4 * u64::from(n), CONTENT_BYTES / 4));
         [at_one_place.collect(), within.collect()]
     }
 
-    /// Looks the digest up in each way, and gives how much the first lookup hashed and how much the most
-    /// expensive of the others.
+    /// Looks the digest up in each way, and returns the bytes that the first lookup hashed and the
+    /// bytes that the most expensive later lookup hashed.
     fn work_of_gets(
         store: &Store,
         digest: &Digest,
@@ -187,7 +188,7 @@ mod tests {
         let first = hashed_bytes(|| see(store.get(digest).map(|found| found.is_some())));
         let both = [*digest, Digest::from(ABSENT)];
         let mut see_many = |store: &Store| {
-            // Two are hashed in lanes.
+            // Two digests make a batch, which is hashed in lanes.
             for result in store.get_many(&both).into_iter().take(1) {
                 see(result.map(|found| found.is_some()));
             }
@@ -206,10 +207,10 @@ mod tests {
                 for options in all_options() {
                     let folder = TempDir::new().unwrap();
                     let dir = sealed_store(folder.path(), &[&content()]);
-                    let index = forge_sidecar(&dir, entries.clone());
-                    let sidecar_bytes = index.as_bytes().len() as u64;
+                    let sidecar = forge_sidecar(&dir, entries.clone());
+                    let sidecar_bytes = sidecar.as_bytes().len() as u64;
                     if with_run {
-                        forge_run(&dir, &index);
+                        forge_run(&dir, &sidecar);
                     }
                     let store = options.open(folder.path()).unwrap();
                     assert_eq!(store.stats().set_index_runs, u64::from(with_run));
@@ -219,8 +220,8 @@ mod tests {
                             Err(Error::CorruptIndex { segment: 0, .. })
                         ));
                     });
-                    // The sidecar, the pages of the run, the data that the index is made from again, and what
-                    // the run leads to.
+                    // The first lookup hashes the sidecar, the pages of the run, the data from
+                    // which the sidecar is rebuilt, and the records to which the run leads.
                     let derived_bytes = sidecar_bytes + (64 << 10);
                     let data_bytes = u64::from(CONTENT_BYTES);
                     assert!(
@@ -238,7 +239,7 @@ mod tests {
         }
     }
 
-    /// Without forgery: a lookup comes by a record in up to four ways.
+    /// Up to four paths of a lookup lead to the same record even without forgery.
     #[test]
     fn h66_a_damaged_record_is_hashed_once_in_a_get() {
         let damaged = content();
@@ -263,7 +264,7 @@ mod tests {
 
                 let store = options.open(folder.path()).unwrap();
                 let digest = Digest::of(&damaged);
-                // Checks the sidecar and the page of the run.
+                // This first get checks the sidecar and the page of the run.
                 assert!(store.get(&digest).is_err());
                 let works = work_of_gets(&store, &digest, |result| {
                     assert!(matches!(result, Err(Error::Corrupt { segment: 0, .. })));
