@@ -1,4 +1,4 @@
-//! Writing the new segments.
+//! Writes the new segments.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -20,9 +20,9 @@ use crate::segment::{Sealed, content_len};
 use crate::segment_set::{ObjectCopy, SegmentSet};
 
 impl Prepared {
-    /// Copies into temporaries, one task for each new segment, in parallel; each record is verified.
-    /// Everything is durable when this returns, under its temporary name. On an error the temporaries
-    /// are removed, also if what was copied is not as much as is live.
+    /// Copies the live records into temporaries, one task for each new segment, in parallel, and
+    /// verifies each record. The files are durable under their temporary names when this returns.
+    /// On an error the temporaries are removed. It is an error if a live record was not copied.
     pub(crate) fn copy(&self, dir: &Dir, ids: &[u32], set: &SegmentSet) -> Result<Vec<Output>> {
         let outputs: Vec<Result<Output>> = ids
             .par_iter()
@@ -48,23 +48,23 @@ impl Prepared {
         let data = dir.create_segment_temporary(id, FileKind::Data)?;
         let written = self.write_behind(&data, parts, set).and_then(|copied| {
             data.sync()?;
-            let sidecar = dir.create_segment_temporary(id, FileKind::Sidecar)?;
-            let written = sidecar.write_all_at(copied.index.as_bytes(), 0);
-            let written = written.and_then(|()| sidecar.sync());
+            let file = dir.create_segment_temporary(id, FileKind::Sidecar)?;
+            let written = file.write_all_at(copied.sidecar.as_bytes(), 0);
+            let written = written.and_then(|()| file.sync());
             if let Err(error) = written {
-                let _ = dir.remove_if_present(sidecar.path());
+                let _ = dir.remove_if_present(file.path());
                 return Err(error);
             }
-            Ok((copied, sidecar))
+            Ok((copied, file.path().clone()))
         });
         match written {
-            Ok((Copied { index, data_bytes }, sidecar)) => Ok(Output {
+            Ok((copied, sidecar_path)) => Ok(Output {
                 id,
-                binding: binding_of(&index, data_bytes),
-                sidecar: Arc::new(index),
-                // Their names are all that is needed from here on; there may be many of them.
+                binding: binding_of(&copied.sidecar, copied.data_bytes),
+                sidecar: Arc::new(copied.sidecar),
+                // The paths are enough from here on; open files could be too many.
                 data_path: data.path().clone(),
-                sidecar_path: sidecar.path().clone(),
+                sidecar_path,
             }),
             Err(error) => {
                 let _ = dir.remove_if_present(data.path());
@@ -73,8 +73,8 @@ impl Prepared {
         }
     }
 
-    /// Writes an output, while what has been written is already on its way to the disk: synced only
-    /// at the end, the disk would wait for the copying and then the copying for the disk.
+    /// Writes an output and syncs it while it is being written: if it were synced only at the end,
+    /// the disk would wait for the copying and then the copying for the disk.
     fn write_behind(
         &self,
         file: &WritableFile,
@@ -86,9 +86,9 @@ impl Prepared {
             let sync_when_asked = move || asked.iter().try_for_each(|()| file.sync());
             let syncing = thread::Builder::new().spawn_scoped(scope, sync_when_asked);
             let copied = self.write_output(file, parts, set, ask);
-            // Where the system has no thread to spare nobody listens, and all is synced at the end.
+            // If the system starts no thread, nobody listens, and the caller syncs the whole file.
             let Ok(syncing) = syncing else { return copied };
-            // After a failed sync the writes are refused, which is not the cause.
+            // A failed sync comes first: it is the cause of writes that were refused after it.
             match syncing.join() {
                 Ok(synced) => synced.and(copied),
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -106,9 +106,9 @@ impl Prepared {
         let mut writer = RecordWriter::new(file, ask_for_sync);
         for (number, range) in parts {
             let input = &self.inputs[*number];
-            let index = input.sidecar()?;
+            let sidecar = input.sidecar()?;
             for positions in self.live[*number][range.clone()].chunks(BATCH_RECORDS_MAX) {
-                let sources = positions.iter().map(|&at| index.entry(at as usize));
+                let sources = positions.iter().map(|&at| sidecar.entry(at as usize));
                 let sources: Vec<Entry> = sources.flatten().collect();
                 for batch in batches(&sources, |source| u64::from(source.len)) {
                     copy_batch(input, batch, set, &mut writer)?;
@@ -119,13 +119,13 @@ impl Prepared {
     }
 }
 
-/// All results, or what failed first; what succeeded beside it is given to `discard`.
+/// Returns all outputs, or the first failure; then gives the outputs that succeeded to `discard`.
 fn with_cause(results: Vec<Result<Output>>, discard: impl Fn(&Output)) -> Result<Vec<Output>> {
     if results.iter().any(Result::is_err) {
         results.iter().flatten().for_each(discard);
     }
-    // After a failed fsync the directory refuses what the other tasks do, which may come before
-    // the cause here.
+    // After a failed fsync the directory refuses the writes of other tasks. Such a refusal may
+    // stand before its cause.
     let is_cause = |result: &Result<Output>| {
         let error = result.as_ref().err();
         error.is_some_and(|error| !matches!(error, Error::Poisoned { .. } | Error::Closed))
@@ -134,7 +134,7 @@ fn with_cause(results: Vec<Result<Output>>, discard: impl Fn(&Output)) -> Result
     results.into_iter().skip(cause).collect()
 }
 
-/// Copies a batch of records of one segment, which are hashed together.
+/// Copies a batch of records of one segment, hashing them together.
 fn copy_batch(
     input: &Arc<Sealed>,
     batch: &[Entry],
@@ -158,8 +158,8 @@ fn copy_batch(
     Ok(())
 }
 
-/// For a record that does not verify where it is: another copy may be whole. If there is none, the
-/// error names one that is not.
+/// Returns another copy of a record that does not verify. If no copy verifies, the error names a
+/// damaged one.
 fn whole_copy(input: &Arc<Sealed>, source: &Entry, set: &SegmentSet) -> Result<Object> {
     let own = ObjectCopy::sealed(input, *source);
     set.get(&source.digest)?.ok_or_else(|| own.corrupt())
@@ -170,11 +170,11 @@ struct RecordWriter<'a> {
     writer: BlockWriter<'a>,
     entries: Vec<Entry>,
     ask_for_sync: Sender<()>,
-    /// How much has been written when a sync is asked for next.
+    /// Written length at which the next sync is asked for.
     sync_at_bytes: u64,
 }
 
-/// A sync is asked for each time so much was written.
+/// Bytes that are written between two syncs.
 const SYNC_STEP_BYTES: u64 = 64 << 20;
 
 impl<'a> RecordWriter<'a> {
@@ -187,7 +187,8 @@ impl<'a> RecordWriter<'a> {
         }
     }
 
-    /// `content` has this digest. What an index says of its length may be wrong.
+    /// Appends a record. The caller has compared the digest; the length is taken from `content`,
+    /// since the length in a sidecar may be wrong.
     fn append(&mut self, digest: Digest, content: &[u8]) -> Result<()> {
         let len = content_len(content)?;
         self.writer.append(&record::header(len))?;
@@ -205,7 +206,7 @@ impl<'a> RecordWriter<'a> {
 
     fn begin_sync(&mut self) {
         self.sync_at_bytes = self.writer.written_bytes() + SYNC_STEP_BYTES;
-        // If the other end is gone a sync has failed, and so does the next write.
+        // The thread that syncs has ended only if a sync failed, and then the next write fails too.
         let _ = self.ask_for_sync.send(());
     }
 
@@ -215,14 +216,15 @@ impl<'a> RecordWriter<'a> {
             let _ = self.ask_for_sync.send(());
         }
         Ok(Copied {
-            index: Sidecar::build(&mut self.entries),
+            sidecar: Sidecar::build(&mut self.entries),
             data_bytes,
         })
     }
 }
 
+/// The sidecar of a data file that was written, and the length of that file.
 struct Copied {
-    index: Sidecar<Vec<u8>>,
+    sidecar: Sidecar<Vec<u8>>,
     data_bytes: u64,
 }
 
@@ -244,8 +246,8 @@ impl Output {
 
     /// Removes the files, under whatever name they have.
     pub(crate) fn discard(&self, dir: &Dir) {
-        // What stays is removed by the next opening: it has the name of a temporary, or the manifest
-        // lists it as retired.
+        // The next opening removes files that stay: they have the name of a temporary, or the
+        // manifest lists their segment as retired.
         let _ = dir.remove_if_present(&self.data_path);
         let _ = dir.remove_if_present(&self.sidecar_path);
         let _ = dir.remove_segment(self.id);

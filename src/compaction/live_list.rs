@@ -2,7 +2,7 @@
 
 use crate::digest::Digest;
 
-/// A list of live objects as a set: sorted, each once.
+/// A sorted list of live objects without duplicates.
 pub(crate) struct LiveList(Vec<Digest>);
 
 impl LiveList {
@@ -13,7 +13,7 @@ impl LiveList {
         Self(live)
     }
 
-    /// Logarithmic in the length of the list.
+    /// Whether an object is in the list. Takes time logarithmic in its length.
     pub(crate) fn contains(&self, digest: &Digest) -> bool {
         self.0.binary_search(digest).is_ok()
     }

@@ -1,4 +1,4 @@
-//! Which records are live.
+//! Finds the live records.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use crate::options::VerifyReads;
 use crate::segment::Sealed;
 use crate::segment_set::{ObjectCopy, Tried};
 
-/// What [`mark`] found out.
+/// The result of [`mark`].
 #[derive(Debug)]
 pub(super) struct Marks {
-    /// For each input, in their order, which records stay, by their position in the sidecar.
+    /// For each input, in their order, the records that stay, by their position in the sidecar.
     pub(super) live: Vec<AtomicBits>,
     pub(super) live_objects: u64,
     pub(super) dropped_objects: u64,
 }
 
-/// How many entries one task of [`mark`] takes on.
+/// Number of entries that one task of [`mark`] takes on at least.
 const PARTITION_ENTRIES: usize = 1 << 16;
-/// Each task looks into each input, so it takes on so many entries of each on average; otherwise marking
-/// would take time in proportion to the square of the number of segments.
+/// Average number of entries of each input that one task takes on at least. Each task looks into
+/// each input; with fewer entries, marking would take time quadratic in the number of segments.
 const PARTITION_ENTRIES_OF_INPUT: usize = 16;
 
 fn partitions(entries: usize, inputs: usize) -> usize {
@@ -33,17 +33,17 @@ fn partitions(entries: usize, inputs: usize) -> usize {
     entries.div_ceil(partition_entries).clamp(1, 1 << 16)
 }
 
-/// Asks `keep` once for each object. Of several copies of a live object one stays, the last that
-/// verifies; if none does, all are marked, and copying them will say so.
+/// Asks `keep` once for each object. Marks one copy of a live object: the last that verifies. If
+/// none verifies, marks all of them, and copying them will fail.
 ///
-/// The sidecars are sorted, so each task takes the digests from one leading value to the next out of
-/// all of them, which reads them in order.
+/// The sidecars are sorted. Each task takes the digests of one range out of all of them, which
+/// reads them in order.
 pub(super) fn mark(
     inputs: &[Arc<Sealed>],
     keep: &(impl Fn(&Digest) -> bool + Sync),
 ) -> Result<Marks> {
-    // What the index lacks could be live, and dropping the segment would drop it. An index that is
-    // asked for the first time is read as a whole.
+    // An object that a sidecar lacks could be live, and dropping the segment would drop it. This
+    // reads a sidecar as a whole if it is used for the first time.
     let records = inputs.par_iter().map(|input| {
         input.check_complete()?;
         Ok(input.sidecar()?.len())
@@ -66,7 +66,7 @@ pub(super) fn mark(
     })
 }
 
-/// One copy of an object: its input, and its position in that sidecar.
+/// One copy of an object: its input, and its position in the sidecar of that input.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Copy {
     input: u32,
@@ -75,8 +75,8 @@ struct Copy {
 
 impl Copy {
     fn entry(self, inputs: &[Arc<Sealed>]) -> Result<Option<Entry>> {
-        let index = inputs[self.input as usize].sidecar()?;
-        Ok(index.entry(self.position as usize))
+        let sidecar = inputs[self.input as usize].sidecar()?;
+        Ok(sidecar.entry(self.position as usize))
     }
 
     fn verifies(self, inputs: &[Arc<Sealed>]) -> bool {
@@ -135,23 +135,23 @@ fn copies_in(
 ) -> Result<Vec<(u64, Copy)>> {
     let mut copies = Vec::new();
     for (input, sealed) in (0..).zip(inputs) {
-        let index = sealed.sidecar()?;
-        let begin = index.lower_bound(0..index.len(), &partition_begin(partition, partitions));
+        let sidecar = sealed.sidecar()?;
+        let begin = sidecar.lower_bound(0..sidecar.len(), &partition_begin(partition, partitions));
         let end = if partition + 1 == partitions {
-            index.len()
+            sidecar.len()
         } else {
-            index.lower_bound(
-                begin..index.len(),
+            sidecar.lower_bound(
+                begin..sidecar.len(),
                 &partition_begin(partition + 1, partitions),
             )
         };
         copies.extend((begin..end).filter_map(|position| {
-            let leading = index.entry_bytes(position)?.first_chunk().copied()?;
+            let leading = sidecar.entry_bytes(position)?.first_chunk().copied()?;
             let position = u32::try_from(position).ok()?;
             Some((u64::from_be_bytes(leading), Copy { input, position }))
         }));
     }
-    // Each input gave sorted ones, which a stable sort has only to merge.
+    // The copies of each input are sorted already, so the stable sort has only to merge them.
     copies.sort();
     Ok(copies)
 }
@@ -160,7 +160,7 @@ fn copies_in(
 fn partition_begin(partition: usize, partitions: usize) -> Digest {
     let scaled = ((partition as u128) << 64) / (partitions as u128);
     let mut bytes = [0; 32];
-    // A partition's number is less than that of all partitions, so this fits 64 bits.
+    // `partition` is less than `partitions`, so this fits into 64 bits.
     bytes[..8].copy_from_slice(&u64::try_from(scaled).unwrap_or(u64::MAX).to_be_bytes());
     Digest::from(bytes)
 }

@@ -1,7 +1,8 @@
-//! Copying the live objects of sealed segments into new ones.
+//! Copies the live objects of sealed segments into new segments.
 //!
-//! Three steps: [`mark`](mod@mark) asks for each record whether it is live, [`plan`](mod@plan) decides what is copied
-//! where, and [`copy`](mod@copy) does it. Nothing here changes the store; the caller commits the result.
+//! There are three steps: [`mark`](mod@mark) asks for each record whether it is live,
+//! [`plan`](mod@plan) decides where each record is copied, and [`copy`](mod@copy) copies it.
+//! Nothing here changes the store; the caller commits the result.
 
 mod copy;
 mod live_list;
@@ -23,7 +24,7 @@ pub(crate) use live_list::LiveList;
 use mark::{Marks, mark};
 use plan::{Plan, plan};
 
-/// Result of a compaction, or what a planned one would do.
+/// Result of a compaction, or the expected result of a planned one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -36,11 +37,11 @@ pub struct CompactionStats {
     pub live_missing: u64,
     /// Data and sidecars of the compacted segments before, in bytes.
     pub bytes_before: u64,
-    /// Data and sidecars of those that took their place, and records that were appended because they
-    /// were put again meanwhile, in bytes.
+    /// Data and sidecars of the segments that took their place, and records that were appended
+    /// because they were put again meanwhile, in bytes.
     pub bytes_after: u64,
-    /// What the file system gets back: the difference. Negative where a store grew, which copying
-    /// pinned objects can do.
+    /// Bytes that the file system gets back: the difference. Negative if the store grew, which can
+    /// happen when pinned objects are copied.
     pub bytes_reclaimed: i64,
     /// Number of sealed segments before.
     pub segments_before: u64,
@@ -49,7 +50,7 @@ pub struct CompactionStats {
 }
 
 impl CompactionStats {
-    /// An object that was to be dropped is kept after all: a copy of it was appended.
+    /// Counts an object that would have been dropped, but of which a copy was appended.
     pub(crate) fn count_straggler(&mut self, content_bytes: u64) {
         self.live_objects += 1;
         self.dropped_objects -= 1;
@@ -59,21 +60,21 @@ impl CompactionStats {
     }
 }
 
-/// A plan with all that is needed to carry it out.
+/// A plan with everything that carrying it out needs.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) inputs: Vec<Arc<Sealed>>,
     pub(crate) plan: Plan,
     /// For each input that is replaced, the positions of its live records in file order.
     live: Vec<Vec<u32>>,
-    /// For each input, which records are live, by their position in the sidecar.
+    /// For each input, the live records by their position in the sidecar.
     marked: Vec<AtomicBits>,
     /// Data and sidecars of the new segments, in bytes.
     copied_bytes: u64,
     stats: CompactionStats,
 }
 
-/// Marks and plans.
+/// Marks the live records and plans the copying.
 pub(crate) fn prepare(
     inputs: Vec<Arc<Sealed>>,
     segment_bytes_max: u64,
@@ -106,7 +107,7 @@ pub(crate) fn prepare(
     })
 }
 
-/// Fails unless the plan keeps every record that was marked. A commit would drop what it leaves out.
+/// Fails unless the plan keeps every marked record. A commit would drop a record that is left out.
 fn check_plan(plan: &Plan, lengths: &[Option<Vec<u32>>], marks: &Marks) -> Result<()> {
     let marked: u64 = marks.live.iter().map(AtomicBits::count).sum();
     let replaced = marks.live.iter().zip(lengths);
@@ -127,20 +128,21 @@ fn check_plan(plan: &Plan, lengths: &[Option<Vec<u32>>], marks: &Marks) -> Resul
 
 /// The live records of a segment in file order.
 struct LiveRecords {
-    /// Where they are in the sidecar.
+    /// Their positions in the sidecar.
     positions: Vec<u32>,
-    /// How long their contents are.
+    /// The lengths of their contents.
     lengths: Vec<u32>,
 }
 
-/// `None` if all records are live: then nothing is moved, and their order does not matter.
+/// Returns the live records, or `None` if all are live: then nothing is copied, and their order
+/// does not matter.
 fn live_records(input: &Sealed, bits: &AtomicBits) -> Result<Option<LiveRecords>> {
-    let index = input.sidecar()?;
-    if bits.count() == index.len() as u64 {
+    let sidecar = input.sidecar()?;
+    if bits.count() == sidecar.len() as u64 {
         return Ok(None);
     }
     let positions = positions_in_file_order(input, |at| bits.get(at))?;
-    let lengths = positions.iter().map(|&at| index.entry(at as usize));
+    let lengths = positions.iter().map(|&at| sidecar.entry(at as usize));
     let lengths = lengths.flatten().map(|entry| entry.len).collect();
     Ok(Some(LiveRecords { positions, lengths }))
 }
@@ -149,7 +151,7 @@ fn file_bytes(sealed: &Sealed) -> u64 {
     sealed.binding().data_bytes + sealed.index_bytes()
 }
 
-/// Data and sidecars of the new segments.
+/// Length of data and sidecars of the new segments.
 fn copied_bytes(plan: &Plan, lengths: &[Option<Vec<u32>>]) -> u64 {
     let per_record = record::HEADER_BYTES + crate::format::sidecar::ENTRY_BYTES as u64;
     let per_segment = Sidecar::<&[u8]>::encoded_bytes(0).unwrap_or_default();
@@ -187,19 +189,19 @@ impl Prepared {
     /// Whether an input holds a copy of an object that stays.
     pub(crate) fn is_live_in(&self, input: usize, digest: &Digest) -> bool {
         let positions = self.inputs[input].find(digest);
-        // One that cannot be asked keeps nothing, as far as is known.
+        // An input that cannot be asked is not known to keep a copy.
         positions.is_ok_and(|mut positions| {
             positions.any(|(position, _)| self.marked[input].get(position))
         })
     }
 
-    /// What carrying it out will do.
+    /// The expected result of carrying out the plan.
     pub(crate) fn stats(&self) -> CompactionStats {
         self.stats.clone()
     }
 
-    /// Fails unless the outputs hold as many records as are live in the inputs that they replace, each
-    /// as many as planned.
+    /// Fails unless the outputs together hold as many records as are live in the inputs that they
+    /// replace, and each output as many as planned.
     fn check_outputs(&self, outputs: &[Output]) -> Result<()> {
         let live: usize = self.live.iter().map(Vec::len).sum();
         let copied = outputs.iter().map(|output| output.sidecar.len());
@@ -214,7 +216,8 @@ impl Prepared {
         }
     }
 
-    /// An upper bound of what the new files take, as one length and one block more for each.
+    /// File lengths that together bound the disk space of the new files: one length for all of
+    /// them, and one byte, which takes a block, for each.
     pub(crate) fn file_bytes(&self) -> impl Iterator<Item = u64> {
         let files = 2 * self.plan.outputs.len();
         std::iter::once(self.copied_bytes).chain(std::iter::repeat_n(1, files))
@@ -242,9 +245,9 @@ mod tests {
         assert_eq!((stats.bytes_before, stats.live_missing), (2000, 0));
     }
 
-    /// As when a sentinel in the plan was taken for a length: nothing was copied, and all was dropped.
+    /// Once a sentinel in the plan was taken for a length: nothing was copied, and all was dropped.
     #[test]
-    fn h50_outputs_that_do_not_hold_what_is_live_are_not_committed() {
+    fn h50_outputs_that_lack_live_records_are_not_committed() {
         let prepared = |outputs| Prepared {
             inputs: Vec::new(),
             plan: Plan {
@@ -270,7 +273,7 @@ mod tests {
         nothing_live.check_outputs(&[]).unwrap();
     }
 
-    /// H1: both files of a new segment can take a block that is not full.
+    /// H1: each of the two files of a new segment can end in a block that is not full.
     #[test]
     fn h1_room_is_asked_for_each_new_file() {
         let prepared = Prepared {

@@ -1,23 +1,23 @@
-//! What is copied where.
+//! Decides into which new segment each live record is copied.
 
 use std::ops::Range;
 
 use crate::format::record;
 
-/// What is to be done: pure numbers, no files.
+/// The assignment of live records to new segments. It has numbers only, no files.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Inputs that stay as they are, because all their records do.
+    /// Inputs that stay as they are, because all their records are live.
     pub(crate) kept: Vec<usize>,
-    /// Inputs that go.
+    /// Inputs that do not survive the compaction.
     pub(crate) replaced: Vec<usize>,
-    /// For each new segment, which live records of which inputs, in file order. The range counts
-    /// live records in file order.
+    /// For each new segment, the inputs and their records that it gets, in order. The range counts
+    /// the live records of the input in file order.
     pub(crate) outputs: Vec<Vec<(usize, Range<usize>)>>,
 }
 
-/// Lays out the live records of the inputs that hold a dead one, in file order, filling segments of
-/// at most `segment_bytes_max`. A record that is larger than that gets a segment of its own.
+/// Assigns the live records of the inputs that hold a dead record, in file order, to segments of at
+/// most `segment_bytes_max`. A record that is larger than that gets a segment of its own.
 ///
 /// `live_lengths` has for each input the content lengths of its live records in file order, or
 /// `None` if it holds no dead record.
@@ -51,11 +51,11 @@ pub(super) fn plan(live_lengths: &[Option<Vec<u32>>], segment_bytes_max: u64) ->
     plan
 }
 
-/// How much the newest output holds.
+/// The size of the output that is being filled.
 #[derive(Clone, Copy)]
 struct Filling {
     bytes: u64,
-    /// A sidecar has no more entries than this counts.
+    /// Number of records, as a `u32` because a sidecar holds no more.
     records: u32,
 }
 
@@ -67,7 +67,7 @@ impl Filling {
         }
     }
 
-    /// With another record, or `None` if the segment has no room for it.
+    /// Adds another record. Returns `None` if the segment has no room for it.
     fn with(self, record_bytes: u64, segment_bytes_max: u64) -> Option<Self> {
         let bytes = self.bytes.checked_add(record_bytes)?;
         let records = self.records.checked_add(1)?;
@@ -76,9 +76,9 @@ impl Filling {
 }
 
 impl Plan {
-    /// Whether each input is kept or replaced, and each live record of those that are replaced goes
-    /// into exactly one output. What a plan leaves out is lost when it is committed, so this does not
-    /// rely on how it was made. Linear in the ranges, not in the records.
+    /// Whether each input is kept or replaced, and each live record of the replaced inputs goes
+    /// into exactly one output. A record that a plan leaves out is lost in the commit, so this does
+    /// not rely on how the plan was made. Takes time linear in the ranges, not in the records.
     pub(super) fn covers(&self, live_lengths: &[Option<Vec<u32>>]) -> bool {
         let is_replaced = |&input: &usize| live_lengths[input].is_some();
         let (replaced, kept): (Vec<usize>, Vec<usize>) =
@@ -99,7 +99,7 @@ impl Plan {
             && covered.into_iter().eq(live_lengths.iter().map(live))
     }
 
-    /// How many records each output is to hold.
+    /// The planned number of records of each output.
     pub(super) fn output_records(&self) -> impl Iterator<Item = usize> + '_ {
         let outputs = self.outputs.iter();
         outputs.map(|parts| parts.iter().map(|(_, range)| range.len()).sum())
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn h50_whatever_the_segment_size_each_live_record_is_planned_once() {
+    fn h50_each_live_record_is_planned_once_at_every_segment_size() {
         let live_lengths = [
             Some(vec![0, 6, u32::MAX]),
             None,
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sidecar_holds_no_more_entries_than_it_can_count() {
+    fn an_output_holds_no_more_records_than_a_sidecar_can_count() {
         let full = Filling {
             bytes: 0,
             records: u32::MAX,
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn h50_a_plan_that_leaves_something_out_or_copies_it_twice_does_not_cover() {
+    fn h50_a_plan_that_leaves_records_out_or_copies_them_twice_does_not_cover() {
         type Change = fn(&mut Plan);
         let live_lengths = [Some(vec![6; 3]), None, Some(vec![6; 2])];
         let whole = || plan(&live_lengths, 20);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_with_nothing_live_leaves_nothing() {
+    fn segments_without_live_records_are_replaced_by_none() {
         let plan = plan(&[Some(vec![]), Some(vec![])], 20);
         assert_eq!((plan.replaced, plan.outputs), (vec![0, 1], vec![]));
     }

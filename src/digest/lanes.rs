@@ -1,19 +1,19 @@
-//! Several contents at a time, in the lanes of vector registers.
+//! Hashes several contents at a time, in the lanes of vector registers.
 //!
-//! One BLAKE2b cannot use wide registers well, since each step waits for the one before. Four of
+//! One BLAKE2b cannot use wide registers well, since each step waits for the step before. Four of
 //! them side by side can, and take about a third of the time. `blake2b_simd::many` puts the next
-//! content into a lane as soon as that of another lane has ended, so different lengths cost nothing
-//! until the contents run out. From then on lanes stay empty while the longest is hashed to its end,
-//! which is why the longest go first here.
+//! content into a lane as soon as the lane's content has ended, so different lengths cost nothing
+//! until the contents run out. From then on lanes stay empty while the longest content is hashed to
+//! its end, which is why the longest contents go first here.
 
 use blake2b_simd::Params;
 use blake2b_simd::many::{HashManyJob, MAX_DEGREE, degree, hash_many};
 
 use super::{Digest, truncate};
 
-/// How many contents are put in order at a time. Their positions fit a byte.
+/// Number of contents that are put in order at a time. Their positions fit a byte.
 const WINDOW: usize = 256;
-/// How many contents are handed to the lanes at a time, a multiple of the number of lanes.
+/// Number of contents that are handed to the lanes at a time, a multiple of the number of lanes.
 const JOBS: usize = 32;
 const BLOCK_BYTES: usize = 128;
 
@@ -42,8 +42,8 @@ pub(super) fn digest_many<T: AsRef<[u8]>>(contents: &[T], digests: &mut [Digest]
     }
 }
 
-/// The positions of at most [`WINDOW`] contents in the least byte of each number, by the number of
-/// their blocks.
+/// Orders at most [`WINDOW`] contents by falling number of blocks. The least byte of each number is
+/// the position of a content.
 fn longest_first<'a, T: AsRef<[u8]>>(contents: &[T], order: &'a mut [u64; WINDOW]) -> &'a [u64] {
     let order = &mut order[..contents.len()];
     for ((key, content), position) in order.iter_mut().zip(contents).zip(0..) {
@@ -53,12 +53,14 @@ fn longest_first<'a, T: AsRef<[u8]>>(contents: &[T], order: &'a mut [u64; WINDOW
     order
 }
 
-/// What hashing it takes: one for each begun block, and the empty content is a block too.
+/// The number of blocks that are hashed for a content: the last may be partial, and the empty
+/// content takes one too.
 fn blocks<T: AsRef<[u8]>>(content: &T) -> usize {
     content.as_ref().len().div_ceil(BLOCK_BYTES).max(1)
 }
 
-/// Hashes at most [`JOBS`] contents and says the digest of each with its position among them.
+/// Hashes at most [`JOBS`] contents and passes each digest to `take` with the position of its
+/// content.
 fn run<'a, T: AsRef<[u8]> + 'a>(
     contents: impl ExactSizeIterator<Item = &'a T> + Clone,
     mut take: impl FnMut(usize, Digest),
@@ -77,7 +79,8 @@ fn run<'a, T: AsRef<[u8]> + 'a>(
         .for_each(|content| super::work::count(content.as_ref()));
     let params = Params::new();
     let mut jobs = [const { None }; JOBS];
-    // The last two or three go twice: a register filled takes less time than two that are not.
+    // Two or three remaining contents are padded to four: one full register takes less time than
+    // two that are not full.
     let padding = match count % 4 {
         remainder @ (2 | 3) if degree() == 4 => 4 - remainder,
         _ => 0,

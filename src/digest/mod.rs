@@ -1,8 +1,8 @@
 //! Content digests: BLAKE2b-512 truncated to its first 32 bytes.
 //!
-//! Nothing outside of this module computes a digest. It is *not* BLAKE2b-256, whose output length is
-//! part of its parameters and which gives other bytes. On the command line the same digest is
-//! `b2sum FILE | cut -c1-64`. BLAKE2 is specified in [RFC 7693].
+//! Only this module computes digests. The function is *not* BLAKE2b-256, whose output length is
+//! part of its parameters and which gives other bytes. On the command line, `b2sum FILE | cut
+//! -c1-64` prints the same digest. BLAKE2 is specified in [RFC 7693].
 //!
 //! [RFC 7693]: https://www.rfc-editor.org/rfc/rfc7693
 
@@ -17,8 +17,8 @@ pub const DIGEST_BYTES: usize = 32;
 
 /// The name of an object: BLAKE2b-512 of its content, truncated to the first 32 bytes.
 ///
-/// Digests order as their bytes do, print as 64 lowercase hexadecimal digits, and parse from either
-/// case.
+/// Digests are ordered like their bytes, are printed as 64 lowercase hexadecimal digits, and are
+/// parsed from either case.
 ///
 /// ```
 /// use sealstone::Digest;
@@ -33,11 +33,11 @@ pub const DIGEST_BYTES: usize = 32;
 pub struct Digest([u8; DIGEST_BYTES]);
 
 impl Digest {
-    /// What fills an array before the digests are there. No content that anybody knows has it.
+    /// A placeholder in arrays of digests. No known content has this digest.
     pub(crate) const ZERO: Self = Self([0; DIGEST_BYTES]);
 
-    /// Computes the digest of `content`. Linear in its length: about a gigabyte a second with the
-    /// default feature `simd`.
+    /// Computes the digest of `content`, at about a gigabyte a second with the default feature
+    /// `simd`.
     #[must_use]
     pub fn of(content: &[u8]) -> Self {
         #[cfg(test)]
@@ -46,7 +46,7 @@ impl Digest {
     }
 
     /// Computes the digests of many contents, in their order. With the default feature `simd` and a
-    /// processor that has AVX2 this takes about a third of the time that one after the other takes,
+    /// processor that has AVX2, this takes about a third of the time of hashing them one by one,
     /// whatever their lengths. Uses the calling thread only.
     ///
     /// ```
@@ -63,7 +63,7 @@ impl Digest {
         digests
     }
 
-    /// The 32 bytes of the digest.
+    /// Returns the 32 bytes of the digest.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; DIGEST_BYTES] {
         &self.0
@@ -120,7 +120,7 @@ impl FromStr for Digest {
     }
 }
 
-/// A text or a slice that is not a [`Digest`].
+/// The error for a text or a slice that is not a [`Digest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a digest; give 32 bytes, or 64 hexadecimal digits as `b2sum FILE | cut -c1-64` prints"
@@ -129,7 +129,7 @@ pub struct ParseDigestError;
 
 #[cfg(feature = "serde")]
 impl serde::Serialize for Digest {
-    /// Hexadecimal text in human-readable formats, 32 bytes in others.
+    /// Writes hexadecimal text in human-readable formats, and 32 bytes in others.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
             serializer.collect_str(self)
@@ -152,12 +152,12 @@ impl<'de> serde::Deserialize<'de> for Digest {
     }
 }
 
-/// Content together with the digest that was computed from it. The type is the proof: there is no
-/// way to make one whose digest does not belong to its content, so nothing can be stored under a
-/// wrong name.
+/// Content together with the digest that was computed from it. The type is the proof: no value of
+/// it can have a digest that is not that of its content, so nothing can be stored under a wrong
+/// name.
 ///
-/// Hash outside of hot sections, in other threads, or once for several stores, and put with
-/// [`Store::put_hashed`](crate::Store::put_hashed).
+/// Use it to hash outside of hot sections, in other threads, or once for several stores, and then
+/// put with [`Store::put_hashed`](crate::Store::put_hashed).
 ///
 /// ```
 /// use sealstone::{Digest, Hashed};
@@ -182,11 +182,11 @@ impl<'a> Hashed<'a> {
         }
     }
 
-    /// Accepts `content` under a digest that came from elsewhere, if it is the right one.
+    /// Hashes `content` and compares it to a digest that came from elsewhere.
     ///
     /// # Errors
     ///
-    /// [`DigestMismatch`] with the digest that `content` really has.
+    /// Returns [`DigestMismatch`] if `content` has another digest.
     pub fn check(digest: Digest, content: &'a [u8]) -> Result<Self, DigestMismatch> {
         let hashed = Self::new(content);
         if hashed.digest == digest {
@@ -208,32 +208,32 @@ impl<'a> Hashed<'a> {
             .collect()
     }
 
-    /// The digest of [`content`](Self::content).
+    /// Returns the digest of [`content`](Self::content).
     #[must_use]
     pub const fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// The content that was hashed.
+    /// Returns the content that was hashed.
     #[must_use]
     pub const fn content(&self) -> &'a [u8] {
         self.content
     }
 }
 
-/// Content that does not have the digest it was said to have.
+/// The error for content that does not have the digest that it was said to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the content has digest {actual}, not {expected}; it was changed on its way here, fetch it again"
+    "the content has digest {actual}, not {expected}; it was changed on its way, fetch it again"
 )]
 pub struct DigestMismatch {
-    /// The digest that was asked for.
+    /// The digest that the content was said to have.
     pub expected: Digest,
     /// The digest that the content has.
     pub actual: Digest,
 }
 
-/// Hashes each of `contents` into its place in `digests`, of which there are as many. Uses the
+/// Hashes each of `contents` into its place in `digests`, which has the same length. Uses the
 /// calling thread only and no heap.
 pub(crate) fn digest_many<T: AsRef<[u8]>>(contents: &[T], digests: &mut [Digest]) {
     debug_assert_eq!(contents.len(), digests.len());
@@ -245,7 +245,7 @@ pub(crate) fn digest_many<T: AsRef<[u8]>>(contents: &[T], digests: &mut [Digest]
     }
 }
 
-/// Counts what is hashed, for tests that bound the work of a read.
+/// Counts the bytes that are hashed, for tests that bound the work of a read.
 #[cfg(test)]
 pub(crate) mod work {
     use std::cell::Cell;
@@ -258,7 +258,7 @@ pub(crate) mod work {
         HASHED_BYTES.set(HASHED_BYTES.get() + content.len() as u64);
     }
 
-    /// How many bytes of content this thread hashes while it runs `work`.
+    /// Returns the number of bytes that this thread hashes while it runs `work`.
     pub(crate) fn hashed_bytes(work: impl FnOnce()) -> u64 {
         let before = HASHED_BYTES.get();
         work();
@@ -274,7 +274,7 @@ type Implementation = blake2b_simd::State;
 #[cfg(not(feature = "simd"))]
 type Implementation = blake2::Blake2b512;
 
-/// In one go, which saves the hasher's buffer.
+/// Hashes content in one call, which saves the hasher's buffer.
 #[cfg(feature = "simd")]
 fn whole(content: &[u8]) -> Digest {
     truncate(blake2b_simd::blake2b(content).as_bytes())
@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_vectors_of_the_format_hold() {
+    fn digests_equal_the_test_vectors_of_the_format() {
         for (content, text) in [
             (
                 &b""[..],
@@ -351,12 +351,12 @@ mod tests {
     }
 
     #[test]
-    fn many_hash_as_one_by_one() {
+    fn many_contents_have_the_digests_of_each_alone() {
         let buffer: Vec<u8> = (0..=1_u32 << 20).map(|i| (i * 31 % 251) as u8).collect();
         let lengths = [128, 0, 127, 1000, 129, 1, 256, 64_000, 255, 4096, 1 << 20];
         for count in (0..=40).chain([255, 256, 257, 300]) {
             for (first, step) in [(0, 0), (2, 0), (0, 1), (3, 7)] {
-                // The long one is hashed in a few of the cases only, as it takes a while.
+                // The longest content is hashed in a few cases only, since it takes a while.
                 let choices = if count < 8 {
                     lengths.len()
                 } else {
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn many_of_any_length_hash_as_one_by_one() {
+    fn many_contents_of_any_length_have_the_digests_of_each_alone() {
         let buffer: Vec<u8> = (0..3000_u32).map(|i| (i * 31 % 251) as u8).collect();
         let contents: Vec<&[u8]> = (0..3000).map(|i| &buffer[..i * 1231 % 3000]).collect();
         let expected: Vec<Digest> = contents.iter().map(|c| Digest::of(c)).collect();
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_hash_as_the_whole() {
+    fn content_in_parts_has_the_digest_of_the_whole() {
         let mut hasher = Hasher::new();
         hasher.update(b"a");
         hasher.update(b"");
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_digest_is_refused() {
+    fn text_that_is_not_a_digest_is_refused() {
         for text in [
             "",
             "00",

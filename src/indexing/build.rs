@@ -1,4 +1,4 @@
-//! Building a run from the sidecars of its segments.
+//! Builds a run from the sidecars of its segments.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::segment::Sealed;
 
 /// Builds run `number` over these segments, in parallel on the threads of the current pool.
 ///
-/// `None` if no run can cover them, or if `is_cancelled` says so: it is asked now and then. A segment
-/// whose index is in doubt is left out. What is left of a run that failed is removed.
+/// Returns `None` if no run can cover them, or if `is_cancelled`, which it asks now and then, is
+/// true. Leaves out a segment whose sidecar is in doubt. Removes the file of a run that failed.
 pub(crate) fn build(
     dir: &Dir,
     number: u32,
@@ -31,18 +31,18 @@ pub(crate) fn build(
         }
     }
     let bindings: Vec<(u32, SealedSegment)> = covered.iter().map(|c| (c.0, c.1)).collect();
-    let indexes: Vec<_> = covered.iter().map(|covered| covered.2).collect();
+    let sidecars: Vec<_> = covered.iter().map(|covered| covered.2).collect();
     let Some(builder) = Builder::new(&bindings) else {
         return Ok(None);
     };
     let file = dir.create_set_index_temporary(number)?;
-    let written = write(&file, builder, &indexes, is_cancelled);
+    let written = write(&file, builder, &sidecars, is_cancelled);
     let written = match written {
         Ok(Some(())) => dir.rename_set_index(file.path()).map(Some),
         other => other,
     };
     if !matches!(written, Ok(Some(()))) {
-        // The next opening removes what stays.
+        // The next opening removes the file if this fails.
         let _ = dir.remove_if_present(file.path());
     }
     written
@@ -51,7 +51,7 @@ pub(crate) fn build(
 fn write<D: AsRef<[u8]> + Sync>(
     file: &WritableFile,
     mut builder: Builder,
-    indexes: &[&Sidecar<D>],
+    sidecars: &[&Sidecar<D>],
     is_cancelled: impl Fn() -> bool,
 ) -> Result<Option<()>> {
     let mut run = BlockWriter::new(file, HUGE_PAGE_BYTES);
@@ -63,26 +63,26 @@ fn write<D: AsRef<[u8]> + Sync>(
         }
         let filled: Vec<_> = pieces
             .par_iter()
-            .map(|buckets| builder.fill(buckets.clone(), indexes))
+            .map(|buckets| builder.fill(buckets.clone(), sidecars))
             .collect();
         let placed: Vec<_> = filled
             .into_iter()
             .map(|piece| builder.place(piece))
             .collect();
         let sum = || -> Vec<Vec<u64>> {
-            let of_piece = |(at, bytes): &Written| page_sums(bytes, builder.page_at(*at));
-            placed.par_iter().map(of_piece).collect()
+            let sum_piece = |(at, bytes): &Written| page_sums(bytes, builder.page_at(*at));
+            placed.par_iter().map(sum_piece).collect()
         };
         let write = || placed.iter().try_for_each(|(_, bytes)| run.append(bytes));
-        let (written, of_pieces) = rayon::join(write, sum);
+        let (written, piece_sums) = rayon::join(write, sum);
         written?;
-        sums.extend(of_pieces.into_iter().flatten());
+        sums.extend(piece_sums.into_iter().flatten());
     }
     let [(_, end), (_, sums), (at, header)] = builder.finish(sums);
     run.append(&end)?;
     run.append(&sums)?;
     run.finish()?;
-    // The header comes last: until then it is no run.
+    // The header comes last: without it the file is not a valid run.
     file.write_all_at(&header, at)?;
     Ok(Some(()))
 }

@@ -1,4 +1,4 @@
-//! The runs of the set index: when they are built and merged, and building them.
+//! The runs of the set index: decides when they are built and merged, and builds them.
 
 mod build;
 mod plan;

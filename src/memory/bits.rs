@@ -2,8 +2,8 @@
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// A fixed number of bits, all clear at first. They are hints that are set once what they say is
-/// true, and carry no other memory with them.
+/// A fixed number of bits, all clear at first. A bit is a hint that is set once its fact is true;
+/// setting it publishes no other memory.
 #[derive(Debug)]
 pub(crate) struct AtomicBits(Box<[AtomicU64]>);
 
@@ -13,7 +13,7 @@ impl AtomicBits {
         Self(words.take(bits.div_ceil(64)).collect())
     }
 
-    /// False beyond the last.
+    /// Whether a bit is set; false beyond the last bit.
     #[inline]
     pub(crate) fn get(&self, bit: usize) -> bool {
         let word = self.0.get(bit / 64);

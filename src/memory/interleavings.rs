@@ -1,8 +1,8 @@
-//! What threads may see of memory that another writes, in every order of events (loom).
+//! Models of shared memory that loom runs in every order of events.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --release --lib loom_ -- --nocapture` runs this over the code
-//! itself. Each model says how many interleavings it went through. How the parts are put together to
-//! a segment is modelled in `src/segment/publication.rs`.
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib loom_ -- --nocapture` runs them over the code
+//! itself. Each model prints how many interleavings it went through. The whole engine is tested in
+//! `src/engine/schedules.rs`, with shuttle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,7 +61,7 @@ fn loom_bytes_of_a_buffer_are_read_after_they_were_written() {
             .collect();
         assert!(writer.append([b"a", b"b"]));
         assert!(writer.append([b"cd", b""]));
-        // Used again by then only if both readers are done with it.
+        // The buffer is used again only if no reader still has it.
         if writer.clear() {
             assert!(writer.append([b"x", b"y"]));
         } else {

@@ -1,4 +1,4 @@
-//! Everything unsafe: memory maps, a buffer that is read while it grows, prefetching.
+//! All unsafe code: memory maps, a buffer that is read while it grows, prefetching.
 //!
 //! The rest of the crate is built with `unsafe_code` denied and reaches memory only through the
 //! bounds checks of this file.
@@ -22,21 +22,21 @@ use crate::memory::quota::{MAPS, MapUse, Taken, maps_max};
 use crate::sync::CountedArc;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// A read-only map of a file from its beginning. It may reach beyond the end of the file; only what
-/// is [readable](Self::readable_bytes) is ever handed out.
+/// A read-only map of a file from its beginning. It may reach beyond the end of the file; only
+/// [readable](Self::make_readable) bytes are ever handed out.
 #[derive(Debug)]
 pub(crate) struct Map {
-    /// `None` for a map of no bytes, which the system calls do not know.
+    /// `None` for a map of no bytes, which the system calls refuse.
     raw: Option<MmapRaw>,
     readable: AtomicUsize,
     watched: Watched,
-    /// Given back after the map is gone.
+    /// Given back to the quota after the map is removed.
     _counted: Option<Taken>,
 }
 
 impl Map {
-    /// Maps `reserved` bytes of `file`, none of them readable yet. Fails where all stores of the process
-    /// have as many maps as they may: whoever asks can do without.
+    /// Maps `reserved` bytes of `file`, none of them readable yet. Fails if the stores of the
+    /// process have as many maps as they may; the caller then reads without a map.
     pub(crate) fn reserve(file: &File, reserved: u64) -> io::Result<Self> {
         Self::reserve_within(file, reserved, MapUse::Data.limit(maps_max()))
     }
@@ -63,14 +63,15 @@ impl Map {
         Self::of_file_within(file, len, MapUse::Data.limit(maps_max()))
     }
 
-    /// As [`of_file`](Self::of_file), if the stores of the process have fewer than `maps_max` maps.
+    /// As [`of_file`](Self::of_file), but fails if the stores of the process have `maps_max` maps.
     pub(crate) fn of_file_within(file: &File, len: u64, maps_max: usize) -> io::Result<Self> {
         let map = Self::reserve_within(file, len, maps_max)?;
         map.make_readable(len);
         Ok(map)
     }
 
-    /// Says that the file now holds `len` bytes that will not change any more. Never goes back.
+    /// Declares that the first `len` bytes of the file exist and will not change any more. A
+    /// smaller `len` than before has no effect.
     pub(crate) fn make_readable(&self, len: u64) {
         let reserved = self.raw.as_ref().map_or(0, MmapRaw::len);
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(reserved);
@@ -79,7 +80,7 @@ impl Map {
         self.readable.fetch_max(len, Ordering::Release);
     }
 
-    /// Says that the pages are read here and there, so that the system reads none around them.
+    /// Tells the system that reads are random, so that it reads no pages around them.
     pub(crate) fn advise_random(&self) {
         #[cfg(unix)]
         self.advise(memmap2::Advice::Random);
@@ -91,13 +92,14 @@ impl Map {
         self.advise(memmap2::Advice::HugePage);
     }
 
-    /// Reads all of it and enters it into the page table, before this comes back.
+    /// Reads all pages and enters them into the page table before it returns.
     pub(crate) fn populate(&self) {
         #[cfg(target_os = "linux")]
         self.advise(memmap2::Advice::PopulateRead);
     }
 
-    /// Best effort: what the system does not know or refuses costs speed and nothing else.
+    /// Gives an advice, at best: an advice that the system does not know or refuses costs only
+    /// speed.
     #[cfg(unix)]
     fn advise(&self, advice: memmap2::Advice) {
         if let Some(raw) = &self.raw {
@@ -132,7 +134,7 @@ impl Map {
     }
 }
 
-/// A buffer of fixed capacity that one thread appends to while others read what is already there.
+/// A buffer of fixed capacity that one thread appends to while others read the appended bytes.
 #[derive(Debug)]
 pub(crate) struct AppendBuffer {
     bytes: Box<[UnsafeCell<u8>]>,
@@ -176,11 +178,11 @@ impl AppendBuffer {
 #[derive(Debug)]
 pub(crate) struct AppendBufferWriter(SharedAppendBuffer);
 
-/// Counted where a checker sees it: whether it is the last decides if the buffer is used again.
+/// A handle whose count loom sees, since only the last handle lets the buffer be used again.
 pub(crate) type SharedAppendBuffer = CountedArc<AppendBuffer>;
 
 impl AppendBufferWriter {
-    /// For readers.
+    /// The handle that readers clone.
     pub(crate) fn shared(&self) -> &SharedAppendBuffer {
         &self.0
     }
@@ -193,9 +195,9 @@ impl AppendBufferWriter {
         self.0.bytes.len()
     }
 
-    /// Empties the buffer to be filled anew, unless somebody else has it.
+    /// Empties the buffer, unless a reader has it. Returns whether it did.
     pub(crate) fn clear(&mut self) -> bool {
-        // Whoever had it has given it up before this says so, and nobody can get it meanwhile.
+        // `get_mut` proves that no reader holds the buffer, and none can get it meanwhile.
         let buffer = CountedArc::get_mut(&mut self.0);
         let cleared = buffer.map(|buffer| buffer.len.store(0, Ordering::Relaxed));
         cleared.is_some()
@@ -211,9 +213,9 @@ impl AppendBufferWriter {
         self.0.watched.write(len..new_len);
         let target = UnsafeCell::raw_get(cells.as_ptr()).cast::<u8>();
         // SAFETY: the cells lie within the buffer and from `len` on, where only this handle writes
-        // (`&mut self`, not cloneable) and no reader looks before the store below. The pointer comes
-        // from a slice over all of them, and the parts are other memory, since a reader's slice ends
-        // at `len`.
+        // (`&mut self`, not cloneable) and no reader looks before the store below. The pointer
+        // comes from a slice over all of them, and the parts are other memory, since a reader's
+        // slice ends at `len`.
         unsafe {
             std::ptr::copy_nonoverlapping(parts[0].as_ptr(), target, parts[0].len());
             std::ptr::copy_nonoverlapping(
@@ -227,8 +229,8 @@ impl AppendBufferWriter {
     }
 }
 
-/// Tells loom which bytes are written and which are read, since it does not see that by itself: it
-/// then finds the order of events in which both happen at once. Otherwise nothing.
+/// Tells loom which bytes are written and which are read, so that it finds an order of events in
+/// which both happen at once. Does nothing in other builds.
 #[cfg(not(all(test, loom)))]
 #[derive(Debug)]
 struct Watched;
@@ -280,8 +282,8 @@ impl Watched {
     }
 }
 
-/// Says whether this process is another than the one that made the mark, without a system call where
-/// that can be. Linux empties the page for a process that is forked.
+/// A mark that tells whether this process was forked since it was made, without a system call on
+/// Linux, which empties the page in a forked process.
 #[derive(Debug)]
 pub(crate) struct ForkMark {
     page: Option<MmapRaw>,
@@ -299,8 +301,8 @@ impl ForkMark {
     #[cfg(all(target_os = "linux", not(miri)))]
     fn page() -> Option<MmapRaw> {
         let mut page = MmapMut::map_anon(1).ok()?;
-        // SAFETY: the page is private memory of ours, as the call asks for. What it does to the page
-        // happens in a forked process, before anybody there can look.
+        // SAFETY: the page is private memory of ours, as the call requires. It is emptied in a
+        // forked process only, before any code there can read it.
         let advised = unsafe { libc::madvise(page.as_mut_ptr().cast(), 1, libc::MADV_WIPEONFORK) };
         page[0] = 1;
         (advised == 0).then(|| page.into())
@@ -314,20 +316,20 @@ impl ForkMark {
     #[inline]
     pub(crate) fn is_forked(&self) -> bool {
         match &self.page {
-            // SAFETY: the mapping has a byte, lives as long as `self`, and is written to by nobody: a
-            // process that finds it empty was forked with it like that.
+            // SAFETY: the mapping has a byte, lives as long as `self`, and nobody writes to it: it
+            // is empty from the start of a forked process.
             Some(page) => unsafe { page.as_ptr().read_volatile() == 0 },
             None => self.process != std::process::id(),
         }
     }
 }
 
-/// How much of an object is asked for ahead of hashing it. The first lines hide the latency; further
-/// on the processor's own prefetcher has caught up.
+/// Bytes of an object that are prefetched before it is hashed. The first lines hide the latency;
+/// by the end of them the processor's own prefetcher has caught up.
 const PREFETCH_BYTES_MAX: usize = 4096;
 const CACHE_LINE_BYTES: usize = 64;
 
-/// Asks for the cache lines of `bytes` ahead of their use.
+/// Prefetches the first cache lines of `bytes`.
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(PREFETCH_BYTES_MAX)];
@@ -336,7 +338,7 @@ pub(crate) fn prefetch(bytes: &[u8]) {
     }
 }
 
-/// Asks for the cache line in which `value` begins.
+/// Prefetches the cache line in which `value` begins.
 #[inline]
 pub(crate) fn prefetch_value<T>(value: &T) {
     prefetch_line(std::ptr::from_ref(value).cast());
@@ -374,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_takes_what_fits_and_hands_out_what_it_took() {
+    fn a_buffer_takes_only_parts_that_fit_and_hands_them_out() {
         let mut writer = AppendBuffer::with_capacity(4);
         let reader = CountedArc::clone(writer.shared());
         assert_eq!(reader.slice(0, 1), None);

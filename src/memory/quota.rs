@@ -1,8 +1,7 @@
-//! What a process has only so much of, counted over all its stores: maps of files, and files that are
-//! held open.
+//! Limits of a process, counted over all its stores: maps of files, and files that are held open.
 //!
-//! A process that has all the maps the system gives it is aborted when it next starts a thread or asks
-//! for memory. So the stores stop long before, and read by system calls from there on.
+//! A process that has used up its maps is aborted when it next starts a thread or allocates memory.
+//! So the stores stop long before, and read by system calls from there on.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,13 +11,13 @@ pub(crate) static MAPS: Quota = Quota::new();
 /// The files of sealed segments that are held open because they are not mapped.
 static FILES: Quota = Quota::new();
 
-/// How many there are.
+/// The number of units of one resource that the process has taken.
 #[derive(Debug)]
 pub(crate) struct Quota {
     taken: AtomicUsize,
 }
 
-/// One of them. Given back when it is dropped.
+/// One unit of a quota, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Taken(&'static Quota);
 
@@ -29,7 +28,7 @@ impl Quota {
         }
     }
 
-    /// One more, unless there are `max` already.
+    /// Takes one unit, unless `max` are taken already.
     pub(crate) fn take(&'static self, max: usize) -> Option<Taken> {
         let one_more = |taken: usize| (taken < max).then_some(taken.saturating_add(1));
         let taken = self
@@ -45,19 +44,19 @@ impl Drop for Taken {
     }
 }
 
-/// What a map is for. The less is lost by reading without it, the sooner it is refused.
+/// The use of a map. The less a use gains from a map, the sooner it is refused one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum MapUse {
     /// A run of the set index, which every lookup asks.
     SetIndex,
     /// Records, which every read needs.
     Data,
-    /// Asked by puts of what is there already, by walks and by compactions.
+    /// A sidecar, which puts of objects that are held already, walks and compactions ask.
     Sidecar,
 }
 
 impl MapUse {
-    /// How many maps there may be of all kinds for another of this kind to be made.
+    /// The number of maps of all uses together from which on this use is refused another.
     pub(crate) const fn limit(self, maps_max: usize) -> usize {
         match self {
             Self::SetIndex => maps_max,
@@ -67,12 +66,13 @@ impl MapUse {
     }
 }
 
-/// How many maps all stores of the process may have together: half of what the system still gave it
-/// when it was first asked. The other half is for threads, memory and libraries.
+/// The number of maps that all stores of the process may have together: half of the maps that the
+/// process could still make when this was first called. The other half is for threads, memory and
+/// libraries.
 pub(crate) fn maps_max() -> usize {
     static MAPS_MAX: AtomicUsize = AtomicUsize::new(0);
-    // Not a lock, which a forked process would wait for in vain. Whoever comes second finds the same,
-    // but for a few.
+    // An atomic, since a forked process could wait for a lock in vain. Two threads that get here
+    // together find nearly the same number.
     let known = MAPS_MAX.load(Ordering::Relaxed);
     if known > 0 {
         return known;
@@ -82,7 +82,7 @@ pub(crate) fn maps_max() -> usize {
     found
 }
 
-/// What Linux allows unless it is told otherwise.
+/// The limit of Linux unless it is configured otherwise.
 #[cfg(target_os = "linux")]
 const MAX_MAP_COUNT_DEFAULT: usize = 65_530;
 
@@ -118,7 +118,7 @@ pub(crate) struct HeldFile {
 }
 
 impl HeldFile {
-    /// Holds a file, or closes it if the stores of the process hold as many as they may.
+    /// Holds a file open, or closes it if the stores of the process hold as many as they may.
     pub(crate) fn hold(file: File) -> Option<Self> {
         let counted = FILES.take(files_max())?;
         Some(Self {
@@ -132,7 +132,7 @@ impl HeldFile {
     }
 }
 
-/// How many files the stores may hold open: half of what the process may have now.
+/// The number of files that the stores may hold open: half of the present limit of the process.
 #[cfg(unix)]
 fn files_max() -> usize {
     use rustix::process::{Resource, getrlimit};
@@ -140,7 +140,8 @@ fn files_max() -> usize {
     usize::try_from(limit / 2).unwrap_or(usize::MAX)
 }
 
-/// As many as every Windows gives a process many times over.
+/// The number of files that the stores may hold open: every Windows allows a process many times as
+/// many.
 #[cfg(not(unix))]
 const fn files_max() -> usize {
     4096
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn h60_no_more_is_taken_than_there_is_and_what_is_given_back_is_there_again() {
+    fn h60_a_quota_is_never_exceeded_and_a_returned_unit_can_be_taken_again() {
         static QUOTA: Quota = Quota::new();
         let taken: Vec<Taken> = (0..3).map(|_| QUOTA.take(3).unwrap()).collect();
         assert!(QUOTA.take(3).is_none());
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn h60_the_set_index_is_mapped_when_nothing_else_is_any_more() {
+    fn h60_the_set_index_is_the_last_to_be_refused_a_map() {
         for maps_max in [0, 1, 15, 16, 32_765, usize::MAX] {
             let limits = [MapUse::Sidecar, MapUse::Data, MapUse::SetIndex];
             let limits = limits.map(|map_use| map_use.limit(maps_max));
