@@ -1,4 +1,4 @@
-//! How work is left to the two background threads: one seals, the other builds the set index.
+//! Messages to the two background threads: one seals, the other builds the set index.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,15 +23,16 @@ impl SealRequests {
         Self(Mutex::new(Some(sender)))
     }
 
-    /// Leaves a job to the thread. Without effect once the thread has ended: before the store is
-    /// closed only a panic ends it, and then whoever waits for a segment to be sealed seals it.
+    /// Sends a job to the thread that seals. Has no effect once the thread has ended. Before the
+    /// store is closed only a panic ends it, and then the caller that needs a segment sealed seals
+    /// it.
     pub(super) fn send(&self, job: Job) {
         if let Some(sender) = &*lock(&self.0) {
             let _ = sender.send(job);
         }
     }
 
-    /// Lets the thread end when it has done what it was sent.
+    /// Lets the thread that seals end after the jobs that it was sent.
     pub(super) fn close(&self) {
         lock(&self.0).take();
     }
@@ -41,14 +42,14 @@ impl SealRequests {
 /// thread, and its requests have no effect.
 #[derive(Default)]
 pub(crate) struct IndexRequests {
-    /// A request is on its way. One is enough: the thread looks for everything there is to do.
+    /// Whether a request is on its way. One is enough: the thread does all the work that it finds.
     is_asked: AtomicBool,
     is_closing: AtomicBool,
     sender: Mutex<Option<Sender<()>>>,
 }
 
 impl IndexRequests {
-    /// Sends requests to this thread from now on.
+    /// Connects the thread that indexes: it receives the requests from now on.
     pub(super) fn connect(&self, sender: Sender<()>) {
         *lock(&self.sender) = Some(sender);
     }
@@ -59,17 +60,17 @@ impl IndexRequests {
             return;
         }
         if let Some(sender) = &*lock(&self.sender) {
-            // Without the thread, lookups are slower and as right.
+            // If the thread has ended, lookups get slower but stay right.
             let _ = sender.send(());
         }
     }
 
-    /// Notes that the thread begins to look. What changes from here on needs another request.
+    /// Notes that the thread begins to look for work. A later change needs another request.
     pub(super) fn begin(&self) {
         self.is_asked.store(false, Ordering::Relaxed);
     }
 
-    /// Lets the thread end at once: what it builds is of no use to anybody who waits.
+    /// Lets the thread that indexes end at once, since nothing depends on the run that it builds.
     pub(super) fn close(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
         lock(&self.sender).take();

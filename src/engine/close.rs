@@ -1,4 +1,4 @@
-//! Closing a writer.
+//! Closes a writer.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::recovery::UNSEALED_OBJECTS_MAX;
 
 impl OpenWriter {
-    /// Ends the background threads, syncs, seals what would take long to load at the next opening,
-    /// and gives up the lock. What is lost here was never synced.
+    /// Ends the background threads, syncs, seals segments that would take long to load at the next
+    /// opening, and gives up the lock. A failure here loses only records that were never synced.
     pub(crate) fn close(&mut self) {
         let writer = Arc::clone(self.writer());
         if writer.dir().is_inherited() {
@@ -20,20 +20,20 @@ impl OpenWriter {
         writer.shared.index_requests.close();
         writer.seal_requests.close();
         for thread in self.take_threads() {
-            // A thread can only have panicked, and what it left is done below.
+            // An error means that the thread panicked; its work is done below.
             let _ = thread.join();
         }
-        // The next opening repairs what fails here.
+        // The next opening makes up for a failure here.
         let _ = writer.finish_up();
-        // An object may outlive the store. When the last reader of a retired segment goes, the next
-        // opening removes its files, for the folder may have another writer by then.
+        // An object may outlive the store and hold a retired segment. The next opening removes that
+        // segment's files, since the folder may have another writer when the object is dropped.
         writer.dir().close();
         writer.lock.unlock();
     }
 }
 
 impl Writer {
-    /// Syncs, and seals what would take long to load at the next opening.
+    /// Syncs, and seals segments that would take long to load at the next opening.
     fn finish_up(&self) -> Result<()> {
         self.sync()?;
         self.seal_rolled()?;

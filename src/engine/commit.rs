@@ -1,4 +1,4 @@
-//! Committing: replacing the manifest.
+//! Commits a change by replacing the manifest.
 
 use super::ledger::Ledger;
 use super::writer::Writer;
@@ -12,7 +12,7 @@ impl Writer {
         lock(&self.ledger)
     }
 
-    /// Replaces the manifest by a changed one. Its rename is the commit.
+    /// Replaces the manifest by a changed one. The rename of the new file is the commit.
     pub(super) fn commit(
         &self,
         ledger: &mut Ledger,
@@ -35,15 +35,16 @@ impl Writer {
             sealed, unsealed, ..
         } = &mut manifest;
         unsealed.retain(|id, _| !sealed.contains_key(id));
-        // An id is taken before its segment is published, so this is beyond all that are named.
+        // An id is taken before its segment is published, so this is beyond all ids in the
+        // manifest.
         manifest.next_id = self.ids.next();
         dir.replace_manifest(&manifest.encode())?;
         ledger.note_written(manifest);
         Ok(())
     }
 
-    /// Takes segments whose files are gone out of the list of retired ones. A program that knows no
-    /// manifest could use such an id meanwhile, and its segment would look like ours.
+    /// Commits a manifest without the retired segments whose files are gone. Otherwise a program
+    /// that knows no manifest could reuse such an id, and its segment would look like ours.
     pub(super) fn forget_retired(&self) -> Result<()> {
         let mut ledger = self.lock_ledger();
         let mut retired = ledger.manifest().retired.keys();
@@ -54,13 +55,13 @@ impl Writer {
     }
 }
 
-/// Takes retired segments whose files are gone out of the manifest.
+/// Removes retired segments whose files are gone from the manifest.
 fn forget_removed(dir: &Dir, manifest: &mut Manifest) -> Result<()> {
     let retired_before = manifest.retired.len();
     manifest.retired.retain(|id, _| dir.holds_segment(*id));
     if manifest.retired.len() < retired_before {
-        // A file that came back in a crash would be taken for data, so the removal is made durable
-        // first.
+        // A file that came back in a crash would be taken for data, so the removal of the files is
+        // made durable first.
         dir.sync()?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Compacting: what surrounds the copying in `compaction/`.
+//! Compacts: marks and copies through `compaction/`, and commits the result.
 //!
 //! A compaction is atomic because of one rename: [`Writer::commit_compaction`] writes the manifest
 //! that lists the new segments instead of the old ones.
@@ -16,8 +16,8 @@ use crate::segment::Sealed;
 use crate::segment_set::SegmentSet;
 use crate::threads::in_own_threads;
 
-/// What a new segment takes by being there, in bytes: its journal's header, and the folder that
-/// grows.
+/// Bytes that a new segment takes when it is empty: the header of its journal, and the growth of
+/// the folder. Each takes a block.
 const NEW_FILES: [u64; 2] = [1, 1];
 
 /// A compaction that has begun.
@@ -27,14 +27,14 @@ pub(crate) struct RunningCompaction {
 }
 
 impl RunningCompaction {
-    /// Number of segments that it looks at.
+    /// Number of segments that the compaction reads.
     pub(crate) fn segments(&self) -> usize {
         self.inputs.len()
     }
 }
 
 impl Writer {
-    /// Begins to pin. The caller sees to it that [`end_compaction`](Self::end_compaction) is called.
+    /// Begins to pin. The caller must call [`end_compaction`](Self::end_compaction) in the end.
     pub(crate) fn begin_compaction(&self) -> Result<RunningCompaction> {
         self.dir().check_writable()?;
         self.require_space_to_begin()?;
@@ -47,7 +47,7 @@ impl Writer {
     /// Seals the segments that existed when the compaction began.
     pub(crate) fn seal_inputs(&self, running: &mut RunningCompaction) -> Result<()> {
         let inputs = running.pins.inputs();
-        self.seal_those(|id| inputs.contains(&id))?;
+        self.seal_while(|id| inputs.contains(&id))?;
         let set = self.shared.set.load_full();
         let sealed = set.sealed().iter();
         let sealed = sealed.filter(|sealed| inputs.contains(&sealed.id()));
@@ -60,7 +60,7 @@ impl Writer {
         self.set_phase(Phase::Idle);
     }
 
-    /// Marks what is live and plans. Changes nothing.
+    /// Marks the live records and plans. Changes nothing.
     pub(crate) fn prepare_compaction(
         &self,
         running: &RunningCompaction,
@@ -86,7 +86,7 @@ impl Writer {
         let outputs = self.copy_live(&prepared)?;
         let committed = self.close_and_commit(&running.pins, &prepared, &outputs, &mut stats);
         if committed.is_err() {
-            // If the commit may have happened, the directory refuses this.
+            // The directory refuses to remove files if the commit may have happened.
             for output in &outputs {
                 output.discard(self.dir());
             }
@@ -98,13 +98,13 @@ impl Writer {
     fn copy_live(&self, prepared: &Prepared) -> Result<Vec<Output>> {
         self.require_space_to_finish(prepared)?;
         let taken = self.ids.take(prepared.plan.outputs.len())?;
-        // No id lies beyond `u32`.
+        // All ids fit into a `u32`.
         let ids = taken.clone().map(u32::try_from);
         let ids: Vec<u32> = ids.collect::<Result<_, _>>().unwrap_or_default();
         let set = self.shared.set.load_full();
         let copied = in_own_threads(|| prepared.copy(self.dir(), &ids, &set));
         let copied = copied.map_err(Error::io(&self.shared.root)).flatten();
-        // Only temporaries had these ids, and after an error they are gone.
+        // Only temporaries had these ids, and they were removed after the error.
         copied.inspect_err(|_| self.ids.give_back(taken))
     }
 
@@ -121,12 +121,12 @@ impl Writer {
         };
         let closing = Arc::new(Closing::new(Arc::clone(prepared)));
         self.set_phase(Phase::Closing(Arc::clone(&closing)));
-        // No further pin can come, and no put is under way that relies on one.
+        // No object is pinned from here on, and no put is under way that relies on a pin.
         self.append_stragglers(pins, &closing, stats)?;
         self.sync()?;
         self.commit_compaction(&closing.replaced_ids(), outputs)?;
         if let Some(id) = emptied {
-            // The next opening removes what stays.
+            // The next opening removes files that stay.
             let _ = self.dir().remove_segment(id);
         }
         for &input in &prepared.plan.replaced {
@@ -135,8 +135,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Appends what was pinned after the live objects had been marked, and corrects the stats, which
-    /// count it as dropped.
+    /// Appends objects that were pinned after the live objects had been marked, and corrects the
+    /// stats, which count them as dropped.
     fn append_stragglers(
         &self,
         pins: &Pins,
@@ -153,7 +153,8 @@ impl Writer {
             }
             if let Some(object) = set.get(&digest)? {
                 let hashed = Hashed::check(digest, &object)?;
-                // Another thread may be putting it as well, and a segment holds the empty object once.
+                // Another thread may be putting the object too, and a segment can hold the empty
+                // object only once.
                 let appender = &mut self.lock_appender();
                 if self.append_absent(appender, &phase, &hashed, &set)? {
                     stats.count_straggler(object.len() as u64);
@@ -163,8 +164,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins to pin, at a moment when no put is under way, and rolls, so that nothing is appended
-    /// to an input any more.
+    /// Begins to pin, at a moment when no put is under way, and rolls, so that no further record is
+    /// appended to an input.
     fn begin_pinning(&self) -> Result<Arc<Pins>> {
         self.change_phase(|phase| {
             if !matches!(phase, Phase::Idle) {
@@ -184,7 +185,7 @@ impl Writer {
         })
     }
 
-    /// Fails if there is no room to seal what is not sealed yet.
+    /// Fails if there is no room to seal the unsealed segments.
     fn require_space_to_begin(&self) -> Result<()> {
         let ledger = self.lock_ledger();
         let appender = self.lock_appender();
@@ -206,7 +207,7 @@ impl Writer {
     fn require_space_to_finish(&self, prepared: &Prepared) -> Result<()> {
         let segments = prepared.plan.outputs.len();
         let manifest = self.lock_ledger().bytes_with(segments);
-        // Syncing comes before the commit.
+        // The sync before the commit writes these.
         let unwritten = self.lock_appender().unwritten_bytes();
         let files = unwritten.into_iter().chain([manifest]);
         let new_names = NEW_FILES.into_iter().take(segments);
@@ -214,22 +215,22 @@ impl Writer {
         self.dir().require_space(files)
     }
 
-    /// Commits. The manifest first lists the new segments as retired, so that a crash before the
-    /// second manifest leaves nothing behind that could be taken for data.
+    /// Commits. A first manifest lists the new segments as retired, so that a crash before the
+    /// second manifest leaves no file that could be taken for data.
     fn commit_compaction(&self, replaced: &BTreeSet<u32>, outputs: &[Output]) -> Result<()> {
         let dir = self.dir();
         let mut ledger = self.lock_ledger();
         self.commit(&mut ledger, |manifest| {
             let outputs = outputs.iter();
-            let bound = outputs.map(|output| (output.id, Some(output.binding)));
-            manifest.retired.extend(bound);
+            let bindings = outputs.map(|output| (output.id, Some(output.binding)));
+            manifest.retired.extend(bindings);
         })?;
         for output in outputs {
             output.rename_into_place(dir)?;
         }
         dir.sync()?;
         let opened = self.open_outputs(outputs)?;
-        // The commit proper: the rename of this manifest.
+        // The rename of this manifest is the commit proper.
         self.commit(&mut ledger, |manifest| {
             for id in replaced {
                 let binding = manifest.sealed.remove(id);

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// Number of ids that exist.
 const SEGMENT_IDS: u64 = 1 << u32::BITS;
 
-/// Gives out ids. An id under which a file has existed is never given out again.
+/// The source of ids. It never gives out an id under which a file has existed.
 pub(super) struct SegmentIds {
     next: AtomicU64,
 }
@@ -20,7 +20,7 @@ impl SegmentIds {
         }
     }
 
-    /// Takes ids that were never used, one after the other.
+    /// Takes `count` consecutive ids that were never used.
     pub(super) fn take(&self, count: usize) -> Result<Range<u64>> {
         let end_of = |begin: u64| {
             let end = begin.checked_add(count as u64)?;
@@ -33,7 +33,7 @@ impl SegmentIds {
         Ok(begin..begin + count as u64)
     }
 
-    /// Gives back ids under which no file came to be, unless others were taken since.
+    /// Gives back ids under which no file exists. Has no effect if other ids were taken since.
     pub(super) fn give_back(&self, ids: Range<u64>) {
         let (next, before) = (ids.end, ids.start);
         let _ = self
@@ -46,7 +46,7 @@ impl SegmentIds {
         self.next() == u64::from(id) + 1
     }
 
-    /// The id that is taken next, beyond all that were taken.
+    /// The id that is taken next; it is beyond all ids that were taken.
     pub(super) fn next(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Keeping the set index up to date.
+//! Keeps the set index up to date.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::segment_set::{ResolvedRun, RunSize, SegmentSet};
 use crate::sync::mpsc::Receiver;
 use crate::threads::in_own_threads;
 
-/// How far a call of [`Writer::index`] goes.
+/// The amount of work that a call of [`Writer::index`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effort {
     /// Merges runs and builds damaged ones anew.
@@ -22,17 +22,16 @@ pub(super) enum Effort {
     Closing,
 }
 
-/// Most objects that a run may have that is merged while the store is closed: about as many as it
-/// takes as long to index as to seal a segment.
+/// Most objects of a run that is built by a merge while the store is closed. Indexing them takes
+/// about as long as sealing a segment.
 const MERGED_AT_CLOSING_MAX: u64 = 4 << 20;
 
 impl Writer {
-    /// What the thread that indexes does. Each message asks it to look whether there is something to
-    /// do.
+    /// Runs the thread that indexes. Each message asks it to look for work.
     pub(super) fn index_until_closed(&self, requests: &Receiver<()>) {
         while requests.recv().is_ok() {
             self.shared.index_requests.begin();
-            // The set index is derived: a failure makes lookups slower and does no other harm.
+            // The set index is derived data: a failure makes lookups slower and does no other harm.
             let indexed = self.index_if_needed(Effort::All);
             #[cfg(feature = "tracing")]
             if let Err(error) = &indexed {
@@ -42,8 +41,8 @@ impl Writer {
         }
     }
 
-    /// Brings the set index up to date, in threads of its own. Starts none if there is nothing to do,
-    /// as at most openings and closings.
+    /// Brings the set index up to date, in threads of its own. Starts no threads if it is up to
+    /// date, as at most openings and closings.
     pub(super) fn index_if_needed(&self, effort: Effort) -> Result<()> {
         let set = self.shared.set.load_full();
         if !set.has_damaged_run() && self.next_step(&set, effort).is_none() {
@@ -69,7 +68,7 @@ impl Writer {
         }
     }
 
-    /// Does without runs that are damaged, so that their segments are covered anew.
+    /// Drops damaged runs, so that their segments are covered anew.
     fn drop_damaged_runs(&self) {
         let set = self.shared.set.load_full();
         let damaged = set.runs().iter().map(ResolvedRun::run);
@@ -101,7 +100,7 @@ impl Writer {
         Some(step)
     }
 
-    /// Builds one run. False if it was given up; then there is no use in trying again now.
+    /// Builds one run. Returns false if it gave up, and then trying again at once is of no use.
     fn build_run(
         &self,
         set: &SegmentSet,
@@ -109,23 +108,25 @@ impl Writer {
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<bool> {
         let mut replaced: Vec<_> = step.replaced.iter().map(|&at| &set.runs()[at]).collect();
-        // From one whose index is in doubt a new run would lack what the old one still leads to.
+        // A run with a segment whose sidecar is in doubt is kept: a new run would lack objects to
+        // which the old run still leads.
         for at in (0..replaced.len()).rev() {
             if may_be_in_doubt(replaced[at], is_cancelled)? {
                 replaced.swap_remove(at);
             }
         }
         if !fits_a_run(set, &replaced) {
-            // Then there is one more.
+            // The new run covers the uncovered segments only, beside the runs that there are.
             replaced.clear();
             if !fits_a_run(set, &replaced) {
                 return Ok(false);
             }
         }
         let mut segments: Vec<Arc<Sealed>> = uncovered(set).cloned().collect();
-        segments.extend(replaced.iter().flat_map(|bound| bound.segments().cloned()));
+        let covered = replaced.iter().flat_map(|resolved| resolved.segments());
+        segments.extend(covered.cloned());
         if segments.is_empty() {
-            // Nothing would come of it, now or at the next look.
+            // There is no segment to cover, now or at the next look.
             return Ok(false);
         }
         segments.sort_by_key(|sealed| sealed.id());
@@ -135,7 +136,8 @@ impl Writer {
         }
         let run = Run::open(self.dir(), number, self.shared.options.reading())?.map(Arc::new);
         let is_whole = run.is_some();
-        let replaced: Vec<u32> = replaced.iter().map(|bound| bound.run().number()).collect();
+        let replaced = replaced.iter().map(|resolved| resolved.run().number());
+        let replaced: Vec<u32> = replaced.collect();
         self.publish(|set| set.with_run(&replaced, run.clone()));
         self.shared
             .remove_unused_runs(replaced.into_iter().chain([number]));
@@ -145,15 +147,16 @@ impl Writer {
     }
 }
 
-/// A segment whose index is in doubt, or that no manifest binds, is left to its sidecar.
+/// Whether a run may cover a segment: the manifest binds it and its sidecar is not in doubt.
+/// Lookups ask the sidecar of any other segment.
 fn can_be_covered(sealed: &Sealed) -> bool {
     sealed.is_bound() && sealed.known_doubt().is_none()
 }
 
-/// Whether a segment that is found by this run has an index that may lack objects, as far as that
-/// was looked at before it was given up.
-fn may_be_in_doubt(bound: &ResolvedRun, is_cancelled: &dyn Fn() -> bool) -> Result<bool> {
-    for sealed in bound.segments() {
+/// Whether a segment of this run has a sidecar that may lack objects. True also if it was cancelled
+/// before all of them were checked.
+fn may_be_in_doubt(resolved: &ResolvedRun, is_cancelled: &dyn Fn() -> bool) -> Result<bool> {
+    for sealed in resolved.segments() {
         if is_cancelled() || sealed.doubt()?.is_some() {
             return Ok(true);
         }
@@ -168,9 +171,9 @@ fn uncovered(set: &SegmentSet) -> impl Iterator<Item = &Arc<Sealed>> {
 }
 
 fn fits_a_run(set: &SegmentSet, replaced: &[&ResolvedRun]) -> bool {
-    let of_runs = replaced.iter().flat_map(|bound| bound.segments());
+    let covered = replaced.iter().flat_map(|resolved| resolved.segments());
     let bindings: Vec<(u32, SealedSegment)> = uncovered(set)
-        .chain(of_runs)
+        .chain(covered)
         .map(|sealed| (sealed.id(), *sealed.binding()))
         .collect();
     Geometry::of(&bindings).is_some()

@@ -2,7 +2,7 @@
 
 use crate::format::Manifest;
 
-/// The manifest that was written last. It changes as a whole, after the file did.
+/// The manifest that was written last. It is replaced as a whole, after the file was.
 pub(super) struct Ledger {
     manifest: Manifest,
 }
@@ -25,7 +25,7 @@ impl Ledger {
         self.manifest = manifest;
     }
 
-    /// Length of the manifest, in bytes, with this many more segments.
+    /// Upper bound of the length of the manifest, in bytes, with this many more segments.
     pub(super) fn bytes_with(&self, segments: usize) -> u64 {
         const SEGMENT_LINE_BYTES_MAX: usize = 160;
         let lines = segments.saturating_mul(SEGMENT_LINE_BYTES_MAX);

@@ -1,12 +1,13 @@
-//! What a writer does, one verb a file.
+//! The actions of a writer, one verb a file.
 //!
-//! [`Writer`] owns the locks and states their order (`writer.rs`). The verbs are methods of it:
-//! `put` and `put_many` append what the store does not hold, `roll` goes on with a new segment,
-//! `sync` makes durable, `seal` turns a full segment into a sealed one, `compact` drops what is
-//! dead, `index` keeps the set index up to date, `checkpoint` makes another store, `repair` writes a
-//! sidecar anew, and `commit` replaces the manifest for all of them. `open` starts a writer and its two background threads and `close` ends them.
+//! [`Writer`] owns the locks and states their order (`writer.rs`). The verbs are its methods: `put`
+//! and `put_many` append objects that the store does not hold, `roll` goes on with a new segment,
+//! `sync` makes records durable, `seal` turns a full segment into a sealed one, `compact` drops
+//! dead objects, `index` keeps the set index up to date, `checkpoint` makes another store, `repair`
+//! writes a sidecar anew, and `commit` replaces the manifest for all of them. `open` starts a
+//! writer and its two background threads, and `close` ends them.
 //!
-//! [`Shared`] is what readers need of an open store; it exists without a writer too.
+//! [`Shared`] is the part of an open store that readers need; it exists without a writer too.
 
 mod background;
 mod checkpoint;

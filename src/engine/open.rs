@@ -1,4 +1,4 @@
-//! Opening a writer and starting its background threads.
+//! Opens a writer and starts its background threads.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::sync::mpsc;
 use crate::sync::thread::{Builder, JoinHandle};
 use crate::threads::not_started;
 
-/// A writer and its background threads, which end when this is dropped.
+/// A writer and its two background threads. Dropping it closes the writer and ends the threads.
 pub(crate) struct OpenWriter {
     writer: Arc<Writer>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl OpenWriter {
-    /// Takes the lock of the folder, recovers what was left there, and starts the threads.
+    /// Takes the lock of the folder, recovers the store in it, and starts the threads.
     pub(crate) fn open(root: &Path, dir: Dir, options: Options) -> Result<Self> {
         let lock = dir.lock()?;
         let opened = recovery::open_writer(&dir, &options)?;
@@ -44,7 +44,7 @@ impl OpenWriter {
         writer.seal_requests.send(Job::Seal);
         writer.shared.index_requests.ask();
         writer.shared.remove_unused_runs(opened.run_numbers);
-        // Dropping it ends those threads that have started.
+        // If a thread cannot be started, dropping `open` ends the other.
         let mut open = Self {
             writer: Arc::clone(&writer),
             threads: Vec::new(),
@@ -81,7 +81,7 @@ impl Drop for OpenWriter {
 }
 
 impl Writer {
-    /// What readers need of the store.
+    /// The part of the store that readers need.
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

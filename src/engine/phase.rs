@@ -1,4 +1,4 @@
-//! What a put has to know of a running compaction.
+//! The phase of a running compaction, on which puts depend.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use crate::compaction::Prepared;
 use crate::digest::Digest;
 use crate::sync::{Mutex, MutexGuard, lock};
 
-/// The phase of the store. Each put holds a read lock on it, so changing the phase waits for puts of
-/// the old one.
+/// The phase of the store. Each put holds a read lock on the phase, so changing the phase waits for
+/// puts of the old one.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Phase {
     /// No compaction is running.
     #[default]
     Idle,
-    /// A compaction has begun: an object that is put and already held by one of its inputs is pinned.
+    /// A compaction has begun: a put pins an object that an input of the compaction already holds.
     Pinning(Arc<Pins>),
-    /// The compaction is about to commit, pins come too late: an object that is put and held only by
-    /// a segment that will go is appended.
+    /// The compaction is about to commit, so pins come too late: a put appends an object of which
+    /// no copy survives the compaction.
     Closing(Arc<Closing>),
 }
 
-/// Objects that a running compaction must keep whatever it is told.
+/// Objects that a running compaction must keep, whatever its caller says.
 #[derive(Debug)]
 pub(super) struct Pins {
     /// The segments that existed when the compaction began.
@@ -29,16 +29,16 @@ pub(super) struct Pins {
     digests: Mutex<HashSet<Digest>>,
 }
 
-/// What is known when nothing can be pinned any more.
+/// A prepared compaction, from the moment on at which no object can be pinned any more.
 #[derive(Debug)]
 pub(super) struct Closing {
     prepared: Arc<Prepared>,
-    /// By id, the segments that go, as `prepared` numbers them.
+    /// By id, the numbers in `prepared` of the segments that do not survive.
     replaced: BTreeMap<u32, usize>,
 }
 
 impl Phase {
-    /// Whether a copy in this segment means that the object need not be stored again.
+    /// Whether a copy in this segment makes storing the object again superfluous.
     pub(super) fn accepts(&self, segment: u32, digest: &Digest) -> bool {
         match self {
             Self::Idle | Self::Pinning(_) => true,
@@ -48,7 +48,7 @@ impl Phase {
         }
     }
 
-    /// Notes that an object was put that this segment already held.
+    /// Pins an object that was put and that this segment already holds, if the segment is an input.
     pub(super) fn pin(&self, segment: u32, digest: &Digest) {
         if let Self::Pinning(pins) = self
             && pins.inputs.contains(&segment)
@@ -98,14 +98,14 @@ impl Closing {
         self.replaced.contains_key(&segment)
     }
 
-    /// Whether this segment goes, and its copy of the object was copied. Asks the one segment, not the
-    /// new ones, of which there may be many.
+    /// Whether this segment does not survive but its copy of the object was copied. Asks this
+    /// segment only, not the new segments, of which there may be many.
     pub(super) fn keeps_copy_in(&self, segment: u32, digest: &Digest) -> bool {
         let number = self.replaced.get(&segment);
         number.is_some_and(|&number| self.prepared.is_live_in(number, digest))
     }
 
-    /// The ids of the segments that go.
+    /// The ids of the segments that do not survive.
     pub(super) fn replaced_ids(&self) -> BTreeSet<u32> {
         self.replaced.keys().copied().collect()
     }

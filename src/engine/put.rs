@@ -1,4 +1,4 @@
-//! Putting one object: it is appended unless the store holds it.
+//! Puts one object: appends it unless the store holds it.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::segment::Appender;
 use crate::segment_set::SegmentSet;
 use crate::sync::RwLockReadGuard;
 
-/// Full segments that may wait to be sealed before a put helps. Each holds its index in memory.
+/// Unsealed segments that may exist before a put helps to seal. Each holds its index in memory.
 const SEALING_SEGMENTS_MAX: usize = 16;
 
 impl Writer {
-    /// Appends content unless the store holds it already. True if it did not.
+    /// Appends content unless the store holds it already. Returns whether it was appended.
     pub(crate) fn put(&self, hashed: &Hashed<'_>) -> Result<bool> {
         self.require_acceptable(hashed.content().len())?;
         let (phase, set) = self.begin_put()?;
@@ -32,8 +32,9 @@ impl Writer {
         }
     }
 
-    /// The phase, and the segments as they are in it. Where the background does not keep up, this
-    /// thread seals first, so that memory stays bounded; it holds no lock then that others wait for.
+    /// Returns the phase and the segments that exist in it. If the thread that seals does not keep
+    /// up, this thread seals a segment first, so that memory stays bounded; it then holds no lock
+    /// that other puts wait for.
     pub(super) fn begin_put(&self) -> Result<(RwLockReadGuard<'_, Phase>, SetGuard)> {
         // A set that was loaded before the phase may hold segments that a compaction has replaced.
         let phase = self.read_phase();
@@ -47,8 +48,8 @@ impl Writer {
         Ok((phase, self.set()))
     }
 
-    /// Appends content unless another put has, since `looked_at` was searched or in this batch. True
-    /// if it was appended.
+    /// Appends content unless another put, or an earlier one of this batch, has appended it since
+    /// `looked_at` was searched. Returns whether it was appended.
     pub(super) fn append_absent(
         &self,
         appender: &mut Appender,
@@ -58,7 +59,7 @@ impl Writer {
     ) -> Result<bool> {
         let set = self.set();
         let accept = |id| phase.accepts(id, hashed.digest());
-        // If no segment was sealed since, the content can only be in one that is not.
+        // If the set is still the same, content that was appended since is in an unsealed segment.
         let segment = if Arc::ptr_eq(&set, looked_at) {
             set.unsealed_segment_holding(hashed, accept)
         } else {
@@ -73,7 +74,7 @@ impl Writer {
         Ok(true)
     }
 
-    /// Appends, in a new segment if this one is full.
+    /// Appends content, to a new segment if this one is full.
     pub(super) fn append(&self, appender: &mut Appender, hashed: &Hashed<'_>) -> Result<()> {
         let content_bytes = hashed.content().len() as u64;
         if !appender.has_room_for(content_bytes) {
@@ -83,8 +84,8 @@ impl Writer {
     }
 }
 
-/// How much of the newest segment a lookup has seen. Every put goes there, so if nothing was added
-/// to it, nothing was put since.
+/// The part of the newest segment that a lookup has seen. Every put appends there, so if the
+/// segment has not grown, nothing was put since.
 #[derive(Clone, Copy)]
 pub(super) struct View {
     newest: Option<u32>,
@@ -92,7 +93,7 @@ pub(super) struct View {
 }
 
 impl View {
-    /// What a lookup in this set sees at least. Take it before the lookup that it describes.
+    /// Notes what a lookup in this set sees at least. Take it before the lookup that it describes.
     pub(super) fn of(set: &SegmentSet) -> Self {
         let newest = set.unsealed().last();
         Self {
@@ -106,15 +107,15 @@ impl View {
         self.records += 1;
     }
 
-    /// Whether the lookup has seen everything that was put.
+    /// Whether the lookup has seen every object that was put.
     pub(super) fn is_current(self, appender: &Appender) -> bool {
         let active = appender.active();
         self.newest == Some(active.id()) && self.records == active.records()
     }
 }
 
-/// Decides dedup: whether a copy that the store holds makes storing this content superfluous. A
-/// running compaction keeps such a copy from then on.
+/// Decides dedup: whether a copy in the store makes storing this content superfluous. A running
+/// compaction keeps an object with such a copy from then on.
 pub(super) fn is_held(hashed: &Hashed<'_>, phase: &Phase, set: &SegmentSet) -> bool {
     let accept = |id| phase.accepts(id, hashed.digest());
     let segment = set.segment_holding(hashed, accept);

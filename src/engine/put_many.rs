@@ -1,4 +1,4 @@
-//! Putting many contents at once.
+//! Puts many contents at once.
 
 use super::put::{View, is_held};
 use super::writer::Writer;
@@ -6,20 +6,20 @@ use crate::digest::{Digest, Hashed};
 use crate::error::Result;
 use crate::threads::{join, map_parts};
 
-/// Contents are hashed a window at a time, while those of the window before are appended: they are
-/// still in the processor's cache then. Of large ones there are a few in a window nevertheless, so
-/// that there is one for each thread and lane.
+/// Size of a window. One window is hashed while the window before is appended, whose contents are
+/// then still in the processor's cache.
 const WINDOW_BYTES: usize = 8 << 20;
+/// Fewest contents of a window, however large, so that every thread and lane has one.
 const WINDOW_CONTENTS_MIN: usize = 64;
-/// What one thread hashes at a time. Fewer bytes are not worth waking another for.
+/// Bytes that one thread hashes at a time. Fewer are not worth waking another thread.
 const TASK_BYTES: usize = 128 << 10;
-/// How many contents are looked up together, so that what they wait for comes at the same time.
+/// Number of contents that are looked up together, so that they wait for memory at the same time.
 const LOOKUPS: usize = 32;
-/// Others' puts wait for no more than this, and one content.
+/// Size of a section. Puts of other threads wait for no more than this and one content.
 const SECTION_BYTES: usize = 1 << 20;
 
 impl Writer {
-    /// Appends those contents that the store does not hold, and gives the digests of all.
+    /// Appends the contents that the store does not hold, and returns the digests of all.
     pub(crate) fn put_many(&self, contents: &[&[u8]]) -> Result<Vec<Digest>> {
         self.require_acceptable(0)?;
         let mut digests = Vec::with_capacity(contents.len());
@@ -27,7 +27,7 @@ impl Writer {
         let mut hashed = hash(split_window(&mut rest));
         while !rest.is_empty() {
             let window = split_window(&mut rest);
-            // No lock is held while a thread of `rayon` waits, for it may begin another put then.
+            // No lock is held here: a waiting thread of `rayon` may begin another put meanwhile.
             let (put, next) = join(|| self.put_all(&hashed), || hash(window));
             put?;
             digests.extend(hashed.iter().map(|hashed| *hashed.digest()));
@@ -39,7 +39,7 @@ impl Writer {
     }
 }
 
-/// Hashes in lanes, and in parallel if there is enough to do.
+/// Hashes contents in lanes, and in parallel if there are enough bytes.
 fn hash<'a>(contents: &[&'a [u8]]) -> Vec<Hashed<'a>> {
     let bytes: usize = contents.iter().map(|content| content.len()).sum();
     let tasks = (bytes / TASK_BYTES).clamp(1, contents.len().max(1));
@@ -50,7 +50,7 @@ fn hash<'a>(contents: &[&'a [u8]]) -> Vec<Hashed<'a>> {
     map_parts(parts, Hashed::of_each).concat()
 }
 
-/// Takes the next window off the contents.
+/// Splits the next window off the contents.
 fn split_window<'a, 'b>(rest: &mut &'b [&'a [u8]]) -> &'b [&'a [u8]] {
     let count = count_within(rest, |content| content.len(), WINDOW_BYTES);
     let (window, others) = rest.split_at(count.max(WINDOW_CONTENTS_MIN).min(rest.len()));
@@ -58,7 +58,7 @@ fn split_window<'a, 'b>(rest: &mut &'b [&'a [u8]]) -> &'b [&'a [u8]] {
     window
 }
 
-/// How many of the first items have about as many bytes together. At least one, if there is one.
+/// Number of leading items until their bytes reach `bytes_max`; at least one if there is an item.
 fn count_within<T>(items: &[T], bytes: impl Fn(&T) -> usize, bytes_max: usize) -> usize {
     let mut sum = 0_usize;
     let within = items.iter().take_while(|item| {
@@ -70,7 +70,8 @@ fn count_within<T>(items: &[T], bytes: impl Fn(&T) -> usize, bytes_max: usize) -
 }
 
 impl Writer {
-    /// Appends what is not held already, in sections, between which others get their turn.
+    /// Appends the contents that are not held already, in sections, between which puts of other
+    /// threads get their turn.
     fn put_all(&self, contents: &[Hashed<'_>]) -> Result<()> {
         let mut rest = contents;
         while !rest.is_empty() {
@@ -82,7 +83,7 @@ impl Writer {
         Ok(())
     }
 
-    /// As `put_one` for several, with one append section.
+    /// Does [`put`](Self::put) for several contents, but locks the appender once.
     fn put_section(&self, contents: &[Hashed<'_>]) -> Result<()> {
         self.require_acceptable(0)?;
         let (phase, set) = self.begin_put()?;
@@ -99,7 +100,7 @@ impl Writer {
         let mut appender = self.lock_appender();
         for hashed in absent {
             self.require_acceptable(hashed.content().len())?;
-            // What came earlier in this section is the only thing that the lookup has not seen.
+            // If the view is current, the lookup has missed only records of this very section.
             let is_new =
                 view.is_current(&appender) && appender.active().find(hashed.digest()).is_none();
             if is_new {

@@ -1,4 +1,4 @@
-//! Writing a damaged sidecar anew.
+//! Writes a damaged sidecar anew.
 
 use super::ledger::Ledger;
 use super::writer::Writer;
@@ -8,7 +8,7 @@ use crate::segment::sidecar::rebuild_sidecar;
 use crate::segment::{Sealed, hash_records};
 
 impl Writer {
-    /// Writes the sidecar of a segment anew, if the data proves what it was.
+    /// Writes the sidecar of a segment anew, if the data gives back what it was.
     pub(crate) fn rewrite_sidecar(&self, sealed: &Sealed) -> Result<()> {
         let (id, binding) = (sealed.id(), sealed.binding());
         let is_listed = |ledger: &Ledger| ledger.manifest().sealed.contains_key(&id);

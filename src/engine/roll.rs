@@ -1,4 +1,4 @@
-//! Rolling: going on with a new segment.
+//! Rolls: goes on with a new segment.
 
 use std::sync::Arc;
 
@@ -20,11 +20,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Goes on with a segment whose id is higher than this. A program that knows no manifest, as NEDB
-    /// v3, appends to the segment with the highest id, so that must never be a sealed or a retired one.
+    /// Goes on with a segment whose id is higher than `id`. A program that knows no manifest, such
+    /// as NEDB v3, appends to the segment with the highest id, which must therefore never be a
+    /// sealed or a retired segment.
     ///
-    /// If the segment that was appended to before is empty, gives its id. It is no part of the store
-    /// any more, and its files can be removed.
+    /// If the segment that was appended to before is empty, returns its id. It is then no longer
+    /// part of the store, and its files can be removed.
     pub(super) fn go_on_above(&self, id: u32) -> Result<Option<u32>> {
         let mut appender = self.lock_appender();
         if appender.active().id() > id {
@@ -57,7 +58,7 @@ impl Writer {
         let journal = match begun.create_journal(self.dir()) {
             Ok(journal) => journal,
             Err(error) => {
-                // The next attempt goes on with it, so that no attempt uses up an id.
+                // The next attempt goes on with this segment, so that no attempt uses up an id.
                 appender.keep_begun(begun);
                 return Err(error);
             }
@@ -67,10 +68,10 @@ impl Writer {
         Ok(Appender::begin(begun, journal, mode, expected))
     }
 
-    /// Creates the data file of a new segment. Its id counts as used only when the file exists.
+    /// Creates the data file of a new segment. The id counts as used only if the file exists.
     fn begin_segment(&self) -> Result<Begun> {
         let ids = self.ids.take(1)?;
-        // No id lies beyond `u32`.
+        // All ids fit into a `u32`.
         let id = u32::try_from(ids.start).map_err(|_| Error::SegmentIdsExhausted)?;
         Begun::create(self.dir(), id).inspect_err(|_| {
             if !self.dir().holds_segment(id) {

@@ -1,11 +1,11 @@
-//! The engine itself, files and all, in schedules that shuttle chooses.
+//! Tests of the whole engine, files included, in schedules that shuttle chooses.
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test --release --lib shuttle_ -- --nocapture` runs a thousand
-//! schedules of each kind for each test, `SEALSTONE_SCHEDULES` sets how many. Half of them choose the
-//! next thread at random at every step, half give threads priorities that change a few times (PCT,
-//! which finds a fault that takes d steps in a certain order with a probability that can be stated).
-//! A thread can be stopped wherever it takes a lock of the store, sends or awaits a message, or takes
-//! or replaces the set of segments, and while a file is synced.
+//! schedules of each kind for each test; `SEALSTONE_SCHEDULES` sets another number. One kind
+//! chooses the next thread at random at every step, the other gives threads priorities that change
+//! a few times (PCT, which finds a fault that takes d steps in a certain order with a probability
+//! that can be stated). A thread can be stopped wherever it takes a lock of the store, sends or
+//! awaits a message, or takes or replaces the set of segments, and while a file is synced.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -28,7 +28,7 @@ use crate::options::Options;
 const PCT_DEPTH: usize = 4;
 
 fn explore(name: &str, test: impl Fn() + Clone + Send + Sync + 'static) {
-    // What `rayon` is asked for is done by the thread that asks, since shuttle knows no other.
+    // The calling thread does all work for `rayon` itself, since shuttle knows no other thread.
     let own = rayon::ThreadPoolBuilder::new().num_threads(1);
     let _own = own.use_current_thread().build().unwrap();
     let schedules = std::env::var("SEALSTONE_SCHEDULES").ok();
@@ -57,7 +57,7 @@ fn explore(name: &str, test: impl Fn() + Clone + Send + Sync + 'static) {
     assert_eq!((random, priorities), (schedules, schedules));
 }
 
-/// Notes what has become durable, and syncs nothing.
+/// Operations that note which files have become durable, and sync nothing.
 #[derive(Debug, Default)]
 struct Disk {
     files: std::sync::Mutex<BTreeMap<PathBuf, Durable>>,
@@ -77,7 +77,7 @@ impl Disk {
         files.get(path).copied().unwrap_or_default()
     }
 
-    /// A moment in which others can run.
+    /// Lets shuttle switch to another thread.
     fn take_a_while(&self) {
         self.turn.load(Ordering::SeqCst);
     }
@@ -100,7 +100,8 @@ impl Operations for Disk {
     }
 
     fn sync_file(&self, _file: &File, path: &Path, _fast: bool) -> io::Result<()> {
-        // What is written while it runs may be covered or not.
+        // Bytes that are written during the sync may become durable or not; assume that they do
+        // not.
         let written_bytes = self.durable(path).written_bytes;
         self.take_a_while();
         let mut files = self.files.lock().unwrap();
@@ -170,7 +171,7 @@ impl Opened {
         thread::spawn(move || work(&store))
     }
 
-    /// Now, and after closing and opening again.
+    /// Checks what the store holds, now and after closing and opening it again.
     fn check(self, held: &[u8], dropped: &[u8]) {
         let check = |store: &Store| {
             for letter in held {
@@ -206,10 +207,10 @@ fn join(threads: Vec<thread::JoinHandle<()>>) {
     }
 }
 
-/// H7, H8: it may be new, or held by an input, or by an input that a copy is being made of, or by a
+/// H7, H8: the object may be new, or held by an input, or by an input that is being copied, or by a
 /// segment that was not sealed yet when the compaction began.
 #[test]
-fn shuttle_what_is_put_after_a_compaction_began_is_kept() {
+fn shuttle_an_object_that_is_put_after_a_compaction_began_is_kept() {
     explore("put while a compaction runs", || {
         let opened = Opened::new(b"abcde");
         let compaction = opened.store.begin_compaction().unwrap();
@@ -235,7 +236,8 @@ fn shuttle_what_is_put_after_a_compaction_began_is_kept() {
     });
 }
 
-/// As above, where the compaction begins meanwhile: what was put before that is as dead as it says.
+/// As above, but the compaction begins while puts run: an object that was put before it began may
+/// be dropped.
 #[test]
 fn shuttle_a_put_that_begins_after_a_compaction_did_is_kept() {
     explore("a compaction begins while puts run", || {
@@ -270,9 +272,9 @@ fn shuttle_a_put_that_begins_after_a_compaction_did_is_kept() {
     });
 }
 
-/// What is given up changes nothing, and what follows begins anew.
+/// A compaction that is given up changes nothing, and the next compaction begins anew.
 #[test]
-fn shuttle_a_compaction_that_is_given_up_leaves_the_next_one_whole() {
+fn shuttle_a_compaction_after_one_that_was_given_up_is_whole() {
     explore("a compaction that is given up", || {
         let opened = Opened::new(b"abc");
         let giving_up = opened.spawn(|store| drop(store.begin_compaction()));
@@ -294,7 +296,7 @@ fn shuttle_a_compaction_that_is_given_up_leaves_the_next_one_whole() {
 }
 
 #[test]
-fn shuttle_a_content_that_threads_put_at_once_is_stored_once() {
+fn shuttle_content_that_threads_put_at_the_same_time_is_stored_once() {
     explore("one content put by three threads", || {
         let opened = Opened::new(b"");
         let threads = (0..3).map(|number| {
@@ -315,9 +317,9 @@ fn shuttle_a_content_that_threads_put_at_once_is_stored_once() {
     });
 }
 
-/// Segments are rolled, sealed and indexed meanwhile, and replaced by a compaction.
+/// Meanwhile segments are rolled, sealed, indexed and replaced by a compaction.
 #[test]
-fn shuttle_a_reader_finds_what_was_put_before() {
+fn shuttle_a_reader_finds_every_object_that_was_put_before() {
     explore("reading while segments change", || {
         let opened = Opened::new(b"abz");
         let writing = opened.spawn(|store| {
@@ -345,7 +347,7 @@ fn shuttle_a_reader_finds_what_was_put_before() {
     });
 }
 
-/// Where the file that holds an object is durable as far as its record goes, and by name.
+/// Asserts that a file that holds the object is durable up to the end of its record, and by name.
 fn assert_durable(store: &Store, disk: &Disk, letter: u8) {
     let (inner, digest) = (store.inner(), digest(letter));
     let set = inner.set.load_full();
@@ -366,10 +368,10 @@ fn assert_durable(store: &Store, disk: &Disk, letter: u8) {
     assert!(copies.any(is_durable), "{letter} in {:?}", disk.files);
 }
 
-/// H9: dedup hits on what others have put and nobody has synced are covered too, and segments that
-/// were filled and are being sealed, or compacted.
+/// H9: a sync also covers dedup hits on objects that other threads have put and nobody has synced,
+/// and segments that are full and being sealed, or compacted.
 #[test]
-fn shuttle_what_was_put_before_a_sync_is_durable_after_it() {
+fn shuttle_objects_that_were_put_before_a_sync_are_durable_after_it() {
     explore("sync", || {
         let opened = Opened::new(b"abcd");
         let compaction = opened.store.begin_compaction().unwrap();
@@ -393,7 +395,7 @@ fn shuttle_what_was_put_before_a_sync_is_durable_after_it() {
             .finish(|found| *found == digest(b'a') || *found == digest(b'c'))
             .unwrap();
         join(vec![syncing, others]);
-        // Also where it was synced in a segment that is gone by now.
+        // An object stays durable also if the segment in which it was synced is gone by now.
         for letter in b"bxy" {
             assert_durable(&opened.store, &opened.disk, *letter);
         }

@@ -1,4 +1,4 @@
-//! Sealing: from the segment that was appended to, to one that is mapped.
+//! Seals: turns a full segment into a sealed one, with a sidecar.
 
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -14,11 +14,11 @@ use crate::segment_set::SegmentSet;
 use crate::sync::lock;
 use crate::sync::mpsc::Receiver;
 
-/// How often the thread looks at sets that readers were using when they were replaced.
+/// Interval at which the thread that seals looks at replaced sets that readers still used.
 const OUTDATED_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Writer {
-    /// What the thread that seals does.
+    /// Runs the thread that seals.
     pub(super) fn seal_until_closed(&self, jobs: &Receiver<Job>) {
         let mut outdated: Vec<Arc<SegmentSet>> = Vec::new();
         loop {
@@ -33,40 +33,41 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            // A set that only this thread has cannot be reached by a reader any more.
+            // A reader can no longer reach a set of which this thread has the only handle.
             outdated.retain(|set| Arc::strong_count(set) > 1);
         }
     }
 
     fn seal_in_background(&self) {
         if let Err(error) = self.seal_rolled() {
-            // The segment stays as it is, readable; the next roll, compaction or close tries again
-            // and reports what then fails. A failed fsync makes the directory refuse writes.
+            // The segment stays unsealed and readable; the next roll, compaction or close tries
+            // again and reports a failure. A failed fsync makes the directory refuse writes.
             #[cfg(feature = "tracing")]
             tracing::error!(error = error.as_reason(), "sealing in the background");
             let _ = error;
         }
     }
 
-    /// Seals all full segments, those too that become full meanwhile.
+    /// Seals all full segments, including segments that become full meanwhile.
     pub(super) fn seal_rolled(&self) -> Result<()> {
         while self.seal_oldest()? {}
         Ok(())
     }
 
-    /// Seals full segments, the oldest first, as long as `are_meant` is true of them. Segments that
-    /// puts fill meanwhile are left: where puts outrun the disk, there would be no end of it.
-    pub(super) fn seal_those(&self, are_meant: impl Fn(u32) -> bool) -> Result<()> {
+    /// Seals full segments, the oldest first, while `is_meant` is true of the oldest. The caller
+    /// excludes segments that puts fill meanwhile: if puts outran the disk, this would never end.
+    pub(super) fn seal_while(&self, is_meant: impl Fn(u32) -> bool) -> Result<()> {
         let is_left = || {
             let set = self.set();
             let oldest = set.unsealed().first();
-            oldest.is_some_and(|oldest| are_meant(oldest.id()))
+            oldest.is_some_and(|oldest| is_meant(oldest.id()))
         };
         while is_left() && self.seal_oldest()? {}
         Ok(())
     }
 
-    /// Seals the oldest full segment, if there is one. Waits for one that is being sealed.
+    /// Seals the oldest full segment and returns whether there was one. Waits for a segment that is
+    /// being sealed.
     pub(super) fn seal_oldest(&self) -> Result<bool> {
         let _sealing = lock(&self.sealing);
         let set = self.shared.set.load_full();
@@ -77,12 +78,12 @@ impl Writer {
         Ok(true)
     }
 
-    /// Seals one segment that is not appended to any more: data, then sidecar, then manifest, each
-    /// durable before the next, then the set that readers see.
+    /// Seals one full segment: writes data, then sidecar, then manifest, each durable before the
+    /// next, and then publishes the set that readers see.
     fn seal(&self, active: &Active) -> Result<()> {
         let (dir, id) = (self.dir(), active.id());
         let data_bytes = active.flushed_bytes();
-        // The name is made durable with that of the sidecar.
+        // The name becomes durable together with the name of the sidecar.
         active.make_data_durable(data_bytes)?;
         let sidecar = Sidecar::build(&mut active.entries());
         dir.replace_segment_file(id, FileKind::Sidecar, sidecar.as_bytes())?;
@@ -96,15 +97,16 @@ impl Writer {
         self.publish(|set| set.with_sealed(Arc::clone(&sealed)));
         drop(ledger);
         self.shared.index_requests.ask();
-        // The manifest says that the journal is not needed any more. If this fails, the next opening
-        // does it.
+        // The segment is listed as sealed, so its journal is superfluous. If this fails, the next
+        // opening removes it.
         let _ = dir.remove_segment_file(id, FileKind::Journal);
         #[cfg(feature = "tracing")]
         tracing::debug!(segment = id, objects = sealed.binding().objects, "sealed");
         Ok(())
     }
 
-    /// Seals everything that was put so far, goes on with a new segment, and gives its id.
+    /// Seals every record that was put so far, and returns the id of the segment that is appended
+    /// to.
     pub(super) fn seal_all(&self) -> Result<u32> {
         let active = {
             let mut appender = self.lock_appender();
@@ -113,7 +115,7 @@ impl Writer {
             }
             appender.active().id()
         };
-        self.seal_those(|id| id < active)?;
+        self.seal_while(|id| id < active)?;
         Ok(active)
     }
 }

@@ -1,4 +1,4 @@
-//! What the readers and the writer of an open store share.
+//! The state that readers and the writer of an open store share.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::segment_set::SegmentSet;
 use crate::sync::{ArcSwap, ArcSwapGuard};
 use crate::threads::alone;
 
-/// An open store, as far as reading needs it.
+/// The part of an open store that reading needs.
 pub(crate) struct Shared {
     pub(crate) root: PathBuf,
     pub(crate) dir: Dir,
     pub(crate) options: Options,
-    /// What readers see.
+    /// The segments that readers see.
     pub(crate) set: ArcSwap<SegmentSet>,
-    /// What was repaired when the store was opened.
+    /// The repairs that were made when the store was opened.
     pub(crate) report: RecoveryReport,
     pub(super) index_requests: IndexRequests,
     /// Marks the process that opened the store.
@@ -49,8 +49,8 @@ impl Shared {
         }
     }
 
-    /// Fails in a process that was forked from the one that opened the store. It has the parent's
-    /// locks as they were at that moment, and nobody releases there what another thread held.
+    /// Fails in a process that was forked from the process that opened the store. It has copies of
+    /// the parent's locks, and nobody releases a lock that another thread held at the fork.
     pub(crate) fn require_own_process(&self) -> Result<()> {
         if self.origin.is_forked() {
             return Err(Error::Forked);
@@ -73,7 +73,7 @@ impl Shared {
         }
     }
 
-    /// Reads several objects, with other threads where there are any.
+    /// Looks several objects up, with other threads where this process has them.
     pub(crate) fn look_up_many<'a>(
         &self,
         set: &'a SegmentSet,
@@ -81,27 +81,28 @@ impl Shared {
     ) -> Vec<Result<Option<Verified<'a>>>> {
         let look_up = || set.lookup_many(digests, self.options.verify_reads);
         if self.origin.is_forked() {
-            // The thread that was forked may be one of `rayon`'s, without the others of its pool.
+            // The forked thread may belong to a pool of `rayon` whose other threads are missing
+            // here.
             alone(look_up)
         } else {
             look_up()
         }
     }
 
-    /// Removes the files of those runs that are of no use any more: their segments are gone, or
-    /// covered by another run.
+    /// Removes the files of the runs that no longer cover a segment: their segments are gone, or
+    /// another run covers them.
     pub(super) fn remove_unused_runs(&self, numbers: impl IntoIterator<Item = u32>) {
         let used = self.set.load().run_numbers();
         for number in numbers {
             if !used.contains(&number) {
-                // The next opening removes what stays.
+                // The next opening removes a file that stays.
                 let path = self.dir.set_index_path(number);
                 let _ = self.dir.remove_if_present(&path);
             }
         }
     }
 
-    /// Replaces the set that readers see, and gives the old one.
+    /// Replaces the set that readers see, and returns the old set.
     pub(super) fn replace_set(
         &self,
         change: impl Fn(&SegmentSet) -> SegmentSet,

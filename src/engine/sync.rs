@@ -1,4 +1,4 @@
-//! Making durable what was put.
+//! Makes records durable.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::writer::Writer;
 use crate::error::Result;
 
 impl Writer {
-    /// Makes everything durable that was put before. Puts go on meanwhile.
+    /// Makes every record durable that was put before. Puts go on meanwhile.
     pub(crate) fn sync(&self) -> Result<()> {
         self.dir().check_writable()?;
         let (active, end) = {
@@ -14,15 +14,16 @@ impl Writer {
             appender.flush()?;
             (Arc::clone(appender.active()), appender.end())
         };
-        // Loaded after the flush: a segment that was full before is in it, or sealed and durable.
+        // The set is loaded after the flush: a segment that was full before is among its unsealed
+        // segments, or sealed and durable.
         let set = self.shared.set.load_full();
         let older = || {
             let unsealed = set.unsealed().iter();
             unsealed.filter(|unsealed| unsealed.id() < active.id())
         };
         for unsealed in older() {
-            // Its name was there when the active segment was created. The name of that one is durable
-            // now, or is made so below with all names of the folder.
+            // This segment had its name before the active segment was created. The name of the
+            // active segment is durable, or becomes so below, and older names with it.
             unsealed.make_data_durable(unsealed.flushed_bytes())?;
         }
         active.make_durable(self.dir(), end)?;
@@ -32,7 +33,7 @@ impl Writer {
             appender.mark_synced(end);
         }
         drop(appender);
-        // A sync in the background may have failed.
+        // A sync by the thread that seals may have failed.
         self.dir().check_writable()
     }
 }

@@ -1,4 +1,4 @@
-//! What only a writer has: its locks and their order.
+//! The locks of a writer and their order.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -21,14 +21,14 @@ use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, lock, read, write}
 /// it runs in the process that opened the store (see [`Shared::require_own_process`]).
 pub(crate) struct Writer {
     pub(super) shared: Arc<Shared>,
-    /// Each put holds a read lock on the phase, so changing the phase waits for puts of the old one.
-    /// It is replaced as a whole.
+    /// Each put holds a read lock on the phase, so changing the phase waits for puts of the old
+    /// one. The phase is replaced as a whole, so a panic cannot leave half of it.
     phase: RwLock<Phase>,
     /// Held while a segment is sealed, so that each is sealed once. Guards no value.
     pub(super) sealing: Mutex<()>,
     pub(super) ledger: Mutex<Ledger>,
-    /// A put that panics leaves the appender as it was: every field changes after what it speaks of
-    /// has happened. So the puts of other threads go on.
+    /// A panic leaves the appender whole, since each field changes only after the event that it
+    /// records. So the puts of other threads go on.
     appender: Mutex<Appender>,
     pub(super) ids: SegmentIds,
     pub(super) seal_requests: SealRequests,
@@ -61,7 +61,7 @@ impl Writer {
         &self.shared.dir
     }
 
-    /// The segments as they are now.
+    /// The present segments.
     pub(super) fn set(&self) -> SetGuard {
         self.shared.set.load()
     }
@@ -74,7 +74,7 @@ impl Writer {
         read(&self.phase)
     }
 
-    /// Changes the phase if `next` gives another one, at a moment when no put is under way.
+    /// Changes the phase to the one that `next` returns, at a moment when no put is under way.
     pub(super) fn change_phase<T>(
         &self,
         next: impl FnOnce(&Phase) -> Result<(Phase, T)>,
@@ -85,7 +85,7 @@ impl Writer {
         Ok(result)
     }
 
-    /// Changes the phase, after the puts that are under way.
+    /// Changes the phase after the puts that are under way have ended.
     pub(super) fn set_phase(&self, phase: Phase) {
         *write(&self.phase) = phase;
     }
@@ -102,9 +102,9 @@ impl Writer {
 
     /// Replaces the set that readers see.
     ///
-    /// Whoever drops the last handle to an old set frees the index and the maps of segments that
-    /// only this set has, and removes their files. A thread in the background does that, so that no
-    /// reader has to in the middle of a `get`.
+    /// Dropping the last handle to an old set frees the index and the maps of segments that only
+    /// this set has, and removes their files. The thread that seals drops it, so that no reader has
+    /// to in the middle of a `get`.
     pub(super) fn publish(&self, change: impl Fn(&SegmentSet) -> SegmentSet) {
         let old = self.shared.replace_set(change);
         if Arc::strong_count(&old) > 1 {
