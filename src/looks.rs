@@ -1,5 +1,5 @@
-//! Counts how often a test looks at the id of a segment or the number of a run. Whatever searches among
-//! them does, so the count shows how the work grows with their number, where a time would not.
+//! Counts how often a test reads the id of a segment or the number of a run. Every search among
+//! them does, so the count shows how the work grows with their number, which a time would not.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ pub(crate) fn count() {
     LOOKS.set(LOOKS.get() + 1);
 }
 
-/// How many looks this thread takes while it does the work.
+/// Returns the number of looks that this thread takes while it does the work, and its result.
 pub(crate) fn taken_by<T>(work: impl FnOnce() -> T) -> (u64, T) {
     let before = LOOKS.get();
     let result = work();

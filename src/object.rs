@@ -1,4 +1,4 @@
-//! What a read gives: verified content that keeps itself alive.
+//! The result of a read: verified content that keeps itself alive.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,11 +11,11 @@ use crate::segment::content::{Content, Verified};
 
 /// The content of one object, checked against its digest when it was read.
 ///
-/// It dereferences to its bytes without a copy, and holds the segment it lies in: it stays valid
-/// after the object was compacted away, after the files were removed and after the store was
-/// dropped. Keeping one keeps the segment's files on disk, so keep a copy (`object.to_vec()`) of
-/// what you need for long. Cloning is cheap. What was put a moment ago and is not in a file yet, at most
-/// 256 KiB long, is copied, so that the object does not hold the buffer.
+/// It dereferences to its bytes without a copy, and holds the segment in which they lie: it stays
+/// valid after the object was compacted away, after the files were removed and after the store was
+/// dropped. Keeping an `Object` keeps the segment's files on disk, so keep a copy
+/// (`object.to_vec()`) of content that you need for long. Cloning is cheap. Content that is not in
+/// a file yet, at most 256 KiB long, is copied, so that the object does not hold the buffer.
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;
@@ -42,7 +42,8 @@ enum Backing {
 }
 
 impl Verified<'_> {
-    /// Content that holds what it lies in by itself. Takes no copy of what is mapped.
+    /// Makes an object that holds the map or buffer of its content itself. Copies no mapped
+    /// content.
     #[inline]
     pub(crate) fn into_object(self, digest: &Digest) -> Object {
         let len = self.bytes().len();
@@ -62,7 +63,7 @@ impl Verified<'_> {
 }
 
 impl Object {
-    /// The digest of the content.
+    /// Returns the digest of the content.
     #[must_use]
     pub const fn digest(&self) -> &Digest {
         &self.digest
@@ -103,7 +104,7 @@ impl fmt::Debug for Object {
 }
 
 impl PartialEq for Object {
-    /// Equal digests mean equal content.
+    /// Compares the digests: equal digests mean equal content.
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest
     }
@@ -113,7 +114,7 @@ impl Eq for Object {}
 
 #[cfg(feature = "bytes")]
 impl From<Object> for bytes::Bytes {
-    /// Without a copy: the `Bytes` holds the object.
+    /// Copies no content: the `Bytes` holds the object.
     fn from(object: Object) -> Self {
         Self::from_owner(object)
     }

@@ -1,4 +1,4 @@
-//! A run of the set index as a file: opened, and checked page by page.
+//! One opened run of the set index, which is checked page by page.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,10 +13,10 @@ use crate::memory::quota::MapUse;
 use crate::options::Reading;
 use crate::segment::file_bytes::{FileBytes, file_bytes};
 
-/// A run: a table of where the objects of many segments lie.
+/// A run: a table of the places of the objects of many segments.
 ///
-/// Of its bytes only the header is checked when it is opened; a page is checked when it is first
-/// read. One that does not hold makes the run useless, since what it lacks may be any object.
+/// Only its header is checked when it is opened; a page is checked when it is first read. A damaged
+/// page makes the run useless, since the page may lack any object.
 #[derive(Debug)]
 pub(crate) struct Run {
     number: u32,
@@ -26,7 +26,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Opens a run. `None` if what is there is none.
+    /// Opens a run. Returns `None` if the file is not a valid run.
     pub(crate) fn open(dir: &Dir, number: u32, reading: Reading) -> Result<Option<Self>> {
         let path = dir.set_index_path(number);
         let (file, len) = open_regular_file(&path)?;
@@ -58,13 +58,13 @@ impl Run {
         self.index.as_bytes().len() as u64
     }
 
-    /// Whether a page was met that does not hold. Then it is to be built anew.
+    /// Whether a damaged page was met, so that the run has to be built anew.
     #[inline]
     pub(crate) fn is_damaged(&self) -> bool {
         self.is_damaged.load(Ordering::Relaxed)
     }
 
-    /// Notes that it is to be built anew.
+    /// Notes that the run is damaged and has to be built anew.
     pub(crate) fn set_damaged(&self) {
         self.is_damaged.store(true, Ordering::Relaxed);
     }
@@ -74,7 +74,7 @@ impl Run {
         self.index.probe(digest)
     }
 
-    /// Asks for the bucket that [`find`](Self::find) reads first.
+    /// Prefetches the bucket that [`find`](Self::find) reads first.
     #[inline]
     pub(crate) fn prefetch(&self, probe: &Probe) {
         if let Some(bucket) = self.index.bucket(probe.bucket) {
@@ -82,7 +82,7 @@ impl Run {
         }
     }
 
-    /// Where a digest may be. An error means that it may be anywhere.
+    /// The locations at which a digest may be. An error means that it may be anywhere.
     #[inline]
     pub(crate) fn find(
         &self,
@@ -91,7 +91,7 @@ impl Run {
         self.index.find_probed(probe, |page| self.page_holds(page))
     }
 
-    /// As [`SetIndex::first_in_own_bucket`], if the page is known to hold.
+    /// Returns [`SetIndex::first_in_own_bucket`], if the page was checked before and holds.
     #[inline]
     pub(crate) fn first_in_own_bucket(&self, probe: &Probe) -> Option<Location> {
         let page = SetIndex::<FileBytes>::page_of_bucket(probe.bucket);

@@ -1,34 +1,38 @@
-//! What threads share: the standard library's, or that of a checker which decides who runs next.
+//! Locks, atomics, channels and threads: from the standard library, or from a checker that decides
+//! which thread runs next.
 //!
 //! With `--cfg loom` the tests of `src/memory/interleavings.rs` go through every order in which
-//! threads can run and every value that the memory orderings let them see. With `--cfg shuttle` those
-//! of `src/segment/publication.rs` and `src/engine/schedules.rs` run a segment and the whole engine,
-//! files and all, in schedules chosen at random. Everything else, and every build of this crate as a
-//! dependency, gets the standard library.
+//! threads can run and every value that the memory orderings let them see. With `--cfg shuttle` the
+//! tests of `src/engine/schedules.rs` run the whole engine, files included, in schedules chosen at
+//! random. All other builds, and every build of this crate as a dependency, get the standard
+//! library.
 //!
-//! An [`Arc`](std::sync::Arc) is taken from here only where the code asks whether it is the last.
+//! An [`Arc`](std::sync::Arc) is taken from here only where the code asks whether it is the last
+//! handle.
 
 use std::sync::PoisonError;
 
 pub(crate) use variant::*;
 
-/// Locks, also after a panic of another thread that held the lock. What a lock of this crate guards
-/// is whole at every moment at which its holder can panic; each lock says why where it is declared.
+/// Locks a mutex, even if another thread has panicked while it held the lock. A value that a lock
+/// of this crate guards is whole at every moment at which the holder can panic; each lock says why
+/// where it is declared.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// As [`lock`], for one of several readers.
+/// Takes a read lock, like [`lock`].
 pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// As [`lock`], for the one writer.
+/// Takes a write lock, like [`lock`].
 pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether all threads share one of the system's, so that none may wait for one of its own.
+/// Whether a checker runs all threads in one thread of the system, so that none may start and await
+/// threads of the system.
 pub(crate) const IS_ONE_THREAD: bool = cfg!(all(test, any(loom, shuttle)));
 
 #[cfg(not(all(test, any(loom, shuttle))))]
@@ -44,8 +48,8 @@ mod variant {
     pub(crate) type ArcSwapGuard<T> = arc_swap::Guard<std::sync::Arc<T>>;
 }
 
-/// With shuttle: what threads wait for, and the atomics, at each of which another thread can run.
-/// It knows no memory orderings; those are left to loom and to `ThreadSanitizer`.
+/// With shuttle: locks, channels and atomics, at each of which another thread can run. Shuttle
+/// knows no memory orderings; loom and `ThreadSanitizer` check those.
 #[cfg(all(test, shuttle))]
 mod variant {
     pub(crate) use std::sync::Arc as CountedArc;
@@ -58,7 +62,8 @@ mod variant {
     pub(crate) use super::switching::{ArcSwap, ArcSwapGuard};
 }
 
-/// With loom: what orders memory that is shared without a lock.
+/// With loom: the counted pointer and the atomics, which order memory that is shared without a
+/// lock.
 #[cfg(all(test, loom))]
 mod variant {
     pub(crate) use std::sync::{
@@ -72,14 +77,14 @@ mod variant {
     pub(crate) type ArcSwapGuard<T> = arc_swap::Guard<std::sync::Arc<T>>;
 }
 
-/// What shuttle lacks.
+/// Types that shuttle lacks.
 #[cfg(all(test, shuttle))]
 mod switching {
     use std::sync::Arc;
 
     use shuttle::sync::atomic::{AtomicBool, Ordering};
 
-    /// The pointer itself, with a chance for others before and after each use of it.
+    /// The pointer of `arc_swap`, with a chance for other threads to run before and after each use.
     pub(crate) struct ArcSwap<T> {
         pointer: arc_swap::ArcSwap<T>,
         turn: AtomicBool,

@@ -1,4 +1,4 @@
-//! Threads that share the work on many objects.
+//! Shares work on many objects between threads.
 
 use std::cell::Cell;
 use std::error::Error as _;
@@ -12,7 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::sync::IS_ONE_THREAD;
 
 /// Runs work on whole segments in threads of its own, which have ended when this returns. So it
-/// keeps neither the application's own work for `rayon` waiting nor `put_many`.
+/// does not hold up the application's own work for `rayon`, nor `put_many`.
 ///
 /// Fails if the system does not start the threads.
 pub(crate) fn in_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
@@ -32,18 +32,18 @@ pub(crate) fn in_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> io::Re
         })
 }
 
-/// Adds to the system's error that it was a thread that could not be started.
+/// Adds to the system's error that a thread could not be started.
 pub(crate) fn not_started(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("no thread can be started: {error}"))
 }
 
 thread_local! {
-    /// How many calls of [`alone`] this thread is in.
+    /// Number of calls of [`alone`] that this thread is in.
     static ALONE: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Runs work that this thread must not share with others because it holds a lock: a thread of
-/// `rayon` that waits for others takes up another task meanwhile, which may want the same lock.
+/// Runs work that this thread must not share because it holds a lock: while a thread of `rayon`
+/// waits for other threads it takes up another task, which may want the same lock.
 pub(crate) fn alone<T>(work: impl FnOnce() -> T) -> T {
     struct Leave;
     impl Drop for Leave {
@@ -52,7 +52,7 @@ pub(crate) fn alone<T>(work: impl FnOnce() -> T) -> T {
         }
     }
     ALONE.set(ALONE.get() + 1);
-    // A guard, so that a panic leaves too.
+    // The guard also restores the count after a panic.
     let _leave = Leave;
     work()
 }
@@ -61,8 +61,8 @@ fn is_alone() -> bool {
     ALONE.get() > 0
 }
 
-/// Runs `parallel`, which uses `rayon`, if that is worth it and this thread may share its work;
-/// otherwise runs `here`, which does the same in this thread.
+/// Runs `parallel`, which uses `rayon`, if `is_worth_it` and this thread may share its work;
+/// otherwise runs `here`, which does the same work in this thread.
 pub(crate) fn in_parallel_if<T: Send>(
     is_worth_it: bool,
     parallel: impl FnOnce() -> T + Send,
@@ -85,7 +85,7 @@ pub(crate) fn map_parts<P: Send, T: Send>(
     }
 }
 
-/// Runs both, side by side where this thread may share its work.
+/// Runs both functions, in parallel if this thread may share its work.
 pub(crate) fn join<A: Send, B: Send>(
     first: impl FnOnce() -> A + Send,
     second: impl FnOnce() -> B + Send,
@@ -96,11 +96,11 @@ pub(crate) fn join<A: Send, B: Send>(
     }
 }
 
-/// The threads that work of some size is shared with.
+/// The threads with which the calling thread shares its work.
 enum Sharing {
-    /// Those of the pool that the calling thread belongs to.
+    /// The threads of the pool that the calling thread belongs to.
     Here,
-    /// Those that all stores of the process have together.
+    /// The threads of the pool that all stores of the process share.
     In(&'static ThreadPool),
 }
 
@@ -117,11 +117,11 @@ fn sharing_if(is_worth_it: bool) -> Option<Sharing> {
     is_worth_it.then(sharing).flatten()
 }
 
-/// Finds threads to share work with. There are none for a thread that works [`alone`], where the
-/// system starts none, and in a forked process, which lacks the threads of its parent.
+/// Finds threads to share work with. Returns `None` for a thread that works [`alone`], if the
+/// system starts no threads, and in a forked process, which lacks the threads of its parent.
 ///
-/// The pool is our own: `rayon`'s, if it cannot be started when it is first asked for, panics then
-/// and ever after, for the application too.
+/// The pool is our own: if the global pool of `rayon` cannot be started when it is first used, it
+/// panics then and ever after, for the application too.
 fn sharing() -> Option<Sharing> {
     static POOL: OnceLock<(u32, ThreadPool)> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
@@ -132,7 +132,7 @@ fn sharing() -> Option<Sharing> {
         return Some(Sharing::Here);
     }
     if POOL.get().is_none() {
-        // A thread that comes while another starts the pool does not wait for it.
+        // While one thread starts the pool, others work alone instead of waiting for it.
         let _starting = STARTING.try_lock().ok()?;
         if POOL.get().is_none() {
             let name = |number| format!("sealstone-all-{number}");

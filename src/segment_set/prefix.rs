@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 const CANDIDATES_MAX: usize = 8;
 
 impl SegmentSet {
-    /// Returns the only digest from `low` to `high`, both included. Takes time logarithmic in
-    /// sealed segments and linear in unsealed ones.
+    /// Returns the only digest from `low` to `high`, both included. Takes time logarithmic in the
+    /// objects of each sealed segment, and linear in unsealed objects.
     pub(crate) fn find_between(
         &self,
         low: &Digest,

@@ -1,4 +1,4 @@
-//! Compactions, as an application runs them.
+//! The compactions that an application runs.
 
 use std::fmt;
 
@@ -9,11 +9,12 @@ use crate::engine::RunningCompaction;
 use crate::error::Result;
 
 impl Store {
-    /// Begins a compaction: everything that is put from here on stays, also what was put before and
+    /// Begins a compaction. It keeps every object that is put from here on, also an old object that
     /// is put again.
     ///
-    /// Compute the set of live objects after this, then [`finish`](Compaction::finish). Puts, reads
-    /// and syncs go on all the time. Dropping the [`Compaction`] ends it and changes nothing.
+    /// Compute the set of live objects after this call, then call [`finish`](Compaction::finish).
+    /// Puts, reads and syncs go on all the time. Dropping the [`Compaction`] ends it and changes
+    /// nothing.
     ///
     /// ```
     /// # let folder = tempfile::tempdir()?;
@@ -33,12 +34,12 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSpace`] if there is no room to seal the segment that is appended to;
-    /// [`Error::CompactionRunning`], [`Error::ReadOnly`], [`Error::Forked`], [`Error::Poisoned`],
-    /// [`Error::Io`].
+    /// Fails with [`Error::NoSpace`] if there is no room to seal the segment that is appended to,
+    /// and with [`Error::CompactionRunning`], [`Error::ReadOnly`], [`Error::Forked`],
+    /// [`Error::Poisoned`] or [`Error::Io`].
     pub fn begin_compaction(&self) -> Result<Compaction> {
         let writer = self.writer()?;
-        // From here on dropping it ends the phase, also where sealing fails.
+        // From here on dropping `compaction` ends the phase, also if sealing fails.
         let mut compaction = Compaction {
             store: self.clone(),
             running: writer.begin_compaction()?,
@@ -47,13 +48,12 @@ impl Store {
         Ok(compaction)
     }
 
-    /// Begins and finishes a compaction. For an application whose set of live objects cannot change
-    /// while it is computed and handed over; others use
-    /// [`begin_compaction`](Self::begin_compaction).
+    /// Begins and finishes a compaction. Use it if the set of live objects cannot change while it
+    /// is computed and handed over; otherwise use [`begin_compaction`](Self::begin_compaction).
     ///
     /// # Errors
     ///
-    /// Those of [`begin_compaction`](Self::begin_compaction) and [`Compaction::finish`].
+    /// Fails like [`begin_compaction`](Self::begin_compaction) and [`Compaction::finish`].
     pub fn compact(&self, keep: impl Fn(&Digest) -> bool + Sync) -> Result<CompactionStats> {
         self.begin_compaction()?.finish(keep)
     }
@@ -66,21 +66,21 @@ pub struct Compaction {
 }
 
 impl Compaction {
-    /// What [`finish`](Self::finish) would do. Changes nothing.
+    /// Computes what [`finish`](Self::finish) would do. Changes nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::CorruptIndex`]; [`Error::Forked`]; [`Error::Io`], also where the system does not start the
-    /// threads that it works in.
+    /// Fails with [`Error::CorruptIndex`], [`Error::Forked`] or [`Error::Io`], the last also if the
+    /// system does not start the threads that it works in.
     pub fn plan(&self, keep: impl Fn(&Digest) -> bool + Sync) -> Result<CompactionStats> {
         Ok(self.prepare(&keep)?.stats())
     }
 
-    /// As [`plan`](Self::plan), for a list of the live objects.
+    /// Does [`plan`](Self::plan) for a list of the live objects.
     ///
     /// # Errors
     ///
-    /// Those of [`plan`](Self::plan).
+    /// Fails like [`plan`](Self::plan).
     pub fn plan_list(&self, live: &[Digest]) -> Result<CompactionStats> {
         let live = LiveList::new(live);
         let mut stats = self.plan(|digest| live.contains(digest))?;
@@ -88,26 +88,29 @@ impl Compaction {
         Ok(stats)
     }
 
-    /// Keeps the objects for which `keep` is true, and what was put since the compaction began, and
-    /// drops the others. `keep` is asked once for each object, from several threads.
+    /// Keeps the objects for which `keep` is true and the objects that were put since the
+    /// compaction began, and drops all others. Asks `keep` once for each object, from several
+    /// threads.
     ///
-    /// Segments without a dead object stay as they are; the live objects of the others are copied
-    /// in file order, in parallel, each verified. Everything is durable before the one rename that
-    /// commits. Readers of the old segments keep them; their files go with the last reader.
+    /// Segments without a dead object stay as they are. The live objects of other segments are
+    /// copied in file order, in parallel, and each is verified. Everything is durable before the
+    /// one rename that commits. Readers of the old segments keep them; the last reader that is
+    /// dropped removes their files.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSpace`] says how much room is needed if the file system has less; that is known
-    /// before anything is written. What stays is copied before what is replaced can go, so it is about
-    /// as much as the live objects of the segments that hold a dead one: a compaction that drops whole
-    /// segments and copies nothing needs a few KiB. Where the system does not say how much room there
-    /// is, as on Windows, or others take it meanwhile, it is [`Error::Io`].
+    /// Fails with [`Error::NoSpace`], which says how much room is needed, if the file system has
+    /// less, before anything is written. Objects are copied before the old segments can be removed,
+    /// so the room is about the size of the live objects in segments that hold a dead one: a
+    /// compaction that drops whole segments and copies nothing needs a few KiB. If the system does
+    /// not tell its free room, as on Windows, or others use it up meanwhile, the error is
+    /// [`Error::Io`].
     ///
-    /// [`Error::Corrupt`] names a live object that does not verify in any copy; the store is then as
-    /// it was. So it is after [`Error::NoSpace`], [`Error::CorruptIndex`],
-    /// [`Error::SegmentIdsExhausted`] and [`Error::Io`]. After a failure in the
-    /// commit itself every further write is [`Error::Poisoned`], and the next opening finds the old
-    /// set or the new one.
+    /// Fails with [`Error::Corrupt`], which names the object, if no copy of a live object verifies.
+    /// The store is unchanged then, and after [`Error::NoSpace`], [`Error::CorruptIndex`],
+    /// [`Error::SegmentIdsExhausted`] and [`Error::Io`] too. After a failure in the commit itself,
+    /// every further write fails with [`Error::Poisoned`], and the next opening finds the old set
+    /// of segments or the new one.
     pub fn finish(self, keep: impl Fn(&Digest) -> bool + Sync) -> Result<CompactionStats> {
         let prepared = self.prepare(&keep)?;
         let writer = self.store.writer()?;
@@ -117,12 +120,12 @@ impl Compaction {
         Ok(stats)
     }
 
-    /// As [`finish`](Self::finish), for a list of the live objects. Those in the list that the store
-    /// does not hold are counted in [`CompactionStats::live_missing`].
+    /// Does [`finish`](Self::finish) for a list of the live objects. Counts the objects of the list
+    /// that the store does not hold in [`CompactionStats::live_missing`].
     ///
     /// # Errors
     ///
-    /// Those of [`finish`](Self::finish).
+    /// Fails like [`finish`](Self::finish).
     pub fn finish_list(self, live: &[Digest]) -> Result<CompactionStats> {
         let live = LiveList::new(live);
         let missing = self.missing(&live)?;
@@ -132,7 +135,7 @@ impl Compaction {
     }
 
     fn prepare(&self, keep: &(impl Fn(&Digest) -> bool + Sync)) -> Result<Prepared> {
-        // Begun in the parent of a forked process, it has a lock for the pins that may be held there.
+        // `writer` refuses a forked process, in which the lock of the pins may be held for ever.
         self.store.writer()?.prepare_compaction(&self.running, keep)
     }
 

@@ -1,4 +1,4 @@
-//! How the work of what concerns all segments grows with their number.
+//! Tests how the work of operations on all segments grows with their number.
 
 #[cfg(test)]
 mod tests {
@@ -26,7 +26,8 @@ mod tests {
         Options::new().maps_max(16)
     }
 
-    /// Makes a folder of so many sealed segments. They hold the same object, so all have the same two files.
+    /// Makes a folder of `count` sealed segments. They hold the same object, so all are links to
+    /// the same two files.
     fn make_segments(root: &Path, count: u32) {
         let dir = options().create_dir(root).unwrap();
         let len = u32::try_from(CONTENT.len()).unwrap();
@@ -36,18 +37,18 @@ mod tests {
             len,
         };
         let data = [&record::header(len)[..], CONTENT].concat();
-        let index = Sidecar::build(&mut [entry]);
-        let (data_file, index_file) = (root.join("data"), root.join("index"));
+        let sidecar = Sidecar::build(&mut [entry]);
+        let (data_file, sidecar_file) = (root.join("data"), root.join("sidecar"));
         fs::write(&data_file, &data).unwrap();
-        fs::write(&index_file, index.as_bytes()).unwrap();
+        fs::write(&sidecar_file, sidecar.as_bytes()).unwrap();
         for id in 0..count {
             fs::hard_link(&data_file, dir.segment_path(id, FileKind::Data)).unwrap();
-            fs::hard_link(&index_file, dir.segment_path(id, FileKind::Sidecar)).unwrap();
+            fs::hard_link(&sidecar_file, dir.segment_path(id, FileKind::Sidecar)).unwrap();
         }
         let binding = SealedSegment {
             data_bytes: data.len() as u64,
             objects: 1,
-            sidecar_checksum: index.checksum(),
+            sidecar_checksum: sidecar.checksum(),
         };
         let manifest = Manifest {
             next_id: u64::from(count),
@@ -57,7 +58,7 @@ mod tests {
         fs::write(dir.manifest_path(), manifest.encode()).unwrap();
     }
 
-    /// How many looks each thing takes with so many segments.
+    /// Number of looks that each operation takes with `count` segments.
     fn looks_with(count: u32) -> BTreeMap<&'static str, u64> {
         let folder = TempDir::new().unwrap();
         make_segments(folder.path(), count);
@@ -96,7 +97,7 @@ mod tests {
         assert_eq!(opened.unwrap().set.sealed().len(), count as usize);
         looks.insert("open a writer", taken);
 
-        // As NEDB v3 leaves it.
+        // NEDB v3 leaves a store without a manifest.
         fs::remove_file(dir.manifest_path()).unwrap();
         let mut reader = Reader::default();
         let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &nothing));
@@ -109,14 +110,16 @@ mod tests {
     }
 
     #[test]
-    fn h67_what_concerns_all_segments_takes_work_in_proportion_to_their_number() {
+    fn h67_operations_on_all_segments_take_work_in_proportion_to_their_number() {
         let few = looks_with(1000);
         let many = looks_with(32_000);
         eprintln!("1,000: {few:?}\n32,000: {many:?}");
-        for (what, taken) in many {
-            assert!(taken > 0, "{what} is not counted");
-            // 32 times as many; twice that for searches among them. Squares would be a thousand times.
-            assert!(taken <= 64 * few[what], "{what}: {} and {taken}", few[what]);
+        for (operation, taken) in many {
+            assert!(taken > 0, "{operation} is not counted");
+            // There are 32 times as many segments. The limit is twice that, for searches among
+            // them; quadratic work would be a thousand times as much.
+            let few = few[operation];
+            assert!(taken <= 64 * few, "{operation}: {few} and {taken}");
         }
     }
 }

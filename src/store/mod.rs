@@ -26,9 +26,10 @@ use crate::sync::Mutex;
 
 /// A content-addressed object store in a folder.
 ///
-/// Clones are handles to the same open store. It is `Send` and `Sync`: any number of threads may
-/// read and write at once, and no reader ever waits for a writer. The last handle to be dropped
-/// flushes, syncs and unlocks; [`close`](Self::close) does so too and reports errors.
+/// Clones are handles to the same open store. `Store` is `Send` and `Sync`: any number of threads
+/// may read and write at once, and no reader ever waits for a writer. Dropping the last handle
+/// flushes, syncs and unlocks; [`close`](Self::close) syncs and reports errors before it drops its
+/// handle.
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;
@@ -45,27 +46,27 @@ pub struct Store {
     handle: Arc<Handle>,
 }
 
-/// What all clones of a [`Store`] hold.
+/// The state that all clones of a [`Store`] share.
 struct Handle {
     shared: Arc<Shared>,
     access: Access,
 }
 
 enum Access {
-    /// Closed when the last clone of the store is dropped.
+    /// A writer, which is closed when the last clone of the store is dropped.
     Writer(OpenWriter),
-    /// What a panic could leave behind in it is at worst read again.
+    /// A reader. At worst, a panic that cuts off a refresh makes the next one read files again.
     Reader(Mutex<Reader>),
 }
 
 impl Store {
-    /// The folder that was opened.
+    /// Returns the folder that was opened.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.shared().root
     }
 
-    /// What was repaired when this handle was opened.
+    /// Returns the report of the repairs that were made when this handle was opened.
     #[must_use]
     pub fn recovery(&self) -> &RecoveryReport {
         &self.shared().report
@@ -75,7 +76,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`sync`](Self::sync). A handle that was opened read-only has none.
+    /// Fails like [`sync`](Self::sync). Closing a read-only handle never fails.
     pub fn close(self) -> Result<()> {
         match self.handle.access {
             Access::Writer(_) => self.sync(),
@@ -87,8 +88,8 @@ impl Store {
         &self.handle.shared
     }
 
-    /// The writer. Every function that changes something asks here first, and so is refused by a
-    /// read-only handle and in a forked process.
+    /// Returns the writer. Every function that changes the store calls this first, and so fails for
+    /// a read-only handle and in a forked process.
     fn writer(&self) -> Result<&Writer> {
         match &self.handle.access {
             Access::Writer(open) => self

@@ -1,4 +1,4 @@
-//! Opening a store.
+//! Opens a store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::sync::Mutex;
 
 impl Store {
     /// Opens the store in the folder `root` for reading and writing, and creates it if there is
-    /// none. [`Options`] has other ways.
+    /// none. Use [`Options`] to open it in another way.
     ///
     /// # Errors
     ///
-    /// Those of [`Options::open`].
+    /// Fails like [`Options::open`].
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(root)
     }
 
-    /// The default [`Options`].
+    /// Returns the default [`Options`].
     #[must_use]
     pub fn options() -> Options {
         Options::new()
@@ -34,17 +34,17 @@ impl Options {
     /// Opens the store in the folder `root`; its files are in `root/segments`. Takes time in
     /// proportion to the number of segments, not of objects.
     ///
-    /// A store that exists is opened on a full disk as well, unless files of another program have to be taken
-    /// over, or the manifest was lost: for that, open it [`read_only`](Self::read_only). Puts fail until there
-    /// is room.
+    /// An existing store can be opened on a full disk too, but puts fail until there is room. The
+    /// opening itself needs room if files of another program have to be taken over or the manifest
+    /// was lost: then open the store [`read_only`](Self::read_only).
     ///
     /// # Errors
     ///
-    /// [`Error::Locked`](crate::Error::Locked) beside another writer,
+    /// Fails with [`Error::Locked`](crate::Error::Locked) beside another writer, and with
     /// [`Error::NoStore`](crate::Error::NoStore),
-    /// [`Error::MissingSegment`](crate::Error::MissingSegment), and
-    /// [`Error::Io`](crate::Error::Io). Damage is repaired where that loses nothing, reported by
-    /// [`Store::recovery`], and otherwise an error of the read that it hits.
+    /// [`Error::MissingSegment`](crate::Error::MissingSegment) or [`Error::Io`](crate::Error::Io).
+    /// Damage does not make it fail: the opening repairs damage if that loses nothing, and
+    /// [`Store::recovery`] reports it; a read that meets other damage fails.
     pub fn open(&self, root: impl AsRef<Path>) -> Result<Store> {
         let handle = Handle::open(root.as_ref(), self)?;
         Ok(Store {
@@ -62,7 +62,7 @@ impl Handle {
                 });
             }
             None => options.create_dir(root)?,
-            // Whoever created the folder may have been cut off before its name was durable.
+            // The process that created the folder may have been killed before the name was durable.
             Some(dir) if !options.read_only && dir.read_manifest()?.is_none() => {
                 options.create_dir(root)?
             }

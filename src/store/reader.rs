@@ -1,4 +1,4 @@
-//! Reading in hot loops.
+//! Readers for hot loops.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,16 +11,16 @@ use crate::object::Object;
 use crate::segment::content::Verified;
 use crate::segment_set::SegmentSet;
 
-/// Reads from the segments as they were when it was made, or last [refreshed](Self::refresh).
+/// A reader of the segments that existed when it was made or last [refreshed](Self::refresh).
 ///
-/// A read from a [`Store`](crate::Store) loads the current set of segments and gives an [`Object`] that holds its
-/// segment: both count in memory that all threads share, which costs more the more threads read. A
-/// pinned reader holds the set once, and what it finds borrows from it, so a hit writes to no shared
-/// memory. Give each thread one; cloning is cheap.
+/// A read from a [`Store`](crate::Store) loads the current set of segments and returns an
+/// [`Object`] that holds its segment. Both change counters that all threads share, which costs more
+/// the more threads read. A pinned reader holds the set once, and its objects borrow from it, so a
+/// hit writes to no shared memory. Give each thread a reader of its own; cloning is cheap.
 ///
-/// It sees everything that was put before it was made, also after a compaction dropped it, and some of
-/// what was put later. It may outlive the store; as long as it lives, the files of the segments that
-/// it holds stay on disk.
+/// It sees every object that was put before it was made, also after a compaction has dropped the
+/// object, and some objects that were put later. It may outlive the store; as long as it lives, the
+/// files of its segments stay on disk.
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;
@@ -50,7 +50,7 @@ impl PinnedReader {
     ///
     /// # Errors
     ///
-    /// Those of [`Store::get`](crate::Store::get).
+    /// Fails like [`Store::get`](crate::Store::get).
     #[inline]
     pub fn get(&self, digest: &Digest) -> Result<Option<PinnedObject<'_>>> {
         let found = self.set.lookup(digest, self.shared.options.verify_reads)?;
@@ -77,12 +77,12 @@ impl PinnedReader {
     ///
     /// # Errors
     ///
-    /// Those of [`Store::contains`](crate::Store::contains).
+    /// Fails like [`Store::contains`](crate::Store::contains).
     pub fn contains(&self, digest: &Digest) -> Result<bool> {
         self.set.contains(digest)
     }
 
-    /// Goes on with the segments as the store has them now. True if they have changed.
+    /// Goes on with the present segments of the store. Returns whether they have changed.
     pub fn refresh(&mut self) -> bool {
         let set = self.shared.set.load_full();
         let changed = !Arc::ptr_eq(&set, &self.set);
@@ -100,8 +100,8 @@ impl fmt::Debug for PinnedReader {
     }
 }
 
-/// The content of one object, checked against its digest, as long as the [`PinnedReader`] lives that
-/// it was found with.
+/// The content of one object, checked against its digest. It borrows from the [`PinnedReader`] that
+/// found it.
 #[derive(Debug)]
 pub struct PinnedObject<'a> {
     digest: Digest,
@@ -109,13 +109,14 @@ pub struct PinnedObject<'a> {
 }
 
 impl PinnedObject<'_> {
-    /// The digest of the content.
+    /// Returns the digest of the content.
     #[must_use]
     pub const fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// The same object, holding its segment by itself, so that it can outlive the reader. No copy.
+    /// Returns an object that holds its segment itself, and so can outlive the reader. Copies no
+    /// content.
     #[must_use]
     pub fn into_object(self) -> Object {
         self.found.into_object(&self.digest)

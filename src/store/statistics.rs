@@ -1,4 +1,4 @@
-//! Figures about a store.
+//! Computes figures about a store.
 
 use crate::dir::Dir;
 use crate::segment_set::SegmentSet;
@@ -10,27 +10,27 @@ use crate::segment_set::SegmentSet;
 pub struct StoreStats {
     /// Number of objects; see [`Store::len`](crate::Store::len).
     pub objects: u64,
-    /// Their content, in bytes.
+    /// Total length of their contents, in bytes.
     pub content_bytes: u64,
-    /// All data files, in bytes.
+    /// Total length of the data files, in bytes.
     pub data_file_bytes: u64,
-    /// All sidecars, in bytes.
+    /// Total length of the sidecars, in bytes.
     pub index_file_bytes: u64,
-    /// All runs of the set index, in bytes.
+    /// Total length of the runs of the set index, in bytes.
     pub set_index_file_bytes: u64,
     /// Number of data files, sidecars and runs of the set index.
     pub files: u64,
-    /// Files with bytes that an opening cut off the end of a segment, `seg-N.torn`. Counted in the folder,
-    /// and as 0 if it cannot be listed. See
+    /// Number of files with bytes that an opening cut off the end of a segment, `seg-N.torn`. They
+    /// are counted in the folder; 0 if it cannot be listed. See
     /// [`remove_torn_files`](crate::Store::remove_torn_files).
     pub torn_files: u64,
-    /// All of them, in bytes.
+    /// Total length of those files, in bytes.
     pub torn_file_bytes: u64,
-    /// Runs of the set index, each of which a lookup probes.
+    /// Number of runs of the set index, each of which a lookup probes.
     pub set_index_runs: u64,
-    /// Sealed segments that no run covers yet: a lookup has to ask them one by one.
+    /// Number of sealed segments that no run covers yet, which a lookup has to ask one by one.
     pub uncovered_segments: u64,
-    /// Each segment, by id.
+    /// Figures about each segment, sorted by id.
     pub segments: Vec<SegmentStats>,
 }
 
@@ -39,19 +39,19 @@ pub struct StoreStats {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SegmentStats {
-    /// Its id, which is in the names of its files.
+    /// Id of the segment, which is in the names of its files.
     pub id: u32,
-    /// What it is used for.
+    /// State of the segment.
     pub state: SegmentState,
     /// Number of its objects.
     pub objects: u64,
-    /// Its data file, in bytes; without what is still buffered.
+    /// Length of its data file, in bytes, without records that are still buffered.
     pub data_bytes: u64,
-    /// Its sidecar, in bytes; 0 before it is sealed.
+    /// Length of its sidecar, in bytes; 0 before the segment is sealed.
     pub index_bytes: u64,
 }
 
-/// What a segment is used for.
+/// The state of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -60,11 +60,11 @@ pub struct SegmentStats {
 )]
 #[non_exhaustive]
 pub enum SegmentState {
-    /// Appended to.
+    /// Puts append to the segment.
     Active,
-    /// Full, waiting to be sealed.
+    /// The segment is full and waits to be sealed.
     Sealing,
-    /// Never written to again.
+    /// The segment is never written to again.
     Sealed,
 }
 
@@ -107,10 +107,10 @@ pub(super) fn stats(set: &SegmentSet) -> StoreStats {
         });
     }
     stats.segments.sort_by_key(|segment| segment.id);
-    for bound in set.runs() {
+    for resolved in set.runs() {
         stats.files += 1;
         stats.set_index_runs += 1;
-        stats.set_index_file_bytes += bound.run().file_bytes();
+        stats.set_index_file_bytes += resolved.run().file_bytes();
     }
     stats.uncovered_segments = set.uncovered().len() as u64;
     stats.objects = set.objects();

@@ -1,4 +1,4 @@
-//! Looking after a store: checks, figures, and seeing what another process wrote.
+//! Looks after a store: checks it, counts, and picks up the writes of another process.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use crate::threads::{alone, in_own_threads};
 use crate::verify::{self, Problem, VerifyProgress, VerifyReport};
 
 impl Store {
-    /// Reads and checks what this handle has open: each record against its digest, each sidecar against
-    /// its data, each run of the set index that is in use against the sidecars, and whether the manifest
-    /// can be read. Runs on all cores, in threads of its own, beside readers and writers; sees what was
-    /// there when it began.
+    /// Checks the segments that this handle has open: each record against its digest, each sidecar
+    /// against its data, each run of the set index that is in use against the sidecars, and whether
+    /// the manifest can be read. Runs on all cores, in threads of its own, beside readers and
+    /// writers, and checks the objects that were there when it began.
     ///
-    /// It does not read what nothing depends on: the journals, what recovery has cut off and saved, runs
-    /// that are of no use, padding, and files that are not the store's. What is still in the buffer is
-    /// checked there, and not on disk. A manifest that is whole and not the newest, as from a backup, it
-    /// cannot tell from the right one.
+    /// It does not read bytes on which nothing depends: journals, bytes that recovery has cut off
+    /// and saved, runs that are not in use, padding, and files that are not the store's. Records
+    /// that are still in the buffer are checked there, and not on disk. It cannot tell a whole but
+    /// outdated manifest, from a backup for instance, from the newest one.
     ///
     /// `progress` is called often, from several threads; returning [`ControlFlow::Break`] ends the
-    /// check early. A writer writes a damaged sidecar anew where its data proves what it was.
+    /// check early. A writer writes a damaged sidecar anew if the data gives back what it was.
     ///
     /// ```
     /// # let folder = tempfile::tempdir()?;
@@ -39,8 +39,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], also where the system does not start the threads. Damage is not an error but in the
-    /// report.
+    /// Fails with [`Error::Io`], also if the system does not start the threads. Damage is no error;
+    /// the report lists it.
     pub fn verify(
         &self,
         progress: impl Fn(&VerifyProgress) -> ControlFlow<()> + Sync,
@@ -65,7 +65,8 @@ impl Store {
         Ok(report)
     }
 
-    /// Number of objects and size of files, for each segment and over all. Lists the folder once.
+    /// Counts objects and the lengths of files, for each segment and in total. Lists the folder
+    /// once.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let shared = self.shared();
@@ -74,13 +75,15 @@ impl Store {
         stats
     }
 
-    /// Removes the files with bytes that openings cut off the ends of segments, `seg-N.torn`, and gives how
-    /// many there were. The store never reads them. They are evidence of what a crash or damage left, so
-    /// look first whether [`verify`](Self::verify) finds all that you expect.
+    /// Removes the files with bytes that openings cut off the ends of segments, `seg-N.torn`, and
+    /// returns their number. The store never reads these files. They are evidence of a crash or of
+    /// damage, so look first whether [`verify`](Self::verify) finds all the objects that you
+    /// expect.
     ///
     /// # Errors
     ///
-    /// [`Error::ReadOnly`], [`Error::Forked`], [`Error::Io`]. Some files may have been removed then.
+    /// Fails with [`Error::ReadOnly`], [`Error::Forked`] or [`Error::Io`]. Some files may have been
+    /// removed then.
     pub fn remove_torn_files(&self) -> Result<usize> {
         let shared = self.shared();
         self.writer()?;
@@ -91,16 +94,18 @@ impl Store {
         Ok(files.len())
     }
 
-    /// For a read-only handle: sees what the writer has flushed, sealed and compacted since. True if
-    /// something changed. A writer always sees everything, for it this does nothing.
+    /// Lets a read-only handle see the changes that the writer has flushed, sealed and compacted
+    /// since, and returns whether there were any. Does nothing for a writer, which always sees all
+    /// objects.
     ///
-    /// Of a store with more segments than can be mapped or held open, some files are opened for each
-    /// read. A read of one that the writer has removed is an [`Error::Io`] until the next refresh.
+    /// If a store has more segments than can be mapped or held open, some files are opened for each
+    /// read. If the writer has removed such a file, reading it fails with [`Error::Io`] until the
+    /// next refresh.
     ///
     /// # Errors
     ///
-    /// Those of [`Options::open`], and [`Error::Forked`]. After an error the handle sees what it saw
-    /// before.
+    /// Fails like [`Options::open`], and with [`Error::Forked`]. After an error the handle still
+    /// sees the objects that it saw before.
     pub fn refresh(&self) -> Result<bool> {
         let shared = self.shared();
         shared.require_own_process()?;

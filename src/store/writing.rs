@@ -1,4 +1,4 @@
-//! Putting, syncing, checkpoints.
+//! Puts, syncs and checkpoints.
 
 use std::path::Path;
 
@@ -7,74 +7,79 @@ use crate::digest::{Digest, Hashed};
 use crate::error::Result;
 
 impl Store {
-    /// Stores content and gives its digest. Content that the store already holds, byte for byte, is
-    /// not stored again; a damaged copy does not count, so putting again repairs.
+    /// Stores content and returns its digest. Content that the store already holds, byte for byte,
+    /// is not stored again. A damaged copy does not count, so putting the content again repairs it.
     ///
-    /// It can be read at once, by every thread. It survives power loss after the next
-    /// [`sync`](Self::sync). It is hashed before any lock is taken; large content is written without
-    /// being buffered.
+    /// Every thread can read the content at once. It survives power loss after the next
+    /// [`sync`](Self::sync). It is hashed before any lock is taken; large content is written
+    /// without being buffered.
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`] beyond `u32::MAX` bytes; [`Error::ReadOnly`]; [`Error::Forked`];
-    /// [`Error::Poisoned`]; [`Error::Io`], for instance when the disk is full. Then nothing was stored, what was stored
-    /// before is unharmed, and the put can be tried again.
+    /// Fails with [`Error::TooLarge`] beyond `u32::MAX` bytes, and with [`Error::ReadOnly`],
+    /// [`Error::Forked`], [`Error::Poisoned`] or [`Error::Io`], for instance when the disk is full.
+    /// Then nothing was stored, objects that were stored before are unharmed, and the put can be
+    /// tried again.
     pub fn put(&self, content: &[u8]) -> Result<Digest> {
-        // Nothing is hashed that would then be refused.
+        // This check comes first, so that content that is refused is not hashed.
         self.writer()?.require_acceptable(content.len())?;
         let hashed = Hashed::new(content);
         self.put_hashed(&hashed)?;
         Ok(*hashed.digest())
     }
 
-    /// As [`put`](Self::put), for content that was hashed elsewhere. True if it was not held yet.
+    /// Does [`put`](Self::put) for content that was hashed elsewhere. Returns true if the store did
+    /// not hold it yet.
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put).
+    /// Fails like [`put`](Self::put).
     pub fn put_hashed(&self, hashed: &Hashed<'_>) -> Result<bool> {
         self.writer()?.put(hashed)
     }
 
-    /// Makes everything durable that was put before: after this returns, it survives power loss.
+    /// Makes every object durable that was put before: it survives power loss after this returns.
     /// Puts and reads go on meanwhile.
     ///
     /// # Errors
     ///
-    /// [`Error::ReadOnly`]; [`Error::Forked`]; [`Error::Io`] if the system could not write, or not sync.
-    /// After a failed sync of a file it is
-    /// unknown what is on disk, and every further write is [`Error::Poisoned`].
+    /// Fails with [`Error::ReadOnly`], [`Error::Forked`], or [`Error::Io`] if the system could not
+    /// write or sync. After a failed sync of a file it is unknown what is on disk, and every
+    /// further write fails with [`Error::Poisoned`].
     pub fn sync(&self) -> Result<()> {
         self.writer()?.sync()
     }
 
-    /// Stores several contents; the digests are in their order. Faster than a [`put`](Self::put) for
-    /// each: they are hashed several at a time and, in the threads of [`get_many`](Self::get_many), in
-    /// parallel, and appended together. Of contents that are the same, one is stored. The puts of other
-    /// threads go on in between.
+    /// Stores several contents and returns their digests, in their order. This is faster than a
+    /// [`put`](Self::put) for each: contents are hashed several at a time and in parallel, in the
+    /// threads that [`get_many`](Self::get_many) uses, and appended together. Equal contents are
+    /// stored once. The puts of other threads go on in between.
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put). Contents before the one that failed are stored.
+    /// Fails like [`put`](Self::put). Contents before the one that failed are stored.
     pub fn put_many<C: AsRef<[u8]> + Sync>(&self, contents: &[C]) -> Result<Vec<Digest>> {
         let writer = self.writer()?;
-        // Asked for once, so that what is stored is what was hashed.
+        // `as_ref` is called once for each, so that the bytes that were hashed are stored.
         let contents: Vec<&[u8]> = contents.iter().map(AsRef::as_ref).collect();
         writer.put_many(&contents)
     }
 
-    /// Writes another store into the folder `target`, which must not exist or be empty but for
-    /// `lost+found`: all objects that were put before this was called, as hard links, so it costs no
-    /// space and next to no time. On another file system it copies, with the permissions of the files.
+    /// Writes another store into the folder `target`, which must not exist, or be empty but for
+    /// `lost+found`. It holds all objects that were put before this call. Its files are hard links,
+    /// so it costs no space and next to no time. On another file system the files are copied, with
+    /// their permissions.
     ///
-    /// From then on the two are changed independently of each other, but for damage: a file that has
-    /// two names is one file, and what rots or is overwritten from outside is lost in both.
+    /// From then on the two stores change independently of each other, except for damage: a file
+    /// with two names is one file, and bytes that rot or are overwritten from outside are lost in
+    /// both.
     ///
     /// # Errors
     ///
-    /// [`Error::NotEmpty`], [`Error::Locked`] where somebody else begins a store there at the same time,
-    /// [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Io`]. The last can leave a part of the store, which
-    /// says that segments are missing; remove it before you try again.
+    /// Fails with [`Error::NotEmpty`], with [`Error::Locked`] if another process or thread begins a
+    /// store there at the same time, and with [`Error::ReadOnly`], [`Error::Poisoned`] or
+    /// [`Error::Io`]. The last can leave a part of a store, whose opening reports missing segments;
+    /// remove it before you try again.
     pub fn checkpoint(&self, target: impl AsRef<Path>) -> Result<()> {
         self.writer()?.checkpoint(target.as_ref())
     }
