@@ -1,4 +1,4 @@
-//! Walking over all objects.
+//! Walks over all objects.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -13,19 +13,20 @@ use crate::segment::content::Content;
 use crate::segment::{Active, Sealed};
 use crate::segment_set::{ObjectCopy, SegmentSet, Tried};
 
-/// All objects of a store at the moment when [`Store::iter`](crate::Store::iter) was called, in the
-/// order of the files, each once and verified.
+/// An iterator over all objects that a store held when [`Store::iter`](crate::Store::iter) was
+/// called, in the order of the files, each once and verified.
 ///
-/// A damaged object is an item that is an error; the walk goes on behind it.
+/// The item for a damaged object is an error; the walk goes on behind it.
 #[derive(Debug)]
 pub struct Objects {
     records: Records,
-    /// What was read ahead, in order.
+    /// The items that were read ahead, in order.
     ready: VecDeque<Result<Object>>,
 }
 
-/// Records are verified together, in lanes, up to so many and about so many bytes.
+/// Most records that are verified together, in lanes.
 const BATCH_RECORDS: usize = 64;
+/// Bytes of content at which such a batch ends.
 const BATCH_BYTES: usize = 256 << 10;
 
 impl Objects {
@@ -36,7 +37,8 @@ impl Objects {
         }
     }
 
-    /// Reads some records ahead; none are left if that leaves nothing ready.
+    /// Reads a batch of records ahead. It makes none ready if its copies are all absent, so the
+    /// caller repeats it until the end of the records.
     fn read_ahead(&mut self) {
         let mut batch: Vec<(Held, Entry)> = Vec::with_capacity(BATCH_RECORDS);
         let mut bytes = 0;
@@ -52,11 +54,11 @@ impl Objects {
             }
         }
         let copies = batch.iter().map(|(held, entry)| held.copy(*entry));
-        // The single read says what is wrong with a copy that cannot be read.
+        // The single read below reports what is wrong with a copy that cannot be read.
         let contents: Vec<Option<Content<'_>>> =
             copies.map(|copy| copy.content().ok().flatten()).collect();
-        let there = contents.iter().flatten().map(Content::bytes);
-        let digests = Digest::of_many(&there.collect::<Vec<_>>());
+        let present = contents.iter().flatten().map(Content::bytes);
+        let digests = Digest::of_many(&present.collect::<Vec<_>>());
         let mut digests = digests.iter();
         for ((held, entry), content) in batch.iter().zip(contents) {
             let right = content.filter(|_| digests.next() == Some(&entry.digest));
@@ -70,7 +72,7 @@ impl Objects {
     }
 }
 
-/// A segment that a record was found in.
+/// A segment in which a record was found.
 enum Held {
     Sealed(Arc<Sealed>),
     Unsealed(Arc<Active>),
@@ -94,7 +96,7 @@ impl Held {
     }
 }
 
-/// One object. Another copy may be whole where this one is damaged.
+/// Reads one object. If this copy is damaged, another copy may be whole.
 fn read(copy: ObjectCopy<'_>, set: &SegmentSet) -> Result<Option<Object>> {
     let digest = &copy.entry().digest;
     match copy.read(VerifyReads::EveryRead, &mut Tried::default()) {
@@ -114,8 +116,8 @@ impl Iterator for Objects {
     }
 }
 
-/// The digests of all objects, in the order of [`Objects`], without reading any content but what a crash
-/// may have taken: see [`Store::contains`](crate::Store::contains).
+/// An iterator over the digests of all objects, in the order of [`Objects`]. It reads only content
+/// that may have been lost in a crash: see [`Store::contains`](crate::Store::contains).
 #[derive(Debug)]
 pub struct Digests(Records);
 
@@ -143,9 +145,9 @@ impl Iterator for Digests {
     }
 }
 
-/// The records of a set, of several copies of an object only one: the one in the newest sealed
-/// segment, or else in the newest unsealed one. Holds 4 bytes for each record of one sealed segment,
-/// and an entry for each record that is not sealed, taken at the beginning since more may follow.
+/// The records of a set, one for each object: the copy in the newest sealed segment, or else in the
+/// newest unsealed segment. Holds 4 bytes for each record of one sealed segment, and an entry for
+/// each unsealed record, taken at the beginning since more records may follow.
 #[derive(Debug)]
 struct Records {
     set: Arc<SegmentSet>,
@@ -159,20 +161,21 @@ enum Segment {
     Unsealed(Arc<Active>, Vec<Entry>),
 }
 
-/// What is left of one segment.
+/// The records of one segment that are left to walk.
 #[derive(Debug)]
 enum Walk {
     Sealed {
         segment: Arc<Sealed>,
         /// Positions in the sidecar, in file order.
         positions: std::vec::IntoIter<u32>,
-        /// Entries whose buckets in the set index were asked for.
+        /// Entries whose buckets in the set index were prefetched.
         ahead: VecDeque<Entry>,
     },
     Unsealed(Arc<Active>, std::vec::IntoIter<Entry>),
 }
 
-/// How many entries a walk looks up ahead: file order is random order in sidecar and set index.
+/// Number of entries that a walk looks up ahead: file order is random order in sidecar and set
+/// index.
 const ENTRIES_AHEAD: usize = 16;
 
 impl Walk {
@@ -204,15 +207,15 @@ impl Walk {
                 positions,
                 ahead,
             } => {
-                let index = segment.sidecar()?;
+                let sidecar = segment.sidecar()?;
                 while ahead.len() < ENTRIES_AHEAD
                     && let Some(position) = positions.next()
                 {
                     if let Some(&later) = positions.as_slice().get(ENTRIES_AHEAD) {
                         let later = later as usize;
-                        prefetch(index.entries_bytes(later..later + 1));
+                        prefetch(sidecar.entries_bytes(later..later + 1));
                     }
-                    if let Some(entry) = index.entry(position as usize) {
+                    if let Some(entry) = sidecar.entry(position as usize) {
                         set.prefetch_buckets(&entry.digest);
                         ahead.push_back(entry);
                     }
@@ -223,7 +226,7 @@ impl Walk {
         }
     }
 
-    /// Fails if the index may lack objects.
+    /// Fails if the sidecar of the segment may lack objects.
     fn check_complete(&self) -> Result<()> {
         match self {
             Self::Sealed { segment, .. } => segment.check_complete(),
@@ -231,7 +234,7 @@ impl Walk {
         }
     }
 
-    /// Whether no other sealed segment is to give out this object instead.
+    /// Whether the walk of this segment returns this object, and not the walk of another segment.
     fn gives_out(&self, entry: &Entry, set: &SegmentSet) -> bool {
         let copy = match self {
             Self::Sealed { segment, .. } => Some((segment.id(), entry.offset)),
@@ -241,7 +244,7 @@ impl Walk {
     }
 }
 
-/// The records of the unsealed segments, each object once.
+/// The unsealed segments with their records, each object once.
 fn unsealed_segments(set: &SegmentSet) -> Vec<Segment> {
     let mut seen = HashSet::new();
     let several = set.unsealed().len() > 1;
@@ -305,13 +308,13 @@ impl Records {
     }
 }
 
-/// The positions in a sidecar that are to be had, by where the records lie in the data file.
+/// Returns the wanted positions in a sidecar, in the order of their records in the data file.
 pub(crate) fn positions_in_file_order(
     segment: &Sealed,
     is_wanted: impl Fn(usize) -> bool,
 ) -> Result<Vec<u32>> {
-    let index = segment.sidecar()?;
-    let offsets = index.entries().map(|entry| entry.offset).zip(0_u32..);
+    let sidecar = segment.sidecar()?;
+    let offsets = sidecar.entries().map(|entry| entry.offset).zip(0_u32..);
     let wanted = offsets.filter(|&(_, position)| is_wanted(position as usize));
     Ok(match u32::try_from(segment.binding().data_bytes) {
         Ok(data_bytes) => short_file_order(wanted, data_bytes),
@@ -319,14 +322,15 @@ pub(crate) fn positions_in_file_order(
     })
 }
 
-/// Parts of a file whose records are sorted each for themselves: as many as fit the first level cache,
-/// and fewer of a small file.
+/// Most parts into which a file is divided to sort the records of each part on its own: as many as
+/// fit the first level cache.
 const PARTS_MAX: usize = 4096;
+/// Average number of records of a part, so that a small file has fewer parts.
 const RECORDS_IN_PART: usize = 32;
 
-/// As [`file_order`] for files whose offsets fit 32 bits, and faster: records are spread over their
-/// file, so those of each part of it are few, and few are sorted fast. An offset that lies about the
-/// file spoils nothing but the order.
+/// Does [`file_order`] faster, for files whose offsets fit 32 bits: records are spread over their
+/// file, so each part of it has few records, and few are sorted fast. A wrong offset spoils nothing
+/// but the order.
 fn short_file_order(offsets: impl Iterator<Item = (u64, u32)>, data_bytes: u32) -> Vec<u32> {
     let keys = offsets.map(|(offset, position)| offset << u32::BITS | u64::from(position));
     let keys: Vec<u64> = keys.collect();
@@ -337,7 +341,7 @@ fn short_file_order(offsets: impl Iterator<Item = (u64, u32)>, data_bytes: u32) 
         let at = usize::try_from(key >> u32::BITS >> shift);
         at.map_or(parts - 1, |at| at.min(parts - 1))
     };
-    // Where the next key of each part goes; in the end, where the part ends.
+    // The place of the next key of each part, and after the loop the end of each part.
     let mut ends = vec![0_usize; parts];
     for &key in &keys {
         ends[part(key)] += 1;
@@ -357,7 +361,7 @@ fn short_file_order(offsets: impl Iterator<Item = (u64, u32)>, data_bytes: u32) 
         order[begin..end].sort_unstable();
         begin = end;
     }
-    // What is cut off is the offset.
+    // The cast cuts off the offset and keeps the position.
     #[expect(clippy::cast_possible_truncation)]
     order.into_iter().map(|key| key as u32).collect()
 }
@@ -373,11 +377,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_of_a_short_file_is_that_of_any_file() {
+    fn short_files_and_long_files_give_the_same_order() {
         let data_bytes = 1 << 20;
         let spread = |number: u64| number * 0x9e37_79b1 % u64::from(data_bytes);
-        let lies = [u64::from(u32::MAX), 0, u64::from(data_bytes), 0];
-        let offsets: Vec<u64> = (0..10_000).map(spread).chain(lies).collect();
+        let wrong = [u64::from(u32::MAX), 0, u64::from(data_bytes), 0];
+        let offsets: Vec<u64> = (0..10_000).map(spread).chain(wrong).collect();
         for offsets in [&offsets[..], &offsets[..1], &[], &[7; 100]] {
             let numbered = || offsets.iter().copied().zip(0..);
             let expected = file_order(numbered());

@@ -1,4 +1,4 @@
-//! How a store is opened.
+//! The options with which a store is opened.
 
 mod advice;
 mod reading;
@@ -13,38 +13,39 @@ use crate::memory::quota;
 pub use advice::{AccessPattern, Advice};
 pub(crate) use reading::Reading;
 
-/// Segment size of a store that was opened without saying otherwise: 256 MiB.
+/// The default size of a segment: 256 MiB.
 pub const SEGMENT_BYTES_MAX_DEFAULT: u64 = 256 << 20;
 
-/// How the content of sealed segments is read.
+/// The way in which the content of sealed segments is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadMode {
-    /// Memory-mapped: a read is a slice of the page cache, nothing is copied. When a medium fails
-    /// below a mapping, or somebody cuts a mapped file, the operating system ends the process with
-    /// SIGBUS.
+    /// Reads from memory maps: a read is a slice of the page cache, and nothing is copied. If a
+    /// medium fails below a map, or somebody cuts a mapped file, the operating system ends the
+    /// process with SIGBUS.
     #[default]
     Mmap,
-    /// Positional reads into a buffer of their own: a failing medium is an
-    /// [`Error::Io`](crate::Error::Io). Costs two system calls and a copy a read, one file descriptor a
-    /// segment (beyond half of those that the process may have, files are opened for each read), and 12 to 13 bytes of heap an object for the set index; 44 more for each segment whose
-    /// sidecar is asked, by a walk for instance.
+    /// Reads with positional reads into a buffer of its own: a failing medium is an
+    /// [`Error::Io`](crate::Error::Io). Costs two system calls and a copy a read, one file
+    /// descriptor a segment (beyond half of the descriptors that the process may have, files are
+    /// opened for each read), and 12 to 13 bytes of heap an object for the set index, plus 44 bytes
+    /// for each object of a segment whose sidecar is asked, by a walk for instance.
     Pread,
 }
 
-/// When the content that a read gives is checked against its digest.
+/// When the content of a read is checked against its digest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VerifyReads {
-    /// At each read.
+    /// Checks content at each read.
     #[default]
     EveryRead,
-    /// At the first read of each record in this process; later reads of it are the digest's full
-    /// comparison with the index and no more. Costs one bit of heap for each record, and up to a byte
-    /// for the index's lookup table, from the first read on.
+    /// Checks content at the first read of each record in this process; later reads of the record
+    /// only compare the whole digest with the index. Costs one bit of heap for each record, and up
+    /// to a byte for the lookup table of the index, from the first read on.
     ///
-    /// It does not see what changes between the first read and a later one: a page that the kernel
-    /// dropped and read again from a medium that has rotted meanwhile, memory that flipped a bit, or
-    /// somebody who wrote to the file. What is not sealed yet, and what is read with
-    /// [`ReadMode::Pread`], is checked at each read all the same.
+    /// Changes between the first read and a later read go unseen: a page that the kernel dropped
+    /// and read again from a medium that has rotted meanwhile, memory that flipped a bit, or a
+    /// write to the file by somebody else. Content that is not sealed yet, and content that is read
+    /// with [`ReadMode::Pread`], is still checked at each read.
     FirstRead,
 }
 
@@ -76,8 +77,8 @@ pub struct Options {
     pub(crate) operations: Arc<dyn Operations>,
 }
 
-/// How much is left uncovered: a few small sidecars are searched as fast as a run, and it costs less
-/// than a millisecond to check them when the store was opened.
+/// Fewest uncovered segments or objects for which a run is built. A few small sidecars are searched
+/// as fast as a run, and checking them after an opening takes less than a millisecond.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SetIndexMinimum {
     pub(crate) segments: usize,
@@ -100,7 +101,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// A writer, memory-mapped, 256 MiB a segment; creates the store when there is none.
+    /// Makes the default options: a writer that maps files, with segments of 256 MiB, and that
+    /// creates the store if there is none.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -119,50 +121,51 @@ impl Options {
         }
     }
 
-    /// As [`new`](Self::new), with what the environment asks for: `NEDB_FAST_FSYNC` set to anything
-    /// but the empty string or `0` is [`fast_fsync(true)`](Self::fast_fsync).
+    /// Makes [`new`](Self::new) options and applies the environment: if `NEDB_FAST_FSYNC` is set to
+    /// anything but the empty string or `0`, sets [`fast_fsync(true)`](Self::fast_fsync).
     #[must_use]
     pub fn from_env() -> Self {
         let fast = std::env::var_os("NEDB_FAST_FSYNC");
         Self::new().fast_fsync(fast.is_some_and(|value| !value.is_empty() && value != "0"))
     }
 
-    /// Opens without taking the lock and without changing a byte: beside a live writer, on a
-    /// read-only mount, without write permission. What the writer adds is seen after
-    /// [`Store::refresh`](crate::Store::refresh). Default: false.
+    /// Sets whether to open without taking the lock and without changing a byte: beside a live
+    /// writer, on a read-only mount, without write permission. The handle sees changes by the
+    /// writer after [`Store::refresh`](crate::Store::refresh). Default: false.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
     }
 
-    /// Whether a writer creates the store when the folder holds none; otherwise that is
-    /// [`Error::NoStore`](crate::Error::NoStore). Default: true. A reader never creates.
+    /// Sets whether a writer creates the store if the folder holds none; otherwise the opening
+    /// fails with [`Error::NoStore`](crate::Error::NoStore). Default: true. A reader never creates
+    /// a store.
     #[must_use]
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Size at which a segment is sealed, in bytes. An object that is larger gets a segment of its
-    /// own. Default: 256 MiB. Small segments cost a mapping each (`vm.max_map_count` is 65,530 by
-    /// default), large ones make a compaction coarser. It may differ from one opening to the next. Any
-    /// number will do: with 0 each object gets a segment of its own, and with `u64::MAX` a segment grows
-    /// until a compaction or a checkpoint seals it.
+    /// Sets the size at which a segment is sealed, in bytes. A larger object gets a segment of its
+    /// own. Default: 256 MiB. Each small segment costs a map (`vm.max_map_count` is 65,530 by
+    /// default), and large segments make a compaction coarser. The size may differ from one opening
+    /// to the next. Every number is valid: with 0 each object gets a segment of its own, and with
+    /// `u64::MAX` a segment grows until a compaction or a checkpoint seals it.
     #[must_use]
     pub fn segment_bytes_max(mut self, segment_bytes_max: u64) -> Self {
         self.segment_bytes_max = segment_bytes_max;
         self
     }
 
-    /// How sealed segments are read. Default: [`ReadMode::Mmap`].
+    /// Sets how sealed segments are read. Default: [`ReadMode::Mmap`].
     #[must_use]
     pub fn read_mode(mut self, read_mode: ReadMode) -> Self {
         self.read_mode = read_mode;
         self
     }
 
-    /// What the operating system is told about the mappings. Default: nothing.
+    /// Sets the advice to the operating system about the maps. Default: no advice.
     #[must_use]
     pub fn advice(mut self, advice: Advice) -> Self {
         self.advice = advice;
@@ -177,15 +180,15 @@ impl Options {
         }
     }
 
-    /// When content is checked. Default: [`VerifyReads::EveryRead`].
+    /// Sets when content is checked. Default: [`VerifyReads::EveryRead`].
     #[must_use]
     pub fn verify_reads(mut self, verify: VerifyReads) -> Self {
         self.verify_reads = verify;
         self
     }
 
-    /// How much no run of the set index may cover before one is built: so many segments, or segments
-    /// with so many objects. For tests of small stores.
+    /// Sets the fewest uncovered segments or objects for which a run of the set index is built. For
+    /// tests of small stores.
     #[cfg(feature = "test-seam")]
     #[must_use]
     pub fn set_index_minimum(mut self, segments: usize, objects: u64) -> Self {
@@ -193,8 +196,9 @@ impl Options {
         self
     }
 
-    /// How many maps the stores of the process may have for another file of a sealed segment to be
-    /// mapped, instead of half of what the system allows. For tests of small stores.
+    /// Sets the number of maps of all stores of the process from which on no further file of a
+    /// sealed segment is mapped, instead of half of what the system allows. For tests of small
+    /// stores.
     #[cfg(feature = "test-seam")]
     #[must_use]
     pub fn maps_max(mut self, maps_max: usize) -> Self {
@@ -202,19 +206,19 @@ impl Options {
         self
     }
 
-    /// Whether data is written in blocks of 2 MiB at multiples of 2 MiB, instead of 256 KiB. Default:
-    /// true. A sync writes what there is, whatever its length.
+    /// Sets whether data is written in blocks of 2 MiB at multiples of 2 MiB, instead of 256 KiB.
+    /// Default: true. A sync writes the buffered bytes, whatever their length.
     ///
-    /// Linux keeps what one such write covers in one huge page of the page cache where it can (ext4
-    /// since 6.16, xfs), until it is dropped from there. Reads at random then walk no page table:
-    /// measured, 13 % less for a checked get of 256 bytes, 18 % less for an unchecked one. The set index
-    /// and the sidecars are always written in this way.
+    /// If it can (ext4 since 6.16, xfs), Linux keeps the bytes of one such write in one huge page
+    /// of the page cache, until it is dropped from there. Random reads then walk no page table:
+    /// when measured, a checked get of 256 bytes took 13 % less time, an unchecked get 18 % less.
+    /// The set index and the sidecars are always written in this way.
     ///
-    /// Where puts have to be fast and memory is taken back by the host of a virtual machine (free page
-    /// reporting), false can be better: memory that is free in pieces of 2 MiB is what the host takes,
-    /// and having it back took 2.4 us a KiB, as long as two puts of that size.
+    /// If puts must be fast and the host of a virtual machine takes memory back (free page
+    /// reporting), false can be better: the host takes memory that is free in pieces of 2 MiB, and
+    /// getting it back took 2.4 us a KiB, as long as two puts of that size.
     ///
-    /// A process that dies loses no more than one block and 256 KiB of what was not synced.
+    /// A process that dies loses at most one block and 256 KiB of content that was not synced.
     #[must_use]
     pub fn huge_page_writes(mut self, huge_page_writes: bool) -> Self {
         self.write_block_bytes = if huge_page_writes {
@@ -225,8 +229,8 @@ impl Options {
         self
     }
 
-    /// Length of the blocks in which data is written, from 1 byte to the 2 MiB that are the default; what
-    /// lies outside is taken for the nearest of these. For tests of small stores.
+    /// Sets the length of the blocks in which data is written, from 1 byte to the default of 2 MiB;
+    /// a length outside that range is replaced by the nearest in it. For tests of small stores.
     #[cfg(feature = "test-seam")]
     #[must_use]
     pub fn write_block_bytes(mut self, write_block_bytes: usize) -> Self {
@@ -235,26 +239,28 @@ impl Options {
         self
     }
 
-    /// On Apple systems, `fsync` instead of `F_FULLFSYNC`: the data is handed to the drive, but the
-    /// drive is not told to empty its cache, so [`Store::sync`](crate::Store::sync) no longer covers power loss. No
-    /// difference elsewhere. Default: false.
+    /// Sets whether to use `fsync` on Apple systems instead of `F_FULLFSYNC`: the data is handed to
+    /// the drive, but the drive is not told to empty its cache, so
+    /// [`Store::sync`](crate::Store::sync) no longer covers power loss. It makes no difference on
+    /// other systems. Default: false.
     #[must_use]
     pub fn fast_fsync(mut self, fast_fsync: bool) -> Self {
         self.fast_fsync = fast_fsync;
         self
     }
 
-    /// Opens although the data file of a sealed segment is missing. Its objects are then not found;
-    /// the manifest goes on to list the segment, so that the file can be brought back. Default:
-    /// false, which makes that [`Error::MissingSegment`](crate::Error::MissingSegment).
+    /// Sets whether to open a store of which the data file of a sealed segment is missing. Its
+    /// objects are then not found; the manifest goes on to list the segment, so that the file can
+    /// be brought back. Default: false, which makes the opening fail with
+    /// [`Error::MissingSegment`](crate::Error::MissingSegment).
     #[must_use]
     pub fn allow_missing_segments(mut self, allow: bool) -> Self {
         self.allow_missing_segments = allow;
         self
     }
 
-    /// Replaces what changes the directory, so that a test can record every operation or make one
-    /// fail.
+    /// Replaces the operations that change the folder, so that a test can record every operation or
+    /// make one fail.
     #[cfg(feature = "test-seam")]
     #[must_use]
     pub fn operations(mut self, operations: Arc<dyn Operations>) -> Self {
@@ -262,18 +268,18 @@ impl Options {
         self
     }
 
-    /// Opens the folder of a store in `root`, to be changed in the way that these options say. `None` if
-    /// there is none.
+    /// Opens the folder of a store in `root`; it is written to as these options say. Returns `None`
+    /// if there is none.
     pub(crate) fn open_dir(&self, root: &Path) -> Result<Option<Dir>> {
         Dir::open(root, self.writing())
     }
 
-    /// As [`open_dir`](Self::open_dir), and creates the folder.
+    /// Does [`open_dir`](Self::open_dir), and creates the folder if it is missing.
     pub(crate) fn create_dir(&self, root: &Path) -> Result<Dir> {
         Dir::create(root, self.writing())
     }
 
-    /// As [`create_dir`](Self::create_dir), where there is nothing yet; otherwise `None`.
+    /// Creates the folder of a store in an empty `root`. Returns `None` if `root` holds anything.
     pub(crate) fn create_new_dir(&self, root: &Path) -> Result<Option<Dir>> {
         Dir::create_new(root, self.writing())
     }
@@ -291,9 +297,9 @@ impl Options {
 mod tests {
     use super::*;
 
-    /// An appender keeps two buffers of a block, and a compaction one for each new segment.
+    /// An appender keeps two buffers of a block, and a compaction keeps one for each new segment.
     #[test]
-    fn h50_no_block_is_empty_or_takes_more_memory_than_the_default() {
+    fn h50_no_block_is_empty_or_larger_than_the_default() {
         let written = |bytes| Options::new().write_block_bytes(bytes).write_block_bytes;
         assert_eq!((written(0), written(1), written(100)), (1, 1, 100));
         for bytes in [HUGE_PAGE_BYTES, HUGE_PAGE_BYTES + 1, usize::MAX] {

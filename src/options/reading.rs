@@ -1,4 +1,4 @@
-//! How files are opened for reading.
+//! The options that govern how files are opened for reading.
 
 use std::fs::File;
 
@@ -6,7 +6,7 @@ use super::{Advice, ReadMode};
 use crate::memory::Map;
 use crate::memory::quota::{self, MapUse};
 
-/// The options that matter to whoever opens a file of a sealed segment.
+/// The options with which a file of a sealed segment is opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
     pub(crate) mode: ReadMode,
@@ -16,7 +16,8 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Maps a file. `None` with positional reads, and where the process may have no further map.
+    /// Maps a file. Returns `None` with positional reads, and if the process may have no further
+    /// map.
     pub(crate) fn map(&self, file: &File, len: u64, map_use: MapUse) -> Option<Map> {
         match self.mode {
             ReadMode::Mmap => Map::of_file_within(file, len, map_use.limit(self.maps_max)).ok(),
