@@ -86,7 +86,7 @@ impl Prepared {
             let sync_when_asked = move || asked.iter().try_for_each(|()| file.sync());
             let syncing = thread::Builder::new().spawn_scoped(scope, sync_when_asked);
             let copied = self.write_output(file, parts, set, ask);
-            // If the system starts no thread, nobody listens, and the caller syncs the whole file.
+            // If the system starts no thread, requests are lost, and the caller syncs the whole file.
             let Ok(syncing) = syncing else { return copied };
             // A failed sync comes first: it is the cause of writes that were refused after it.
             match syncing.join() {

@@ -1,4 +1,4 @@
-//! A hash of digests that takes a few cycles and that nobody can choose collisions for.
+//! A hash of digests that takes a few cycles and for which nobody can choose collisions.
 
 use std::array;
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -6,7 +6,7 @@ use once_cell::race::OnceBox;
 
 /// A value that is made once, by the thread that asks first, while others wait for it.
 ///
-/// In a forked process nobody waits, since the parent's thread that was making the value is not
+/// A forked process does not wait, since the parent's thread that was making the value is not
 /// there. The child uses a value that was made before the fork, and makes a missing one itself.
 #[derive(Debug)]
 pub(super) struct Once<T> {
