@@ -3,9 +3,9 @@
 //!
 //! With `--cfg loom` the tests of `src/memory/interleavings.rs` go through every order in which
 //! threads can run and every value that the memory orderings let them see. With `--cfg shuttle` the
-//! tests of `src/engine/schedules.rs` run the whole engine, files included, in schedules chosen at
-//! random. All other builds, and every build of this crate as a dependency, get the standard
-//! library.
+//! tests of `src/segment/publication.rs` and `src/engine/schedules.rs` run a segment and the whole
+//! engine, files included, in schedules chosen at random. All other builds, and every build of this
+//! crate as a dependency, get the standard library.
 //!
 //! An [`Arc`](std::sync::Arc) is taken from here only where the code asks whether it is the last
 //! handle.

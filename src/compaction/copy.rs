@@ -86,7 +86,7 @@ impl Prepared {
             let sync_when_asked = move || asked.iter().try_for_each(|()| file.sync());
             let syncing = thread::Builder::new().spawn_scoped(scope, sync_when_asked);
             let copied = self.write_output(file, parts, set, ask);
-            // If the system starts no thread, requests are lost, and the caller syncs the whole file.
+            // If the system starts no thread, requests are lost, and the caller syncs everything.
             let Ok(syncing) = syncing else { return copied };
             // A failed sync comes first: it is the cause of writes that were refused after it.
             match syncing.join() {
@@ -119,7 +119,7 @@ impl Prepared {
     }
 }
 
-/// Returns all outputs, or the first failure; then gives the outputs that succeeded to `discard`.
+/// Returns all outputs. If some failed, returns the cause and passes the others to `discard`.
 fn with_cause(results: Vec<Result<Output>>, discard: impl Fn(&Output)) -> Result<Vec<Output>> {
     if results.iter().any(Result::is_err) {
         results.iter().flatten().for_each(discard);

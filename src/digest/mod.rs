@@ -1,8 +1,8 @@
 //! Content digests: BLAKE2b-512 truncated to its first 32 bytes.
 //!
 //! Only this module computes digests. The function is *not* BLAKE2b-256, whose output length is
-//! part of its parameters and which gives other bytes. On the command line, `b2sum FILE | cut
-//! -c1-64` prints the same digest. BLAKE2 is specified in [RFC 7693].
+//! part of its parameters and which gives other bytes. On the command line,
+//! `b2sum FILE | cut -c1-64` prints the same digest. BLAKE2 is specified in [RFC 7693].
 //!
 //! [RFC 7693]: https://www.rfc-editor.org/rfc/rfc7693
 

@@ -53,7 +53,7 @@ impl Writer {
         in_own_threads(index).map_err(Error::io(&self.shared.root))?
     }
 
-    /// As [`index_if_needed`](Self::index_if_needed), on the threads of the current pool.
+    /// Does [`index_if_needed`](Self::index_if_needed) on the threads of the current pool.
     fn index(&self, effort: Effort) -> Result<()> {
         self.drop_damaged_runs();
         loop {

@@ -236,8 +236,7 @@ fn shuttle_an_object_that_is_put_after_a_compaction_began_is_kept() {
     });
 }
 
-/// As above, but the compaction begins while puts run: an object that was put before it began may
-/// be dropped.
+/// The compaction begins while puts run. It may drop an object that was put before it began.
 #[test]
 fn shuttle_a_put_that_begins_after_a_compaction_did_is_kept() {
     explore("a compaction begins while puts run", || {

@@ -103,8 +103,8 @@ impl Writer {
     /// Replaces the set that readers see.
     ///
     /// Dropping the last handle to an old set frees the index and the maps of segments that only
-    /// this set has, and removes their files. The thread that seals drops it, so that no reader has
-    /// to in the middle of a `get`.
+    /// this set has, and removes their files. If a reader still uses the old set, the thread that
+    /// seals drops it, so that no reader has to in the middle of a `get`.
     pub(super) fn publish(&self, change: impl Fn(&SegmentSet) -> SegmentSet) {
         let old = self.shared.replace_set(change);
         if Arc::strong_count(&old) > 1 {

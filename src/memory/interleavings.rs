@@ -1,8 +1,8 @@
 //! Models of shared memory that loom runs in every order of events.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --lib loom_ -- --nocapture` runs them over the code
-//! itself. Each model prints how many interleavings it went through. The whole engine is tested in
-//! `src/engine/schedules.rs`, with shuttle.
+//! itself. Each model prints how many interleavings it went through. `src/segment/publication.rs`
+//! models how these parts make up a segment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

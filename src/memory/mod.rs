@@ -63,7 +63,8 @@ impl Map {
         Self::of_file_within(file, len, MapUse::Data.limit(maps_max()))
     }
 
-    /// As [`of_file`](Self::of_file), but fails if the stores of the process have `maps_max` maps.
+    /// Does [`of_file`](Self::of_file), but fails if the stores of the process have `maps_max`
+    /// maps.
     pub(crate) fn of_file_within(file: &File, len: u64, maps_max: usize) -> io::Result<Self> {
         let map = Self::reserve_within(file, len, maps_max)?;
         map.make_readable(len);
@@ -98,8 +99,7 @@ impl Map {
         self.advise(memmap2::Advice::PopulateRead);
     }
 
-    /// Gives an advice, at best: an advice that the system does not know or refuses costs only
-    /// speed.
+    /// Gives advice to the system. If the system does not know or refuses it, only speed is lost.
     #[cfg(unix)]
     fn advise(&self, advice: memmap2::Advice) {
         if let Some(raw) = &self.raw {

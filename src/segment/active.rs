@@ -246,8 +246,8 @@ impl Active {
         self.is_discarded.store(true, Ordering::Release);
     }
 
-    /// As [`make_durable`](Self::make_durable), but leaves the name to the caller. Fails if the
-    /// file has lost its name, since its records would not be found again.
+    /// Makes the data file durable up to `bytes`, which have been flushed; the caller does so with
+    /// the name. Fails if the file has lost its name, since its records would not be found again.
     pub(crate) fn make_data_durable(&self, bytes: u64) -> Result<()> {
         let file = self.writable()?;
         // A sync that a panic cut off has changed nothing here, so its poison is ignored.

@@ -18,8 +18,8 @@ use crate::memory::{AppendBuffer, AppendBufferWriter, Map};
 use crate::options::ReadMode;
 use crate::sync::CountedArc;
 
-/// Longer records are written directly instead of being collected in the buffer. So are records
-/// longer than a block, since no buffered record may reach beyond the next block.
+/// Longest record that is collected in the buffer; longer records are written directly. So are
+/// records longer than a block, since no buffered record may reach beyond the next block.
 const BUFFERED_RECORD_BYTES_MAX: usize = 256 << 10;
 
 /// Address space that is reserved for one unsealed segment at most. Unsealed records beyond it are

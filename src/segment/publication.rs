@@ -1,9 +1,10 @@
-//! What readers may see of an unsealed segment while it grows, in schedules that shuttle chooses.
+//! Tests what readers see of an unsealed segment while it grows, in schedules that shuttle chooses.
 //!
-//! `RUSTFLAGS="--cfg shuttle" cargo test --release --lib shuttle_ -- --nocapture` runs this with the
-//! schedules of the engine. Another thread can run at each access to an atomic, so a schedule shows
-//! what a reader sees between any two steps of the appender. That the steps are ordered in memory too
-//! is what `ThreadSanitizer` looks at, in the tests of `active_index.rs` and of the store.
+//! `RUSTFLAGS="--cfg shuttle" cargo test --release --lib shuttle_ -- --nocapture` runs these tests
+//! with the schedules of the engine. Another thread can run at each access to an atomic, so a
+//! schedule shows what a reader sees between any two steps of the appender. `ThreadSanitizer`
+//! checks that the steps are ordered in memory too, in the tests of `active_index.rs` and of the
+//! store.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::dir::{Dir, System, Writing};
 use crate::options::ReadMode;
 use crate::sync::{Mutex, lock, thread};
 
-/// Contents below cross the end of a block, and none crosses two.
+/// The contents of [`CROSSING`] cross the end of a block, and none crosses two.
 const BLOCK_BYTES: usize = 24;
 
 fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
@@ -41,7 +42,8 @@ fn read(active: &Active, content: &[u8]) -> Option<Vec<u8>> {
     Some(found.bytes().to_vec())
 }
 
-/// Records go through the buffer to the file, and the buffer that was used before is used again.
+/// Asserts that each content that is found can be read. The records go through the buffer to the
+/// file, and buffers are used again.
 fn found_content_can_be_read(name: &str, mode: ReadMode, contents: &'static [&'static [u8]]) {
     explore(name, move || {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -86,10 +88,10 @@ fn shuttle_found_content_can_be_read_while_it_is_written_directly() {
     found_content_can_be_read("written directly", ReadMode::Mmap, contents);
 }
 
-/// Two threads put one content. The look before the lock, and the look under it if something was put
-/// since, leave one record.
+/// Two threads put the same content. A lookup before the lock, and another under it if records were
+/// added since, leave one record.
 #[test]
-fn shuttle_a_content_that_two_threads_put_is_appended_once() {
+fn shuttle_content_that_two_threads_put_is_appended_once() {
     explore("put by two threads", || {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let appender = appender(&folder, ReadMode::Pread);
@@ -100,7 +102,7 @@ fn shuttle_a_content_that_two_threads_put_is_appended_once() {
                 let (active, appender) = (Arc::clone(&active), Arc::clone(&appender));
                 thread::spawn(move || {
                     let hashed = Hashed::new(b"content");
-                    // As `View::of`, `is_held` and `View::is_current` in `engine/put.rs`.
+                    // Does what `View::of`, `is_held` and `View::is_current` do in `engine/put.rs`.
                     let records = active.records();
                     if read(&active, b"content").is_some() {
                         return;

@@ -88,7 +88,7 @@ impl<'a> RecordScan<'a> {
         }
     }
 
-    /// As [`next_batch`](Self::next_batch), for a record that is longer than a batch.
+    /// Does [`next_batch`](Self::next_batch) for a record that is longer than a batch.
     fn next_large(&mut self) -> Result<Vec<Entry>> {
         let header = self.buffer.get(..4).and_then(record::parse_header);
         let buffered_bytes = self.buffer.len() as u64;

@@ -170,7 +170,7 @@ impl Sealed {
         }
     }
 
-    /// As [`entry_at`](Self::entry_at), if this record was verified in this process.
+    /// Returns [`entry_at`](Self::entry_at) if this record was verified in this process.
     #[inline]
     pub(crate) fn verified_entry(
         &self,
@@ -182,9 +182,9 @@ impl Sealed {
         self.verified.get()?.get(position).then_some(entry)
     }
 
-    /// The entry of this digest and its position, if it stands where the low bits of the position
-    /// in `location` say, and if the sidecar has been searched before. Reads no other entry, unlike
-    /// a search.
+    /// Returns the entry of this digest and its position, if it stands where the low bits of its
+    /// position in `location` say and if the sidecar has been searched before. Reads no other
+    /// entry, unlike a search.
     #[inline]
     pub(crate) fn entry_at(
         &self,
@@ -280,7 +280,7 @@ impl Sealed {
         }
     }
 
-    /// As [`doubt`](Self::doubt), but `None` if the sidecar has not been checked yet.
+    /// Returns [`doubt`](Self::doubt), or `None` if the sidecar has not been checked yet.
     pub(crate) fn known_doubt(&self) -> Option<&str> {
         self.checked.get()?.doubt.as_deref()
     }

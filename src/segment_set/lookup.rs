@@ -107,7 +107,7 @@ impl SegmentSet {
         holding(copies, hashed, accept)
     }
 
-    /// As [`segment_holding`](Self::segment_holding), but among unsealed segments only.
+    /// Does [`segment_holding`](Self::segment_holding) among unsealed segments only.
     pub(crate) fn unsealed_segment_holding(
         &self,
         hashed: &Hashed<'_>,

@@ -6,6 +6,8 @@ use super::Store;
 use crate::compaction::{CompactionStats, LiveList, Prepared};
 use crate::digest::Digest;
 use crate::engine::RunningCompaction;
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 
 impl Store {

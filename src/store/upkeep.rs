@@ -104,8 +104,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Fails like [`Options::open`], and with [`Error::Forked`]. After an error the handle still
-    /// sees the objects that it saw before.
+    /// Fails like [`Options::open`](crate::Options::open), and with [`Error::Forked`]. After an
+    /// error the handle still sees the objects that it saw before.
     pub fn refresh(&self) -> Result<bool> {
         let shared = self.shared();
         shared.require_own_process()?;

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::Store;
 use crate::digest::{Digest, Hashed};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 
 impl Store {
