@@ -6,11 +6,17 @@
 //!
 //! [RFC 7693]: https://www.rfc-editor.org/rfc/rfc7693
 
-#[cfg(feature = "simd")]
-mod lanes;
+mod blake2b;
+mod hashed;
+#[cfg(test)]
+pub(crate) mod work;
 
 use std::fmt;
 use std::str::FromStr;
+
+use blake2b::whole;
+pub(crate) use blake2b::{Hasher, digest_many};
+pub use hashed::{DigestMismatch, Hashed};
 
 /// Length of a [`Digest`] in bytes.
 pub const DIGEST_BYTES: usize = 32;
@@ -152,175 +158,6 @@ impl<'de> serde::Deserialize<'de> for Digest {
     }
 }
 
-/// Content together with the digest that was computed from it. The type is the proof: no value of
-/// it can have a digest that is not that of its content, so nothing can be stored under a wrong
-/// name.
-///
-/// Use it to hash outside of hot sections, in other threads, or once for several stores, and then
-/// put with [`Store::put_hashed`](crate::Store::put_hashed).
-///
-/// ```
-/// use sealstone::{Digest, Hashed};
-///
-/// let hashed = Hashed::new(b"abc");
-/// assert_eq!(hashed.digest(), &Digest::of(b"abc"));
-/// assert!(Hashed::check(Digest::of(b"abc"), b"abd").is_err());
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Hashed<'a> {
-    digest: Digest,
-    content: &'a [u8],
-}
-
-impl<'a> Hashed<'a> {
-    /// Computes the digest of `content`.
-    #[must_use]
-    pub fn new(content: &'a [u8]) -> Self {
-        Self {
-            digest: Digest::of(content),
-            content,
-        }
-    }
-
-    /// Hashes `content` and compares it to a digest that came from elsewhere.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`DigestMismatch`] if `content` has another digest.
-    pub fn check(digest: Digest, content: &'a [u8]) -> Result<Self, DigestMismatch> {
-        let hashed = Self::new(content);
-        if hashed.digest == digest {
-            Ok(hashed)
-        } else {
-            Err(DigestMismatch {
-                expected: digest,
-                actual: hashed.digest,
-            })
-        }
-    }
-
-    /// Hashes each of `contents`, as [`Digest::of_many`] does.
-    pub(crate) fn of_each(contents: &[&'a [u8]]) -> Vec<Self> {
-        let digests = Digest::of_many(contents);
-        let hashed = digests.into_iter().zip(contents);
-        hashed
-            .map(|(digest, &content)| Self { digest, content })
-            .collect()
-    }
-
-    /// Returns the digest of [`content`](Self::content).
-    #[must_use]
-    pub const fn digest(&self) -> &Digest {
-        &self.digest
-    }
-
-    /// Returns the content that was hashed.
-    #[must_use]
-    pub const fn content(&self) -> &'a [u8] {
-        self.content
-    }
-}
-
-/// The error for content that does not have the digest that it was said to have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the content has digest {actual}, not {expected}; it was changed on its way, fetch it again"
-)]
-pub struct DigestMismatch {
-    /// The digest that the content was said to have.
-    pub expected: Digest,
-    /// The digest that the content has.
-    pub actual: Digest,
-}
-
-/// Hashes each of `contents` into its place in `digests`, which has the same length. Uses the
-/// calling thread only and no heap.
-pub(crate) fn digest_many<T: AsRef<[u8]>>(contents: &[T], digests: &mut [Digest]) {
-    debug_assert_eq!(contents.len(), digests.len());
-    #[cfg(feature = "simd")]
-    lanes::digest_many(contents, digests);
-    #[cfg(not(feature = "simd"))]
-    for (content, digest) in contents.iter().zip(digests) {
-        *digest = Digest::of(content.as_ref());
-    }
-}
-
-/// Counts the bytes that are hashed, for tests that bound the work of a read.
-#[cfg(test)]
-pub(crate) mod work {
-    use std::cell::Cell;
-
-    thread_local! {
-        static HASHED_BYTES: Cell<u64> = const { Cell::new(0) };
-    }
-
-    pub(super) fn count(content: &[u8]) {
-        HASHED_BYTES.set(HASHED_BYTES.get() + content.len() as u64);
-    }
-
-    /// Returns the number of bytes that this thread hashes while it runs `work`.
-    pub(crate) fn hashed_bytes(work: impl FnOnce()) -> u64 {
-        let before = HASHED_BYTES.get();
-        work();
-        HASHED_BYTES.get() - before
-    }
-}
-
-/// BLAKE2b-512 over parts, for the checksums of our own files.
-pub(crate) struct Hasher(Implementation);
-
-#[cfg(feature = "simd")]
-type Implementation = blake2b_simd::State;
-#[cfg(not(feature = "simd"))]
-type Implementation = blake2::Blake2b512;
-
-/// Hashes content in one call, which saves the hasher's buffer.
-#[cfg(feature = "simd")]
-fn whole(content: &[u8]) -> Digest {
-    truncate(blake2b_simd::blake2b(content).as_bytes())
-}
-
-#[cfg(not(feature = "simd"))]
-fn whole(content: &[u8]) -> Digest {
-    truncate(&<blake2::Blake2b512 as blake2::Digest>::digest(content))
-}
-
-#[cfg(feature = "simd")]
-impl Hasher {
-    pub(crate) fn new() -> Self {
-        Self(blake2b_simd::State::new())
-    }
-
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    pub(crate) fn finish(self) -> Digest {
-        truncate(self.0.finalize().as_bytes())
-    }
-}
-
-#[cfg(not(feature = "simd"))]
-impl Hasher {
-    pub(crate) fn new() -> Self {
-        Self(blake2::Digest::new())
-    }
-
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        blake2::Digest::update(&mut self.0, bytes);
-    }
-
-    pub(crate) fn finish(self) -> Digest {
-        truncate(&blake2::Digest::finalize(self.0))
-    }
-}
-
-fn truncate(blake2b_512: &[u8]) -> Digest {
-    let mut bytes = [0; DIGEST_BYTES];
-    bytes.copy_from_slice(&blake2b_512[..DIGEST_BYTES]);
-    Digest(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,7 +183,11 @@ mod tests {
         let content: Vec<u8> = (0..1030_u32).map(|i| (i * 31 % 251) as u8).collect();
         for len in 0..content.len() {
             let portable = <blake2::Blake2b512 as blake2::Digest>::digest(&content[..len]);
-            assert_eq!(Digest::of(&content[..len]), truncate(&portable), "{len}");
+            assert_eq!(
+                Digest::of(&content[..len]),
+                blake2b::truncate(&portable),
+                "{len}"
+            );
         }
     }
 

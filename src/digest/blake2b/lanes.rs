@@ -9,7 +9,8 @@
 use blake2b_simd::Params;
 use blake2b_simd::many::{HashManyJob, MAX_DEGREE, degree, hash_many};
 
-use super::{Digest, truncate};
+use super::truncate;
+use crate::digest::Digest;
 
 /// Number of contents that are put in order at a time. Their positions fit a byte.
 const WINDOW: usize = 256;
@@ -76,7 +77,7 @@ fn run<'a, T: AsRef<[u8]> + 'a>(
     #[cfg(test)]
     contents
         .clone()
-        .for_each(|content| super::work::count(content.as_ref()));
+        .for_each(|content| crate::digest::work::count(content.as_ref()));
     let params = Params::new();
     let mut jobs = [const { None }; JOBS];
     // Two or three remaining contents are padded to four: one full register takes less time than
