@@ -78,7 +78,7 @@ impl Disk {
     }
 
     /// Lets shuttle switch to another thread.
-    fn take_a_while(&self) {
+    fn let_others_run(&self) {
         self.turn.load(Ordering::SeqCst);
     }
 }
@@ -103,7 +103,7 @@ impl Operations for Disk {
         // Bytes that are written during the sync may become durable or not; assume that they do
         // not.
         let written_bytes = self.durable(path).written_bytes;
-        self.take_a_while();
+        self.let_others_run();
         let mut files = self.files.lock().unwrap();
         files.entry(path.to_owned()).or_default().synced_bytes = written_bytes;
         Ok(())
@@ -111,9 +111,9 @@ impl Operations for Disk {
 
     fn sync_dir(&self, path: &Folder) -> io::Result<()> {
         let created: Vec<PathBuf> = self.files.lock().unwrap().keys().cloned().collect();
-        self.take_a_while();
+        self.let_others_run();
         let mut files = self.files.lock().unwrap();
-        for created in created.iter().filter(|file| file.starts_with(path)) {
+        for created in created.iter().filter(|file| file.starts_with(path.path())) {
             if let Some(durable) = files.get_mut(created) {
                 durable.name = true;
             }
@@ -124,12 +124,12 @@ impl Operations for Disk {
     fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         crate::dir::System.rename(from, to)?;
         let mut files = self.files.lock().unwrap();
-        let durable = files.remove(from).unwrap_or_default();
+        let durable = files.remove(&**from).unwrap_or_default();
         let durable = Durable {
             name: false,
             ..durable
         };
-        files.insert(to.to_owned(), durable);
+        files.insert(to.to_path_buf(), durable);
         Ok(())
     }
 }
@@ -348,8 +348,8 @@ fn shuttle_a_reader_finds_every_object_that_was_put_before() {
 
 /// Asserts that a file that holds the object is durable up to the end of its record, and by name.
 fn assert_durable(store: &Store, disk: &Disk, letter: u8) {
-    let (inner, digest) = (store.inner(), digest(letter));
-    let set = inner.set.load_full();
+    let (shared, digest) = (store.shared(), digest(letter));
+    let set = shared.set.load_full();
     let ends = set.unsealed().iter().filter_map(|active| {
         let extent = active.find(&digest)?;
         Some((active.id(), extent.offset + u64::from(extent.len)))
@@ -359,7 +359,7 @@ fn assert_durable(store: &Store, disk: &Disk, letter: u8) {
         is_held.then(|| (sealed.id(), sealed.binding().data_bytes))
     });
     let is_durable = |(id, end): (u32, u64)| {
-        let durable = disk.durable(&inner.dir.segment_path(id, FileKind::Data));
+        let durable = disk.durable(&shared.dir.segment_path(id, FileKind::Data));
         durable.name && durable.synced_bytes >= end
     };
     let mut copies = ends.chain(sealed).peekable();
