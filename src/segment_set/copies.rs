@@ -34,9 +34,9 @@ impl<'a> Named<'a> {
 }
 
 impl SegmentSet {
-    /// The copies of an object that the indexes know. First the copies to which the runs lead, which
-    /// nearly always is one, then the copies in segments that no run covers and in unsealed segments,
-    /// the newest first. In the opposite order `contains` took up to 2.7 times as long.
+    /// The copies of an object that the indexes know: first the copies to which the runs lead,
+    /// nearly always a single one, then the copies in segments that no run covers and in unsealed
+    /// segments, the newest first. In the opposite order `contains` took up to 2.7 times as long.
     ///
     /// An item that is an error stands for an index that could not be asked.
     #[inline]
@@ -83,7 +83,7 @@ impl SegmentSet {
         newest_first.filter_map(move |segment| unsealed_copy(segment, digest))
     }
 
-    /// The first thing that the runs say of an object, and nearly always the only one.
+    /// The first answer of the runs about an object, nearly always the only one.
     #[inline]
     pub(super) fn first_named<'a>(&'a self, digest: &Digest) -> Option<Named<'a>> {
         for resolved in &self.runs {
@@ -107,7 +107,7 @@ impl SegmentSet {
             let run = resolved.run();
             let locations = run.find(run.probe(digest));
             locations.filter_map(move |location| {
-                // Behind a damaged page there is nothing more.
+                // A damaged page is the last item of its run.
                 let Ok(location) = location else {
                     return Some(Named::Anywhere(resolved));
                 };
