@@ -20,7 +20,7 @@ pub(crate) struct AppendBuffer {
 unsafe impl Sync for AppendBuffer {}
 
 impl AppendBuffer {
-    /// A buffer and the only handle that can append to it.
+    /// Makes a buffer and returns the only handle that can append to it.
     pub(crate) fn with_capacity(capacity: usize) -> AppendBufferWriter {
         let zeros = Box::into_raw(vec![0_u8; capacity].into_boxed_slice());
         // SAFETY: the box was just given up, and `UnsafeCell<u8>` has the layout of `u8`.

@@ -115,8 +115,8 @@ impl Map {
         // SAFETY: `offset + len` is within `readable`, which `make_readable` keeps within the
         // mapping, and the mapping lives as long as `self`. The bytes do not change while the slice
         // lives: sealed files are never written to, and the active file is only appended to beyond
-        // what `make_readable` was told (segment/active.rs). Another process that writes to or cuts
-        // our files breaks this; that is the documented condition of `ReadMode::Mmap`.
+        // the length that `make_readable` was given (segment/active.rs). Another process that writes
+        // to or cuts our files breaks this; that is the documented condition of `ReadMode::Mmap`.
         Some(unsafe { std::slice::from_raw_parts(raw.as_ptr().add(offset), len) })
     }
 }

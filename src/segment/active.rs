@@ -1,4 +1,4 @@
-//! A segment that is not sealed yet, as readers see it.
+//! The view that readers have of a segment that is not sealed yet.
 
 use std::fs::File;
 use std::path::Path;

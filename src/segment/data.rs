@@ -26,7 +26,7 @@ pub(crate) struct Data {
 
 #[derive(Debug)]
 enum Source {
-    /// The file descriptor is closed: a store of many segments does not use them up.
+    /// The file is mapped and its descriptor closed, so that many segments do not use them up.
     Map(Map),
     /// The file is held open, unless the process holds too many.
     File(HeldFile),

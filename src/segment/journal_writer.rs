@@ -13,7 +13,7 @@ pub(super) struct JournalWriter {
     covered_bytes: u64,
     synced_bytes: u64,
     pending: Vec<Entry>,
-    /// Kept for its capacity.
+    /// Buffer for a frame, kept for its capacity.
     frame: Vec<u8>,
 }
 

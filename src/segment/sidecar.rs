@@ -1,4 +1,4 @@
-//! The sidecar of a sealed segment: opened, checked as a whole, or made again from the data.
+//! Opens the sidecar of a sealed segment, checks it as a whole, or rebuilds it from the data.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
