@@ -7,7 +7,7 @@ use std::process;
 use std::sync::{Mutex, OnceLock};
 
 use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
 
 use crate::sync::IS_ONE_THREAD;
 
@@ -25,7 +25,7 @@ pub(crate) fn in_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> io::Re
     }
     ThreadPoolBuilder::new()
         .thread_name(|number| format!("sealstone-{number}"))
-        .build_scoped(|thread| thread.run(), |pool| pool.install(work))
+        .build_scoped(ThreadBuilder::run, |pool| pool.install(work))
         .map_err(|error| {
             let source = error.source().and_then(|source| source.downcast_ref());
             source.map_or_else(|| io::Error::other(error.to_string()), not_started)

@@ -17,6 +17,7 @@ use crate::segment::Sealed;
 const PREFETCHED_SEGMENTS: usize = 8;
 
 /// The answer of a run about an object.
+#[derive(Clone, Copy)]
 pub(super) enum Named<'a> {
     /// A record that is mostly the object's, but may be that of another object with the same tag.
     Record(&'a ResolvedRun, &'a Arc<Sealed>, Location),
