@@ -166,8 +166,6 @@ mod engine;
 mod error;
 pub mod format;
 mod indexing;
-#[cfg(test)]
-mod looks;
 mod memory;
 mod object;
 mod options;
@@ -180,6 +178,8 @@ mod store;
 mod sync;
 mod threads;
 mod verify;
+#[cfg(test)]
+mod visits;
 
 pub use compaction::CompactionStats;
 pub use digest::{DIGEST_BYTES, Digest, DigestMismatch, Hashed, ParseDigestError};

@@ -45,7 +45,7 @@ impl Run {
     /// The number in its file's name.
     pub(crate) fn number(&self) -> u32 {
         #[cfg(test)]
-        crate::looks::count();
+        crate::visits::count();
         self.number
     }
 

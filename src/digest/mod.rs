@@ -4,6 +4,9 @@
 //! part of its parameters and which gives other bytes. On the command line,
 //! `b2sum FILE | cut -c1-64` prints the same digest. BLAKE2 is specified in [RFC 7693].
 //!
+//! Another hash function becomes a neighbour of `blake2b`, and [`Digest::of`] and `digest_many` choose
+//! between them. The checksums of our own files (`Hasher`) stay BLAKE2b.
+//!
 //! [RFC 7693]: https://www.rfc-editor.org/rfc/rfc7693
 
 mod blake2b;

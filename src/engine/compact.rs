@@ -1,7 +1,7 @@
 //! Compacts: marks and copies through `compaction/`, and commits the result.
 //!
-//! A compaction is atomic because of one rename: [`Writer::commit_compaction`] writes the manifest
-//! that lists the new segments instead of the old ones.
+//! A compaction is atomic because one rename commits it: that of the second manifest that
+//! [`Writer::commit_compaction`] writes, which lists the new segments instead of the old ones.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -146,9 +146,9 @@ impl Writer {
         let phase = Phase::Closing(Arc::clone(closing));
         for digest in pins.to_vec() {
             let set = self.set();
-            let is_kept = |id: u32| closing.keeps_copy_in(id, &digest);
+            let is_carried_over = |id: u32| closing.carries_over(id, &digest);
             let goes = |id: u32| closing.replaces(id);
-            if set.is_held_in(&digest, is_kept)? || set.is_held_outside(&digest, goes)? {
+            if set.is_held_in(&digest, is_carried_over)? || set.is_held_outside(&digest, goes)? {
                 continue;
             }
             if let Some(object) = set.get(&digest)? {

@@ -1,4 +1,4 @@
-//! The phase of a running compaction, on which puts depend.
+//! The phase of the store: whether a compaction runs, and what it asks of puts.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Phase {
         match self {
             Self::Idle | Self::Pinning(_) => true,
             Self::Closing(closing) => {
-                !closing.replaces(segment) || closing.keeps_copy_in(segment, digest)
+                !closing.replaces(segment) || closing.carries_over(segment, digest)
             }
         }
     }
@@ -98,9 +98,9 @@ impl Closing {
         self.replaced.contains_key(&segment)
     }
 
-    /// Whether this segment does not survive but its copy of the object was copied. Asks this
-    /// segment only, not the new segments, of which there may be many.
-    pub(super) fn keeps_copy_in(&self, segment: u32, digest: &Digest) -> bool {
+    /// Whether the compaction replaces this segment and carries its copy of the object over into a
+    /// new one. Asks this segment only, not the new segments, of which there may be many.
+    pub(super) fn carries_over(&self, segment: u32, digest: &Digest) -> bool {
         let number = self.replaced.get(&segment);
         number.is_some_and(|&number| self.prepared.is_live_in(number, digest))
     }

@@ -20,7 +20,7 @@ impl Writer {
         self.require_acceptable(hashed.content().len())?;
         let (phase, set) = self.begin_put()?;
         let view = View::of(&set);
-        if is_held(hashed, &phase, &set) {
+        if is_duplicate(hashed, &phase, &set) {
             return Ok(false);
         }
         let mut appender = self.lock_appender();
@@ -114,9 +114,10 @@ impl View {
     }
 }
 
-/// Decides dedup: whether a copy in the store makes storing this content superfluous. A running
-/// compaction keeps an object with such a copy from then on.
-pub(super) fn is_held(hashed: &Hashed<'_>, phase: &Phase, set: &SegmentSet) -> bool {
+/// Decides dedup: whether a copy in the store makes storing this content superfluous. If so, pins the
+/// object, so that a running compaction keeps it. Another thread may put the same content meanwhile,
+/// so [`Writer::append_absent`] decides again while nothing is appended.
+pub(super) fn is_duplicate(hashed: &Hashed<'_>, phase: &Phase, set: &SegmentSet) -> bool {
     let accept = |id| phase.accepts(id, hashed.digest());
     let segment = set.segment_holding(hashed, accept);
     if let Some(segment) = segment {

@@ -1,6 +1,6 @@
 //! Puts many contents at once.
 
-use super::put::{View, is_held};
+use super::put::{View, is_duplicate};
 use super::writer::Writer;
 use crate::digest::{Digest, Hashed};
 use crate::error::Result;
@@ -88,7 +88,7 @@ impl Writer {
         self.require_acceptable(0)?;
         let (phase, set) = self.begin_put()?;
         let mut view = View::of(&set);
-        let is_absent = |hashed: &&Hashed<'_>| !is_held(hashed, &phase, &set);
+        let is_absent = |hashed: &&Hashed<'_>| !is_duplicate(hashed, &phase, &set);
         let mut absent: Vec<&Hashed<'_>> = Vec::new();
         for looked_up in contents.chunks(LOOKUPS) {
             set.prefetch_copies(looked_up.iter().map(Hashed::digest));

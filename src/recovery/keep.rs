@@ -80,7 +80,7 @@ impl Recovery<'_> {
     /// removes their journals. This cannot wait until everything else has succeeded: segments
     /// without a journal show that the other program was there, and its segments get journals soon.
     pub(super) fn forget_what_is_gone(&mut self) -> Result<()> {
-        if !self.look.has_moved_on {
+        if !self.look.was_compacted_by_another {
             return Ok(());
         }
         self.dir.replace_manifest(&self.manifest.encode())?;

@@ -25,7 +25,7 @@ pub(super) struct Look {
     pub(super) journals_without_data: Vec<u32>,
     /// Whether a program that knows no manifest has compacted the store. Then the missing segments
     /// are gone for good, and their objects are in newer segments or were dropped.
-    pub(super) has_moved_on: bool,
+    pub(super) was_compacted_by_another: bool,
 }
 
 impl Look {
@@ -35,7 +35,7 @@ impl Look {
             missing: Vec::new(),
             short_unsealed: Vec::new(),
             journals_without_data: journals_without_data(listing, manifest),
-            has_moved_on: false,
+            was_compacted_by_another: false,
         };
         for &id in manifest.sealed.keys() {
             match dir.data_bytes(id)? {
@@ -60,7 +60,7 @@ impl Look {
                 look.missing.push(id);
             }
         }
-        look.has_moved_on = look.was_compacted_by_another(listing, manifest);
+        look.was_compacted_by_another = look.is_compacted_by_another(listing, manifest);
         Ok(look)
     }
 
@@ -68,7 +68,7 @@ impl Look {
     /// segment a journal until the manifest lists it, so another program wrote that segment, or a
     /// later manifest listed it. The segment can be empty: a compaction that keeps nothing leaves
     /// such a segment.
-    fn was_compacted_by_another(&self, listing: &Listing, manifest: &Manifest) -> bool {
+    fn is_compacted_by_another(&self, listing: &Listing, manifest: &Manifest) -> bool {
         let Some(&highest) = self.missing.iter().max() else {
             return false;
         };
@@ -102,7 +102,7 @@ impl Look {
         report: &mut RecoveryReport,
     ) -> Result<()> {
         for &segment in &self.missing {
-            if self.has_moved_on {
+            if self.was_compacted_by_another {
                 let sealed = manifest.sealed.get(&segment);
                 report.push(Repair::GoneSegment {
                     segment,

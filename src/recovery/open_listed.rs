@@ -16,7 +16,9 @@ impl Recovery<'_> {
         for (id, binding) in self.manifest.sealed.clone() {
             self.listing.data.remove(&id);
             match self.look.sealed_bytes.get(&id) {
-                None if self.look.has_moved_on => drop(self.manifest.sealed.remove(&id)),
+                None if self.look.was_compacted_by_another => {
+                    drop(self.manifest.sealed.remove(&id))
+                }
                 // A missing segment stays listed, since its file may be brought back.
                 None => {}
                 Some(&bytes) if bytes > binding.data_bytes => self.open_longer(id, binding)?,

@@ -114,7 +114,7 @@ impl Active {
 
     pub(crate) fn id(&self) -> u32 {
         #[cfg(test)]
-        crate::looks::count();
+        crate::visits::count();
         self.id
     }
 

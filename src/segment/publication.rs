@@ -102,7 +102,7 @@ fn shuttle_content_that_two_threads_put_is_appended_once() {
                 let (active, appender) = (Arc::clone(&active), Arc::clone(&appender));
                 thread::spawn(move || {
                     let hashed = Hashed::new(b"content");
-                    // Does what `View::of`, `is_held` and `View::is_current` do in `engine/put.rs`.
+                    // Does what `View::of`, `is_duplicate` and `View::is_current` do in `engine/put.rs`.
                     let records = active.records();
                     if read(&active, b"content").is_some() {
                         return;

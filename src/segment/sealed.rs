@@ -106,7 +106,7 @@ impl Sealed {
 
     pub(crate) fn id(&self) -> u32 {
         #[cfg(test)]
-        crate::looks::count();
+        crate::visits::count();
         self.data.id()
     }
 

@@ -12,13 +12,13 @@ mod tests {
     use crate::digest::Digest;
     use crate::dir::FileKind;
     use crate::format::{Entry, Manifest, SealedSegment, Sidecar, record};
-    use crate::looks::taken_by;
     use crate::options::Options;
     use crate::recovery;
     use crate::recovery::reader::Reader;
     use crate::segment::Sealed;
     use crate::segment_set::SegmentSet;
     use crate::store::statistics::stats;
+    use crate::visits::visits_of;
 
     const CONTENT: &[u8] = b"content";
 
@@ -68,42 +68,42 @@ mod tests {
 
         let mut reader = Reader::default();
         let nothing = SegmentSet::default();
-        let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &nothing));
+        let (taken, loaded) = visits_of(|| reader.load(&dir, &options, &nothing));
         let set = loaded.unwrap().0;
         assert_eq!(set.sealed().len(), count as usize);
         looks.insert("open a reader", taken);
-        let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &set));
+        let (taken, loaded) = visits_of(|| reader.load(&dir, &options, &set));
         assert!(loaded.unwrap().0.is_same_as(&set));
         looks.insert("refresh", taken);
 
-        let (taken, counted) = taken_by(|| stats(&set));
+        let (taken, counted) = visits_of(|| stats(&set));
         assert_eq!(counted.objects, u64::from(count));
         looks.insert("stats", taken);
 
         let binding = *set.sealed()[0].binding();
         let open = |id| Sealed::open(&dir, id, options.reading(), binding);
         let newest = Arc::new(open(count - 1).unwrap());
-        let (taken, _) = taken_by(|| set.with_sealed(Arc::clone(&newest)));
+        let (taken, _) = visits_of(|| set.with_sealed(Arc::clone(&newest)));
         looks.insert("publish a seal", taken);
         let odd: BTreeSet<u32> = (0..count).filter(|id| id % 2 == 1).collect();
         let outputs: Vec<Arc<Sealed>> = set.sealed().iter().take(odd.len()).cloned().collect();
-        let (taken, _) = taken_by(|| set.with_replaced(&odd, &outputs));
+        let (taken, _) = visits_of(|| set.with_replaced(&odd, &outputs));
         looks.insert("publish a compaction", taken);
-        let (taken, _) = taken_by(|| set.with_run(&[], None));
+        let (taken, _) = visits_of(|| set.with_run(&[], None));
         looks.insert("publish a run", taken);
         drop((set, outputs, newest));
 
-        let (taken, opened) = taken_by(|| recovery::open_writer(&dir, &options));
+        let (taken, opened) = visits_of(|| recovery::open_writer(&dir, &options));
         assert_eq!(opened.unwrap().set.sealed().len(), count as usize);
         looks.insert("open a writer", taken);
 
         // NEDB v3 leaves a store without a manifest.
         fs::remove_file(dir.manifest_path()).unwrap();
         let mut reader = Reader::default();
-        let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &nothing));
+        let (taken, loaded) = visits_of(|| reader.load(&dir, &options, &nothing));
         let set = loaded.unwrap().0;
         looks.insert("open a reader without a manifest", taken);
-        let (taken, loaded) = taken_by(|| reader.load(&dir, &options, &set));
+        let (taken, loaded) = visits_of(|| reader.load(&dir, &options, &set));
         loaded.unwrap();
         looks.insert("refresh without a manifest", taken);
         looks

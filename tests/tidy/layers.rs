@@ -24,7 +24,7 @@ const LAYERS: [&str; 20] = [
     "error",
     "digest",
     "threads",
-    "looks",
+    "visits",
     "sync",
 ];
 
