@@ -82,6 +82,7 @@ fn the_json_of_each_command_has_the_fields_that_its_help_shows() {
     let mut bytes = files[index].clone();
     bytes[20] ^= 1;
     fs::write(index, bytes).unwrap();
+    fs::write(index.with_file_name("MANIFEST.damaged"), b"kept").unwrap();
     let ran = place.run(&["verify", "--json"]).expect(DAMAGED);
     assert_eq!(shapes(&ran.stdout), documented(&place, "verify"));
 }

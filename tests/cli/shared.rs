@@ -122,7 +122,7 @@ fn a_store_with_a_missing_segment_is_read_only_if_that_is_allowed() {
             &["segment 0 is missing", "--allow-missing-segments"],
         );
         let allowed = [arguments, &["--allow-missing-segments"]].concat();
-        let note = "segment 0 is missing, its objects are not found";
+        let note = "segment 0 is missing, so its objects are not found";
         place.run(&allowed).fails(code, &[note]);
     }
 }
