@@ -17,7 +17,7 @@ impl Recovery<'_> {
             self.listing.data.remove(&id);
             match self.look.sealed_bytes.get(&id) {
                 None if self.look.was_compacted_by_another => {
-                    drop(self.manifest.sealed.remove(&id))
+                    self.manifest.sealed.remove(&id);
                 }
                 // A missing segment stays listed, since its file may be brought back.
                 None => {}
