@@ -120,6 +120,10 @@ impl ActiveIndex {
             offset: entry.offset,
             len: entry.len,
         };
+        // Nearly always the object is new, and then this is one probe.
+        if by_digest.try_insert(entry.digest, added).is_ok() {
+            return Added::Object;
+        }
         let inserted = by_digest.compute(entry.digest, |found| match found {
             None => Operation::Insert(added),
             Some((_, found)) if found.offset == added.offset => Operation::Abort(()),
