@@ -39,7 +39,7 @@ pub(crate) const IS_ONE_THREAD: bool = cfg!(all(test, any(loom, shuttle)));
 mod variant {
     pub(crate) use std::sync::{
         Arc as CountedArc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic,
-        mpsc,
+        atomic as published, mpsc,
     };
     pub(crate) use std::thread;
 
@@ -48,14 +48,16 @@ mod variant {
     pub(crate) type ArcSwapGuard<T> = arc_swap::Guard<std::sync::Arc<T>>;
 }
 
-/// With shuttle: locks, channels and atomics, at each of which another thread can run. Shuttle
-/// knows no memory orderings; loom and `ThreadSanitizer` check those.
+/// With shuttle: locks, channels, and the atomics by which an unsealed segment is published, at each of
+/// which another thread can run. The other atomics are the system's: some are read while a value is
+/// made that other threads wait for by a lock of the system, which shuttle does not see. Shuttle knows
+/// no memory orderings; loom and `ThreadSanitizer` check those.
 #[cfg(all(test, shuttle))]
 mod variant {
-    pub(crate) use std::sync::Arc as CountedArc;
+    pub(crate) use std::sync::{Arc as CountedArc, atomic};
 
     pub(crate) use shuttle::sync::{
-        Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic, mpsc,
+        Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic as published, mpsc,
     };
     pub(crate) use shuttle::thread;
 
@@ -73,6 +75,7 @@ mod variant {
 
     pub(crate) use arc_swap::ArcSwap;
     pub(crate) use loom::sync::{Arc as CountedArc, atomic};
+    pub(crate) use std::sync::atomic as published;
 
     pub(crate) type ArcSwapGuard<T> = arc_swap::Guard<std::sync::Arc<T>>;
 }

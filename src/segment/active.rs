@@ -12,7 +12,7 @@ use crate::dir::{Dir, WritableFile, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::Entry;
 use crate::memory::{AppendBuffer, Map, SharedAppendBuffer};
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::published::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{ArcSwap, CountedArc, Mutex, lock};
 
 /// The segment that records are appended to, or a segment that waits to be sealed.

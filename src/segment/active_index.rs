@@ -8,7 +8,7 @@ use super::Extent;
 use super::keyed_hash::KeyedHash;
 use crate::digest::Digest;
 use crate::format::Entry;
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::published::{AtomicU32, Ordering};
 use crate::threads::map_parts;
 
 /// Where the content of each object of an unsealed segment lies.
