@@ -6,8 +6,8 @@ mod report;
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -26,6 +26,7 @@ use crate::segment::content::Content;
 use crate::segment::sidecar::open_sidecar;
 use crate::segment::{Active, Extent, Sealed};
 use crate::segment_set::{ResolvedRun, SegmentSet};
+use crate::sync::{Mutex, lock};
 
 /// How many sidecars are checked together: one for each lane of the hash, and no more, since those
 /// that are not mapped are in memory as a whole.
@@ -37,6 +38,7 @@ struct Verification<'a, F> {
     bytes_done: AtomicU64,
     objects_done: AtomicU64,
     cancelled: AtomicBool,
+    /// These lists only grow, so they are whole even after a panic.
     corrupt: Mutex<Vec<CorruptObject>>,
     problems: Mutex<Vec<Problem>>,
     leftovers: Mutex<Vec<Leftover>>,
@@ -339,9 +341,4 @@ fn check_batch<'c>(
 /// Returns where the record of an entry begins.
 const fn header_offset(entry: &Entry) -> u64 {
     entry.offset.saturating_sub(record::HEADER_BYTES)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // A vector that only grows is whole even after a panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
