@@ -8,7 +8,7 @@ use crate::digest::{Digest, DigestMismatch};
 /// `std::result::Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong. An object that the store does not hold is not an error: reads return
+/// The errors of a store. An object that the store does not hold is not an error: reads return
 /// `Ok(None)`.
 ///
 /// Every message ends with the remedy. A message does not repeat its
@@ -55,7 +55,7 @@ pub enum Error {
     CorruptIndex {
         /// The segment.
         segment: u32,
-        /// What is wrong with the index.
+        /// The damage that was found in the index.
         reason: String,
     },
 

@@ -144,7 +144,7 @@ pub enum Repair {
     DamagedSegment {
         /// The segment.
         segment: u32,
-        /// What is wrong with the index.
+        /// The damage that was found in the index.
         reason: String,
     },
     /// The data file of a segment is missing, and the options allow that.

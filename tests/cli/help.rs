@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use sealstone::Options;
 use serde_json::{Value, json};
 
 use crate::{DAMAGED, DONE, Place, USAGE, hex};
@@ -47,12 +46,7 @@ fn no_line_of_an_example_or_of_json_is_wrapped_at_a_width_of_100() {
 #[test]
 fn the_json_of_each_command_has_the_fields_that_its_help_shows() {
     let place = Place::new();
-    let store = Options::new().segment_bytes_max(64).open(place.store());
-    let store = store.unwrap();
-    for number in 0..20_u32 {
-        store.put(&number.to_le_bytes()).unwrap();
-    }
-    store.close().unwrap();
+    place.put_numbers(20);
     let held = hex(&0_u32.to_le_bytes());
     place.write("file", b"file");
     place.write("list", held.as_bytes());

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use assert_cmd::Command;
-use sealstone::{Digest, Store};
+use sealstone::{Digest, Options, Store};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -56,6 +56,16 @@ impl Place {
 
     fn store(&self) -> PathBuf {
         self.path("store")
+    }
+
+    /// Puts the numbers from 0 on, in segments of a few numbers each.
+    fn put_numbers(&self, count: u32) {
+        let store = Options::new().segment_bytes_max(64).open(self.store());
+        let store = store.unwrap();
+        for number in 0..count {
+            store.put(&number.to_le_bytes()).unwrap();
+        }
+        store.close().unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -92,12 +92,7 @@ fn a_command_without_the_name_of_a_store_is_refused() {
 #[test]
 fn a_store_with_a_missing_segment_is_read_only_if_that_is_allowed() {
     let place = Place::new();
-    let store = Options::new().segment_bytes_max(64).open(place.store());
-    let store = store.unwrap();
-    for number in 0..40_u32 {
-        store.put(&number.to_le_bytes()).unwrap();
-    }
-    store.close().unwrap();
+    place.put_numbers(40);
     fs::remove_file(place.store().join("segments/seg-000000.dat")).unwrap();
     let (lost, held) = (hex(&0_u32.to_le_bytes()), hex(&39_u32.to_le_bytes()));
     place.write("list", held.as_bytes());

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use sealstone::Options;
 use serde_json::Value;
 
 use crate::{DAMAGED, DONE, Place, USAGE, hex};
@@ -47,12 +46,7 @@ fn verify_names_each_damaged_object() {
 #[test]
 fn verify_repairs_an_index_only_with_repair() {
     let place = Place::new();
-    let store = Options::new().segment_bytes_max(64).open(place.store());
-    let store = store.unwrap();
-    for number in 0..20_u32 {
-        store.put(&number.to_le_bytes()).unwrap();
-    }
-    store.close().unwrap();
+    place.put_numbers(20);
     let sound = place.files();
     let is_index = |path: &&PathBuf| path.extension().is_some_and(|end| end == "idx");
     let index = sound.keys().find(is_index).unwrap();

@@ -148,7 +148,7 @@ impl Put<'_> {
             }
             anyhow::Ok(())
         });
-        // What was put before an error is stored and gets its lines; the error is reported first.
+        // The objects before an error are stored and get their lines; the error is reported first.
         let printed = self.sync_and_print(&stored);
         put.and(printed)
     }

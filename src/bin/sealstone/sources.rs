@@ -23,7 +23,7 @@ pub struct Source {
     pub bytes_expected: u64,
 }
 
-/// What an argument or an entry of a folder turned out to be.
+/// The result of looking at an argument or an entry of a folder.
 pub enum Found {
     Source(Source),
     Skipped { path: PathBuf, reason: &'static str },

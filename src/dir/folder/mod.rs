@@ -63,7 +63,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// What the system says of a file that is not opened.
+/// The metadata of a file that is not opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Status {
     pub(crate) is_file: bool,
