@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::dir::{Dir, is_mostly_holes, open_regular_file};
 use crate::error::{Error, Result};
 use crate::format::SetIndex;
-use crate::format::set_index::{DamagedPage, Location, Probe};
+use crate::format::set_index::{Location, Matches, PageCheck, Probe};
 use crate::memory::AtomicBits;
 use crate::memory::prefetch_value;
 use crate::memory::quota::MapUse;
@@ -23,6 +23,17 @@ pub(crate) struct Run {
     index: SetIndex<FileBytes>,
     checked_pages: AtomicBits,
     is_damaged: AtomicBool,
+}
+
+/// The iterator of [`Run::find`].
+pub(crate) type RunMatches<'a> = Matches<'a, FileBytes, &'a Run>;
+
+impl PageCheck for &Run {
+    #[inline]
+    fn page_holds(&mut self, page: u64) -> bool {
+        let bit = usize::try_from(page).unwrap_or(usize::MAX);
+        self.checked_pages.get(bit) || self.check_page(page, bit)
+    }
 }
 
 impl Run {
@@ -84,11 +95,8 @@ impl Run {
 
     /// The locations at which a digest may be. An error means that it may be anywhere.
     #[inline]
-    pub(crate) fn find(
-        &self,
-        probe: Probe,
-    ) -> impl Iterator<Item = Result<Location, DamagedPage>> + '_ {
-        self.index.find_probed(probe, |page| self.page_holds(page))
+    pub(crate) fn find(&self, probe: Probe) -> RunMatches<'_> {
+        self.index.find_probed(probe, self)
     }
 
     /// Returns [`SetIndex::first_in_own_bucket`], if the page was checked before and holds.
@@ -97,12 +105,6 @@ impl Run {
         let page = SetIndex::<FileBytes>::page_of_bucket(probe.bucket);
         let is_checked = self.checked_pages.get(usize::try_from(page).ok()?);
         is_checked.then(|| self.index.first_in_own_bucket(probe))?
-    }
-
-    #[inline]
-    fn page_holds(&self, page: u64) -> bool {
-        let bit = usize::try_from(page).unwrap_or(usize::MAX);
-        self.checked_pages.get(bit) || self.check_page(page, bit)
     }
 
     #[cold]

@@ -13,6 +13,7 @@ use crate::digest::Digest;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::format::set_index::{Geometry, Location};
+use crate::format::sidecar::Found;
 use crate::format::{Entry, SealedSegment, Sidecar, record};
 use crate::memory::{AtomicBits, prefetch};
 use crate::options::{ReadMode, Reading};
@@ -134,21 +135,18 @@ impl Sealed {
     /// Fails if there is no such entry and the sidecar had to be rebuilt from data that lacks some
     /// objects of which the manifest knows: this object may be one of them.
     #[inline]
-    pub(crate) fn find(
-        &self,
-        digest: &Digest,
-    ) -> Result<impl Iterator<Item = (usize, Entry)> + '_> {
+    pub(crate) fn find(&self, digest: &Digest) -> Result<Found<'_, FileBytes>> {
         let checked = self.checked()?;
         let range = checked.fanout(|| self.data.is_inherited()).range(digest);
         // Fetches all lines at once: a search that waits for each in turn takes longer.
         prefetch(checked.sidecar.entries_bytes(range.clone()));
-        let mut entries = checked.sidecar.find_positions_in(range, digest).peekable();
+        let find = || checked.sidecar.find_positions_in(range.clone(), digest);
         match &checked.doubt {
-            Some(reason) if entries.peek().is_none() => Err(Error::CorruptIndex {
+            Some(reason) if find().next().is_none() => Err(Error::CorruptIndex {
                 segment: self.id(),
                 reason: reason.clone(),
             }),
-            _ => Ok(entries),
+            _ => Ok(find()),
         }
     }
 

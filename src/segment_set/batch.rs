@@ -100,7 +100,7 @@ impl SegmentSet {
 
     /// Returns the first place to which the runs lead, and prefetches the record there.
     fn first_place<'a>(&'a self, digest: &Digest) -> Place<'a> {
-        match self.first_named(digest) {
+        match self.named(digest).next() {
             None => Place::BesideRuns,
             Some(Named::Anywhere(_)) => Place::Unknown,
             Some(Named::Record(_, segment, location)) => {

@@ -67,9 +67,6 @@ impl SegmentSet {
         tried: &mut Tried,
     ) -> ByContent<'a> {
         let mut result = ByContent::Absent;
-        if self.first_named(digest).is_none() {
-            return result;
-        }
         for named in self.named(digest) {
             if let Named::Record(_, segment, location) = named
                 && let Some(found) =

@@ -38,6 +38,11 @@ impl ResolvedRun {
         self.segments.get(location.ordinal().index())?.as_ref()
     }
 
+    /// The segments that this run covers, by ordinal. `None` for those that no longer exist.
+    pub(crate) fn by_ordinal(&self) -> &[Option<Arc<Sealed>>] {
+        &self.segments
+    }
+
     /// The segments that this run covers and that still exist.
     pub(crate) fn segments(&self) -> impl DoubleEndedIterator<Item = &Arc<Sealed>> {
         self.segments.iter().flatten()

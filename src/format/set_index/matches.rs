@@ -1,18 +1,32 @@
 //! The locations of a digest, one after the other.
 
+use std::slice;
+
 use super::geometry::Slot;
-use super::{BUCKET_SLOTS, DamagedPage, Location, PROBED_BUCKETS_MAX, Probe, SLOT_BYTES, SetIndex};
+use super::{DamagedPage, Location, PROBED_BUCKETS_MAX, Probe, SLOT_BYTES, SetIndex};
+
+/// Checks a page before it is read. Returns false if the page is damaged.
+pub(crate) trait PageCheck {
+    fn page_holds(&mut self, page: u64) -> bool;
+}
+
+impl<F: FnMut(u64) -> bool> PageCheck for F {
+    #[inline]
+    fn page_holds(&mut self, page: u64) -> bool {
+        self(page)
+    }
+}
 
 /// The iterator of [`SetIndex::find_probed`].
 #[derive(Debug)]
-pub(crate) struct Matches<'a, D, F> {
+pub(crate) struct Matches<'a, D, C> {
     pub(super) run: &'a SetIndex<D>,
     pub(super) probe: Probe,
-    pub(super) page_holds: F,
+    pub(super) check: C,
     /// The bucket to read next.
     pub(super) bucket: u64,
-    pub(super) slots: [[u8; SLOT_BYTES]; BUCKET_SLOTS],
-    pub(super) next_slot: usize,
+    /// The slots of the bucket before that are not yet read.
+    pub(super) slots: slice::Iter<'a, [u8; SLOT_BYTES]>,
     pub(super) stage: Stage,
 }
 
@@ -24,22 +38,20 @@ pub(super) enum Stage {
     End,
 }
 
-impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Iterator for Matches<'_, D, F> {
+impl<D: AsRef<[u8]>, C: PageCheck> Iterator for Matches<'_, D, C> {
     type Item = Result<Location, DamagedPage>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let geometry = self.run.header.geometry;
         loop {
-            while let Some(&slot) = self.slots.get(self.next_slot) {
+            while let Some(&slot) = self.slots.next() {
                 let slot = Slot::from_bytes(slot);
                 if slot.is_vacant() {
                     // No bucket behind a vacant slot can have the object: it would be in this slot.
-                    self.stage = Stage::End;
-                    self.next_slot = BUCKET_SLOTS;
+                    self.end();
                     return None;
                 }
-                self.next_slot += 1;
                 if let Some(location) = geometry.location(slot, &self.probe) {
                     return Some(Ok(location));
                 }
@@ -57,7 +69,7 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Iterator for Matches<'_, D, F> {
     }
 }
 
-impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
+impl<D: AsRef<[u8]>, C: PageCheck> Matches<'_, D, C> {
     /// Reads the next bucket. Returns `None` if no further one can have the object.
     #[inline]
     fn read_bucket(&mut self) -> Option<Result<(), DamagedPage>> {
@@ -66,11 +78,11 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
         }
         let bytes = self.run.bucket(self.bucket)?;
         let page = SetIndex::<D>::page_of_bucket(self.bucket);
-        if !(self.page_holds)(page) {
+        if !self.check.page_holds(page) {
             return Some(Err(DamagedPage { page }));
         }
-        self.slots.as_flattened_mut().copy_from_slice(bytes);
-        self.next_slot = 0;
+        let (slots, _) = bytes.as_chunks();
+        self.slots = slots.iter();
         self.bucket += 1;
         Some(Ok(()))
     }
@@ -79,7 +91,7 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
     fn search_overflow(&mut self) -> Option<Result<Location, DamagedPage>> {
         let first = self
             .run
-            .overflow_lower_bound(self.probe.leading, &mut self.page_holds);
+            .overflow_lower_bound(self.probe.leading, &mut self.check);
         match first {
             Ok(first) => {
                 self.stage = Stage::Overflow(first);
@@ -92,7 +104,7 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
     #[cold]
     fn next_in_overflow(&mut self) -> Option<Result<Location, DamagedPage>> {
         while let Stage::Overflow(number) = self.stage {
-            match self.run.overflow_entry(number, &mut self.page_holds) {
+            match self.run.overflow_entry(number, &mut self.check) {
                 Ok(Some((leading, slot))) if leading == self.probe.leading => {
                     self.stage = Stage::Overflow(number + 1);
                     // Equal leading bits have equal tags, unless the run is forged.
@@ -108,8 +120,12 @@ impl<D: AsRef<[u8]>, F: FnMut(u64) -> bool> Matches<'_, D, F> {
     }
 
     fn end_with<T>(&mut self, damaged: DamagedPage) -> Result<T, DamagedPage> {
-        self.stage = Stage::End;
-        self.next_slot = BUCKET_SLOTS;
+        self.end();
         Err(damaged)
+    }
+
+    fn end(&mut self) {
+        self.stage = Stage::End;
+        self.slots = [].iter();
     }
 }

@@ -24,7 +24,8 @@ use super::{FormatError, bytes_at};
 use crate::digest::Digest;
 use geometry::Slot;
 use header::Layout;
-use matches::{Matches, Stage};
+use matches::Stage;
+pub(crate) use matches::{Matches, PageCheck};
 
 /// First bytes of a run.
 pub const MAGIC: [u8; 4] = *b"SSX2";
@@ -212,18 +213,13 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
 
     /// Searches as [`find_checked`](Self::find_checked) does, for a digest that was probed before.
     #[inline]
-    pub(crate) fn find_probed<F: FnMut(u64) -> bool>(
-        &self,
-        probe: Probe,
-        page_holds: F,
-    ) -> Matches<'_, D, F> {
+    pub(crate) fn find_probed<C: PageCheck>(&self, probe: Probe, check: C) -> Matches<'_, D, C> {
         Matches {
             run: self,
             probe,
-            page_holds,
+            check,
             bucket: probe.bucket,
-            slots: [[0; SLOT_BYTES]; BUCKET_SLOTS],
-            next_slot: BUCKET_SLOTS,
+            slots: [].iter(),
             stage: Stage::Table,
         }
     }
@@ -232,12 +228,12 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
     fn overflow_lower_bound(
         &self,
         leading: u64,
-        page_holds: &mut impl FnMut(u64) -> bool,
+        check: &mut impl PageCheck,
     ) -> Result<u64, DamagedPage> {
         let (mut low, mut high) = (0, self.header.overflow);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.overflow_entry(middle, page_holds) {
+            match self.overflow_entry(middle, check) {
                 Ok(Some((own, _))) if own < leading => low = middle + 1,
                 Ok(_) => high = middle,
                 Err(damaged) => return Err(damaged),
@@ -250,14 +246,14 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
     fn overflow_entry(
         &self,
         number: u64,
-        page_holds: &mut impl FnMut(u64) -> bool,
+        check: &mut impl PageCheck,
     ) -> Result<Option<(u64, Slot)>, DamagedPage> {
         if number >= self.header.overflow {
             return Ok(None);
         }
         let at = self.layout.overflow + number * OVERFLOW_BYTES as u64;
         let page = (at - self.layout.table) / PAGE_BYTES as u64;
-        if !page_holds(page) {
+        if !check.page_holds(page) {
             return Err(DamagedPage { page });
         }
         let bytes = self.slice(at, OVERFLOW_BYTES);

@@ -198,16 +198,13 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
     }
 
     /// Searches as [`find_in`](Self::find_in) does, and returns the positions as well.
-    pub(crate) fn find_positions_in(
-        &self,
-        range: Range<usize>,
-        digest: &Digest,
-    ) -> impl Iterator<Item = (usize, Entry)> + use<'_, D> {
-        let digest = *digest;
-        let first = self.lower_bound(range.clone(), &digest);
-        (first..range.end.min(self.len()))
-            .map_while(|position| Some((position, self.entry(position)?)))
-            .take_while(move |(_, entry)| entry.digest == digest)
+    pub(crate) fn find_positions_in(&self, range: Range<usize>, digest: &Digest) -> Found<'_, D> {
+        let first = self.lower_bound(range.clone(), digest);
+        Found {
+            sidecar: self,
+            digest: *digest,
+            positions: first..range.end.min(self.len()),
+        }
     }
 
     /// Returns the first position in `range` whose digest is `digest` or greater.
@@ -239,6 +236,30 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
         }
         let begin = HEADER_BYTES + position * ENTRY_BYTES;
         self.as_bytes().get(begin..)?.first_chunk()
+    }
+}
+
+/// The iterator of [`Sidecar::find_positions_in`].
+#[derive(Debug)]
+pub(crate) struct Found<'a, D> {
+    sidecar: &'a Sidecar<D>,
+    digest: Digest,
+    /// The positions that are not yet read. The entries of the digest stand at the first of them.
+    positions: Range<usize>,
+}
+
+impl<D: AsRef<[u8]>> Iterator for Found<'_, D> {
+    type Item = (usize, Entry);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let position = self.positions.next()?;
+        let entry = self.sidecar.entry(position)?;
+        if entry.digest == self.digest {
+            return Some((position, entry));
+        }
+        self.positions = 0..0;
+        None
     }
 }
 
