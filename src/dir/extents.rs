@@ -7,7 +7,10 @@ use std::ops::Range;
 
 /// Returns the first part of a file within `range` that is stored, or `None` if the whole range is
 /// a hole. Where the system does not tell, the whole range counts as stored.
-#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "android", target_vendor = "apple"),
+    not(miri)
+))]
 pub(crate) fn first_stored(file: &File, range: Range<u64>) -> io::Result<Option<Range<u64>>> {
     use libc::{EINVAL, ENOSYS, ENXIO, EOPNOTSUPP};
     use rustix::fs::{SeekFrom, seek};
@@ -30,7 +33,10 @@ pub(crate) fn first_stored(file: &File, range: Range<u64>) -> io::Result<Option<
 }
 
 /// Returns the whole range, since the system does not tell what is stored.
-#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "android", target_vendor = "apple")),
+    miri
+))]
 pub(crate) fn first_stored(_file: &File, range: Range<u64>) -> io::Result<Option<Range<u64>>> {
     Ok((!range.is_empty()).then_some(range))
 }

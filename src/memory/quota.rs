@@ -133,7 +133,7 @@ impl HeldFile {
 }
 
 /// The number of files that the stores may hold open: half of the present limit of the process.
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 fn files_max() -> usize {
     use rustix::process::{Resource, getrlimit};
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -142,7 +142,7 @@ fn files_max() -> usize {
 
 /// The number of files that the stores may hold open: every Windows allows a process many times as
 /// many.
-#[cfg(not(unix))]
+#[cfg(any(not(unix), miri))]
 const fn files_max() -> usize {
     4096
 }

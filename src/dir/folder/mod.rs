@@ -6,9 +6,9 @@
 //! system has no such calls, paths are absolute, and before each change the path is compared with
 //! the folder.
 
-#[cfg(not(unix))]
+#[cfg(any(not(unix), miri))]
 mod other;
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 mod unix;
 
 use std::ffi::{OsStr, OsString};
@@ -19,13 +19,13 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-#[cfg(not(unix))]
+#[cfg(any(not(unix), miri))]
 use other::Handle;
-#[cfg(not(unix))]
+#[cfg(any(not(unix), miri))]
 pub(super) use other::identity_of;
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 use unix::Handle;
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 pub(super) use unix::identity_of;
 
 /// A folder that is held open. Dereferences to the path by which it was opened, which is for
