@@ -182,7 +182,10 @@ mod verify;
 mod visits;
 
 pub use compaction::CompactionStats;
-pub use digest::{DIGEST_BYTES, Digest, DigestMismatch, Hashed, ParseDigestError};
+pub use digest::{
+    DIGEST_BYTES, Digest, DigestMismatch, HashFunction, Hashed, Hasher, ParseDigestError,
+    ParseHashFunctionError,
+};
 pub use error::{Error, Result};
 pub use object::Object;
 pub use options::{

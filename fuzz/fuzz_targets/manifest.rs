@@ -8,10 +8,16 @@ use sealstone::format::Manifest;
 
 fuzz_target!(|text: &str| {
     let _ = Manifest::parse(text.as_bytes());
-    let body = format!("sealstone 1\n{text}\n");
-    let forged = format!("{body}checksum {}\n", Digest::of(body.as_bytes()));
-    if let Ok(manifest) = Manifest::parse(forged.as_bytes()) {
-        let again = Manifest::parse(manifest.encode().as_bytes());
-        assert_eq!(again, Ok(manifest));
+    for begin in [
+        "sealstone 1",
+        "sealstone 3\nhash blake2b-256",
+        "sealstone 3",
+    ] {
+        let body = format!("{begin}\n{text}\n");
+        let forged = format!("{body}checksum {}\n", Digest::of(body.as_bytes()));
+        if let Ok(manifest) = Manifest::parse(forged.as_bytes()) {
+            let again = Manifest::parse(manifest.encode().as_bytes());
+            assert_eq!(again, Ok(manifest));
+        }
     }
 });

@@ -27,7 +27,7 @@ pub(crate) use sealed::Sealed;
 
 use batches::{BATCH_RECORDS_MAX, batches};
 
-use crate::digest::{Digest, digest_many};
+use crate::digest::{Digest, HashFunction};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Record};
 use crate::threads::map_parts;
@@ -85,7 +85,7 @@ fn hash_batch(records: &[Record<'_>], entries: &mut [Entry]) {
     for (content, record) in contents.iter_mut().zip(records) {
         *content = record.content;
     }
-    digest_many(contents, digests);
+    HashFunction::Blake2b.digest_many_into(contents, digests);
     for ((entry, record), digest) in entries.iter_mut().zip(records).zip(digests) {
         *entry = Entry {
             digest: *digest,

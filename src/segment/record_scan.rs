@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::digest::Hasher;
+use crate::digest::{HashFunction, Hasher};
 use crate::dir::{DATA_HOLE_BYTES_MAX, hole_bytes, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Record, Records, record};
@@ -108,7 +108,7 @@ impl<'a> RecordScan<'a> {
             let error = io::Error::new(io::ErrorKind::InvalidData, message);
             return Err(Error::io(self.path)(error));
         }
-        let mut hasher = Hasher::new();
+        let mut hasher = Hasher::new(HashFunction::Blake2b);
         let mut at = offset;
         while at < end {
             let part = usize::try_from(end - at).unwrap_or(usize::MAX);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::SegmentSet;
 use super::copies::Named;
 use super::tried::Tried;
-use crate::digest::{Digest, digest_many};
+use crate::digest::{Digest, HashFunction};
 use crate::error::Result;
 use crate::memory::prefetch;
 use crate::options::VerifyReads;
@@ -79,7 +79,7 @@ impl SegmentSet {
             *content = copy.content.bytes();
         }
         let mut computed = [Digest::ZERO; BATCH];
-        digest_many(&contents[..count], &mut computed[..count]);
+        HashFunction::Blake2b.digest_many_into(&contents[..count], &mut computed[..count]);
         let mut computed = computed.iter();
         for (digest, copy) in digests.iter().zip(copies) {
             let Some(copy) = copy else {

@@ -193,13 +193,14 @@ fn dir_memory_and_format_do_not_know_each_other() {
 }
 
 #[test]
-fn unsafe_code_is_in_memory_only() {
+fn unsafe_code_is_in_memory_and_in_one_kernel_only() {
     for Source {
         module, path, code, ..
     } in sources()
     {
         let has_unsafe = code.split_whitespace().any(|word| word == "unsafe");
-        assert!(!has_unsafe || module == "memory", "{}", path.display());
+        let is_allowed = module == "memory" || path.ends_with("digest/blake2b/avx512.rs");
+        assert!(!has_unsafe || is_allowed, "{}", path.display());
     }
 }
 

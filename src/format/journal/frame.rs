@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{ENTRY_BYTES, HEADER_BYTES};
-use crate::digest::{Digest, Hasher, digest_many};
+use crate::digest::{Digest, HashFunction, Hasher};
 use crate::format::bytes_at;
 use crate::format::layout::frame::{self as layout, CHECKSUM_BYTES, HEAD_BYTES};
 
@@ -19,7 +19,7 @@ impl Chain {
     }
 
     pub(super) fn next(self, frame: &[u8]) -> Self {
-        let mut hasher = Hasher::new();
+        let mut hasher = Hasher::new(HashFunction::Blake2b);
         hasher.update(&self.0);
         hasher.update(frame);
         Self::from_digest(&hasher.finish())
@@ -101,7 +101,7 @@ fn count_holding_in_lanes(frames: &[Frame<'_>]) -> usize {
         *content = frame.chained;
     }
     let count = frames.len().min(LANE_FRAMES);
-    digest_many(&contents[..count], &mut digests[..count]);
+    HashFunction::Blake2b.digest_many_into(&contents[..count], &mut digests[..count]);
     let held = frames.iter().zip(&digests);
     held.take_while(|(frame, digest)| frame.checksum == Chain::from_digest(digest))
         .count()
