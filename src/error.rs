@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::digest::{Digest, DigestMismatch};
+use crate::digest::{Digest, DigestMismatch, HashFunction};
 
 /// `std::result::Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -73,6 +73,27 @@ pub enum Error {
     UnsupportedVersion {
         /// The manifest.
         path: PathBuf,
+    },
+
+    /// The store names its objects by another hash function than the one that was given, in the options
+    /// or with content.
+    #[error(
+        "the store names its objects by {store}, not by {given}; give {store}, or give none when opening, or put into a store that was created with {given}"
+    )]
+    HashFunction {
+        /// The function of the store.
+        store: HashFunction,
+        /// The function that was given.
+        given: HashFunction,
+    },
+
+    /// The store names its objects by a hash function that this program was built without.
+    #[error("{}: the store names its objects by a hash function that is not compiled in; build with the feature `{feature}`", path.display())]
+    HashFunctionNotCompiledIn {
+        /// The manifest, which names the function.
+        path: PathBuf,
+        /// The cargo feature that brings the function.
+        feature: &'static str,
     },
 
     /// An object is limited to `u32::MAX` bytes.

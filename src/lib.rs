@@ -1,6 +1,6 @@
 //! Sealstone is a content-addressed object store to embed. It appends objects to segment files and
 //! seals a segment when it is full. Sealed segments and their indexes are memory-mapped, and a read is
-//! a slice of the page cache that was checked against its BLAKE2b digest.
+//! a slice of the page cache that was checked against its digest.
 //!
 //! ```
 //! use sealstone::{Digest, Store};
@@ -89,6 +89,10 @@
 //! object can be read at once, and survives power loss after the next [`Store::sync`]. A thread in the
 //! background seals full segments; `sync` covers them too. To hash elsewhere, put [`Hashed`].
 //!
+//! Objects are named by BLAKE2b-512 truncated to 32 bytes, unless the store is created with
+//! [`Options::hash_function`]: BLAKE2b-256, SHA-256 and BLAKE3 are there for stores that others address
+//! by those. A store keeps its function.
+//!
 //! # Forgetting
 //!
 //! The store does not know which objects an application still needs. A compaction asks:
@@ -151,7 +155,8 @@
 //!
 //! | | |
 //! |---|---|
-//! | `simd` (default) | hashes with `blake2b_simd`; without it, with the portable `blake2` |
+//! | `simd` (default) | hashes with vector instructions where they are faster; without it, with the portable `blake2` |
+//! | `sha2`, `blake3` | the hash functions SHA-256 and BLAKE3 |
 //! | `bytes` | `bytes::Bytes::from(object)` without a copy |
 //! | `serde` | serializes reports, and digests in both directions |
 //! | `tracing` | events for repairs, seals and compactions |

@@ -58,7 +58,8 @@ impl Objects {
         let contents: Vec<Option<Content<'_>>> =
             copies.map(|copy| copy.content().ok().flatten()).collect();
         let present = contents.iter().flatten().map(Content::bytes);
-        let digests = Digest::of_many(&present.collect::<Vec<_>>());
+        let present: Vec<&[u8]> = present.collect();
+        let digests = self.records.set.hash_function().digest_many(&present);
         let mut digests = digests.iter();
         for ((held, entry), content) in batch.iter().zip(contents) {
             let right = content.filter(|_| digests.next() == Some(&entry.digest));

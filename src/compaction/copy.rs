@@ -148,7 +148,7 @@ fn copy_batch(
         .iter()
         .map(|c| c.as_deref().unwrap_or(&[]))
         .collect();
-    let digests = Digest::of_many(&present);
+    let digests = data.hash_function().digest_many(&present);
     for ((source, content), digest) in batch.iter().zip(&contents).zip(digests) {
         match content {
             Some(content) if digest == source.digest => writer.append(digest, content)?,

@@ -1,6 +1,6 @@
 //! Content with its digest.
 
-use super::Digest;
+use super::{Digest, HashFunction};
 
 /// Content together with the digest that was computed from it. The type is the proof: no value of
 /// it can have a digest that is not that of its content, so nothing can be stored under a wrong
@@ -18,27 +18,50 @@ use super::Digest;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Hashed<'a> {
+    function: HashFunction,
     digest: Digest,
     content: &'a [u8],
 }
 
 impl<'a> Hashed<'a> {
-    /// Computes the digest of `content`.
+    /// Computes the digest of `content` by the default function.
     #[must_use]
     pub fn new(content: &'a [u8]) -> Self {
+        Self::with(HashFunction::default(), content)
+    }
+
+    /// Computes the digest of `content` by `function`, which has to be that of the
+    /// [store](crate::Store::hash_function) that the content is put into.
+    #[must_use]
+    pub fn with(function: HashFunction, content: &'a [u8]) -> Self {
         Self {
-            digest: Digest::of(content),
+            function,
+            digest: function.digest(content),
             content,
         }
     }
 
-    /// Hashes `content` and compares it to a digest that came from elsewhere.
+    /// Hashes `content` by the default function and compares it to a digest that came from
+    /// elsewhere.
     ///
     /// # Errors
     ///
     /// Returns [`DigestMismatch`] if `content` has another digest.
     pub fn check(digest: Digest, content: &'a [u8]) -> Result<Self, DigestMismatch> {
-        let hashed = Self::new(content);
+        Self::check_with(HashFunction::default(), digest, content)
+    }
+
+    /// Does [`check`](Self::check) by `function`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DigestMismatch`] if `content` has another digest.
+    pub fn check_with(
+        function: HashFunction,
+        digest: Digest,
+        content: &'a [u8],
+    ) -> Result<Self, DigestMismatch> {
+        let hashed = Self::with(function, content);
         if hashed.digest == digest {
             Ok(hashed)
         } else {
@@ -49,13 +72,24 @@ impl<'a> Hashed<'a> {
         }
     }
 
-    /// Hashes each of `contents`, as [`Digest::of_many`] does.
-    pub(crate) fn of_each(contents: &[&'a [u8]]) -> Vec<Self> {
-        let digests = Digest::of_many(contents);
+    /// Hashes each of `contents`, as [`HashFunction::digest_many`] does.
+    #[must_use]
+    pub fn of_many(function: HashFunction, contents: &[&'a [u8]]) -> Vec<Self> {
+        let digests = function.digest_many(contents);
         let hashed = digests.into_iter().zip(contents);
         hashed
-            .map(|(digest, &content)| Self { digest, content })
+            .map(|(digest, &content)| Self {
+                function,
+                digest,
+                content,
+            })
             .collect()
+    }
+
+    /// Returns the function by which [`digest`](Self::digest) was computed.
+    #[must_use]
+    pub const fn function(&self) -> HashFunction {
+        self.function
     }
 
     /// Returns the digest of [`content`](Self::content).

@@ -46,6 +46,7 @@ impl Writer {
         let above = u32::try_from(above_sealed.max(u64::from(active)));
         let sealed = set.sealed().iter();
         let manifest = Manifest {
+            hash_function: set.hash_function(),
             next_id: above.map_or(1 << 32, |above| u64::from(above) + 1),
             sealed: sealed
                 .map(|sealed| (sealed.id(), *sealed.binding()))

@@ -152,7 +152,7 @@ impl Writer {
                 continue;
             }
             if let Some(object) = set.get(&digest)? {
-                let hashed = Hashed::check(digest, &object)?;
+                let hashed = Hashed::check_with(set.hash_function(), digest, &object)?;
                 // Another thread may be putting the object too, and a segment can hold the empty
                 // object only once.
                 let appender = &mut self.lock_appender();

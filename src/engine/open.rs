@@ -24,8 +24,9 @@ pub(crate) struct OpenWriter {
 
 impl OpenWriter {
     /// Takes the lock of the folder, recovers the store in it, and starts the threads.
-    pub(crate) fn open(root: &Path, dir: Dir, options: Options) -> Result<Self> {
+    pub(crate) fn open(root: &Path, dir: Dir, mut options: Options) -> Result<Self> {
         let lock = dir.lock()?;
+        options.hash_function = Some(recovery::hash_function::of_store(&dir, &options)?);
         let opened = recovery::open_writer(&dir, &options)?;
         lock.make_known(&dir);
         let shared = Shared::new(root, dir, options, (opened.set, opened.report));

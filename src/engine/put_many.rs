@@ -2,7 +2,7 @@
 
 use super::put::{View, is_duplicate};
 use super::writer::Writer;
-use crate::digest::{Digest, Hashed};
+use crate::digest::{Digest, HashFunction, Hashed};
 use crate::error::Result;
 use crate::threads::{join, map_parts};
 
@@ -24,11 +24,12 @@ impl Writer {
         self.require_acceptable(0)?;
         let mut digests = Vec::with_capacity(contents.len());
         let mut rest = contents;
-        let mut hashed = hash(split_window(&mut rest));
+        let function = self.shared.hash_function();
+        let mut hashed = hash(function, split_window(&mut rest));
         while !rest.is_empty() {
             let window = split_window(&mut rest);
             // No lock is held here: a waiting thread of `rayon` may begin another put meanwhile.
-            let (put, next) = join(|| self.put_all(&hashed), || hash(window));
+            let (put, next) = join(|| self.put_all(&hashed), || hash(function, window));
             put?;
             digests.extend(hashed.iter().map(|hashed| *hashed.digest()));
             hashed = next;
@@ -40,14 +41,14 @@ impl Writer {
 }
 
 /// Hashes contents in lanes, and in parallel if there are enough bytes.
-fn hash<'a>(contents: &[&'a [u8]]) -> Vec<Hashed<'a>> {
+fn hash<'a>(function: HashFunction, contents: &[&'a [u8]]) -> Vec<Hashed<'a>> {
     let bytes: usize = contents.iter().map(|content| content.len()).sum();
     let tasks = (bytes / TASK_BYTES).clamp(1, contents.len().max(1));
     if tasks == 1 {
-        return Hashed::of_each(contents);
+        return Hashed::of_many(function, contents);
     }
     let parts = contents.chunks(contents.len().div_ceil(tasks)).collect();
-    map_parts(parts, Hashed::of_each).concat()
+    map_parts(parts, |part| Hashed::of_many(function, part)).concat()
 }
 
 /// Splits the next window off the contents.

@@ -4,8 +4,8 @@ use super::ledger::Ledger;
 use super::writer::Writer;
 use crate::dir::FileKind;
 use crate::error::Result;
+use crate::segment::Sealed;
 use crate::segment::sidecar::rebuild_sidecar;
-use crate::segment::{Sealed, hash_records};
 
 impl Writer {
     /// Writes the sidecar of a segment anew, if the data gives back what it was.
@@ -15,7 +15,11 @@ impl Writer {
         if !is_listed(&self.lock_ledger()) {
             return Ok(());
         }
-        let rebuilt = rebuild_sidecar(sealed.data(), Some(binding), hash_records)?;
+        let rebuilt = rebuild_sidecar(
+            sealed.data(),
+            Some(binding),
+            sealed.data().hash_on_all_cores(),
+        )?;
         // A compaction that replaces the segment holds this lock while it commits.
         let ledger = self.lock_ledger();
         if rebuilt.doubt.is_none() && is_listed(&ledger) {

@@ -64,8 +64,8 @@ impl Writer {
             }
         };
         let expected = appender.expected_next(first_bytes);
-        let mode = self.shared.options.read_mode;
-        Ok(Appender::begin(begun, journal, mode, expected))
+        let reading = self.shared.options.reading();
+        Ok(Appender::begin(begun, journal, reading, expected))
     }
 
     /// Creates the data file of a new segment. The id counts as used only if the file exists.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::background::IndexRequests;
-use crate::digest::Digest;
+use crate::digest::{Digest, HashFunction};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::memory::ForkMark;
@@ -47,6 +47,11 @@ impl Shared {
             index_requests: IndexRequests::default(),
             origin: ForkMark::new(),
         }
+    }
+
+    /// The function that names the objects.
+    pub(crate) fn hash_function(&self) -> HashFunction {
+        self.options.reading().hash_function
     }
 
     /// Fails in a process that was forked from the process that opened the store. It has copies of

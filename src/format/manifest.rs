@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{FormatError, record};
-use crate::digest::Digest;
+use crate::digest::{Digest, HashFunction, ParseHashFunctionError};
 
 /// The first line of a manifest that version 1 of the format can express.
 const VERSION_LINE_1: &str = "sealstone 1";
 /// The first line of a manifest with an unsealed segment, or with the binding of a retired one.
 const VERSION_LINE_2: &str = "sealstone 2";
+/// The first line of a manifest that names a hash function.
+const VERSION_LINE_3: &str = "sealstone 3";
 /// Largest sum of the lengths of a store's data files: 4 EiB.
 const DATA_BYTES_MAX: u64 = 1 << 62;
 
@@ -38,6 +40,8 @@ pub struct SealedSegment {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Manifest {
+    /// The function that names the objects of the store.
+    pub hash_function: HashFunction,
     /// The lowest id that was never used; 2^32 when all were.
     pub next_id: u64,
     /// The segment that was appended to when this was written.
@@ -90,14 +94,19 @@ impl Manifest {
     pub fn encode(&self) -> String {
         let needs_version_2 =
             !self.unsealed.is_empty() || self.retired.values().any(Option::is_some);
-        let version = if needs_version_2 {
-            VERSION_LINE_2
-        } else {
-            VERSION_LINE_1
+        let is_default = self.hash_function == HashFunction::default();
+        let version = match (is_default, needs_version_2) {
+            (false, _) => VERSION_LINE_3,
+            (true, true) => VERSION_LINE_2,
+            (true, false) => VERSION_LINE_1,
         };
-        let mut text = format!("{version}\nnext {}\n", self.next_id);
-        if let Some(id) = self.active {
+        let mut text = format!("{version}\n");
+        if !is_default {
             // Writing to a `String` cannot fail.
+            let _ = writeln!(text, "hash {}", self.hash_function);
+        }
+        let _ = writeln!(text, "next {}", self.next_id);
+        if let Some(id) = self.active {
             let _ = writeln!(text, "active {id}");
         }
         for (id, segment) in &self.sealed {
@@ -123,20 +132,28 @@ impl Manifest {
     ///
     /// [`FormatError::Checksum`] if the text is not complete or was changed;
     /// [`FormatError::Length`] beyond 2^62 bytes of data; [`FormatError::Version`] if a newer
-    /// version wrote it; [`FormatError::Line`] for a line that contradicts another, claims more
+    /// version wrote it or names a function that this version does not know;
+    /// [`FormatError::HashFunction`] if it is not compiled in; [`FormatError::Line`] for a line that contradicts another, claims more
     /// objects than its data has room for, or has no meaning although the checksum holds.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let text = std::str::from_utf8(bytes).map_err(|_| FormatError::Checksum)?;
         let body = checked_body(text).ok_or(FormatError::Checksum)?;
         let mut lines = body.lines();
-        if !matches!(lines.next(), Some(VERSION_LINE_1 | VERSION_LINE_2)) {
-            return Err(FormatError::Version);
-        }
         let mut manifest = Self::default();
-        for (number, line) in lines.enumerate() {
-            manifest
-                .accept(line)
-                .ok_or(FormatError::Line(number.saturating_add(2)))?;
+        // The number of the first line behind those of the version and the function.
+        let mut first = 2;
+        match lines.next() {
+            Some(VERSION_LINE_1 | VERSION_LINE_2) => {}
+            Some(VERSION_LINE_3) => {
+                let name = lines.next().and_then(|line| line.strip_prefix("hash "));
+                manifest.hash_function =
+                    parse_hash_function(name.ok_or(FormatError::Line(first))?)?;
+                first += 1;
+            }
+            _ => return Err(FormatError::Version),
+        }
+        for (line, number) in lines.zip(first..) {
+            manifest.accept(line).ok_or(FormatError::Line(number))?;
         }
         // No file system holds more. With this limit, sums over segments cannot overflow.
         let mut lengths = manifest.sealed.values().map(|segment| segment.data_bytes);
@@ -214,6 +231,13 @@ fn number(word: &str) -> Option<u64> {
     (value.to_string() == word).then_some(value)
 }
 
+fn parse_hash_function(name: &str) -> Result<HashFunction, FormatError> {
+    name.parse().map_err(|error| match error {
+        ParseHashFunctionError::NotCompiledIn { feature } => FormatError::HashFunction { feature },
+        ParseHashFunctionError::Unknown => FormatError::Version,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +249,7 @@ mod tests {
             sidecar_checksum: Digest::of(b"sidecar"),
         };
         Manifest {
+            hash_function: HashFunction::Blake2b,
             next_id: 9,
             active: Some(8),
             sealed: BTreeMap::from([(1, segment), (4, segment)]),
@@ -313,6 +338,51 @@ mod tests {
     }
 
     #[test]
+    fn a_hash_function_is_named_in_the_second_line_unless_it_is_the_default() {
+        let golden = |name: &str, others: &str| {
+            with_checksum(&format!("sealstone 3\nhash {name}\nnext 3\n{others}"))
+        };
+        for &function in HashFunction::ALL {
+            let manifest = Manifest {
+                hash_function: function,
+                next_id: 3,
+                active: Some(2),
+                ..Manifest::default()
+            };
+            let expected = match function {
+                HashFunction::Blake2b => with_checksum("sealstone 1\nnext 3\nactive 2\n"),
+                _ => golden(function.name(), "active 2\n"),
+            };
+            assert_eq!(manifest.encode(), expected);
+            assert_eq!(Manifest::parse(expected.as_bytes()), Ok(manifest));
+        }
+        // A function of a newer version.
+        let newer = golden("sha3-256", "");
+        assert_eq!(Manifest::parse(newer.as_bytes()), Err(FormatError::Version));
+        for body in [
+            "sealstone 3\nnext 3\n",
+            "sealstone 3\nnext 3\nhash sha256\n",
+            "sealstone 2\nhash sha256\nnext 3\n",
+            "sealstone 3\nhash blake2b\nhash blake2b\nnext 3\n",
+            "sealstone 3\n",
+        ] {
+            let parsed = Manifest::parse(with_checksum(body).as_bytes());
+            assert!(matches!(parsed, Err(FormatError::Line(_))), "{body:?}");
+        }
+    }
+
+    #[cfg(not(all(feature = "sha2", feature = "blake3")))]
+    #[test]
+    fn a_hash_function_that_is_not_compiled_in_is_refused_with_its_feature() {
+        for (name, feature) in [("sha256", "sha2"), ("blake3", "blake3")] {
+            let text = with_checksum(&format!("sealstone 3\nhash {name}\nnext 3\n"));
+            let is_known = name.parse::<HashFunction>().is_ok();
+            let refused = Err(FormatError::HashFunction { feature });
+            assert!(is_known || Manifest::parse(text.as_bytes()) == refused);
+        }
+    }
+
+    #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
         let bytes = sample().encode().into_bytes();
         for bit in 0..bytes.len() * 8 {
@@ -349,7 +419,7 @@ mod tests {
             let result = Manifest::parse(text.as_bytes());
             assert!(matches!(result, Err(FormatError::Line(_))), "{lines:?}");
         }
-        let newer = with_checksum("sealstone 3\nnext 1\n");
+        let newer = with_checksum("sealstone 4\nnext 1\n");
         assert_eq!(Manifest::parse(newer.as_bytes()), Err(FormatError::Version));
     }
 }

@@ -36,6 +36,12 @@ pub enum FormatError {
     /// A line of the manifest, counted from 1, has no meaning or contradicts another line.
     #[error("line {0} is not understood")]
     Line(usize),
+    /// The manifest names a hash function that is not compiled in.
+    #[error("the hash function is not compiled in; build with the feature `{feature}`")]
+    HashFunction {
+        /// The cargo feature that brings the function.
+        feature: &'static str,
+    },
     /// A newer version of this crate wrote the manifest.
     #[error("the version is not supported")]
     Version,

@@ -6,6 +6,7 @@ mod reading;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::digest::HashFunction;
 use crate::dir::{Dir, HUGE_PAGE_BYTES, Operations, SMALL_BLOCK_BYTES, System, Writing};
 use crate::error::Result;
 use crate::memory::quota;
@@ -65,6 +66,8 @@ pub enum VerifyReads {
 pub struct Options {
     pub(crate) read_only: bool,
     pub(crate) create: bool,
+    /// The wish of the caller, and in an open store the function that the store has.
+    pub(crate) hash_function: Option<HashFunction>,
     pub(crate) segment_bytes_max: u64,
     pub(crate) read_mode: ReadMode,
     pub(crate) advice: Advice,
@@ -108,6 +111,7 @@ impl Options {
         Self {
             read_only: false,
             create: true,
+            hash_function: None,
             segment_bytes_max: SEGMENT_BYTES_MAX_DEFAULT,
             read_mode: ReadMode::Mmap,
             advice: Advice::new(),
@@ -147,6 +151,19 @@ impl Options {
         self
     }
 
+    /// Sets the hash function of a store that is created. An existing store has its function for
+    /// good: its opening fails with [`Error::HashFunction`](crate::Error::HashFunction) if that is
+    /// not this one. Default: the function that the store has, and [`HashFunction::Blake2b`] for a
+    /// new store.
+    ///
+    /// The manifest names the function, unless it is the default. If the manifest is lost, the function
+    /// is found again by hashing an object whose digest an index names.
+    #[must_use]
+    pub fn hash_function(mut self, hash_function: HashFunction) -> Self {
+        self.hash_function = Some(hash_function);
+        self
+    }
+
     /// Sets the size at which a segment is sealed, in bytes. A larger object gets a segment of its
     /// own. Default: 256 MiB. Each small segment costs a map (`vm.max_map_count` is 65,530 by
     /// default), and large segments make a compaction coarser. The size may differ from one opening
@@ -175,6 +192,7 @@ impl Options {
     pub(crate) fn reading(&self) -> Reading {
         Reading {
             mode: self.read_mode,
+            hash_function: self.hash_function.unwrap_or_default(),
             advice: self.advice,
             maps_max: self.maps_max.unwrap_or_else(quota::maps_max),
         }

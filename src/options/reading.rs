@@ -3,6 +3,7 @@
 use std::fs::File;
 
 use super::{Advice, ReadMode};
+use crate::digest::HashFunction;
 use crate::memory::Map;
 use crate::memory::quota::{self, MapUse};
 
@@ -10,6 +11,8 @@ use crate::memory::quota::{self, MapUse};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
     pub(crate) mode: ReadMode,
+    /// The function that names the objects in the file.
+    pub(crate) hash_function: HashFunction,
     pub(crate) advice: Advice,
     /// Most maps that the stores of the process may have.
     pub(super) maps_max: usize,
@@ -30,6 +33,7 @@ impl From<ReadMode> for Reading {
     fn from(mode: ReadMode) -> Self {
         Self {
             mode,
+            hash_function: HashFunction::default(),
             advice: Advice::new(),
             maps_max: quota::maps_max(),
         }

@@ -9,7 +9,6 @@ use rayon::prelude::*;
 
 use super::Recovery;
 use super::report::Repair;
-use crate::digest::Digest;
 use crate::dir::{Dir, FileKind, is_mostly_holes, open_regular_file};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Sidecar};
@@ -112,7 +111,7 @@ fn compare<D: AsRef<[u8]> + Sync>(
 ) -> Result<(usize, usize)> {
     let look_at = |entry: Entry| -> Result<(usize, usize)> {
         let content = data.read(entry.offset, entry.len as usize)?;
-        let verifies = |content: &[u8]| Digest::of(content) == entry.digest;
+        let verifies = |content: &[u8]| data.hash_function().digest(content) == entry.digest;
         Ok(match content {
             None => (0, 0),
             Some(content) => (1, usize::from(verifies(&content))),

@@ -8,8 +8,8 @@ use crate::dir::{Dir, FileKind, open_regular_file};
 use crate::error::Result;
 use crate::format::{Entry, Sidecar};
 use crate::options::Reading;
-use crate::segment::record_scan::{Hash, RecordScan};
-use crate::segment::{Data, Sealed};
+use crate::segment::record_scan::RecordScan;
+use crate::segment::{Data, RecordHash, Sealed};
 
 /// The whole records of a segment that is longer than the manifest says.
 pub(super) struct Appended {
@@ -25,7 +25,7 @@ pub(super) struct Appended {
 
 /// Finds the records behind those that the manifest covers, which are those of `sealed`. `None` if
 /// the data is not the data that the manifest means, or its index is lost.
-pub(super) fn find(dir: &Dir, sealed: &Sealed, hash: Hash) -> Result<Option<Appended>> {
+pub(super) fn find(dir: &Dir, sealed: &Sealed, hash: RecordHash) -> Result<Option<Appended>> {
     if sealed.doubt()?.is_some() || !belongs_to(sealed.sidecar()?, sealed.data())? {
         return Ok(None);
     }

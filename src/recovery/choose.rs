@@ -32,7 +32,7 @@ impl Recovery<'_> {
         let next_id = self.manifest.next_id;
         let id = u32::try_from(next_id).map_err(|_| Error::SegmentIdsExhausted)?;
         let expected = Expected::of_size(self.options.segment_bytes_max);
-        let appender = Appender::create(self.dir, id, self.options.read_mode, expected)?;
+        let appender = Appender::create(self.dir, id, self.options.reading(), expected)?;
         self.manifest.next_id = next_id + 1;
         Ok(appender)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::report::Repair;
 use super::{Opened, Recovery};
+use crate::digest::HashFunction;
 use crate::dir::{FilePath, Temporary};
 use crate::error::{Error, Result};
 use crate::segment::Appender;
@@ -30,7 +31,12 @@ impl Recovery<'_> {
         let unsealed = unsealed.map(|appender| Arc::clone(appender.active()));
         Ok(Opened {
             run_numbers: self.listing.set_indexes,
-            set: SegmentSet::new(self.sealed, unsealed.collect(), self.runs),
+            set: SegmentSet::new(
+                self.manifest.hash_function,
+                self.sealed,
+                unsealed.collect(),
+                self.runs,
+            ),
             appender,
             manifest: self.manifest,
             report: self.report,
@@ -44,8 +50,18 @@ impl Recovery<'_> {
             Some(stored) => {
                 stored.sealed != self.manifest.sealed || stored.retired != self.manifest.retired
             }
-            None => !self.manifest.sealed.is_empty() || !self.report.is_clean(),
+            None => {
+                !self.manifest.sealed.is_empty()
+                    || !self.report.is_clean()
+                    || self.must_name_hash_function()
+            }
         }
+    }
+
+    /// Whether a manifest is missing that has to say, before anything is put, by which function
+    /// objects are named.
+    fn must_name_hash_function(&self) -> bool {
+        self.stored.is_none() && self.manifest.hash_function != HashFunction::default()
     }
 
     fn write_manifest(&mut self) -> Result<()> {
@@ -54,7 +70,7 @@ impl Recovery<'_> {
         // A put can rely on a copy in a segment that was kept, so the manifest has to stop calling
         // that segment retired before anything is put.
         let kept = |repair: &Repair| matches!(repair, Repair::KeptRetired { .. });
-        let can_wait = !self.report.repairs.iter().any(kept);
+        let can_wait = !self.report.repairs.iter().any(kept) && !self.must_name_hash_function();
         match self.dir.replace_manifest(&self.manifest.encode()) {
             // The next commit writes it, or the next opening decides the same. Until then no file
             // is removed.

@@ -8,6 +8,7 @@ mod adopt;
 mod appended;
 mod choose;
 mod finish;
+pub(crate) mod hash_function;
 mod keep;
 mod look;
 mod open_listed;
@@ -77,6 +78,10 @@ fn parse_manifest(
         Err(FormatError::Version) => Err(Error::UnsupportedVersion {
             path: dir.manifest_path().to_path_buf(),
         }),
+        Err(FormatError::HashFunction { feature }) => Err(Error::HashFunctionNotCompiledIn {
+            path: dir.manifest_path().to_path_buf(),
+            feature,
+        }),
         Err(error) => {
             report.push(Repair::IgnoredManifest {
                 reason: error.to_string(),
@@ -131,6 +136,7 @@ impl<'a> Recovery<'a> {
             }
         }
         let fits = stored.is_some() && look.is_complete(&manifest);
+        manifest.hash_function = options.reading().hash_function;
         manifest.active = None;
         manifest.unsealed.clear();
         let after_highest = listing.highest_id().map_or(0, |id| u64::from(id) + 1);

@@ -7,8 +7,8 @@ use super::{Recovery, appended, read_journal};
 use crate::dir::FileKind;
 use crate::error::Result;
 use crate::format::SealedSegment;
+use crate::segment::Sealed;
 use crate::segment::sidecar::{rebuild_sidecar, sidecar_fits};
-use crate::segment::{Sealed, hash_records};
 
 impl Recovery<'_> {
     /// Opens the segments that the manifest lists as sealed.
@@ -84,7 +84,7 @@ impl Recovery<'_> {
         }
         let (dir, reading) = (self.dir, self.options.reading());
         let sealed = Sealed::open(dir, id, reading, binding)?;
-        if let Some(appended) = appended::find(dir, &sealed, hash_records)? {
+        if let Some(appended) = appended::find(dir, &sealed, sealed.data().hash_on_all_cores())? {
             let sealed = appended.seal(dir, id, reading, &mut self.report)?;
             self.manifest.sealed.insert(id, *sealed.binding());
             self.sealed.push(Arc::new(sealed));
@@ -108,7 +108,11 @@ impl Recovery<'_> {
         sealed: &Sealed,
         binding: &SealedSegment,
     ) -> Result<Option<String>> {
-        let rebuilt = rebuild_sidecar(sealed.data(), Some(binding), hash_records)?;
+        let rebuilt = rebuild_sidecar(
+            sealed.data(),
+            Some(binding),
+            sealed.data().hash_on_all_cores(),
+        )?;
         if rebuilt.doubt.is_none() {
             let (segment, bytes) = (sealed.id(), rebuilt.sidecar.as_bytes());
             let replaced = self

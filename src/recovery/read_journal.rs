@@ -5,7 +5,7 @@ use std::io::Read;
 
 use crate::dir::{Dir, FileKind, open_regular_file};
 use crate::error::{Error, Result};
-use crate::format::{Journal, journal};
+use crate::format::{Entry, Journal, journal};
 use crate::memory::Map;
 use crate::options::ReadMode;
 use crate::threads::in_parallel_if;
@@ -27,6 +27,29 @@ pub(super) struct ReadJournal {
 /// segment. Reads no more of the file than can be a journal.
 pub(crate) fn read_journal(dir: &Dir, id: u32) -> Result<Option<Journal>> {
     Ok(read_whole_journal(dir, id)?.map(|read| read.journal))
+}
+
+/// Returns the first entries of a journal, without reading much more of it than they take.
+pub(super) fn read_first_entries(dir: &Dir, id: u32) -> Result<Vec<Entry>> {
+    const FIRST_BYTES: u64 = 64 << 10;
+    let path = dir.segment_path(id, FileKind::Journal);
+    let (mut file, file_bytes) = match open_regular_file(&path) {
+        Err(error) if error.is_not_found() => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let mut bytes = Vec::new();
+    let mut more_bytes = FIRST_BYTES;
+    loop {
+        let read = file.by_ref().take(more_bytes).read_to_end(&mut bytes);
+        let read = read.map_err(Error::io(&path))?;
+        let journal = Journal::parse(&bytes, id);
+        let entries = journal.map(|journal| journal.entries).unwrap_or_default();
+        let goes_on = bytes.len() as u64 <= file_bytes && journal::plausible(&bytes).goes_on;
+        if !entries.is_empty() || read == 0 || !goes_on {
+            return Ok(entries);
+        }
+        more_bytes = 3 * bytes.len() as u64;
+    }
 }
 
 /// Whether the journal of a segment is whole, except for a last frame that a crash may have cut

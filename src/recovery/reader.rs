@@ -8,7 +8,7 @@ use super::adopt::{Adopted, adopt_sidecar};
 use super::look::{Look, unlisted};
 use super::report::RecoveryReport;
 use super::retired::may_be_what_was_retired;
-use super::{appended, parse_manifest, read_journal};
+use super::{appended, hash_function, parse_manifest, read_journal};
 use crate::dir::{Dir, FileKind, Listing, open_regular_file, regular_file_bytes};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Journal, Manifest, SealedSegment, journal};
@@ -19,7 +19,7 @@ use crate::segment::active::Contents;
 use crate::segment::active_index::ActiveIndexWriter;
 use crate::segment::record_scan::RecordScan;
 use crate::segment::sidecar::{RebuiltSidecar, rebuild_sidecar};
-use crate::segment::{Active, Data, Sealed, hash_records_single_threaded};
+use crate::segment::{Active, Data, RecordHash, Sealed};
 use crate::segment_set::{ResolvedRun, SegmentSet};
 
 /// How often loading starts again because the writer committed something meanwhile. After that the
@@ -80,6 +80,10 @@ impl Reader {
         let Source { dir, options, .. } = source;
         let mut report = RecoveryReport::default();
         let stored = parse_manifest(dir, manifest, &mut report)?;
+        if let Some(stored) = &stored {
+            // The folder may have been replaced by that of another store.
+            hash_function::require_equal(options.hash_function, stored.hash_function)?;
+        }
         let manifest = stored.clone().unwrap_or_default();
         let listing = dir.list()?;
         let look = Look::at(dir, &listing, &manifest)?;
@@ -108,7 +112,11 @@ impl Reader {
         let loaded: BTreeSet<u32> = unsealed.iter().map(|active| active.id()).collect();
         self.followed.retain(|id, _| loaded.contains(id));
         let runs = source.load_runs(&listing)?;
-        Ok((SegmentSet::new(sealed, unsealed, runs), report))
+        let hash_function = options.reading().hash_function;
+        Ok((
+            SegmentSet::new(hash_function, sealed, unsealed, runs),
+            report,
+        ))
     }
 
     fn load_unlisted(
@@ -119,7 +127,7 @@ impl Reader {
     ) -> Result<Unlisted> {
         let (dir, reading) = (source.dir, source.options.reading());
         if let Some(known) = source.previous.unsealed_with_id(id)
-            && let Some(active) = self.follow(dir, reading.mode, known)?
+            && let Some(active) = self.follow(dir, reading, known)?
         {
             return Ok(Unlisted::Unsealed(active));
         }
@@ -129,20 +137,22 @@ impl Reader {
             }
             return load_sealed(dir, reading, id).map(|sealed| Unlisted::Sealed(Arc::new(sealed)));
         }
-        let active = self.load_unsealed(dir, reading.mode, id)?;
+        let active = self.load_unsealed(dir, reading, id)?;
         Ok(Unlisted::Unsealed(active))
     }
 
     /// Loads an unsealed segment from its journal, and from its data where the journal ends.
     /// Records that the journal notes are not hashed here, since each read verifies them.
-    fn load_unsealed(&mut self, dir: &Dir, mode: ReadMode, id: u32) -> Result<Arc<Active>> {
+    fn load_unsealed(&mut self, dir: &Dir, reading: Reading, id: u32) -> Result<Arc<Active>> {
         let journal = read_journal(dir, id)?;
         let mut journal = journal.unwrap_or_else(|| Journal::empty(id));
         let mut entries = std::mem::take(&mut journal.entries);
         let begin = journal.covered_bytes;
-        let seen_bytes = append_entries_behind(dir, id, begin, &mut entries)?;
+        let hash = RecordHash::on_this_thread(reading.hash_function);
+        let seen_bytes = append_entries_behind((dir, id), begin, hash, &mut entries)?;
         let index = ActiveIndexWriter::new(&entries, 0);
         let contents = Contents {
+            hash_function: reading.hash_function,
             index: Arc::clone(index.shared()),
             bytes: journal.covered_bytes,
             durable_bytes: journal.synced_bytes,
@@ -153,7 +163,7 @@ impl Reader {
             seen_bytes,
         };
         self.followed.insert(id, followed);
-        open_active(dir, mode, id, contents)
+        open_active(dir, reading.mode, id, contents)
     }
 
     /// Reads on in the journal of a segment that was loaded before. `None` if the journal does not
@@ -161,7 +171,7 @@ impl Reader {
     fn follow(
         &mut self,
         dir: &Dir,
-        mode: ReadMode,
+        reading: Reading,
         known: &Arc<Active>,
     ) -> Result<Option<Arc<Active>>> {
         let id = known.id();
@@ -192,11 +202,12 @@ impl Reader {
             return Ok(Some(Arc::clone(known)));
         }
         let contents = Contents {
+            hash_function: reading.hash_function,
             index: Arc::clone(index.shared()),
             bytes: journal.covered_bytes,
             durable_bytes: journal.synced_bytes,
         };
-        open_active(dir, mode, id, contents).map(Some)
+        open_active(dir, reading.mode, id, contents).map(Some)
     }
 }
 
@@ -261,11 +272,15 @@ struct Followed {
 
 /// Appends the whole records behind `begin`, where `known` ends, and returns the length of the
 /// file.
-fn append_entries_behind(dir: &Dir, id: u32, begin: u64, known: &mut Vec<Entry>) -> Result<u64> {
+fn append_entries_behind(
+    (dir, id): (&Dir, u32),
+    begin: u64,
+    hash: RecordHash,
+    known: &mut Vec<Entry>,
+) -> Result<u64> {
     let path = dir.segment_path(id, FileKind::Data);
     let (file, file_bytes) = open_regular_file(&path)?;
     let seen_empty = known.iter().any(|entry| entry.len == 0);
-    let hash = hash_records_single_threaded;
     let mut scan = RecordScan::new((&file, &path), begin, file_bytes, seen_empty, hash);
     scan.append_rest(known)?;
     Ok(file_bytes)
@@ -324,7 +339,7 @@ fn load_longer(dir: &Dir, reading: Reading, id: u32, binding: SealedSegment) -> 
         return Ok(Sealed::in_memory(data, data_bytes, index, None));
     }
     let sealed = Sealed::open(dir, id, reading, binding)?;
-    match appended::find(dir, &sealed, hash_records_single_threaded)? {
+    match appended::find(dir, &sealed, sealed.data().hash_on_this_thread())? {
         Some(appended) => appended.in_memory(dir, id, reading),
         None => Ok(sealed),
     }
@@ -338,7 +353,7 @@ fn load_sealed(dir: &Dir, reading: Reading, id: u32) -> Result<Sealed> {
         return Ok(Sealed::in_memory(data, data_bytes, index, None));
     }
     let RebuiltSidecar { sidecar, doubt } =
-        rebuild_sidecar(&data, None, hash_records_single_threaded)?;
+        rebuild_sidecar(&data, None, data.hash_on_this_thread())?;
     let data_bytes = data.len();
     Ok(Sealed::in_memory(data, data_bytes, sidecar, doubt))
 }

@@ -6,8 +6,8 @@ use crate::dir::{Dir, FileKind};
 use crate::error::Result;
 use crate::format::{SealedSegment, Sidecar};
 use crate::options::Reading;
+use crate::segment::Data;
 use crate::segment::sidecar::{open_sidecar, rebuild_sidecar, sidecar_fits};
-use crate::segment::{Data, hash_records};
 
 /// Compares the length and the sidecar with the line in the manifest, and the sidecar with the
 /// data. If the sidecar was removed, or not renamed yet, all of the data is hashed to make it anew.
@@ -26,7 +26,7 @@ pub(super) fn is_what_was_retired(
     {
         return all_sampled_verify(&index, &data);
     }
-    let rebuilt = rebuild_sidecar(&data, Some(binding), hash_records)?;
+    let rebuilt = rebuild_sidecar(&data, Some(binding), data.hash_on_all_cores())?;
     Ok(rebuilt.doubt.is_none())
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::format::{Entry, Journal};
-use crate::segment::hash_records;
+use crate::segment::RecordHash;
 use crate::segment::record_scan::RecordScan;
 
 /// The good part of the data. Up to the last sync mark the journal is trusted, behind it the data.
@@ -30,6 +30,7 @@ pub(super) fn examine(
     file: (&File, &Path),
     file_bytes: u64,
     journal: &mut Journal,
+    hash: RecordHash,
 ) -> Result<Tail> {
     let mut entries = std::mem::take(&mut journal.entries);
     let synced = journal.synced_bytes;
@@ -40,7 +41,7 @@ pub(super) fn examine(
     // The end of the last covered record, not the mark itself: a mark within a record is forged,
     // and the scan would begin with bytes of its content.
     let begin = entries.last().map_or(0, end);
-    let mut scan = RecordScan::new(file, begin, file_bytes, seen_empty, hash_records);
+    let mut scan = RecordScan::new(file, begin, file_bytes, seen_empty, hash);
     loop {
         let batch = scan.next_batch()?;
         let is_noted = |(position, entry): &(usize, &Entry)| {
@@ -68,10 +69,11 @@ pub(super) fn count_covered(entries: &[Entry], synced: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
+    use crate::digest::{Digest, HashFunction};
     use crate::format::{Records, journal, record};
     use std::io::Write;
 
+    const HASH: RecordHash = RecordHash::on_all_cores(HashFunction::Blake2b);
     const CONTENTS: [&[u8]; 4] = [b"one", b"", b"three", b"four"];
 
     fn data() -> Vec<u8> {
@@ -84,13 +86,13 @@ mod tests {
     fn entries() -> Vec<Entry> {
         let data = data();
         let whole: Vec<_> = Records::new(&data).collect();
-        hash_records(&whole)
+        HASH.entries(&whole)
     }
 
     fn examine(data: &[u8], journal: &mut Journal) -> Tail {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(data).unwrap();
-        super::examine((&file, Path::new("file")), data.len() as u64, journal).unwrap()
+        super::examine((&file, Path::new("file")), data.len() as u64, journal, HASH).unwrap()
     }
 
     /// A journal that notes `noted` records and marks `synced` of them.

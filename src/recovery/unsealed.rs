@@ -10,10 +10,9 @@ use crate::dir::{Dir, FileKind, WritableFile, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Journal, Sidecar, journal};
 use crate::options::Options;
-use crate::segment::Appender;
-use crate::segment::Sealed;
 use crate::segment::begun::Resumed;
 use crate::segment::expected::Expected;
+use crate::segment::{Appender, RecordHash, Sealed};
 
 /// The result of taking over a data file.
 pub(super) enum Recovered {
@@ -62,7 +61,8 @@ impl Unsealed<'_> {
         }
         let noted_entries = noted.entries.len();
         let named = (data.file(), &**data.path());
-        let tail = tail::examine(named, data_bytes, &mut noted)?;
+        let hash = RecordHash::on_all_cores(self.options.reading().hash_function);
+        let tail = tail::examine(named, data_bytes, &mut noted, hash)?;
         if tail.end == 0 && data_bytes > 0 && !is_ours {
             let path = data.path().to_path_buf();
             report.push(Repair::IgnoredFile { path });
@@ -95,7 +95,7 @@ impl Unsealed<'_> {
     fn resume(&self, resumed: Resumed, is_cut: bool) -> Recovered {
         let has_journal = resumed.journal_file.is_some();
         let expected = Expected::of_size(self.options.segment_bytes_max);
-        let mut appender = Appender::resume(resumed, self.options.read_mode, expected);
+        let mut appender = Appender::resume(resumed, self.options.reading(), expected);
         if is_cut && has_journal {
             Recovered::Appender(appender)
         } else {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Extent;
 use super::active_index::ActiveIndex;
 use super::content::Content;
-use crate::digest::Digest;
+use crate::digest::{Digest, HashFunction};
 use crate::dir::{Dir, WritableFile, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::Entry;
@@ -23,6 +23,7 @@ use crate::sync::{ArcSwap, CountedArc, Mutex, lock};
 #[derive(Debug)]
 pub(crate) struct Active {
     id: u32,
+    hash_function: HashFunction,
     file: ActiveFile,
     /// Absent where the system or the options refuse a map; positional reads then take its place.
     map: Option<Arc<Map>>,
@@ -61,6 +62,8 @@ enum ActiveFile {
 
 /// The part of an unsealed segment that recovery or a reader has read.
 pub(crate) struct Contents {
+    /// The function that names the objects.
+    pub(crate) hash_function: HashFunction,
     pub(crate) index: Arc<ActiveIndex>,
     /// Length of the data file that the index covers.
     pub(crate) bytes: u64,
@@ -95,6 +98,7 @@ impl Active {
         }
         Self {
             id,
+            hash_function: contents.hash_function,
             file,
             map: map.map(Arc::new),
             index: contents.index,
@@ -116,6 +120,11 @@ impl Active {
         #[cfg(test)]
         crate::visits::count();
         self.id
+    }
+
+    /// The function that names the objects.
+    pub(crate) const fn hash_function(&self) -> HashFunction {
+        self.hash_function
     }
 
     /// Whether this segment finds its records in that index.

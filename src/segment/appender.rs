@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::sidecar::ENTRY_BYTES;
 use crate::format::{Entry, journal, record};
 use crate::memory::{AppendBuffer, AppendBufferWriter, Map};
-use crate::options::ReadMode;
+use crate::options::{ReadMode, Reading};
 use crate::sync::CountedArc;
 
 /// Longest record that is collected in the buffer; longer records are written directly. So are
@@ -59,10 +59,10 @@ pub(crate) struct Appender {
 
 impl Appender {
     /// Creates the files of a new segment.
-    pub(crate) fn create(dir: &Dir, id: u32, mode: ReadMode, expected: Expected) -> Result<Self> {
+    pub(crate) fn create(dir: &Dir, id: u32, reading: Reading, expected: Expected) -> Result<Self> {
         let begun = Begun::create(dir, id)?;
         match begun.create_journal(dir) {
-            Ok(journal) => Ok(Self::begin(begun, journal, mode, expected)),
+            Ok(journal) => Ok(Self::begin(begun, journal, reading, expected)),
             Err(error) => {
                 begun.discard(dir);
                 Err(error)
@@ -84,18 +84,18 @@ impl Appender {
     pub(crate) fn begin(
         begun: Begun,
         journal_file: WritableFile,
-        mode: ReadMode,
+        reading: Reading,
         expected: Expected,
     ) -> Self {
-        Self::resume(begun.into_resumed(journal_file), mode, expected)
+        Self::resume(begun.into_resumed(journal_file), reading, expected)
     }
 
     /// Goes on with a segment that recovery has read.
-    pub(crate) fn resume(resumed: Resumed, mode: ReadMode, expected: Expected) -> Self {
+    pub(crate) fn resume(resumed: Resumed, reading: Reading, expected: Expected) -> Self {
         let Resumed { journal, end, .. } = resumed;
         let reserved_bytes = expected.segment_bytes_max.max(expected.first_bytes);
         let reserved_bytes = reserved_bytes.min(RESERVED_BYTES_MAX).max(end);
-        let map = match mode {
+        let map = match reading.mode {
             ReadMode::Mmap => Map::reserve(resumed.data.file(), reserved_bytes).ok(),
             ReadMode::Pread => None,
         };
@@ -107,6 +107,7 @@ impl Appender {
         let records = if is_new { expected.records } else { 0 };
         let index = ActiveIndexWriter::new(&resumed.entries, records);
         let contents = Contents {
+            hash_function: reading.hash_function,
             index: Arc::clone(index.shared()),
             bytes: end,
             durable_bytes: journal.synced_bytes,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Data;
-use crate::digest::Digest;
+use crate::digest::{Digest, HashFunction};
 use crate::memory::{Map, SharedAppendBuffer, prefetch};
 
 /// The bytes of a record, not verified yet, with the map or buffer that holds them.
@@ -49,11 +49,11 @@ impl<'a> Content<'a> {
 
     /// Hashes the bytes. Returns `None` if they are not the content of this object.
     #[inline]
-    pub(crate) fn verify(self, digest: &Digest) -> Option<Verified<'a>> {
+    pub(crate) fn verify(self, function: HashFunction, digest: &Digest) -> Option<Verified<'a>> {
         if let Self::Sealed { bytes, .. } = &self {
             prefetch(bytes);
         }
-        let is_right = Digest::of(self.bytes()) == *digest;
+        let is_right = function.digest(self.bytes()) == *digest;
         is_right.then(|| self.known_right())
     }
 

@@ -6,6 +6,8 @@ use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use super::RecordHash;
+use crate::digest::HashFunction;
 use crate::dir::{Dir, FileKind, has_more_holes_than_data, open_regular_file, read_new_at};
 use crate::error::{Error, Result};
 use crate::format::record;
@@ -20,6 +22,7 @@ pub(crate) struct Data {
     id: u32,
     dir: Dir,
     len: u64,
+    hash_function: HashFunction,
     source: Source,
     retired: OnceLock<Dir>,
 }
@@ -57,6 +60,7 @@ impl Data {
             id,
             dir: dir.clone(),
             len,
+            hash_function: reading.hash_function,
             source,
             retired: OnceLock::new(),
         })
@@ -64,6 +68,22 @@ impl Data {
 
     pub(crate) const fn id(&self) -> u32 {
         self.id
+    }
+
+    /// The function that names the objects in the file.
+    #[inline]
+    pub(crate) const fn hash_function(&self) -> HashFunction {
+        self.hash_function
+    }
+
+    /// How the records are hashed where other threads may be waited for.
+    pub(crate) const fn hash_on_all_cores(&self) -> RecordHash {
+        RecordHash::on_all_cores(self.hash_function)
+    }
+
+    /// How the records are hashed where no other thread may be waited for.
+    pub(crate) const fn hash_on_this_thread(&self) -> RecordHash {
+        RecordHash::on_this_thread(self.hash_function)
     }
 
     /// Length in bytes.

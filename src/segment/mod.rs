@@ -46,28 +46,70 @@ pub(crate) fn content_len(content: &[u8]) -> Result<u32> {
     })
 }
 
-/// Hashes records on all cores.
-pub(crate) fn hash_records(records: &[Record<'_>]) -> Vec<Entry> {
-    let mut entries = vec![VACANT_ENTRY; records.len()];
-    let mut rest = &mut entries[..];
-    let mut parts = Vec::new();
-    for batch in batches(records, |record| record.content.len() as u64) {
-        let (part, others) = std::mem::take(&mut rest).split_at_mut(batch.len());
-        parts.push((batch, part));
-        rest = others;
-    }
-    map_parts(parts, |(batch, part)| hash_batch(batch, part));
-    entries
+/// How the records of a segment are hashed that nothing vouches for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordHash {
+    pub(crate) function: HashFunction,
+    /// Whether other threads may be waited for.
+    is_shared: bool,
 }
 
-/// Hashes records without waiting for other threads.
-pub(crate) fn hash_records_single_threaded(records: &[Record<'_>]) -> Vec<Entry> {
-    let mut entries = vec![VACANT_ENTRY; records.len()];
-    let parts = entries.chunks_mut(BATCH_RECORDS_MAX);
-    for (batch, part) in records.chunks(BATCH_RECORDS_MAX).zip(parts) {
-        hash_batch(batch, part);
+impl RecordHash {
+    pub(crate) const fn on_all_cores(function: HashFunction) -> Self {
+        Self {
+            function,
+            is_shared: true,
+        }
     }
-    entries
+
+    /// Hashes without waiting for other threads.
+    pub(crate) const fn on_this_thread(function: HashFunction) -> Self {
+        Self {
+            function,
+            is_shared: false,
+        }
+    }
+
+    /// Hashes each record and makes its entry.
+    pub(crate) fn entries(self, records: &[Record<'_>]) -> Vec<Entry> {
+        let mut entries = vec![VACANT_ENTRY; records.len()];
+        if !self.is_shared {
+            let parts = entries.chunks_mut(BATCH_RECORDS_MAX);
+            for (batch, part) in records.chunks(BATCH_RECORDS_MAX).zip(parts) {
+                self.hash_batch(batch, part);
+            }
+            return entries;
+        }
+        let mut rest = &mut entries[..];
+        let mut parts = Vec::new();
+        for batch in batches(records, |record| record.content.len() as u64) {
+            let (part, others) = std::mem::take(&mut rest).split_at_mut(batch.len());
+            parts.push((batch, part));
+            rest = others;
+        }
+        map_parts(parts, |(batch, part)| self.hash_batch(batch, part));
+        entries
+    }
+
+    /// Makes the entries of at most [`BATCH_RECORDS_MAX`] records.
+    fn hash_batch(self, records: &[Record<'_>], entries: &mut [Entry]) {
+        let mut contents = [&[][..]; BATCH_RECORDS_MAX];
+        let mut digests = [Digest::ZERO; BATCH_RECORDS_MAX];
+        let contents = &mut contents[..records.len()];
+        let digests = &mut digests[..records.len()];
+        for (content, record) in contents.iter_mut().zip(records) {
+            *content = record.content;
+        }
+        self.function.digest_many_into(contents, digests);
+        for ((entry, record), digest) in entries.iter_mut().zip(records).zip(digests) {
+            *entry = Entry {
+                digest: *digest,
+                offset: record.offset,
+                // A record's length was read from a `u32`.
+                len: u32::try_from(record.content.len()).unwrap_or(u32::MAX),
+            };
+        }
+    }
 }
 
 const VACANT_ENTRY: Entry = Entry {
@@ -75,26 +117,6 @@ const VACANT_ENTRY: Entry = Entry {
     offset: 0,
     len: 0,
 };
-
-/// Makes the entries of at most [`BATCH_RECORDS_MAX`] records.
-fn hash_batch(records: &[Record<'_>], entries: &mut [Entry]) {
-    let mut contents = [&[][..]; BATCH_RECORDS_MAX];
-    let mut digests = [Digest::ZERO; BATCH_RECORDS_MAX];
-    let contents = &mut contents[..records.len()];
-    let digests = &mut digests[..records.len()];
-    for (content, record) in contents.iter_mut().zip(records) {
-        *content = record.content;
-    }
-    HashFunction::Blake2b.digest_many_into(contents, digests);
-    for ((entry, record), digest) in entries.iter_mut().zip(records).zip(digests) {
-        *entry = Entry {
-            digest: *digest,
-            offset: record.offset,
-            // A record's length was read from a `u32`.
-            len: u32::try_from(record.content.len()).unwrap_or(u32::MAX),
-        };
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -154,8 +176,10 @@ mod tests {
                     content: &buffer[..i * 1231 % 3000],
                 })
                 .collect();
-            let entries = hash_records(&records);
-            assert_eq!(entries, hash_records_single_threaded(&records));
+            let function = HashFunction::Blake2b;
+            let entries = RecordHash::on_all_cores(function).entries(&records);
+            let alone = RecordHash::on_this_thread(function).entries(&records);
+            assert_eq!(entries, alone);
             assert_eq!(entries.len(), count);
             for (entry, record) in entries.iter().zip(&records) {
                 assert_eq!(entry.digest, Digest::of(record.content));

@@ -4,17 +4,14 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::digest::{HashFunction, Hasher};
+use super::RecordHash;
+use crate::digest::Hasher;
 use crate::dir::{DATA_HOLE_BYTES_MAX, hole_bytes, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Record, Records, record};
 
 /// Bytes that are read at a time. They bound the memory that the scan takes beside the entries.
 const BATCH_BYTES: usize = 2 << 20;
-
-/// A function that hashes records: [`hash_records`](crate::segment::hash_records) where it may wait
-/// for other threads.
-pub(crate) type Hash = fn(&[Record<'_>]) -> Vec<Entry>;
 
 /// A walk over the complete records of a file. It takes memory and time for the stored bytes only,
 /// not for holes.
@@ -26,7 +23,7 @@ pub(crate) struct RecordScan<'a> {
     file_bytes: u64,
     seen_empty: bool,
     hole_bytes: u64,
-    hash: Hash,
+    hash: RecordHash,
     buffer: Vec<u8>,
 }
 
@@ -37,7 +34,7 @@ impl<'a> RecordScan<'a> {
         position: u64,
         file_bytes: u64,
         seen_empty: bool,
-        hash: Hash,
+        hash: RecordHash,
     ) -> Self {
         Self {
             file,
@@ -68,7 +65,7 @@ impl<'a> RecordScan<'a> {
         if whole.is_empty() {
             return self.next_large();
         }
-        let mut entries = (self.hash)(&whole);
+        let mut entries = self.hash.entries(&whole);
         for entry in &mut entries {
             entry.offset += self.position;
         }
@@ -108,7 +105,7 @@ impl<'a> RecordScan<'a> {
             let error = io::Error::new(io::ErrorKind::InvalidData, message);
             return Err(Error::io(self.path)(error));
         }
-        let mut hasher = Hasher::new(HashFunction::Blake2b);
+        let mut hasher = Hasher::new(self.hash.function);
         let mut at = offset;
         while at < end {
             let part = usize::try_from(end - at).unwrap_or(usize::MAX);
@@ -137,12 +134,12 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
-    use crate::digest::Digest;
-    use crate::segment::hash_records_single_threaded;
+    use crate::digest::{Digest, HashFunction};
 
     fn scan(file: &File, position: u64, seen_empty: bool) -> Result<(Vec<Entry>, u64)> {
         let file_bytes = file.metadata().unwrap().len();
-        let (named, hash) = ((file, Path::new("file")), hash_records_single_threaded);
+        let named = (file, Path::new("file"));
+        let hash = RecordHash::on_this_thread(HashFunction::Blake2b);
         let mut scan = RecordScan::new(named, position, file_bytes, seen_empty, hash);
         let mut entries = Vec::new();
         scan.append_rest(&mut entries)?;

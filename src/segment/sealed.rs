@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use super::Data;
 use super::content::Content;
 use super::file_bytes::FileBytes;
 use super::once::Once;
 use super::sidecar::{
     CheckedSidecar, Unchecked, binding_of, open_sidecar, open_sidecar_file, rebuild_sidecar,
 };
-use super::{Data, hash_records_single_threaded};
 use crate::digest::Digest;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
@@ -339,7 +339,7 @@ impl Sealed {
     }
 
     fn rebuild(&self) -> Result<CheckedSidecar> {
-        let hash = hash_records_single_threaded;
+        let hash = self.data.hash_on_this_thread();
         let rebuilt = rebuild_sidecar(&self.data, Some(&self.binding), hash)?;
         Ok(CheckedSidecar {
             doubt: rebuilt.doubt,

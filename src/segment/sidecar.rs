@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use super::Data;
+use super::RecordHash;
 use super::fanout::Fanout;
 use super::file_bytes::{FileBytes, file_bytes, map_file, read_file};
 use super::once::Once;
-use super::record_scan::{Hash, RecordScan};
+use super::record_scan::RecordScan;
 use crate::digest::{DIGEST_BYTES, Digest};
 use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
@@ -162,12 +163,12 @@ pub(crate) struct RebuiltSidecar {
 pub(crate) fn rebuild_sidecar(
     data: &Data,
     binding: Option<&SealedSegment>,
-    hash: Hash,
+    hash: RecordHash,
 ) -> Result<RebuiltSidecar> {
     let (mut entries, whole_bytes) = if let Some(bytes) = data.mapped_all() {
         let mut records = Records::new(bytes);
         let whole: Vec<_> = records.by_ref().collect();
-        (hash(&whole), records.position() as u64)
+        (hash.entries(&whole), records.position() as u64)
     } else {
         let scanned = data.with_file(|file| {
             let mut scan = RecordScan::new(file, 0, data.len(), false, hash);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::SegmentSet;
 use super::copies::Named;
 use super::tried::Tried;
-use crate::digest::{Digest, HashFunction};
+use crate::digest::Digest;
 use crate::error::Result;
 use crate::memory::prefetch;
 use crate::options::VerifyReads;
@@ -21,8 +21,8 @@ use crate::threads::map_parts;
 const BATCH: usize = 32;
 /// Expected bytes of content from which on the lookups are spread over the cores.
 const PARALLEL_BYTES_MIN: u64 = 512 << 10;
-/// Number of contents that a core hashes side by side.
-const LANES: usize = 4;
+/// Most contents that a core hashes side by side.
+const LANES: usize = 8;
 /// Content that one core takes on in one task, in bytes.
 const TASK_BYTES: u64 = 64 << 10;
 
@@ -79,7 +79,8 @@ impl SegmentSet {
             *content = copy.content.bytes();
         }
         let mut computed = [Digest::ZERO; BATCH];
-        HashFunction::Blake2b.digest_many_into(&contents[..count], &mut computed[..count]);
+        self.hash_function
+            .digest_many_into(&contents[..count], &mut computed[..count]);
         let mut computed = computed.iter();
         for (digest, copy) in digests.iter().zip(copies) {
             let Some(copy) = copy else {

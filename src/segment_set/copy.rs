@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::tried::Tried;
-use crate::digest::Digest;
+use crate::digest::{Digest, HashFunction};
 use crate::error::{Error, Result};
 use crate::format::Entry;
 use crate::options::VerifyReads;
@@ -40,6 +40,14 @@ impl<'a> ObjectCopy<'a> {
         match self {
             Self::Sealed { segment, .. } => segment.id(),
             Self::Unsealed { segment, .. } => segment.id(),
+        }
+    }
+
+    /// The function that names the object.
+    fn hash_function(&self) -> HashFunction {
+        match self {
+            Self::Sealed { segment, .. } => segment.data().hash_function(),
+            Self::Unsealed { segment, .. } => segment.hash_function(),
         }
     }
 
@@ -84,7 +92,7 @@ impl<'a> ObjectCopy<'a> {
         if self.was_verified(position) {
             return Ok(Some(content.known_right()));
         }
-        let Some(verified) = content.verify(&self.entry().digest) else {
+        let Some(verified) = content.verify(self.hash_function(), &self.entry().digest) else {
             tried.insert(self);
             return self.damaged();
         };

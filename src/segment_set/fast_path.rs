@@ -50,7 +50,7 @@ impl SegmentSet {
                 VerifyReads::EveryRead => {
                     let bytes = data.mapped_record(offset)?;
                     prefetch(bytes);
-                    Some(if Digest::of(bytes) == *digest {
+                    Some(if data.hash_function().digest(bytes) == *digest {
                         FirstLook::Found(Verified::sealed(data, offset, bytes))
                     } else {
                         FirstLook::Other(segment.id(), offset, bytes.len())

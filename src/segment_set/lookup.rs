@@ -204,7 +204,8 @@ fn verified_record<'a>(
     if tried.overlaps(segment.id(), offset, len) {
         return None;
     }
-    let found = segment.content(offset, len).ok()??.verify(digest);
+    let content = segment.content(offset, len).ok()??;
+    let found = content.verify(segment.data().hash_function(), digest);
     if found.is_none() {
         tried.insert_record(segment.id(), offset, len);
     }

@@ -19,12 +19,15 @@ pub(crate) use copy::ObjectCopy;
 pub(crate) use resolved_run::{ResolvedRun, RunSize};
 pub(crate) use tried::Tried;
 
+use crate::digest::HashFunction;
 use crate::run::Run;
 use crate::segment::{Active, Sealed};
 
 /// The segments of a store, and the runs that cover them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SegmentSet {
+    /// The function that names the objects.
+    hash_function: HashFunction,
     /// Sorted by id.
     sealed: Vec<Arc<Sealed>>,
     /// Sorted by id; records are appended to the last.
@@ -39,6 +42,7 @@ pub(crate) struct SegmentSet {
 
 impl SegmentSet {
     pub(crate) fn new(
+        hash_function: HashFunction,
         mut sealed: Vec<Arc<Sealed>>,
         mut unsealed: Vec<Arc<Active>>,
         runs: Vec<Arc<Run>>,
@@ -50,12 +54,17 @@ impl SegmentSet {
         let bytes: u64 = bindings().map(|binding| binding.data_bytes).sum();
         let objects: u64 = bindings().map(|binding| u64::from(binding.objects)).sum();
         Self {
+            hash_function,
             record_bytes_mean: bytes / objects.max(1),
             sealed,
             unsealed,
             runs,
             uncovered,
         }
+    }
+
+    pub(crate) const fn hash_function(&self) -> HashFunction {
+        self.hash_function
     }
 
     pub(crate) fn sealed(&self) -> &[Arc<Sealed>] {
@@ -126,7 +135,7 @@ impl SegmentSet {
             .filter(|active| active.id() != sealed.id());
         let unsealed = others.cloned().collect();
         let sealed = self.sealed.iter().cloned().chain([sealed]).collect();
-        Self::new(sealed, unsealed, self.all_runs())
+        Self::new(self.hash_function, sealed, unsealed, self.all_runs())
     }
 
     /// This set after a compaction turned the sealed segments `inputs` into `outputs`.
@@ -136,7 +145,8 @@ impl SegmentSet {
             .iter()
             .filter(|sealed| !inputs.contains(&sealed.id()));
         let sealed = kept.chain(outputs).cloned().collect();
-        Self::new(sealed, self.unsealed.clone(), self.all_runs())
+        let unsealed = self.unsealed.clone();
+        Self::new(self.hash_function, sealed, unsealed, self.all_runs())
     }
 
     /// This set without the runs with the numbers `replaced`, and with the new run, if any.
@@ -145,7 +155,8 @@ impl SegmentSet {
         let replaced: HashSet<u32> = replaced.iter().copied().collect();
         runs.retain(|run| !replaced.contains(&run.number()));
         runs.extend(run);
-        Self::new(self.sealed.clone(), self.unsealed.clone(), runs)
+        let (sealed, unsealed) = (self.sealed.clone(), self.unsealed.clone());
+        Self::new(self.hash_function, sealed, unsealed, runs)
     }
 
     fn all_runs(&self) -> Vec<Arc<Run>> {

@@ -18,6 +18,7 @@ pub use compaction::Compaction;
 pub use reader::{PinnedObject, PinnedReader};
 pub use statistics::{SegmentState, SegmentStats, StoreStats};
 
+use crate::digest::HashFunction;
 use crate::engine::{OpenWriter, Shared, Writer};
 use crate::error::{Error, Result};
 use crate::recovery::RecoveryReport;
@@ -64,6 +65,12 @@ impl Store {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.shared().root
+    }
+
+    /// Returns the hash function by which the store names its objects.
+    #[must_use]
+    pub fn hash_function(&self) -> HashFunction {
+        self.shared().hash_function()
     }
 
     /// Returns the report of the repairs that were made when this handle was opened.

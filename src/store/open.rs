@@ -8,6 +8,7 @@ use crate::dir::Dir;
 use crate::engine::{OpenWriter, Shared};
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::recovery::hash_function;
 use crate::recovery::reader::Reader;
 use crate::segment_set::SegmentSet;
 use crate::sync::Mutex;
@@ -79,7 +80,8 @@ impl Handle {
         }
     }
 
-    fn open_reader(root: &Path, dir: Dir, options: Options) -> Result<Self> {
+    fn open_reader(root: &Path, dir: Dir, mut options: Options) -> Result<Self> {
+        options.hash_function = Some(hash_function::of_store(&dir, &options)?);
         let mut reader = Reader::default();
         let seen = reader.load(&dir, &options, &SegmentSet::default())?;
         Ok(Self {

@@ -1,5 +1,6 @@
 //! Computes figures about a store.
 
+use crate::digest::HashFunction;
 use crate::dir::Dir;
 use crate::segment_set::SegmentSet;
 
@@ -8,6 +9,8 @@ use crate::segment_set::SegmentSet;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct StoreStats {
+    /// The hash function by which the store names its objects.
+    pub hash_function: HashFunction,
     /// Number of objects; see [`Store::len`](crate::Store::len).
     pub objects: u64,
     /// Total length of their contents, in bytes.
@@ -78,7 +81,10 @@ impl StoreStats {
 }
 
 pub(super) fn stats(set: &SegmentSet) -> StoreStats {
-    let mut stats = StoreStats::default();
+    let mut stats = StoreStats {
+        hash_function: set.hash_function(),
+        ..StoreStats::default()
+    };
     for sealed in set.sealed() {
         stats.content_bytes += sealed.content_bytes();
         stats.files += 2;

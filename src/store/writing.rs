@@ -4,9 +4,7 @@ use std::path::Path;
 
 use super::Store;
 use crate::digest::{Digest, Hashed};
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl Store {
     /// Stores content and returns its digest. Content that the store already holds, byte for byte,
@@ -24,9 +22,10 @@ impl Store {
     /// tried again.
     pub fn put(&self, content: &[u8]) -> Result<Digest> {
         // This check comes first, so that content that is refused is not hashed.
-        self.writer()?.require_acceptable(content.len())?;
-        let hashed = Hashed::new(content);
-        self.put_hashed(&hashed)?;
+        let writer = self.writer()?;
+        writer.require_acceptable(content.len())?;
+        let hashed = Hashed::with(self.hash_function(), content);
+        writer.put(&hashed)?;
         Ok(*hashed.digest())
     }
 
@@ -35,9 +34,15 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Fails like [`put`](Self::put).
+    /// Fails with [`Error::HashFunction`] if the content was hashed by another function than
+    /// [`hash_function`](Self::hash_function), and like [`put`](Self::put).
     pub fn put_hashed(&self, hashed: &Hashed<'_>) -> Result<bool> {
-        self.writer()?.put(hashed)
+        let writer = self.writer()?;
+        let (store, given) = (self.hash_function(), hashed.function());
+        if store != given {
+            return Err(Error::HashFunction { store, given });
+        }
+        writer.put(hashed)
     }
 
     /// Makes every object durable that was put before: it survives power loss after this returns.

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 pub use problem::Problem;
 pub use report::{CorruptObject, Leftover, VerifyProgress, VerifyReport};
 
-use crate::digest::Digest;
+use crate::digest::HashFunction;
 use crate::dir::{Dir, FileKind, regular_file_bytes};
 use crate::error::Result;
 use crate::format::{Entry, Manifest, Sidecar, record};
@@ -155,7 +155,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
                     let contents = batch.iter().map(|e| data.read(e.offset, e.len as usize));
                     let contents: Vec<Option<Cow<'_, [u8]>>> = contents.collect::<Result<_>>()?;
                     let contents = contents.iter().map(Option::as_deref);
-                    check_batch(batch, contents, |entry, verifies| {
+                    check_batch(data.hash_function(), batch, contents, |entry, verifies| {
                         let header = data.read(header_offset(entry), 4)?;
                         self.note_checked(sealed.id(), entry, header.as_deref(), verifies);
                         Ok(())
@@ -233,18 +233,23 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             let read = |&Entry { offset, len, .. }: &Entry| active.read(Extent { offset, len });
             let contents: Vec<_> = batch.iter().map(read).collect::<Result<_>>()?;
             let contents = contents.iter().map(|c| Some(c.as_ref()?.bytes()));
-            check_batch(batch, contents, |entry, verifies| {
-                if !verifies && active.may_be_torn(entry) {
-                    return Ok(());
-                }
-                let header = active.read(Extent {
-                    offset: header_offset(entry),
-                    len: 4,
-                })?;
-                let header = header.as_ref().map(Content::bytes);
-                self.note_checked(active.id(), entry, header, verifies);
-                Ok(())
-            })
+            check_batch(
+                active.hash_function(),
+                batch,
+                contents,
+                |entry, verifies| {
+                    if !verifies && active.may_be_torn(entry) {
+                        return Ok(());
+                    }
+                    let header = active.read(Extent {
+                        offset: header_offset(entry),
+                        len: 4,
+                    })?;
+                    let header = header.as_ref().map(Content::bytes);
+                    self.note_checked(active.id(), entry, header, verifies);
+                    Ok(())
+                },
+            )
         })
     }
 
@@ -325,13 +330,14 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
 
 /// Hashes a batch and tells `note` of each entry whether the content that was read is its content.
 fn check_batch<'c>(
+    function: HashFunction,
     batch: &[Entry],
     contents: impl Iterator<Item = Option<&'c [u8]>>,
     note: impl Fn(&Entry, bool) -> Result<()>,
 ) -> Result<()> {
     let contents: Vec<Option<&[u8]>> = contents.collect();
     let present: Vec<&[u8]> = contents.iter().map(|c| c.unwrap_or_default()).collect();
-    let digests = Digest::of_many(&present);
+    let digests = function.digest_many(&present);
     for ((entry, content), digest) in batch.iter().zip(contents).zip(digests) {
         note(entry, content.is_some() && digest == entry.digest)?;
     }

@@ -4,6 +4,7 @@
 mod compact;
 mod get;
 mod has_ls_stat;
+mod hash;
 mod help;
 mod put;
 mod shared;

@@ -72,7 +72,7 @@ fn a_manifest_of_a_newer_version_is_refused_and_nothing_is_changed() {
     let store = options().open(folder.path()).unwrap();
     put_all(&store, &contents(0, 3, 100));
     store.close().unwrap();
-    let body = "sealstone 3\nnext 1\nactive 0\n";
+    let body = "sealstone 4\nnext 1\nactive 0\n";
     let text = format!("{body}checksum {}\n", Digest::of(body.as_bytes()));
     write(folder.path(), "MANIFEST", text.as_bytes());
     let before = read_files(folder.path());

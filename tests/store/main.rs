@@ -13,6 +13,7 @@ mod failed_sync;
 mod faults;
 mod full_disk;
 mod handles;
+mod hash_functions;
 mod ids;
 mod model;
 mod objects;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use sealstone::HashFunction;
 
 use crate::digest_args::{ListPrefix, WantedDigest};
 use crate::help;
@@ -56,6 +57,11 @@ pub struct PutArguments {
     /// Store every file below each folder
     #[arg(short, long)]
     pub recursive: bool,
+
+    /// The hash function of a store that is created: blake2b (the default), blake2b-256, sha256 or
+    /// blake3
+    #[arg(long, value_name = "FUNCTION")]
+    pub hash: Option<HashFunction>,
 
     /// Files to store; `-` is standard input
     #[arg(required = true, value_name = "PATH")]

@@ -62,7 +62,9 @@ impl Exit {
             | Error::CorruptIndex { .. }
             | Error::MissingSegment { .. }
             | Error::DigestMismatch(_) => Self::Damaged,
-            Error::AmbiguousPrefix { .. } | Error::BadPrefix { .. } => Self::Usage,
+            Error::AmbiguousPrefix { .. }
+            | Error::BadPrefix { .. }
+            | Error::HashFunction { .. } => Self::Usage,
             // `NoStore` belongs here and not to `NotFound`: a script that runs `has` must be able to
             // tell a missing object from a disk that is not mounted.
             _ => Self::Io,
@@ -100,6 +102,10 @@ fn store_message(error: &Error) -> String {
             "{}: segment {segment} is missing; restore the file from a backup, or pass \
              --allow-missing-segments to go on without its objects",
             path.display()
+        ),
+        Error::HashFunction { store, given } => format!(
+            "the store names its objects by {store}, not by {given}; leave --hash out, or name a new \
+             store"
         ),
         other => other.to_string(),
     }

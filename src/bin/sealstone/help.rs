@@ -1,8 +1,8 @@
 //! The parts of the help texts that clap prints unchanged: examples, JSON and exit codes.
 
 pub const ABOUT: &str = "\
-A content-addressed object store. It keeps each object once, under the BLAKE2b digest of its \
-content, and checks the content against the digest whenever it reads it.";
+A content-addressed object store. It keeps each object once, under the digest of its content \
+(BLAKE2b, or SHA-256 or BLAKE3), and checks the content against the digest whenever it reads it.";
 
 pub const SEALSTONE: &str = "\
 Examples:
@@ -32,8 +32,10 @@ running writer and on a read-only file system.";
 
 pub const PUT: &str = "\
 Prints `DIGEST  PATH` for each file, as b2sum does. The digest is the first 64 digits of the
-digest that b2sum prints. A name that contains a backslash, a line feed or a carriage return is
-escaped as b2sum escapes it, and its line begins with a backslash.
+digest that b2sum prints; in a store that was created with --hash, it is what `b2sum -l 256`,
+`sha256sum` or `b3sum` prints. A store keeps its hash function. A name that contains a backslash,
+a line feed or a carriage return is escaped as b2sum escapes it, and its line begins with a
+backslash.
 
 Lines appear while the work goes on, after a sync for each 1024 files or 32 MiB. A printed line
 says that every process can read the object from now on, and that it survives a power failure,
@@ -51,6 +53,7 @@ Examples:
   sealstone --store /srv/objects put report.pdf
   sealstone --store /srv/objects put -r photos > photos.list
   tar c src | sealstone --store /srv/objects put -
+  sealstone --store /srv/blobs put --hash sha256 layer.tar
 
 JSON, an object a line, and the summary as the last line of standard error:
   {\"digest\": \"6f3a..\", \"path\": \"a.txt\", \"bytes\": 12, \"new\": true}
@@ -113,7 +116,8 @@ Examples:
   sealstone --store /srv/objects stat --segments
 
 JSON, always with the segments:
-  {\"objects\": 9, \"content_bytes\": 4096, \"data_file_bytes\": 4132, \"index_file_bytes\": 440,
+  {\"hash_function\": \"blake2b\", \"objects\": 9, \"content_bytes\": 4096,
+   \"data_file_bytes\": 4132, \"index_file_bytes\": 440,
    \"set_index_file_bytes\": 0, \"files\": 2, \"torn_files\": 0, \"torn_file_bytes\": 0,
    \"set_index_runs\": 0, \"uncovered_segments\": 1,
    \"segments\": [{\"id\": 0, \"state\": \"sealed\", \"objects\": 9, \"data_bytes\": 4132,

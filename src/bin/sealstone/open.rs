@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sealstone::{Options, Store};
+use sealstone::{HashFunction, Options, Store};
 
 use crate::args::Global;
 use crate::exit::Failure;
@@ -21,9 +21,14 @@ impl Global {
         self.open(&Options::from_env().create(false))
     }
 
-    /// Opens the store to change it, and creates it if it does not exist.
-    pub fn open_or_create(&self) -> anyhow::Result<Store> {
-        self.open(&Options::from_env().create(true))
+    /// Opens the store to change it, and creates it if it does not exist. If a hash function is given,
+    /// the store has to have it.
+    pub fn open_or_create(&self, function: Option<HashFunction>) -> anyhow::Result<Store> {
+        let mut options = Options::from_env().create(true);
+        if let Some(function) = function {
+            options = options.hash_function(function);
+        }
+        self.open(&options)
     }
 
     fn open(&self, options: &Options) -> anyhow::Result<Store> {

@@ -38,6 +38,7 @@ fn print_totals(stats: &StoreStats, output: &mut impl Write) -> io::Result<()> {
         size(stats.set_index_file_bytes),
         count(stats.set_index_runs, "run"),
     )?;
+    writeln!(output, "hash         {}", stats.hash_function)?;
     writeln!(output, "files        {}", HumanCount(stats.files))?;
     writeln!(output, "segments     {segments}")?;
     if stats.torn_files > 0 {
