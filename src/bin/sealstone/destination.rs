@@ -1,7 +1,9 @@
 //! Where `get` writes to. A regular file is replaced as a whole, so that it is either as it was or
 //! complete. A device, a pipe, or a file that a process has open is written to as it is.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+#[cfg(unix)]
+use std::fs::Permissions;
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -130,18 +132,18 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     if !matches!(path.components().next_back(), Some(Component::Normal(_))) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let permissions = match fs::metadata(path) {
-        Ok(metadata) => Some(metadata.permissions()),
+    let replaced = match fs::metadata(path) {
+        Ok(metadata) => Some(metadata),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    let mut temporary = temporary_beside(path, permissions.as_ref())?;
+    let mut temporary = temporary_beside(path, replaced.as_ref())?;
     temporary.write_all(content)?;
     let file: &File = temporary.as_file();
-    if let Some(permissions) = permissions {
+    if let Some(replaced) = replaced {
         // The umask may have removed some bits, and a write removes the bits set-user-id and
         // set-group-id.
-        file.set_permissions(permissions)?;
+        file.set_permissions(permissions_after(&replaced, &file.metadata()?))?;
     }
     // Before the rename: otherwise a power failure can leave an empty file under the final name.
     file.sync_all()?;
@@ -152,19 +154,38 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Creates the temporary. From the first byte on, nobody may read it who may not read the target; the
 /// mode of a new target is that of any new file, which the umask restricts.
 #[cfg(unix)]
-fn temporary_beside(path: &Path, permissions: Option<&Permissions>) -> io::Result<NamedTempFile> {
+fn temporary_beside(path: &Path, replaced: Option<&Metadata>) -> io::Result<NamedTempFile> {
     use std::os::unix::fs::PermissionsExt as _;
 
-    let any_new_file = Permissions::from_mode(0o666);
-    let permissions = permissions.unwrap_or(&any_new_file).clone();
+    let mode = replaced.map_or(0o666, |replaced| replaced.permissions().mode() & 0o777);
     temporary_name()
-        .permissions(permissions)
+        .permissions(Permissions::from_mode(mode))
         .tempfile_in(folder_of(path))
 }
 
 #[cfg(not(unix))]
-fn temporary_beside(path: &Path, _: Option<&Permissions>) -> io::Result<NamedTempFile> {
+fn temporary_beside(path: &Path, _: Option<&Metadata>) -> io::Result<NamedTempFile> {
     temporary_name().tempfile_in(folder_of(path))
+}
+
+/// Returns the permissions of the file that takes the place of another. The bits set-user-id and
+/// set-group-id are kept only if both have the same owner and group: they would let everybody run the
+/// content with the rights of whoever calls this program.
+#[cfg(unix)]
+fn permissions_after(replaced: &Metadata, replacement: &Metadata) -> Permissions {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    let owners = |metadata: &Metadata| (metadata.uid(), metadata.gid());
+    if owners(replaced) == owners(replacement) {
+        replaced.permissions()
+    } else {
+        Permissions::from_mode(replaced.permissions().mode() & 0o777)
+    }
+}
+
+#[cfg(not(unix))]
+fn permissions_after(replaced: &Metadata, _: &Metadata) -> Permissions {
+    replaced.permissions()
 }
 
 fn temporary_name() -> Builder<'static, 'static> {
@@ -184,10 +205,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("target");
         for mode in [0o600, 0o400, 0o000] {
-            let permissions = Permissions::from_mode(mode);
-            let temporary = temporary_beside(&target, Some(&permissions)).unwrap();
+            fs::write(&target, b"").unwrap();
+            fs::set_permissions(&target, Permissions::from_mode(mode)).unwrap();
+            let replaced = fs::metadata(&target).unwrap();
+            let temporary = temporary_beside(&target, Some(&replaced)).unwrap();
             let created = temporary.as_file().metadata().unwrap().permissions();
             assert_eq!(created.mode() & 0o7777, mode, "{mode:o}");
+            fs::remove_file(&target).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_owner_hands_on_no_right_to_run_as_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        fs::write(&own, b"").unwrap();
+        fs::set_permissions(&own, Permissions::from_mode(0o6755)).unwrap();
+        let own = fs::metadata(&own).unwrap();
+        assert_eq!(permissions_after(&own, &own).mode() & 0o7777, 0o6755);
+        let other = folder.path().join("other");
+        fs::write(&other, b"").unwrap();
+        // Only the superuser can give a file away.
+        if std::os::unix::fs::chown(&other, Some(65_534), None).is_ok() {
+            let other = fs::metadata(&other).unwrap();
+            assert_eq!(permissions_after(&own, &other).mode() & 0o7777, 0o755);
         }
     }
 }
