@@ -401,3 +401,21 @@ fn shuttle_objects_that_were_put_before_a_sync_are_durable_after_it() {
         opened.check(b"abcxy", b"d");
     });
 }
+
+/// H9: while a sync runs, the segments that it syncs are sealed, and a compaction removes their files.
+#[test]
+fn shuttle_a_sync_beside_a_compaction_that_drops_what_it_syncs_succeeds() {
+    explore("sync of what is dropped", || {
+        let opened = Opened::new(b"abcdef");
+        let syncing = opened.spawn(|store| {
+            store.put(&content(b'x')).unwrap();
+            store.sync().unwrap();
+        });
+        let compacting = opened.spawn(|store| {
+            let compaction = store.begin_compaction().unwrap();
+            compaction.finish(|_| false).unwrap();
+        });
+        join(vec![syncing, compacting]);
+        opened.check(b"", b"");
+    });
+}

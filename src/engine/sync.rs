@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::writer::Writer;
 use crate::error::Result;
+use crate::segment::Active;
 
 impl Writer {
     /// Makes every record durable that was put before. Puts go on meanwhile.
@@ -24,9 +25,11 @@ impl Writer {
         for unsealed in older() {
             // This segment had its name before the active segment was created. The name of the
             // active segment is durable, or becomes so below, and older names with it.
-            unsealed.make_data_durable(unsealed.flushed_bytes())?;
+            let synced = unsealed.make_data_durable(unsealed.flushed_bytes());
+            self.unless_sealed_since(unsealed, synced)?;
         }
-        active.make_durable(self.dir(), end)?;
+        let synced = active.make_durable(self.dir(), end);
+        self.unless_sealed_since(&active, synced)?;
         older().for_each(|unsealed| unsealed.note_name_is_durable());
         let mut appender = self.lock_appender();
         if appender.active().id() == active.id() {
@@ -35,5 +38,15 @@ impl Writer {
         drop(appender);
         // A sync by the thread that seals may have failed.
         self.dir().check_writable()
+    }
+
+    /// Returns the result of a sync of this segment. A segment that was sealed meanwhile is durable,
+    /// and a compaction may have removed its file since, which is no failure. After a failed sync of a
+    /// file, all writes are refused in any case.
+    fn unless_sealed_since(&self, segment: &Active, synced: Result<()>) -> Result<()> {
+        match synced {
+            Err(_) if self.set().unsealed_with_id(segment.id()).is_none() => Ok(()),
+            synced => synced,
+        }
     }
 }

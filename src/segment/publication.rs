@@ -32,7 +32,7 @@ fn appender(folder: &tempfile::TempDir, mode: ReadMode) -> Appender {
         write_block_bytes: BLOCK_BYTES,
     };
     let dir = Dir::create(folder.path(), writing).unwrap();
-    Appender::create(&dir, 1, mode, Expected::of_size(64)).unwrap()
+    Appender::create(&dir, 1, mode.into(), Expected::of_size(64)).unwrap()
 }
 
 fn read(active: &Active, content: &[u8]) -> Option<Vec<u8>> {

@@ -129,7 +129,13 @@ impl Folder<'_> {
             let is_damaged = !is_empty && !is_journal_undamaged(self.dir, segment)?;
             return Ok(is_damaged.then_some(Problem::DamagedJournal { segment }));
         }
-        let is_foreign = self.has_manifest && !is_empty && self.holds_record(segment)?;
+        // A writer creates the data file of a segment, then the journal; it may have been listed in
+        // between. It removes the journal when the manifest lists the segment.
+        let journal = self.dir.segment_path(segment, FileKind::Journal);
+        let is_foreign = self.has_manifest
+            && !is_empty
+            && journal.status().is_err()
+            && self.holds_record(segment)?;
         Ok(is_foreign.then_some(Problem::UnlistedSegment { segment }))
     }
 
