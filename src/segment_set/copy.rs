@@ -137,9 +137,15 @@ impl<'a> ObjectCopy<'a> {
         Ok(!self.may_be_torn() || read()?.is_some())
     }
 
-    /// Whether this copy equals `content`, byte for byte.
+    /// Whether this copy equals `content`, byte for byte, and its record has the right length, without
+    /// which the sidecar could not be rebuilt from the data.
     pub(crate) fn holds(&self, content: &[u8]) -> Result<bool> {
         if self.entry().len as usize != content.len() {
+            return Ok(false);
+        }
+        if let Self::Sealed { segment, entry, .. } = self
+            && segment.data().content_len(entry.offset)? != Some(content.len())
+        {
             return Ok(false);
         }
         let stored = self.content()?;

@@ -142,7 +142,7 @@ impl Problem {
             ),
             Self::DamagedRecordLength { offset, .. } => format!(
                 "the length of the record at offset {offset} is damaged; nothing is lost, since \
-                 its content is whole and can be read"
+                 its content is whole and can be read; put the content again, and compact"
             ),
             Self::IncompleteIndex { reason, .. } => format!(
                 "objects may be missing from the index: {reason}; restore the segment's files \

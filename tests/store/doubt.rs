@@ -30,6 +30,34 @@ fn three_sealed_segments(root: &Path) -> Vec<Vec<u8>> {
     all
 }
 
+/// Without the length, the sidecar could not be rebuilt from the data.
+#[test]
+fn h21_an_object_whose_record_has_a_damaged_length_is_repaired_by_a_put_and_a_compaction() {
+    for mode in [ReadMode::Mmap, ReadMode::Pread] {
+        let folder = TempDir::new().unwrap();
+        let all = three_sealed_segments(folder.path());
+        edit(&file(folder.path(), "seg-000001.dat"), |data| data[0] ^= 1);
+        let store = options().read_mode(mode).open(folder.path()).unwrap();
+        let verified = || store.verify(|_| ControlFlow::Continue(())).unwrap();
+        let damaged = |problem: &Problem| matches!(problem, Problem::DamagedRecordLength { .. });
+        assert!(verified().problems.iter().any(damaged));
+        for content in &all {
+            store.put(content).unwrap();
+        }
+        assert_eq!(
+            store.len(),
+            all.len() as u64 + 1,
+            "one object is stored again"
+        );
+        store.compact(|_| true).unwrap();
+        assert!(verified().is_clean(), "{:?}", verified());
+        for content in &all {
+            let object = store.get(&Digest::of(content)).unwrap();
+            assert_eq!(object.as_deref(), Some(&content[..]));
+        }
+    }
+}
+
 fn is_in_doubt<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::CorruptIndex { segment: 1, .. }))
 }
