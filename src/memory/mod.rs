@@ -7,6 +7,7 @@
 mod append_buffer;
 mod bits;
 mod fork_mark;
+mod grow_only_map;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod map;
@@ -17,5 +18,6 @@ mod watched;
 pub(crate) use append_buffer::{AppendBuffer, AppendBufferWriter, SharedAppendBuffer};
 pub(crate) use bits::AtomicBits;
 pub(crate) use fork_mark::ForkMark;
+pub(crate) use grow_only_map::{Computed, GrowOnlyMap};
 pub(crate) use map::Map;
 pub(crate) use prefetch::{prefetch, prefetch_value};

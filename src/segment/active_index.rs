@@ -1,13 +1,13 @@
 //! The records of an unsealed segment by digest.
 
-use std::sync::Arc;
-
-use papaya::{Compute, HashMap, Operation, ResizeMode};
+use std::hash::RandomState;
+use std::sync::{Arc, OnceLock};
 
 use super::Extent;
 use super::keyed_hash::KeyedHash;
 use crate::digest::Digest;
 use crate::format::Entry;
+use crate::memory::{Computed, GrowOnlyMap};
 use crate::sync::published::{AtomicU32, Ordering};
 use crate::threads::map_parts;
 
@@ -19,15 +19,15 @@ use crate::threads::map_parts;
 /// 2. An object that is put again to repair it is found all the time, first the old copy, then the
 ///    new one. The old copy moves to `superseded` before the new one takes its place, so every
 ///    record is in one of the two.
-/// 3. Maps are resized in papaya's blocking mode, in which the one writer moves all entries and
-///    readers never help or wait, neither to look up nor to walk: in a forked process, a reader
-///    would wait for ever for a thread that only the parent has.
+/// 3. Readers never wait, neither to look up nor to walk, and use no storage of their thread: they
+///    may be in a forked process, where they would wait for ever for a thread that only the parent
+///    has, or in a destructor of such storage. See [`GrowOnlyMap`].
 #[derive(Debug)]
 pub(crate) struct ActiveIndex {
-    by_digest: HashMap<Digest, Extent, KeyedHash>,
+    by_digest: GrowOnlyMap<Digest, Extent, KeyedHash>,
     /// By offset, damaged records whose object was put again. They are no longer found, but they
     /// are in the file and so will be in its sidecar.
-    superseded: HashMap<u64, Entry>,
+    superseded: OnceLock<GrowOnlyMap<u64, Entry, RandomState>>,
     records: AtomicU32,
     objects: AtomicU32,
 }
@@ -45,12 +45,8 @@ impl ActiveIndexWriter {
     /// probably have in the end; beyond that number the map grows, which a put waits for.
     pub(crate) fn new(entries: &[Entry], expected: usize) -> Self {
         let index = ActiveIndex {
-            by_digest: HashMap::builder()
-                .capacity(entries.len().max(expected))
-                .hasher(KeyedHash::random())
-                .resize_mode(ResizeMode::Blocking)
-                .build(),
-            superseded: HashMap::builder().resize_mode(ResizeMode::Blocking).build(),
+            by_digest: GrowOnlyMap::new(entries.len().max(expected), KeyedHash::random()),
+            superseded: OnceLock::new(),
             records: AtomicU32::new(0),
             objects: AtomicU32::new(0),
         };
@@ -60,7 +56,8 @@ impl ActiveIndexWriter {
             }
         });
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-        let (objects, superseded) = (index.by_digest.len(), index.superseded.len());
+        let objects = index.by_digest.len();
+        let superseded = index.superseded.get().map_or(0, GrowOnlyMap::len);
         index.objects.store(count(objects), Ordering::Release);
         index
             .records
@@ -106,27 +103,26 @@ impl ActiveIndex {
     #[inline]
     pub(crate) fn find(&self, digest: &Digest) -> Option<Extent> {
         if self.len() == 0 {
-            // As after each opening and seal: papaya takes some ten nanoseconds to say so.
+            // As after each opening and seal.
             return None;
         }
-        self.by_digest.pin().get(digest).copied()
+        self.by_digest.get(digest).copied()
     }
 
     /// Adds a record without counting it. It may be there already: a reader takes some records from
     /// the data first, and then again from the journal.
     fn insert(&self, entry: &Entry) -> Added {
-        let by_digest = self.by_digest.pin();
         let added = Extent {
             offset: entry.offset,
             len: entry.len,
         };
         // Nearly always the object is new, and then this is one probe.
-        if by_digest.try_insert(entry.digest, added).is_ok() {
+        if self.by_digest.insert_new(entry.digest, added) {
             return Added::Object;
         }
-        let inserted = by_digest.compute(entry.digest, |found| match found {
-            None => Operation::Insert(added),
-            Some((_, found)) if found.offset == added.offset => Operation::Abort(()),
+        let computed = self.by_digest.compute(entry.digest, |found| match found {
+            None => Some(added),
+            Some((_, found)) if found.offset == added.offset => None,
             Some((digest, &found)) => {
                 let (older, newer) = if found.offset < added.offset {
                     (found, added)
@@ -134,13 +130,13 @@ impl ActiveIndex {
                     (added, found)
                 };
                 self.supersede(digest, older);
-                Operation::Insert(newer)
+                Some(newer)
             }
         });
-        match inserted {
-            Compute::Inserted(..) => Added::Object,
-            Compute::Aborted(()) => Added::Nothing,
-            Compute::Updated { .. } | Compute::Removed(..) => Added::Copy,
+        match computed {
+            Computed::Inserted => Added::Object,
+            Computed::Replaced => Added::Copy,
+            Computed::Nothing => Added::Nothing,
         }
     }
 
@@ -151,7 +147,10 @@ impl ActiveIndex {
             offset,
             len,
         };
-        self.superseded.pin().insert(offset, entry);
+        let superseded = self
+            .superseded
+            .get_or_init(|| GrowOnlyMap::new(0, RandomState::new()));
+        superseded.insert_new(offset, entry);
     }
 
     /// Number of records, superseded records included. A later lookup or walk meets all of them.
@@ -163,19 +162,19 @@ impl ActiveIndex {
     /// this moment may be listed twice.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let mut entries = self.current_entries();
-        entries.extend(self.superseded.pin().values());
+        if let Some(superseded) = self.superseded.get() {
+            entries.extend(superseded.collect(|_, entry| *entry));
+        }
         entries
     }
 
     /// The records that a lookup finds, in no order.
     pub(crate) fn current_entries(&self) -> Vec<Entry> {
-        let by_digest = self.by_digest.pin();
-        let entries = by_digest.iter().map(|(&digest, extent)| Entry {
+        self.by_digest.collect(|&digest, extent| Entry {
             digest,
             offset: extent.offset,
             len: extent.len,
-        });
-        entries.collect()
+        })
     }
 
     /// Number of objects that can be found.

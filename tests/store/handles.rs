@@ -1,5 +1,6 @@
 //! The resources that a handle uses and releases.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use std::{fs, thread};
@@ -117,5 +118,40 @@ fn objects_of_active_segments_keep_no_file_descriptors() {
     });
     for (object, content) in objects.iter().zip(held.values()) {
         assert!(&object[..] == content);
+    }
+}
+
+// --- The storage of a thread ---
+
+/// Storage of the store's own would be destroyed before the storage of a thread that was used first.
+#[test]
+fn h33_a_store_is_used_and_dropped_while_the_storage_of_a_thread_is_destroyed() {
+    struct Kept(RefCell<Option<Store>>);
+    impl Drop for Kept {
+        fn drop(&mut self) {
+            let store = self.0.take().unwrap();
+            let one = store.put(b"one").unwrap();
+            store.put_many(&[b"two", b"six"]).unwrap();
+            assert_eq!(store.get(&one).unwrap().as_deref(), Some(&b"one"[..]));
+            assert_eq!(store.iter().count() as u64, store.len());
+            store.sync().unwrap();
+        }
+    }
+    thread_local!(static KEPT: Kept = const { Kept(RefCell::new(None)) });
+
+    // With more than 32,768 objects the last segment is sealed when the store is dropped.
+    for count in [10, 33_000] {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path().to_owned();
+        let thread = thread::spawn(move || {
+            KEPT.with(|kept| drop(kept.0.borrow()));
+            let store = Store::open(root).unwrap();
+            put_all(&store, &contents(0, count, 10));
+            KEPT.with(|kept| *kept.0.borrow_mut() = Some(store));
+        });
+        thread.join().unwrap();
+        let store = read_only(folder.path());
+        assert!(store.recovery().is_clean(), "{:?}", store.recovery());
+        assert_eq!(store.len(), count + 3);
     }
 }
