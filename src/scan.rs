@@ -92,7 +92,7 @@ impl Held {
     fn copy(&self, entry: Entry) -> ObjectCopy<'_> {
         match self {
             Self::Sealed(segment) => ObjectCopy::sealed(segment, entry),
-            Self::Unsealed(segment) => ObjectCopy::Unsealed { segment, entry },
+            Self::Unsealed(segment) => ObjectCopy::unsealed(segment, entry),
         }
     }
 }
@@ -197,7 +197,7 @@ impl Walk {
     fn copy(&self, entry: Entry) -> ObjectCopy<'_> {
         match self {
             Self::Sealed { segment, .. } => ObjectCopy::sealed(segment, entry),
-            Self::Unsealed(segment, _) => ObjectCopy::Unsealed { segment, entry },
+            Self::Unsealed(segment, _) => ObjectCopy::unsealed(segment, entry),
         }
     }
 

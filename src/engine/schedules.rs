@@ -351,7 +351,7 @@ fn assert_durable(store: &Store, disk: &Disk, letter: u8) {
     let (shared, digest) = (store.shared(), digest(letter));
     let set = shared.set.load_full();
     let ends = set.unsealed().iter().filter_map(|active| {
-        let extent = active.find(&digest)?;
+        let extent = active.find(&digest)?.extent();
         Some((active.id(), extent.offset + u64::from(extent.len)))
     });
     let sealed = set.sealed().iter().filter_map(|sealed| {

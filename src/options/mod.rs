@@ -40,13 +40,14 @@ pub enum VerifyReads {
     #[default]
     EveryRead,
     /// Checks content at the first read of each record in this process; later reads of the record
-    /// only compare the whole digest with the index. Costs one bit of heap for each record, and up
-    /// to a byte for the lookup table of the index, from the first read on.
+    /// only compare the whole digest with the index. Content that is not sealed yet and that this
+    /// process has put counts as read. Costs one bit of heap for each sealed record, and up to a byte
+    /// for the lookup table of the index, from the first read on.
     ///
     /// Changes between the first read and a later read go unseen: a page that the kernel dropped
     /// and read again from a medium that has rotted meanwhile, memory that flipped a bit, or a
-    /// write to the file by somebody else. Content that is not sealed yet, and content that is read
-    /// with [`ReadMode::Pread`], is still checked at each read.
+    /// write to the file by somebody else. Content that is read with [`ReadMode::Pread`] is still
+    /// checked at each read.
     FirstRead,
 }
 

@@ -193,7 +193,7 @@ impl Reader {
             return Ok(None);
         }
         for entry in std::mem::take(&mut journal.entries) {
-            index.insert(&entry);
+            index.insert(&entry, false);
         }
         let flushed_bytes = journal.covered_bytes.min(data_bytes);
         // If the load before this one failed, nobody has seen its state of the segment.

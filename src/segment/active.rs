@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Extent;
-use super::active_index::ActiveIndex;
+use super::active_index::{ActiveIndex, Indexed};
 use super::content::Content;
 use crate::digest::{Digest, HashFunction};
 use crate::dir::{Dir, WritableFile, read_exact_at};
@@ -159,7 +159,7 @@ impl Active {
         self.durable_bytes.load(Ordering::Acquire)
     }
 
-    pub(crate) fn find(&self, digest: &Digest) -> Option<Extent> {
+    pub(crate) fn find(&self, digest: &Digest) -> Option<&Indexed> {
         self.index.find(digest)
     }
 

@@ -8,7 +8,7 @@ use super::keyed_hash::KeyedHash;
 use crate::digest::Digest;
 use crate::format::Entry;
 use crate::memory::{Computed, GrowOnlyMap};
-use crate::sync::published::{AtomicU32, Ordering};
+use crate::sync::published::{AtomicBool, AtomicU32, Ordering};
 use crate::threads::map_parts;
 
 /// Where the content of each object of an unsealed segment lies.
@@ -24,12 +24,38 @@ use crate::threads::map_parts;
 ///    has, or in a destructor of such storage. See [`GrowOnlyMap`].
 #[derive(Debug)]
 pub(crate) struct ActiveIndex {
-    by_digest: GrowOnlyMap<Digest, Extent, KeyedHash>,
+    by_digest: GrowOnlyMap<Digest, Indexed, KeyedHash>,
     /// By offset, damaged records whose object was put again. They are no longer found, but they
     /// are in the file and so will be in its sidecar.
     superseded: OnceLock<GrowOnlyMap<u64, Entry, RandomState>>,
     records: AtomicU32,
     objects: AtomicU32,
+}
+
+/// What the index knows of an object.
+#[derive(Debug)]
+pub(crate) struct Indexed {
+    extent: Extent,
+    /// Whether the content was hashed in this process, by a put or by a read.
+    is_verified: AtomicBool,
+}
+
+impl Indexed {
+    /// Where the content lies.
+    #[inline]
+    pub(crate) const fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// Whether the content was hashed in this process. Nothing else is read because of the answer, so
+    /// no order is needed.
+    pub(crate) fn is_verified(&self) -> bool {
+        self.is_verified.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_verified(&self) {
+        self.is_verified.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The only handle that can add to an [`ActiveIndex`]; it cannot be cloned.
@@ -52,7 +78,7 @@ impl ActiveIndexWriter {
         };
         map_parts(entries.chunks(TASK_RECORDS).collect(), |entries| {
             for entry in entries {
-                index.insert(entry);
+                index.insert(entry, false);
             }
         });
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
@@ -75,10 +101,11 @@ impl ActiveIndexWriter {
         self.0.len() < u32::MAX
     }
 
-    /// Adds a record. From then on it is found instead of an earlier copy.
-    pub(crate) fn insert(&mut self, entry: &Entry) {
+    /// Adds a record. From then on it is found instead of an earlier copy. `is_verified` says whether
+    /// this process has hashed its content.
+    pub(crate) fn insert(&mut self, entry: &Entry, is_verified: bool) {
         let index = &*self.0;
-        let added = index.insert(entry);
+        let added = index.insert(entry, is_verified);
         // The record is counted after it can be found: a reader that sees the count finds it.
         if added == Added::Object {
             index.objects.fetch_add(1, Ordering::Release);
@@ -99,38 +126,44 @@ enum Added {
 }
 
 impl ActiveIndex {
-    /// Where the content of an object lies. Never waits.
+    /// Looks an object up. Never waits.
     #[inline]
-    pub(crate) fn find(&self, digest: &Digest) -> Option<Extent> {
+    pub(crate) fn find(&self, digest: &Digest) -> Option<&Indexed> {
         if self.len() == 0 {
             // As after each opening and seal.
             return None;
         }
-        self.by_digest.get(digest).copied()
+        self.by_digest.get(digest)
     }
 
     /// Adds a record without counting it. It may be there already: a reader takes some records from
     /// the data first, and then again from the journal.
-    fn insert(&self, entry: &Entry) -> Added {
+    fn insert(&self, entry: &Entry, is_verified: bool) -> Added {
         let added = Extent {
             offset: entry.offset,
             len: entry.len,
         };
+        let indexed = |extent, is_verified| Indexed {
+            extent,
+            is_verified: AtomicBool::new(is_verified),
+        };
         // Nearly always the object is new, and then this is one probe.
-        if self.by_digest.insert_new(entry.digest, added) {
+        if self
+            .by_digest
+            .insert_new(entry.digest, indexed(added, is_verified))
+        {
             return Added::Object;
         }
         let computed = self.by_digest.compute(entry.digest, |found| match found {
-            None => Some(added),
-            Some((_, found)) if found.offset == added.offset => None,
-            Some((digest, &found)) => {
-                let (older, newer) = if found.offset < added.offset {
-                    (found, added)
-                } else {
-                    (added, found)
-                };
-                self.supersede(digest, older);
-                Some(newer)
+            None => Some(indexed(added, is_verified)),
+            Some((_, found)) if found.extent.offset == added.offset => None,
+            Some((digest, found)) if found.extent.offset < added.offset => {
+                self.supersede(digest, found.extent);
+                Some(indexed(added, is_verified))
+            }
+            Some((digest, found)) => {
+                self.supersede(digest, added);
+                Some(indexed(found.extent, found.is_verified()))
             }
         });
         match computed {
@@ -170,10 +203,10 @@ impl ActiveIndex {
 
     /// The records that a lookup finds, in no order.
     pub(crate) fn current_entries(&self) -> Vec<Entry> {
-        self.by_digest.collect(|&digest, extent| Entry {
+        self.by_digest.collect(|&digest, indexed| Entry {
             digest,
-            offset: extent.offset,
-            len: extent.len,
+            offset: indexed.extent.offset,
+            len: indexed.extent.len,
         })
     }
 
@@ -197,7 +230,7 @@ mod tests {
 
     fn offset_of(index: &ActiveIndex, number: u32) -> Option<u64> {
         let digest = Digest::of(&number.to_le_bytes());
-        index.find(&digest).map(|extent| extent.offset)
+        index.find(&digest).map(|found| found.extent.offset)
     }
 
     fn sorted_offsets(entries: &[Entry]) -> Vec<u64> {
@@ -213,7 +246,7 @@ mod tests {
             let mut writer = ActiveIndexWriter::new(&entries, 0);
             let index = Arc::clone(writer.shared());
             for number in recovered..recovered + 100 {
-                writer.insert(&entry(number, number.into()));
+                writer.insert(&entry(number, number.into()), false);
             }
             for number in 0..recovered + 100 {
                 assert_eq!(offset_of(&index, number), Some(u64::from(number)));
@@ -233,7 +266,7 @@ mod tests {
             let index = Arc::clone(writer.shared());
             assert_eq!((offset_of(&index, 1), index.objects()), (Some(30), 2));
             for (number, offset) in [(2, 20), (1, 40), (3, 50), (3, 60), (3, 60)] {
-                writer.insert(&entry(number, offset));
+                writer.insert(&entry(number, offset), false);
             }
             assert_eq!(offset_of(&index, 1), Some(40));
             assert_eq!(offset_of(&index, 3), Some(60));
@@ -288,7 +321,7 @@ mod tests {
                 });
             }
             for number in 10..RECORDS {
-                writer.insert(&entry(number, number.into()));
+                writer.insert(&entry(number, number.into()), false);
             }
         });
         assert_eq!(index.objects(), u64::from(RECORDS));
@@ -313,7 +346,7 @@ mod tests {
                 }
             });
             for offset in 1..=10_000 {
-                writer.insert(&entry(7, offset));
+                writer.insert(&entry(7, offset), false);
             }
         });
     }
@@ -335,13 +368,13 @@ mod tests {
         let mut writer = ActiveIndexWriter::new(&entries, 0);
         let index = Arc::clone(writer.shared());
         for number in 300..600 {
-            writer.insert(&entry(number));
+            writer.insert(&entry(number), false);
         }
         for number in 0..600 {
             let found = index.find(&entry(number).digest).unwrap();
-            assert_eq!(found.offset, u64::from(number));
+            assert_eq!(found.extent.offset, u64::from(number));
         }
-        assert_eq!(index.find(&entry(600).digest), None);
+        assert!(index.find(&entry(600).digest).is_none());
         assert_eq!((index.objects(), index.current_entries().len()), (600, 600));
     }
 }

@@ -202,7 +202,7 @@ impl Appender {
         }
         self.end = end;
         // The content can be read already.
-        self.index.insert(&entry);
+        self.index.insert(&entry, true);
         self.journal.append(entry);
         Ok(())
     }

@@ -36,7 +36,7 @@ fn appender(folder: &tempfile::TempDir, mode: ReadMode) -> Appender {
 }
 
 fn read(active: &Active, content: &[u8]) -> Option<Vec<u8>> {
-    let extent = active.find(&Digest::of(content))?;
+    let extent = active.find(&Digest::of(content))?.extent();
     let found = active.read(extent).unwrap();
     let found = found.expect("the file is shorter than a record that was found");
     Some(found.bytes().to_vec())

@@ -7,6 +7,7 @@ use crate::digest::{Digest, HashFunction};
 use crate::error::{Error, Result};
 use crate::format::Entry;
 use crate::options::VerifyReads;
+use crate::segment::active_index::Indexed;
 use crate::segment::content::{Content, Verified};
 use crate::segment::{Active, Extent, Sealed};
 
@@ -22,6 +23,8 @@ pub(crate) enum ObjectCopy<'a> {
     Unsealed {
         segment: &'a Arc<Active>,
         entry: Entry,
+        /// What the index of the segment knows of the object, if it was asked.
+        indexed: Option<&'a Indexed>,
     },
 }
 
@@ -32,6 +35,15 @@ impl<'a> ObjectCopy<'a> {
             segment,
             entry,
             position: None,
+        }
+    }
+
+    /// Makes a copy in an unsealed segment, without what its index knows of it.
+    pub(crate) const fn unsealed(segment: &'a Arc<Active>, entry: Entry) -> Self {
+        Self::Unsealed {
+            segment,
+            entry,
+            indexed: None,
         }
     }
 
@@ -67,7 +79,7 @@ impl<'a> ObjectCopy<'a> {
     }
 
     /// Reads and verifies this copy, unless `tried` knows that it was hashed in vain. With
-    /// [`VerifyReads::FirstRead`] a mapped record that was verified in this process is not hashed.
+    /// [`VerifyReads::FirstRead`] a record in memory that was verified in this process is not hashed.
     ///
     /// Returns `None` for a record that was lost in a crash before it was ever synced. Only a
     /// reader, which repairs nothing, can meet such a record.
@@ -83,33 +95,44 @@ impl<'a> ObjectCopy<'a> {
             tried.insert(self);
             return self.damaged();
         };
-        let position = match (verify, &content, self) {
-            (VerifyReads::FirstRead, Content::Sealed { .. }, Self::Sealed { position, .. }) => {
-                *position
-            }
-            _ => None,
-        };
-        if self.was_verified(position) {
+        // What a system call has copied can differ from what it copied before.
+        let is_once = verify == VerifyReads::FirstRead && !matches!(content, Content::Heap(_));
+        if is_once && self.was_verified() {
             return Ok(Some(content.known_right()));
         }
         let Some(verified) = content.verify(self.hash_function(), &self.entry().digest) else {
             tried.insert(self);
             return self.damaged();
         };
-        self.note_verified(position);
+        if is_once {
+            self.note_verified();
+        }
         Ok(Some(verified))
     }
 
-    fn was_verified(&self, position: Option<usize>) -> bool {
-        match (self, position) {
-            (Self::Sealed { segment, .. }, Some(position)) => segment.verified().get(position),
-            _ => false,
+    fn was_verified(&self) -> bool {
+        match *self {
+            Self::Sealed {
+                segment, position, ..
+            } => position.is_some_and(|position| segment.verified().get(position)),
+            Self::Unsealed { indexed, .. } => indexed.is_some_and(Indexed::is_verified),
         }
     }
 
-    fn note_verified(&self, position: Option<usize>) {
-        if let (Self::Sealed { segment, .. }, Some(position)) = (self, position) {
-            segment.verified().set(position);
+    fn note_verified(&self) {
+        match *self {
+            Self::Sealed {
+                segment, position, ..
+            } => {
+                if let Some(position) = position {
+                    segment.verified().set(position);
+                }
+            }
+            Self::Unsealed { indexed, .. } => {
+                if let Some(indexed) = indexed {
+                    indexed.note_verified();
+                }
+            }
         }
     }
 
@@ -127,7 +150,7 @@ impl<'a> ObjectCopy<'a> {
     fn may_be_torn(&self) -> bool {
         match self {
             Self::Sealed { .. } => false,
-            Self::Unsealed { segment, entry } => segment.may_be_torn(entry),
+            Self::Unsealed { segment, entry, .. } => segment.may_be_torn(entry),
         }
     }
 
@@ -167,12 +190,58 @@ pub(super) fn unsealed_copy<'a>(
     segment: &'a Arc<Active>,
     digest: &Digest,
 ) -> Option<ObjectCopy<'a>> {
-    let Extent { offset, len } = segment.find(digest)?;
+    let indexed = segment.find(digest)?;
+    let Extent { offset, len } = indexed.extent();
     let digest = *digest;
     let entry = Entry {
         digest,
         offset,
         len,
     };
-    Some(ObjectCopy::Unsealed { segment, entry })
+    Some(ObjectCopy::Unsealed {
+        segment,
+        entry,
+        indexed: Some(indexed),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::work::hashed_bytes;
+    use crate::options::{Options, ReadMode};
+    use crate::store::Store;
+
+    fn hashed_in_a_get(store: &Store, digest: &Digest) -> u64 {
+        hashed_bytes(|| assert!(store.get(digest).unwrap().is_some()))
+    }
+
+    /// A get of an object in the segment that is appended to.
+    #[test]
+    fn content_that_was_put_or_read_is_not_hashed_again_with_first_read() {
+        const CONTENT: &[u8] = &[7; 3000];
+        for mode in [ReadMode::Mmap, ReadMode::Pread] {
+            for verify in [VerifyReads::FirstRead, VerifyReads::EveryRead] {
+                let folder = tempfile::tempdir().unwrap();
+                let options = Options::new().read_mode(mode).verify_reads(verify);
+                let always = CONTENT.len() as u64;
+                let is_once = verify == VerifyReads::FirstRead;
+                let store = options.open(folder.path()).unwrap();
+                let digest = store.put(CONTENT).unwrap();
+                // It stays in the buffer, also when it is in the file.
+                let after_put = if is_once { 0 } else { always };
+                assert_eq!(hashed_in_a_get(&store, &digest), after_put);
+                store.sync().unwrap();
+                assert_eq!(hashed_in_a_get(&store, &digest), after_put);
+                // This handle has not put it, and has no buffer.
+                let is_mapped = mode == ReadMode::Mmap;
+                let again = if is_once && is_mapped { 0 } else { always };
+                let reader = options.read_only(true).open(folder.path()).unwrap();
+                assert_eq!(hashed_in_a_get(&reader, &digest), always);
+                assert_eq!(hashed_in_a_get(&reader, &digest), again);
+                assert!(!reader.refresh().unwrap());
+                assert_eq!(hashed_in_a_get(&reader, &digest), again);
+            }
+        }
+    }
 }

@@ -32,7 +32,7 @@ impl SegmentSet {
         for segment in &self.unsealed {
             let entries = segment.entries().into_iter();
             for entry in entries.filter(|entry| (low..=high).contains(&&entry.digest)) {
-                if (ObjectCopy::Unsealed { segment, entry }).is_there()? {
+                if ObjectCopy::unsealed(segment, entry).is_there()? {
                     candidates.insert(entry.digest);
                 }
             }
