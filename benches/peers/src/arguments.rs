@@ -11,7 +11,7 @@ Compares Sealstone with LMDB, redb, fjall and parity-db.
 
   --short        fewer objects, every operation; some minutes instead of about 20
   --folder DIR   where the stores are made and deleted; default: the system's temporary folder
-  --only LIST    some of 256,1024,4096,65536,mix (reading at a size), put and figures, with commas
+  --only LIST    some of 256,1024,4096,65536,mix (reading at a size), put, figures and hash, with commas
   --rounds N     rounds of each measurement; default: 5, or 3 with --short
   --out DIR      where results.csv, results.md, acceptance.md and the pictures go;
                  default: benches/peers/target/results
@@ -19,7 +19,9 @@ Compares Sealstone with LMDB, redb, fjall and parity-db.
 ";
 
 /// The parts that `--only` chooses from.
-pub const PARTS: [&str; 7] = ["256", "1024", "4096", "65536", "mix", "put", "figures"];
+pub const PARTS: [&str; 8] = [
+    "256", "1024", "4096", "65536", "mix", "put", "figures", "hash",
+];
 
 pub struct Arguments {
     pub folder: PathBuf,

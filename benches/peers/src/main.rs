@@ -37,6 +37,7 @@ mod arguments;
 mod child;
 mod contents;
 mod figures;
+mod hash_functions;
 mod hashing;
 mod kinds;
 mod machine;
@@ -142,6 +143,9 @@ fn measure(arguments: &Arguments, folder: &Path) -> Results {
     }
     if is_chosen("figures") {
         figures::run(scale, rounds, folder, &mut results);
+    }
+    if is_chosen("hash") {
+        hash_functions::run(rounds, folder, &mut results);
     }
     results
 }

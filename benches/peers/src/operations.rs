@@ -197,7 +197,7 @@ impl Contender for HashAlone {
             Operation::Batch => {
                 for _ in 0..objects / BATCH_OBJECTS {
                     let group = (0..BATCH_OBJECTS).map(|_| black_box(&self.0[..]));
-                    hashing::in_lanes(group, |_, digest| {
+                    hashing::in_lanes(group, |(_, digest)| {
                         black_box(digest);
                     });
                 }

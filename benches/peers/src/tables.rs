@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::figures::SEALSTONE;
+use crate::hash_functions;
 use crate::kinds::kinds;
 use crate::results::{Results, Row, ratio_by_round, short};
 
@@ -21,6 +22,8 @@ pub fn markdown(machine: &[String], results: &Results) -> String {
         write!(text, "\n## {size}\n\n").expect("a String takes everything");
         if size == "figures" {
             figures(&mut text, &rows);
+        } else if size == hash_functions::PART {
+            comparison(&mut text, &rows);
         } else {
             comparison(&mut text, &rows);
             ratios(&mut text, &rows);

@@ -106,7 +106,7 @@ impl Reader for ParityDbReader<'_> {
         let mut group = Vec::with_capacity(LANES_GROUP);
         let mut hash = |group: &mut Vec<Vec<u8>>| {
             objects += group.len();
-            hashing::in_lanes(group.iter().map(Vec::as_slice), |_, digest| {
+            hashing::in_lanes(group.iter().map(Vec::as_slice), |(_, digest)| {
                 std::hint::black_box(digest);
             });
             group.clear();
