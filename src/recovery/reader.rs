@@ -86,6 +86,11 @@ impl Reader {
         }
         let manifest = stored.clone().unwrap_or_default();
         let listing = dir.list()?;
+        // A store keeps its manifest, or a segment before it has one.
+        if stored.is_none() && listing.data.is_empty() && source.previous.objects() > 0 {
+            let path = dir.path().parent().unwrap_or(dir.path()).to_path_buf();
+            return Err(Error::NoStore { path });
+        }
         let look = Look::at(dir, &listing, &manifest)?;
         look.judge_missing(dir, &manifest, options, &mut report)?;
         let mut sealed = source.load_listed(&manifest, &look)?;

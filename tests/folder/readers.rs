@@ -85,6 +85,24 @@ fn a_refresh_reports_a_journal_that_cannot_be_read() {
     assert_holds(&reader, &listed(&held));
 }
 
+/// By an empty folder, everything would be absent.
+#[test]
+fn a_refresh_after_the_store_was_removed_fails_and_the_reader_keeps_its_objects() {
+    let folder = scratch();
+    let root = folder.path().join("store");
+    let store = options().open(&root).unwrap();
+    let held = contents(0, 30, 500);
+    put_all(&store, &held);
+    store.close().unwrap();
+    let reader = options().read_only(true).open(&root).unwrap();
+    fs::remove_dir_all(&root).unwrap();
+    match reader.refresh() {
+        Err(Error::NoStore { path }) => assert_eq!(path, root),
+        other => panic!("{other:?}"),
+    }
+    assert_holds(&reader, &held);
+}
+
 /// A reader that follows a writer examines files again only when `refresh` is called. Objects that
 /// were synced meanwhile then count as damaged if they do not verify, while before a crash could
 /// explain it.
