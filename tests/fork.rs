@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fs, io, thread};
 
+use crate::common::hash::{digest_of, hash_function, new_options};
 use common::workload::{
     Contents, Kind, Step, Verdict, assert_holds, completes, contents, eventually, names, put_all,
     seam,
@@ -86,7 +87,7 @@ impl Parent {
             Verdict::Go
         });
         let folder = TempDir::new().unwrap();
-        let options = Options::new()
+        let options = new_options()
             .segment_bytes_max(16 << 10)
             .operations(operations);
         let store = options.open(folder.path()).unwrap();
@@ -134,7 +135,7 @@ fn is_refused<T>(result: Result<T, Error>) -> bool {
 fn use_inherited(store: Store, held: &Contents, root: &Path, log: &Log) -> io::Result<()> {
     let digests: Vec<Digest> = held.keys().copied().collect();
     let (first, content) = held.first_key_value().ok_or(io::ErrorKind::NotFound)?;
-    let absent = Digest::of(b"absent");
+    let absent = digest_of(b"absent");
     let is_whole = |digest: &Digest, object: &[u8]| held[digest] == object;
     log.expect("contains", || {
         digests
@@ -186,7 +187,11 @@ fn use_inherited(store: Store, held: &Contents, root: &Path, log: &Log) -> io::R
         refuses(store.put(content).map(drop))
     })?;
     log.expect("put_hashed", || {
-        refuses(store.put_hashed(&Hashed::new(b"hashed")).map(drop))
+        refuses(
+            store
+                .put_hashed(&Hashed::with(hash_function(), b"hashed"))
+                .map(drop),
+        )
     })?;
     log.expect("put_many", || {
         refuses(
@@ -209,7 +214,7 @@ fn use_inherited(store: Store, held: &Contents, root: &Path, log: &Log) -> io::R
         reader.is_ok_and(|reader| matches!(reader.contains(first), Ok(true)))
     })?;
     log.expect("open a store", || {
-        let store = Options::new().open(root.join("own"));
+        let store = new_options().open(root.join("own"));
         store.is_ok_and(|store| store.put(b"own").is_ok() && store.close().is_ok())
     })?;
     let other = store.clone();
@@ -415,7 +420,7 @@ fn fork_in_the_midst(
 /// rebuild.
 fn with_damaged_sidecar(root: &Path) -> Contents {
     let held = contents(0, 60, 1 << 20);
-    let store = Options::new().open(root).unwrap();
+    let store = new_options().open(root).unwrap();
     put_all(&store, &held);
     store.compact(|_| true).unwrap();
     store.close().unwrap();
@@ -456,7 +461,7 @@ fn h59_a_process_forked_while_its_parent_checks_a_sidecar_reads_without_waiting(
 #[test]
 fn h59_a_process_forked_while_its_parent_refreshes_may_not_refresh() {
     let folder = TempDir::new().unwrap();
-    let store = Options::new().open(folder.path()).unwrap();
+    let store = new_options().open(folder.path()).unwrap();
     let held = contents(0, 100, OBJECT_BYTES);
     put_all(&store, &held);
     store.sync().unwrap();

@@ -17,6 +17,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use crate::common::hash::{digest_of, hash_function, new_options};
 use common::workload::{Contents, assert_holds, assert_verifies, content, contents, put_all};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sealstone::format::{Entry, Sidecar};
@@ -53,7 +54,7 @@ fn pool(threads: usize) -> ThreadPool {
 }
 
 fn options() -> Options {
-    Options::new()
+    new_options()
         .segment_bytes_max(256 << 10)
         .set_index_minimum(1, 1)
         .operations(workload::without_syncing())
@@ -153,7 +154,12 @@ const OPERATIONS: [Operation; 27] = [
     }),
     ("put_hashed", |world| {
         for content in world.new_contents(20) {
-            assert!(world.store.put_hashed(&Hashed::new(&content)).unwrap());
+            assert!(
+                world
+                    .store
+                    .put_hashed(&Hashed::with(hash_function(), &content))
+                    .unwrap()
+            );
         }
     }),
     ("put_many", |world| {
@@ -163,7 +169,7 @@ const OPERATIONS: [Operation; 27] = [
     ("get", |world| assert_holds(&world.store, &world.held)),
     ("get_many", |world| world.assert_reads_many(&world.store)),
     ("contains", |world| {
-        assert!(!world.store.contains(&Digest::of(b"absent")).unwrap());
+        assert!(!world.store.contains(&digest_of(b"absent")).unwrap());
         assert!(world.store.contains(&world.digests[0]).unwrap());
     }),
     ("find", |world| {
@@ -304,7 +310,7 @@ fn write_segment(root: &Path, id: u32) {
         let len = u32::try_from(content.len()).unwrap();
         data.extend(len.to_le_bytes());
         entries.push(Entry {
-            digest: Digest::of(&content),
+            digest: digest_of(&content),
             offset: data.len() as u64,
             len,
         });

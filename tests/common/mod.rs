@@ -1,6 +1,7 @@
 //! Modules that several test programs share.
 #![allow(dead_code)] // Each program uses a part of them.
 
+pub mod hash;
 pub mod layout;
 pub mod nedb;
 pub mod nedb_writer;

@@ -10,6 +10,7 @@ use std::sync::{Arc, RwLock, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 use std::{fmt, thread};
 
+use super::hash::digest_of;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use sealstone::format::Manifest;
@@ -37,7 +38,7 @@ pub type Contents = BTreeMap<Digest, Vec<u8>>;
 pub fn contents(first: u64, count: u64, len: usize) -> Contents {
     (first..first + count)
         .map(|number| content(number, len))
-        .map(|content| (Digest::of(&content), content))
+        .map(|content| (digest_of(&content), content))
         .collect()
 }
 

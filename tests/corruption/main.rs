@@ -22,12 +22,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use common::hash::{hash_function, new_options, options_of};
 use common::layout::{
     Files, content, file, is_kind, read_files, records, scratch, segment_of, write_files,
 };
 use sealstone::format::Manifest;
 use sealstone::test_seam::{Folder, Operations};
-use sealstone::{Digest, Error, Options, ReadMode, Repair, Store, VerifyReport};
+use sealstone::{Digest, Error, HashFunction, Options, ReadMode, Repair, Store, VerifyReport};
 
 const SEGMENT_BYTES_MAX: u64 = 4096;
 
@@ -59,11 +60,11 @@ struct Sample {
 const ACTIVE: u32 = 2;
 
 /// Returns the objects of all data files with their places.
-fn objects_of(files: &Files) -> Vec<Placed> {
+fn objects_of(files: &Files, function: HashFunction) -> Vec<Placed> {
     let mut objects = Vec::new();
     for (name, data) in files.iter().filter(|(name, _)| is_kind(name, "dat")) {
         objects.extend(records(data).into_iter().map(|(offset, content)| Placed {
-            digest: Digest::of(content),
+            digest: function.digest(content),
             content: content.to_vec(),
             segment: segment_of(name).unwrap(),
             offset: usize::try_from(offset).unwrap(),
@@ -74,8 +75,13 @@ fn objects_of(files: &Files) -> Vec<Placed> {
 
 impl Sample {
     fn new() -> Self {
+        Self::of(hash_function())
+    }
+
+    fn of(function: HashFunction) -> Self {
         let folder = scratch();
-        let store = options().open(folder.path()).unwrap();
+        let options = with_small_segments(options_of(function));
+        let store = options.open(folder.path()).unwrap();
         for (seed, len) in (0..).zip(Self::lengths()) {
             store.put(&content(seed, len)).unwrap();
             // The journal gets several frames and sync marks.
@@ -85,7 +91,7 @@ impl Sample {
         }
         store.close().unwrap();
         let files = read_files(folder.path());
-        let objects = objects_of(&files);
+        let objects = objects_of(&files, function);
         let names: Vec<&str> = files.keys().map(String::as_str).collect();
         assert_eq!(
             names,
@@ -142,7 +148,16 @@ impl Operations for Unflushed {
 }
 
 fn options() -> Options {
-    Options::new()
+    with_small_segments(new_options())
+}
+
+/// Returns options that leave it to the store by which function its objects are named.
+fn options_without_function() -> Options {
+    with_small_segments(Options::new())
+}
+
+fn with_small_segments(options: Options) -> Options {
+    options
         .segment_bytes_max(SEGMENT_BYTES_MAX)
         .operations(Arc::new(Unflushed))
 }
@@ -335,7 +350,7 @@ fn assert_reports_the_damage(report: &VerifyReport, sample: &Sample, damage: &Da
 /// Opens for writing, checks everything, puts damaged objects again every other time, and checks
 /// once more.
 fn check_as_writer(root: &Path, sample: &Sample, damage: &Damage, read_mode: ReadMode) {
-    let options = options().read_mode(read_mode);
+    let options = options_without_function().read_mode(read_mode);
     let damaged = damage.bytes(&sample.files);
     write_files(root, &sample.files);
     fs::write(file(root, damage.name()), &damaged).unwrap();
@@ -410,7 +425,8 @@ fn check_as_reader(root: &Path, sample: &Sample, damage: &Damage, read_mode: Rea
     files.insert(damage.name().to_owned(), damage.bytes(&sample.files));
     write_files(root, &files);
 
-    let store = reader(read_mode).open(root).unwrap();
+    let options = options_without_function().read_mode(read_mode);
+    let store = options.read_only(true).open(root).unwrap();
     assert_reads(&store, sample, |object| damage.hits(object), damage);
     let report = verify(&store);
     assert_reports_the_damage(&report, sample, damage);

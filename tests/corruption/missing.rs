@@ -2,8 +2,9 @@
 
 use std::fs::{self, File};
 
+use crate::common::hash::digest_of;
 use crate::common::layout::{content, data_name, file, is_kind, read_files, sidecar_name};
-use sealstone::{Digest, Error, Options, ReadMode, Repair};
+use sealstone::{Error, Options, ReadMode, Repair};
 
 use crate::{ACTIVE, Sample, all_options, options, reader, verify};
 
@@ -131,7 +132,7 @@ fn h24_a_store_works_without_a_missing_segment_and_takes_it_back() {
                     .map(|object| &object.content)
                     .chain(&new)
                 {
-                    let read = store.get(&Digest::of(content)).unwrap();
+                    let read = store.get(&digest_of(content)).unwrap();
                     assert_eq!(read.as_deref(), Some(&content[..]));
                 }
                 assert!(verify(&store).is_clean());

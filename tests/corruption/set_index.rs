@@ -7,6 +7,7 @@ use sealstone::format::set_index::{PAGE_BYTES, SetIndex};
 use sealstone::{Digest, Options, ReadMode, Repair, Store};
 
 use super::{Damage, Placed, Sample, cuts, flips, for_each, options, reader, verify};
+use crate::common::hash::digest_of;
 use crate::common::layout::{Files, content, file, is_kind, read_files, scratch, write_files};
 
 /// The step is odd, so the sample meets every bit of a byte.
@@ -27,7 +28,7 @@ fn covered_sample() -> Sample {
     assert!(files.keys().any(|name| is_kind(name, "run")), "{files:?}");
     // The offsets of the objects do not matter: none is hit.
     let placed = contents.into_iter().map(|content| Placed {
-        digest: Digest::of(&content),
+        digest: digest_of(&content),
         content,
         segment: 0,
         offset: 0,
@@ -53,7 +54,7 @@ fn assert_all_right(store: &Store, sample: &Sample) {
         assert_eq!(in_batch.unwrap().as_deref(), Some(&object.content[..]));
         assert!(store.contains(&object.digest).unwrap());
     }
-    let absent = Digest::of(b"absent");
+    let absent = digest_of(b"absent");
     assert!(store.get(&absent).unwrap().is_none());
     assert!(!store.contains(&absent).unwrap());
     assert_eq!(store.iter().flatten().count(), sample.objects.len());

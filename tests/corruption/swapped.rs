@@ -7,6 +7,7 @@ use std::fs;
 use sealstone::{Digest, Error, Store};
 
 use super::{Placed, Sample, all_options, objects_of, options, verify};
+use crate::common::hash::{digest_of, hash_function};
 use crate::common::layout::{Files, content, data_name, file, scratch, segment_of, sidecar_name};
 use crate::common::layout::{is_kind, read_files, write_files};
 
@@ -21,7 +22,7 @@ fn sample() -> Sample {
     }
     store.close().unwrap();
     let files = read_files(folder.path());
-    let objects = objects_of(&files);
+    let objects = objects_of(&files, hash_function());
     assert_eq!(objects.len(), 24);
     Sample { files, objects }
 }
@@ -107,7 +108,7 @@ fn assert_reports_hit_objects(store: &Store, sample: &Sample, files: &Files) {
     let hit_anywhere: BTreeSet<Digest> = objects.map(|object| object.digest).collect();
     assert!(named.is_subset(&hit_anywhere), "{report:?}");
     for object in store.iter().flatten() {
-        assert_eq!(Digest::of(&object), *object.digest());
+        assert_eq!(digest_of(&object), *object.digest());
     }
 }
 

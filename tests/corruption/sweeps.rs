@@ -1,11 +1,14 @@
 //! Every flipped bit and every cut, or a sample of them.
 
-use sealstone::ReadMode;
+use sealstone::{HashFunction, ReadMode};
 
-use crate::{Sample, check_as_reader, check_as_writer, cuts, flips, for_each};
+use crate::common::hash::hash_function;
+use crate::{Damage, Sample, check_as_reader, check_as_writer, cuts, flips, for_each};
 
 /// The step is odd, so the sample meets every bit of a byte.
 const SAMPLE_STEP: usize = 13;
+/// One of this many damages is tried with each other hash function.
+const STEP_OF_OTHERS: usize = 23;
 
 #[test]
 fn h5_h17_h21_a_writer_survives_a_flipped_bit() {
@@ -62,4 +65,21 @@ fn h5_h30_a_store_survives_every_cut_in_the_other_ways_of_reading() {
         check_as_writer(root, sample, damage, ReadMode::Pread);
         check_as_reader(root, sample, damage, ReadMode::Mmap);
     });
+}
+
+/// Opening names no function: where the manifest is damaged, the objects must tell it.
+#[test]
+fn h5_h21_h30_a_store_of_each_hash_function_survives_flips_and_cuts() {
+    for &function in HashFunction::ALL {
+        if function == hash_function() {
+            continue;
+        }
+        let sample = Sample::of(function);
+        let all = [flips(&sample.files, SAMPLE_STEP), cuts(&sample.files)].concat();
+        let damages: Vec<Damage> = all.into_iter().step_by(STEP_OF_OTHERS).collect();
+        for_each(&sample, &damages, |root, sample, damage| {
+            check_as_writer(root, sample, damage, ReadMode::Mmap);
+            check_as_reader(root, sample, damage, ReadMode::Mmap);
+        });
+    }
 }

@@ -70,6 +70,18 @@ impl Checking<'_> {
         self.shape.options(Arc::clone(&self.operations))
     }
 
+    /// Returns options for the store of the application. It names the function in every other
+    /// image. In the rest the store must know it, once anything was synced: before, the name of the
+    /// manifest need not be durable if the process was killed while it created the store.
+    fn options_of_application(&self, variant: u64) -> Options {
+        if self.known.synced.is_empty() || variant.is_multiple_of(2) {
+            let operations = Arc::clone(&self.operations);
+            self.shape.options_of_application(operations)
+        } else {
+            self.options()
+        }
+    }
+
     /// Checks that bytes which recovery cut off were saved before, and stay saved.
     fn keeps_cut_bytes(&self) -> Result<(), String> {
         for (path, cut) in &self.known.cut {
@@ -131,8 +143,13 @@ impl Checking<'_> {
     }
 
     fn writer(&self, root: &Path, variant: u64) -> Result<usize, String> {
-        let store = self.options().open(root).map_err(text)?;
+        let options = self.options_of_application(variant / 8);
+        let store = options.open(root).map_err(text)?;
         is_undamaged(&store)?;
+        let function = store.hash_function();
+        require(function == self.shape.function, || {
+            format!("the objects are named by {function}")
+        })?;
         let left = walk(&store)?;
         let strangers = self.judge(&left)?;
         self.has_no_second_copies(&store, left.len())?;
@@ -162,7 +179,7 @@ impl Checking<'_> {
     /// Compares the objects that are left with what is known. Returns how many objects nobody put.
     fn judge(&self, left: &BTreeSet<Digest>) -> Result<usize, String> {
         let known = self.known;
-        let empty = Digest::of(b"");
+        let empty = self.shape.function.digest(b"");
         let is_certain = |digest: &Digest| !self.may_hold_garbage || *digest != empty;
         for digest in &known.synced {
             require(left.contains(digest), || {
@@ -257,7 +274,7 @@ fn holds_all(store: &Store, digests: &BTreeSet<Digest>) -> Result<(), String> {
     for digest in digests {
         let object = store.get(digest).map_err(text)?;
         let object = object.ok_or_else(|| format!("{digest} was synced but is lost"))?;
-        require(Digest::of(&object) == *digest, || {
+        require(store.hash_function().digest(&object) == *digest, || {
             format!("{digest} has wrong bytes")
         })?;
     }
@@ -278,7 +295,7 @@ fn walk(store: &Store) -> Result<BTreeSet<Digest>, String> {
     for object in store {
         let object = object.map_err(text)?;
         let digest = *object.digest();
-        require(Digest::of(&object) == digest, || {
+        require(store.hash_function().digest(&object) == digest, || {
             format!("{digest} has wrong bytes")
         })?;
         require(walked.insert(digest), || format!("{digest} came twice"))?;

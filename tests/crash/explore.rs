@@ -11,9 +11,11 @@ use std::thread;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use sealstone::HashFunction;
 use tempfile::TempDir;
 
 use crate::check::{Checking, message};
+use crate::common::hash::hash_function;
 use crate::disk::{Disk, Policy};
 use crate::image::{Image, Shown};
 use crate::known::Known;
@@ -22,6 +24,7 @@ use crate::workload::{self, Lived};
 
 #[derive(Debug)]
 pub struct Plan {
+    pub function: HashFunction,
     /// The number of the first life.
     pub first_seed: u64,
     /// The number of different images to check, including those of nested crashes.
@@ -136,7 +139,7 @@ impl Exploration {
     fn explore_life(&self, place: &mut Place, seed: u64) {
         let root = place.folder.path().join("life");
         Image::default().write(&root).unwrap();
-        let lived = workload::live(&root, seed, self.plan.with_sites);
+        let lived = workload::live(&root, self.plan.function, seed, self.plan.with_sites);
         self.counts.lives.fetch_add(1, Relaxed);
         let events = lived.events.len() as u64;
         self.counts.events.fetch_add(events, Relaxed);
@@ -326,7 +329,7 @@ impl Exploration {
 pub fn sample(folder: &Path, seed: u64, note: &mut impl FnMut(&[Event])) {
     let root = folder.join("sample");
     Image::default().write(&root).unwrap();
-    let lived = workload::live(&root, seed, true);
+    let lived = workload::live(&root, hash_function(), seed, true);
     note(&lived.events);
     let mut disk = Disk::default();
     for (at, event) in lived.events.iter().enumerate() {

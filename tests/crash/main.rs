@@ -24,6 +24,9 @@ mod workload;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use sealstone::HashFunction;
+
+use common::hash::hash_function;
 use explore::{Exploration, Plan};
 
 fn number_from(variable: &str) -> Option<u64> {
@@ -31,12 +34,13 @@ fn number_from(variable: &str) -> Option<u64> {
     Some(text.parse().expect("a number"))
 }
 
-#[test]
-fn h13_h18_no_crash_loses_synced_objects_or_brings_back_dropped_ones() {
+/// Explores lives of stores with this hash function, and fails if a promise was broken.
+fn explore(function: HashFunction, images: u64) {
     let begin = Instant::now();
     let explored = Exploration::run(Plan {
+        function,
         first_seed: number_from("SEALSTONE_CRASH_SEED").unwrap_or(1),
-        images: number_from("SEALSTONE_CRASH_IMAGES").unwrap_or(20_000),
+        images,
         unsynced: None,
         with_sites: false,
         moments_every: 4,
@@ -46,7 +50,7 @@ fn h13_h18_no_crash_loses_synced_objects_or_brings_back_dropped_ones() {
     let counts = &explored.counts;
     let nested = counts.nested.load(Relaxed);
     eprintln!(
-        "{counts:?} in {:.1} s, {} violations",
+        "{function}: {counts:?} in {:.1} s, {} violations",
         begin.elapsed().as_secs_f32(),
         u8::from(explored.violation.lock().unwrap().is_some()),
     );
@@ -57,4 +61,20 @@ fn h13_h18_no_crash_loses_synced_objects_or_brings_back_dropped_ones() {
         nested * 20 > counts.checked.load(Relaxed),
         "{nested} nested"
     );
+}
+
+#[test]
+fn h13_h18_no_crash_loses_synced_objects_or_brings_back_dropped_ones() {
+    let images = number_from("SEALSTONE_CRASH_IMAGES").unwrap_or(20_000);
+    explore(hash_function(), images);
+}
+
+/// A store of another function than the default must have its manifest before it holds anything.
+#[test]
+fn h13_h18_no_crash_loses_synced_objects_whatever_the_hash_function() {
+    for &function in HashFunction::ALL {
+        if function != hash_function() {
+            explore(function, 2_000);
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::common::hash::hash_function;
 use crate::explore::{self, Exploration, Plan, scratch};
 use crate::log::Event;
 use crate::number_from;
@@ -76,6 +77,7 @@ fn sites() -> BTreeMap<String, u64> {
 /// Returns after how many images the absence of a sync is noticed, and by which violation.
 fn notices(site: &str, images: u64) -> Option<(u64, String)> {
     let explored = Exploration::run(Plan {
+        function: hash_function(),
         first_seed: 1,
         images,
         unsynced: Some(site.to_owned()),

@@ -8,8 +8,9 @@ use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
 use sealstone::test_seam::Operations;
-use sealstone::{Digest, Options, Store};
+use sealstone::{Digest, HashFunction, Options, Store};
 
+use crate::common::hash::options_of;
 use crate::common::workload::content;
 use crate::log::{Event, Mark, Recorder};
 use crate::nedb;
@@ -23,12 +24,13 @@ pub type Contents = BTreeMap<Digest, Vec<u8>>;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
+    pub function: HashFunction,
     pub segment_bytes_max: u64,
     /// The number of segments from which on a run of the set index is built.
     pub set_index_minimum: usize,
     /// Whether links fail, so that a checkpoint has to copy.
     pub refuses_links: bool,
-    /// Whether the life begins with files that NEDB v3 left.
+    /// Whether the life begins with files that NEDB v3 left. It knows the default function only.
     pub begins_with_nedb: bool,
     /// Whether one record exceeds the append buffer, and so is written by itself.
     pub has_large_record: bool,
@@ -41,21 +43,32 @@ pub struct Shape {
 const LARGE_RECORD_BYTES: usize = 270_000;
 
 impl Shape {
-    pub fn of(seed: u64) -> Self {
+    pub fn of(seed: u64, function: HashFunction) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         Self {
+            function,
             segment_bytes_max: rng.random_range(900..3000),
             set_index_minimum: rng.random_range(1..4),
             refuses_links: rng.random_ratio(1, 4),
-            begins_with_nedb: rng.random_ratio(1, 8),
+            begins_with_nedb: rng.random_ratio(1, 8) && function == HashFunction::default(),
             // Large records are rare, since each of their images takes as long as ten others.
             has_large_record: rng.random_ratio(1, 24),
             write_block_bytes: rng.random_bool(0.5).then(|| rng.random_range(100..1500)),
         }
     }
 
+    /// Returns options that leave it to the store by which function its objects are named.
     pub fn options(self, operations: Arc<dyn Operations>) -> Options {
-        let options = Options::new()
+        self.on(Options::new(), operations)
+    }
+
+    /// Returns the options of the application, which names the function unless it is the default.
+    pub fn options_of_application(self, operations: Arc<dyn Operations>) -> Options {
+        self.on(options_of(self.function), operations)
+    }
+
+    fn on(self, options: Options, operations: Arc<dyn Operations>) -> Options {
+        let options = options
             .segment_bytes_max(self.segment_bytes_max)
             .set_index_minimum(self.set_index_minimum, u64::MAX)
             .operations(operations);
@@ -97,7 +110,8 @@ impl<'a> Life<'a> {
     }
 
     fn store(&mut self) -> &Store {
-        let options = self.shape.options(Arc::clone(&self.recorder) as _);
+        let operations = Arc::clone(&self.recorder) as _;
+        let options = self.shape.options_of_application(operations);
         self.store
             .get_or_insert_with(|| options.open(self.root.join(STORE)).unwrap())
     }
@@ -115,7 +129,7 @@ impl<'a> Life<'a> {
     }
 
     fn put(&mut self, content: Vec<u8>) {
-        let digest = Digest::of(&content);
+        let digest = self.shape.function.digest(&content);
         self.recorder.mark(Mark::Putting(digest));
         self.store().put(&content).unwrap();
         self.recorder.mark(Mark::Put(digest));
@@ -126,7 +140,7 @@ impl<'a> Life<'a> {
     fn put_many(&mut self) {
         let count = self.rng.random_range(2..8);
         let contents: Vec<Vec<u8>> = (0..count).map(|_| self.new_content()).collect();
-        let digests: Vec<Digest> = contents.iter().map(|content| Digest::of(content)).collect();
+        let digests: Vec<Digest> = self.shape.function.digest_many(&contents);
         for digest in &digests {
             self.recorder.mark(Mark::Putting(*digest));
         }
@@ -187,7 +201,7 @@ impl<'a> Life<'a> {
                 }
                 _ => {
                     let content = self.new_content();
-                    dead.remove(&Digest::of(&content));
+                    dead.remove(&self.shape.function.digest(&content));
                     self.put(content);
                 }
             }
@@ -276,8 +290,8 @@ pub struct Lived {
     pub contents: Contents,
 }
 
-pub fn live(root: &Path, seed: u64, with_sites: bool) -> Lived {
-    let shape = Shape::of(seed);
+pub fn live(root: &Path, function: HashFunction, seed: u64, with_sites: bool) -> Lived {
+    let shape = Shape::of(seed, function);
     let recorder = Recorder::new(root, with_sites, shape.refuses_links);
     let mut life = Life::new(root, shape, Arc::clone(&recorder), seed);
     if shape.begins_with_nedb {

@@ -3,8 +3,9 @@
 use std::fs;
 
 use sealstone::format::journal;
-use sealstone::{Digest, Error, Repair};
+use sealstone::{Error, Repair};
 
+use crate::common::hash::digest_of;
 use crate::common::layout::{data_name, file, scratch};
 use crate::common::workload::{self, assert_holds, content, contents, put_all};
 use crate::recovery::{JOURNAL, data_of, entries_of, listed, options, write};
@@ -135,7 +136,7 @@ fn a_refresh_says_whether_more_was_written_or_became_durable() {
     let mut damaged = data;
     *damaged.last_mut().unwrap() ^= 1;
     write(root, &data_name(0), &damaged);
-    let found = reader.get(&Digest::of(&held[5]));
+    let found = reader.get(&digest_of(&held[5]));
     assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
     assert_holds(&reader, &listed(&held[..5]));
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sealstone::format::{Entry, Journal, Manifest, Records, Sidecar, journal};
 use sealstone::{Digest, Error, Leftover, Options, Repair, SegmentState, Store};
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::layout::{data_name, file, read_files, record, scratch, segments, sidecar_name};
 use crate::common::workload::{
     self, Contents, Kind, Verdict, assert_holds, assert_verifies, content, contents, put_all, seam,
@@ -19,7 +20,7 @@ use crate::common::workload::{
 pub const JOURNAL: &str = "seg-000000.jnl";
 
 pub fn options() -> Options {
-    Options::new().operations(without_syncing())
+    new_options().operations(without_syncing())
 }
 
 /// Returns the data file that holds these contents, in their order.
@@ -32,7 +33,7 @@ pub fn data_of(contents: &[Vec<u8>]) -> Vec<u8> {
 
 pub fn entries_of(data: &[u8]) -> Vec<Entry> {
     let entry = |record: sealstone::format::Record<'_>| Entry {
-        digest: Digest::of(record.content),
+        digest: digest_of(record.content),
         offset: record.offset,
         len: u32::try_from(record.content.len()).unwrap(),
     };
@@ -52,7 +53,7 @@ pub fn write(root: &Path, name: &str, bytes: &[u8]) {
 pub fn listed(contents: &[Vec<u8>]) -> Contents {
     let contents = contents.iter().cloned();
     contents
-        .map(|content| (Digest::of(&content), content))
+        .map(|content| (digest_of(&content), content))
         .collect()
 }
 
@@ -146,7 +147,7 @@ fn replaced_manifests(root: &Path) -> (usize, Store) {
             Verdict::Go
         }
     });
-    let store = Options::new().operations(operations).open(root).unwrap();
+    let store = new_options().operations(operations).open(root).unwrap();
     (count.load(Ordering::SeqCst), store)
 }
 
@@ -239,7 +240,7 @@ fn h21_a_sidecar_is_believed_while_most_of_its_digests_match_the_data() {
         let store = options().open(root).unwrap();
         assert_holds(&store, &listed(&held[damaged..]));
         for lost in &held[..damaged] {
-            let found = store.get(&Digest::of(lost));
+            let found = store.get(&digest_of(lost));
             if damaged < 10 {
                 assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
             } else {
@@ -390,7 +391,7 @@ fn opening_a_cleanly_closed_store_changes_no_file() {
         counted.fetch_add(usize::from(is_change), Ordering::SeqCst);
         Verdict::Go
     });
-    let store = Options::new().operations(operations).open(root).unwrap();
+    let store = new_options().operations(operations).open(root).unwrap();
     assert_holds(&store, &held);
     store.close().unwrap();
     assert_eq!(changes.load(Ordering::SeqCst), 0);
@@ -420,7 +421,7 @@ fn h30_data_that_became_shorter_is_reported_with_its_missing_bytes() {
             assert_eq!(store.recovery().repairs, [short]);
             assert_holds(&store, &listed(&held[..3]));
             for lost in &held[3..] {
-                let found = store.get(&Digest::of(lost));
+                let found = store.get(&digest_of(lost));
                 assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
             }
         }

@@ -12,6 +12,7 @@ use sealstone::{CompactionStats, Digest, Error, Options, Store};
 use tempfile::TempDir;
 
 use crate::child;
+use crate::common::hash::new_options;
 use crate::common::workload::{
     Contents, ENOSPC, assert_holds, assert_same, assert_unchanged, assert_undamaged,
     assert_verifies, content, contents, put_all, settle, snapshot, walk,
@@ -19,7 +20,7 @@ use crate::common::workload::{
 
 /// Runs of the set index would take room in the background, so there are none.
 fn options() -> Options {
-    Options::new()
+    new_options()
         .segment_bytes_max(20_000)
         .set_index_minimum(usize::MAX, u64::MAX)
 }

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use sealstone::{Digest, Error, Options, Store};
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::workload::{
     Contents, assert_holds, assert_same, assert_undamaged, assert_verifies, content, contents,
     walk, without_syncing,
 };
 
 pub fn options() -> Options {
-    Options::new()
+    new_options()
         .segment_bytes_max(2000)
         .operations(without_syncing())
 }
@@ -71,7 +72,7 @@ impl Life {
         if let Some(digest) = self.note(put, is_expected) {
             self.held.insert(digest, content);
         } else {
-            let digest = Digest::of(&content);
+            let digest = digest_of(&content);
             let is_held = self.held.contains_key(&digest);
             assert_eq!(store.contains(&digest).unwrap(), is_held);
         }

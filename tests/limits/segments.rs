@@ -10,6 +10,7 @@ use sealstone::format::{Entry, Sidecar};
 use sealstone::{Digest, Error, Options, ReadMode, Store};
 use tempfile::TempDir;
 
+use crate::common::hash::digest_of;
 use crate::common::workload::{
     Contents, assert_holds, assert_same, assert_undamaged, assert_verifies, content, contents,
     put_all, walk,
@@ -25,7 +26,7 @@ fn write_segments(root: &Path, count: u32) -> Contents {
     let mut held = Contents::new();
     for id in 0..count {
         let content = content(u64::from(id), 20);
-        let digest = Digest::of(&content);
+        let digest = digest_of(&content);
         let entry = Entry {
             digest,
             offset: 4,

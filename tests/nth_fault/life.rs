@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use sealstone::{Digest, Options, Store};
 use tempfile::TempDir;
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::workload::{
     Contents, assert_holds, assert_lacks, assert_same, assert_undamaged, assert_verifies, content,
     contents, copy_store, names, walk,
@@ -78,7 +79,7 @@ impl Life {
     }
 
     fn options(&self) -> Options {
-        Options::new()
+        new_options()
             .segment_bytes_max(SEGMENT_BYTES_MAX)
             .set_index_minimum(3, 40)
             .write_block_bytes(WRITE_BLOCK_BYTES)
@@ -122,7 +123,7 @@ impl Life {
     }
 
     fn put(&mut self, store: &Store, content: Vec<u8>) {
-        let digest = Digest::of(&content);
+        let digest = digest_of(&content);
         self.known.ever_put.insert(digest, content.clone());
         let was_dropped = self.known.dropped.remove(&digest);
         if self.injector.attempt(|| store.put(&content)).is_some() {

@@ -7,9 +7,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{env, thread};
 
-use sealstone::{Digest, Error, Object, Options, ReadMode, Store};
+use sealstone::{Error, Object, Options, ReadMode, Store};
 use tempfile::TempDir;
 
+use crate::common::hash::{digest_of, hash_function};
 use crate::common::workload::{
     Contents, assert_holds, assert_lacks, assert_same, assert_unchanged, assert_undamaged,
     assert_verifies, completes, content, contents, names, put_all, settle, snapshot, walk,
@@ -368,7 +369,7 @@ fn h14_nothing_is_overwritten_after_the_last_segment_id_is_used() {
     fs::write(&last, [&[100, 0, 0, 0], &first[..]].concat()).unwrap();
     let options = options().segment_bytes_max(2000);
     let store = options.open(folder.path()).unwrap();
-    let mut held = Contents::from([(Digest::of(&first), first)]);
+    let mut held = Contents::from([(digest_of(&first), first)]);
     assert_same(&walk(&store), &held);
     let mut refused = 0;
     for number in 1000..1020 {
@@ -412,7 +413,7 @@ fn h16_content_of_4_gib_is_refused_before_a_byte_is_written() {
     store.sync().unwrap();
     let before = snapshot(folder.path());
     let content = vec![0; 1 << 32];
-    let hashed = sealstone::Hashed::new(&content);
+    let hashed = sealstone::Hashed::with(hash_function(), &content);
     for _ in 0..2 {
         match store.put_hashed(&hashed) {
             Err(Error::TooLarge { bytes }) => assert_eq!(bytes, 1 << 32),

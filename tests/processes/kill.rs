@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, thread};
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::workload::{assert_undamaged, assert_verifies, content, names};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -26,7 +27,7 @@ const FIRST: &str = "SEALSTONE_KILL_FIRST";
 /// Returns options with small blocks, so that a kill leaves files that end in the middle of a
 /// record.
 fn options() -> Options {
-    let options = Options::new().segment_bytes_max(8 << 10);
+    let options = new_options().segment_bytes_max(8 << 10);
     options.write_block_bytes(1 << 10)
 }
 
@@ -89,7 +90,7 @@ fn writes_until_it_is_killed() {
 fn compact(store: &Store, below: u64) {
     let kept: BTreeSet<Digest> = (0..below)
         .filter(|number| is_kept(*number))
-        .map(|number| Digest::of(&object(number)))
+        .map(|number| digest_of(&object(number)))
         .collect();
     // The promise of all or nothing concerns durable objects.
     store.sync().unwrap();
@@ -164,7 +165,7 @@ fn write_and_kill(folder: &Path, seed: u64, said: &mut Said) {
 /// Checks the store against what was said. `digests` are those of all objects so far, by number.
 fn check(folder: &Path, said: &mut Said, digests: &mut Vec<Digest>) {
     for number in digests.len() as u64..said.synced {
-        digests.push(Digest::of(&object(number)));
+        digests.push(digest_of(&object(number)));
     }
     let store = options().open(folder).unwrap();
     assert_undamaged(&store);

@@ -1,6 +1,7 @@
 //! There is one writer, whatever happens to the lock file and to the processes.
 #![cfg(unix)]
 
+use crate::common::hash::new_options;
 use crate::common::workload;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -22,7 +23,7 @@ const OBJECT_BYTES: usize = 300;
 const MANY: usize = 40;
 
 fn options() -> Options {
-    Options::new().segment_bytes_max(8 << 10)
+    new_options().segment_bytes_max(8 << 10)
 }
 
 /// Lets one test run at a time: a starting process holds the lock files of this one for a moment.

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::{env, fmt, fs};
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::layout::scratch;
 use crate::common::tally::Tally;
 use crate::common::workload::{Verdict, completes, content, seam_with_stillness};
@@ -48,7 +49,7 @@ const EVENTS: [Event; 4] = [
 ];
 
 fn options() -> Options {
-    let options = Options::new().segment_bytes_max(1_000);
+    let options = new_options().segment_bytes_max(1_000);
     options.write_block_bytes(256).set_index_minimum(3, 10)
 }
 
@@ -57,7 +58,7 @@ fn object(number: u64) -> Vec<u8> {
 }
 
 fn digest(number: u64) -> Digest {
-    Digest::of(&object(number))
+    digest_of(&object(number))
 }
 
 /// Creates a store of the base objects, with numbers from `first` on.

@@ -5,6 +5,7 @@
 //! Elsewhere the test says so and tests nothing.
 #![cfg(target_os = "linux")]
 
+use crate::common::hash::new_options;
 use crate::common::workload;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -24,7 +25,7 @@ const STORE: &str = "SEALSTONE_MOUNTED_STORE";
 const OBJECT_BYTES: usize = 300;
 
 fn options() -> Options {
-    Options::new().segment_bytes_max(8 << 10)
+    new_options().segment_bytes_max(8 << 10)
 }
 
 /// Mounts a folder over itself, read-only, and runs a program that sees it so. If this user is

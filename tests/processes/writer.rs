@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sealstone::Options;
 
+use crate::common::hash::new_options;
 use crate::common::workload::{contents, put_all};
 
 const STORE: &str = "SEALSTONE_TOLD_STORE";
@@ -15,7 +16,7 @@ const STORE: &str = "SEALSTONE_TOLD_STORE";
 pub const OBJECT_BYTES: usize = 300;
 
 pub fn options() -> Options {
-    Options::new().segment_bytes_max(8 << 10)
+    new_options().segment_bytes_max(8 << 10)
 }
 
 /// Lets one test run at a time: a starting child holds the lock files of this process

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use sealstone::{Digest, Options, Repair, Store};
+use sealstone::{Repair, Store};
 use tempfile::TempDir;
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::workload::{
     Contents, Kind, PATIENCE, Verdict, assert_holds, assert_same, assert_undamaged, completes,
     content, contents, copy_store, put_all, seam, walk,
@@ -57,7 +58,7 @@ fn puts_go_on_while_a_compaction_copies() {
     all.extend(new);
     all.extend(
         many.into_iter()
-            .map(|content| (Digest::of(&content), content)),
+            .map(|content| (digest_of(&content), content)),
     );
     assert_same(&walk(&store), &all);
 }
@@ -93,7 +94,7 @@ fn puts_go_on_while_the_caller_decides_what_is_live() {
     finishing.join().unwrap().unwrap();
     let pairs = many
         .into_iter()
-        .map(|content| (Digest::of(&content), content));
+        .map(|content| (digest_of(&content), content));
     assert_same(&walk(&store), &pairs.collect());
 }
 
@@ -135,7 +136,7 @@ fn an_empty_object_put_while_a_compaction_adds_it_is_stored_once() {
                 Verdict::Go
             })
         };
-        let store = Options::new().operations(operations);
+        let store = new_options().operations(operations);
         let store = store.open(folder.path()).unwrap();
         let empty = store.put(b"").unwrap();
         let live = store.put(b"live").unwrap();

@@ -1,5 +1,6 @@
 //! Compactions copy records of every length, also where one copy has rotted.
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::workload;
 use std::fs;
 use std::path::Path;
@@ -16,12 +17,12 @@ use sealstone::test_seam::Operations;
 use sealstone::{Digest, Error, Options, Store};
 
 fn options() -> Options {
-    Options::new().operations(without_syncing())
+    new_options().operations(without_syncing())
 }
 
 fn with_lengths(lengths: &[usize]) -> Contents {
     let contents = (1..).zip(lengths).map(|(n, &len)| content(n, len));
-    contents.map(|c| (Digest::of(&c), c)).collect()
+    contents.map(|c| (digest_of(&c), c)).collect()
 }
 
 /// Checks that data files of sealed segments hold whole records only and that sidecars list each.
@@ -72,7 +73,7 @@ fn records_are_moved_whole(huge_page_writes: bool, block_bytes: usize) {
     for (number, len) in (1..).zip(lengths) {
         store.put(&content(number, len)).unwrap();
     }
-    let dead = Digest::of(&content(1, lengths[0]));
+    let dead = digest_of(&content(1, lengths[0]));
     let stats = store.compact(|digest| *digest != dead).unwrap();
     held.remove(&dead);
     assert_eq!((stats.live_objects, stats.dropped_objects), (12, 1));
@@ -94,7 +95,7 @@ fn one_verified_copy_stays_of_two_copies_of_an_object() {
     let held: Contents = [&first[..], &second[1..]]
         .concat()
         .into_iter()
-        .map(|content| (Digest::of(&content), content))
+        .map(|content| (digest_of(&content), content))
         .collect();
     for rotten in [None, Some(0), Some(1)] {
         let folder = scratch();
@@ -104,7 +105,7 @@ fn one_verified_copy_stays_of_two_copies_of_an_object() {
             let mut data: Vec<u8> = contents.iter().flat_map(|c| record(c)).collect();
             let mut entries: Vec<Entry> = Records::new(&data)
                 .map(|record| Entry {
-                    digest: Digest::of(record.content),
+                    digest: digest_of(record.content),
                     offset: record.offset,
                     len: 100,
                 })
@@ -145,7 +146,7 @@ fn a_live_record_that_rots_during_a_compaction_is_taken_from_its_other_copy() {
     let path = file(root, &data_name(0));
     let data = fs::read(&path).unwrap();
     let (offset, rotten) = records(&data)[1];
-    let (rotten, dead) = (rotten.to_vec(), Digest::of(records(&data)[0].1));
+    let (rotten, dead) = (rotten.to_vec(), digest_of(records(&data)[0].1));
     let mut damaged = data.clone();
     damaged[usize::try_from(offset).unwrap() + 50] ^= 1;
     fs::write(&path, &damaged).unwrap();
@@ -174,7 +175,7 @@ fn h35_a_forged_length_does_not_spoil_the_copies_of_a_compaction() {
 
     let data = fs::read(file(root, &data_name(0))).unwrap();
     let contents: Vec<Vec<u8>> = records(&data).iter().map(|(_, c)| c.to_vec()).collect();
-    let (dead, forged) = (Digest::of(&contents[0]), Digest::of(&contents[1]));
+    let (dead, forged) = (digest_of(&contents[0]), digest_of(&contents[1]));
     let sidecar = fs::read(file(root, &sidecar_name(0))).unwrap();
     let mut entries: Vec<Entry> = Sidecar::parse(&sidecar[..]).unwrap().entries().collect();
     // Each record must begin where the one before ends, or the sidecar would be refused.
@@ -224,11 +225,11 @@ fn syncs_of_outputs(fails: Option<usize>) -> (Arc<dyn Operations>, Arc<AtomicUsi
 fn h9_a_sync_that_fails_while_a_compaction_copies_leaves_the_old_set() {
     const LEN: usize = 33 << 20;
     let held = with_lengths(&[LEN, LEN, 8]);
-    let dead = Digest::of(&content(3, 8));
+    let dead = digest_of(&content(3, 8));
     for fails in [None, Some(0)] {
         let folder = scratch();
         let (operations, syncs) = syncs_of_outputs(fails);
-        let store = Options::new().operations(operations);
+        let store = new_options().operations(operations);
         let store = store.open(folder.path()).unwrap();
         put_all(&store, &held);
         let result = store.compact(|digest| *digest != dead);
@@ -302,7 +303,7 @@ fn h21_a_compaction_that_fails_in_one_segment_leaves_no_file_of_the_others() {
         .filter_map(|name| {
             let data = fs::read(file(root, name)).unwrap();
             let last = records(&data).last()?.1.to_vec();
-            Some(Digest::of(&last))
+            Some(digest_of(&last))
         })
         .collect();
     assert!(rotten == 300 && dead.len() > 8);

@@ -16,6 +16,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use sealstone::{Digest, Options, PinnedReader, Store};
 use tempfile::TempDir;
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::workload::{
     Contents, assert_holds, assert_lacks, assert_same, assert_undamaged, assert_verifies, content,
     contents, disk_bytes, eventually, put_all, walk,
@@ -24,7 +25,7 @@ use crate::common::workload::{
 pub const SEGMENT_BYTES_MAX: u64 = 16 << 10;
 
 pub fn options() -> Options {
-    Options::new().segment_bytes_max(SEGMENT_BYTES_MAX)
+    new_options().segment_bytes_max(SEGMENT_BYTES_MAX)
 }
 
 pub fn open(folder: &Path) -> Store {
@@ -68,7 +69,7 @@ impl Wanted {
     /// Announces an object before it is put, as an application that marks live objects does.
     fn put(&self, store: &Store, number: u64) {
         let content = content(number, WANTED_BYTES);
-        let digest = Digest::of(&content);
+        let digest = digest_of(&content);
         self.digests.lock().unwrap().insert(digest);
         assert_eq!(store.put(&content).unwrap(), digest);
         self.put.write().unwrap().push((digest, number));

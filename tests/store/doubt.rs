@@ -9,6 +9,7 @@ use sealstone::format::Manifest;
 use sealstone::{Digest, Error, Options, Problem, ReadMode, Store, VerifyReads};
 use tempfile::TempDir;
 
+use crate::common::hash::digest_of;
 use crate::common::layout::file;
 use crate::common::workload::{
     assert_holds, content, contents, copy_store, eventually, names, put_all, settle,
@@ -109,7 +110,7 @@ fn a_segment_whose_index_is_in_doubt_hides_nothing_and_does_not_stop_a_walk() {
         });
         let store = options().read_only(read_only).open(folder.path()).unwrap();
 
-        let absent = Digest::of(b"never put");
+        let absent = digest_of(b"never put");
         assert!(is_in_doubt(&store.get(&absent)));
         assert!(is_in_doubt(&store.contains(&absent)));
         assert!(is_in_doubt(&store.find(&absent.to_string())));
@@ -175,7 +176,7 @@ fn an_object_that_a_run_locates_is_read_also_if_the_sidecar_lacks_it() {
 fn assert_holds_objects_that_only_a_run_locates(root: &Path, options: &Options, held: &[Vec<u8>]) {
     let assert_held = |store: &Store| {
         for content in held {
-            let object = store.get(&Digest::of(content)).unwrap();
+            let object = store.get(&digest_of(content)).unwrap();
             assert_eq!(object.as_deref(), Some(&content[..]));
         }
     };
@@ -201,7 +202,7 @@ fn h17_h35_an_object_put_again_is_kept_although_the_sidecar_has_another_digest()
     let folder = TempDir::new().unwrap();
     let all = three_sealed_segments(folder.path());
     let held = &all[6];
-    let digest = Digest::of(held);
+    let digest = digest_of(held);
     edit(&file(folder.path(), "seg-000001.idx"), |bytes| {
         let is_entry = |bytes: &[u8]| bytes == digest.as_bytes();
         let at = bytes.windows(32).position(is_entry).unwrap();
@@ -265,7 +266,7 @@ fn verify_names_a_sidecar_that_belongs_to_another_segment() {
         assert_eq!(problem_segments(reader), [Some(1), Some(2)]);
         // The data is right, so every object is found.
         for content in &all {
-            let object = reader.get(&Digest::of(content)).unwrap();
+            let object = reader.get(&digest_of(content)).unwrap();
             assert_eq!(object.as_deref(), Some(&content[..]));
         }
     }

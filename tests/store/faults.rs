@@ -12,6 +12,7 @@ use sealstone::test_seam::Operations;
 use sealstone::{Digest, Error, Options, SegmentState, Store};
 use tempfile::TempDir;
 
+use crate::common::hash::new_options;
 use crate::common::workload::{
     Kind, Step, Verdict, contents, eventually, put_all, seam, settle, without_syncing,
 };
@@ -19,7 +20,7 @@ use crate::common::workload::{
 const SEGMENT_BYTES_MAX: u64 = 2000;
 
 pub fn options() -> Options {
-    Options::new()
+    new_options()
         .segment_bytes_max(SEGMENT_BYTES_MAX)
         .operations(without_syncing())
 }
@@ -202,8 +203,8 @@ fn h11_a_seal_syncs_the_data_before_the_sidecar_before_the_manifest() {
         position(&steps, Kind::Write, "seg-000000.idx.tmp"),
         position(&steps, Kind::SyncFile, "seg-000000.idx.tmp"),
         position(&steps, Kind::Rename, "seg-000000.idx.tmp"),
-        position(&steps, Kind::SyncFile, "MANIFEST.tmp"),
-        position(&steps, Kind::Rename, "MANIFEST.tmp"),
+        last_position(&steps, Kind::SyncFile, "MANIFEST.tmp"),
+        last_position(&steps, Kind::Rename, "MANIFEST.tmp"),
         position(&steps, Kind::Remove, "seg-000000.jnl"),
     ];
     assert!(order.is_sorted(), "{}", list(&steps));

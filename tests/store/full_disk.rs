@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use sealstone::Options;
 use sealstone::test_seam::Operations;
-use sealstone::{Digest, Options};
 use tempfile::TempDir;
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::workload::{
     self, Contents, EIO, ENOSPC, Kind, Verdict, assert_holds, assert_same, assert_undamaged,
     assert_verifies, content, contents, put_all, seam, system_error, walk, without_syncing,
@@ -90,7 +91,7 @@ fn h1_a_full_disk_loses_nothing_and_a_store_works_again_when_there_is_space() {
                 failed => {
                     failures += 1;
                     assert_system_error(failed, ENOSPC);
-                    let digest = Digest::of(&content);
+                    let digest = digest_of(&content);
                     assert_eq!(store.contains(&digest).unwrap(), held.contains_key(&digest));
                 }
             }
@@ -151,7 +152,7 @@ fn blocks_that_the_disk_has_no_room_for(huge_page_writes: bool, block_bytes: u64
         let what = format!("{left} bytes left, a sync every {sync_every}");
         let folder = TempDir::new().unwrap();
         let disk = Disk::new();
-        let options = Options::new().huge_page_writes(huge_page_writes);
+        let options = new_options().huge_page_writes(huge_page_writes);
         let options = options.operations(disk.operations());
         let store = options.open(folder.path()).unwrap();
         // The writes begin away from the beginning of a block.
@@ -167,7 +168,7 @@ fn blocks_that_the_disk_has_no_room_for(huge_page_writes: bool, block_bytes: u64
                 failed => {
                     failures += 1;
                     assert_system_error(failed, ENOSPC);
-                    assert_eq!(store.get(&Digest::of(&content)).unwrap(), None, "{what}");
+                    assert_eq!(store.get(&digest_of(&content)).unwrap(), None, "{what}");
                     if failures % 4 == 0 {
                         disk.free();
                     }
@@ -229,7 +230,7 @@ fn h1_a_disk_without_room_for_a_block_is_used_up_record_by_record() {
     for room in [0, 1, 1003, 1004, 1005, 2008, 100_000, 1_000_000, 2_000_000] {
         let folder = TempDir::new().unwrap();
         let left = Arc::new(AtomicU64::new(room));
-        let options = Options::new().operations(whole_writes_only(&left));
+        let options = new_options().operations(whole_writes_only(&left));
         let store = options.open(folder.path()).unwrap();
         let mut held = Contents::new();
         let refused = (0..).find_map(|number| {
@@ -277,9 +278,7 @@ fn h1_a_block_that_fits_only_in_pieces_is_no_error() {
         Kind::Write if step.len > 5000 => system_error(ENOSPC),
         _ => Verdict::Go,
     });
-    let options = Options::new()
-        .huge_page_writes(false)
-        .operations(operations);
+    let options = new_options().huge_page_writes(false).operations(operations);
     let store = options.open(folder.path()).unwrap();
     let held = contents(0, 600, 1000);
     put_all(&store, &held);
@@ -287,7 +286,7 @@ fn h1_a_block_that_fits_only_in_pieces_is_no_error() {
     assert_holds(&store, &held);
     store.close().unwrap();
     // Recovery writes over existing blocks, which takes no room.
-    let plain = Options::new().operations(without_syncing());
+    let plain = new_options().operations(without_syncing());
     assert_reopens_with(&plain, folder.path(), &held);
 }
 

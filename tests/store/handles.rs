@@ -5,9 +5,10 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use std::{fs, thread};
 
-use sealstone::{Error, Object, Options, Store};
+use sealstone::{Error, Object, Store};
 use tempfile::TempDir;
 
+use crate::common::hash::new_options;
 use crate::common::layout::file;
 use crate::common::workload::{completes, contents, eventually, names, put_all, settle};
 use crate::small::{edit, options, read_only};
@@ -39,7 +40,7 @@ fn gets_in_every_thread_of_the_pool_rebuild_a_sidecar_without_a_deadlock() {
     let folder = TempDir::new().unwrap();
     // With this many objects, checking the damaged sidecar takes longer than the wait below.
     let held = contents(0, 40_000, 60);
-    let store = Options::new().open(folder.path()).unwrap();
+    let store = new_options().open(folder.path()).unwrap();
     put_all(&store, &held);
     drop(store.begin_compaction().unwrap());
     store.close().unwrap();

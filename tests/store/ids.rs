@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use sealstone::format::Manifest;
-use sealstone::{Error, Options, Store};
+use sealstone::{Error, Store};
 use tempfile::TempDir;
 
+use crate::common::hash::new_options;
 use crate::common::workload::{
     Contents, EMFILE, Kind, Step, Verdict, assert_holds, assert_same, assert_undamaged, completes,
     contents, copy_store, eventually, names, put_all, seam, seam_with_stillness, settle,
@@ -31,9 +32,7 @@ fn open(root: &Path, fails: fn(&Step) -> bool) -> (Store, Arc<AtomicBool>) {
             _ => Verdict::Go,
         }
     });
-    let options = Options::new()
-        .segment_bytes_max(2000)
-        .operations(operations);
+    let options = new_options().segment_bytes_max(2000).operations(operations);
     (options.open(root).unwrap(), is_short)
 }
 
@@ -78,7 +77,7 @@ fn h61_puts_that_fail_use_up_no_segment_id() {
         assert_eq!(next_id(folder.path()), 4);
         assert_eq!(names(folder.path(), &[".dat"]).len(), 4);
         store.close().unwrap();
-        let store = Options::new().open(folder.path()).unwrap();
+        let store = new_options().open(folder.path()).unwrap();
         assert!(store.recovery().is_clean(), "{:?}", store.recovery());
         assert_same(&walk(&store), &all);
     }
@@ -138,7 +137,7 @@ fn h61_a_begun_segment_is_given_up_when_others_are_newer() {
     assert_eq!(active.map(|segment| segment.id), newest);
     assert_eq!(store.len(), 7 + 2 + 1);
     store.close().unwrap();
-    let store = Options::new().open(folder.path()).unwrap();
+    let store = new_options().open(folder.path()).unwrap();
     assert_eq!(walk(&store).len(), 10);
 }
 

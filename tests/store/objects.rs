@@ -2,9 +2,10 @@
 
 use std::thread;
 
-use sealstone::{Digest, Object, Options, ReadMode, Store};
+use sealstone::{Object, ReadMode, Store};
 use tempfile::TempDir;
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::workload::{
     assert_holds, assert_lacks, assert_undamaged, content, contents, eventually, names, put_all,
 };
@@ -68,7 +69,7 @@ fn h29_objects_outlive_a_compaction_the_store_and_the_files() {
 fn h29_objects_keep_their_bytes_while_puts_of_all_sizes_go_on() {
     let folder = TempDir::new().unwrap();
     for mode in [ReadMode::Mmap, ReadMode::Pread] {
-        let store = Options::new().read_mode(mode).open(folder.path()).unwrap();
+        let store = new_options().read_mode(mode).open(folder.path()).unwrap();
         let mut held = Vec::new();
         for number in 0..6000_u32 {
             // Now and then an object goes past the buffer; some objects are dropped, some are kept.
@@ -82,7 +83,7 @@ fn h29_objects_keep_their_bytes_while_puts_of_all_sizes_go_on() {
         }
         for (object, number) in &held {
             assert_eq!(object[..4], number.to_le_bytes());
-            assert_eq!(Digest::of(object), *object.digest());
+            assert_eq!(digest_of(object), *object.digest());
         }
     }
 }

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use sealstone::{Options, Store};
+use sealstone::Options;
 use tempfile::TempDir;
 
+use crate::common::hash::new_options;
 use crate::common::workload::{
     Kind, Verdict, assert_holds, assert_same, completes, content, contents, put_all, seam, walk,
 };
@@ -150,7 +151,7 @@ fn h33_a_panic_under_a_lock_does_not_stop_the_others() {
 fn h33_reads_in_rayon_tasks_rebuild_a_damaged_sidecar_without_a_deadlock() {
     let folder = TempDir::new().unwrap();
     let held = contents(0, 8000, 1000);
-    let store = Store::open(folder.path()).unwrap();
+    let store = new_options().open(folder.path()).unwrap();
     put_all(&store, &held);
     drop(store.begin_compaction().unwrap());
     store.close().unwrap();

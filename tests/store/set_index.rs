@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::layout::{content, scratch, segments};
 use sealstone::{AccessPattern, Advice, Digest, Options, ReadMode, Repair, Store, VerifyReads};
 
@@ -13,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns options with small segments, each of which is covered as soon as it is sealed.
 fn options() -> Options {
-    Options::new()
+    new_options()
         .segment_bytes_max(SEGMENT_BYTES_MAX)
         .set_index_minimum(1, 0)
 }
@@ -70,7 +71,7 @@ fn filled(root: &Path, count: u64) -> Vec<Vec<u8>> {
 
 #[track_caller]
 fn assert_holds(store: &Store, contents: &[Vec<u8>]) {
-    let digests: Vec<Digest> = contents.iter().map(|content| Digest::of(content)).collect();
+    let digests: Vec<Digest> = contents.iter().map(|content| digest_of(content)).collect();
     let reader = store.reader();
     for (content, digest) in contents.iter().zip(&digests) {
         assert_eq!(store.get(digest).unwrap().as_deref(), Some(&content[..]));
@@ -82,7 +83,7 @@ fn assert_holds(store: &Store, contents: &[Vec<u8>]) {
             assert_eq!(found.unwrap().as_deref(), Some(&content[..]));
         }
     }
-    for absent in (1 << 40..(1 << 40) + 100).map(|seed| Digest::of(&content(seed, 40))) {
+    for absent in (1 << 40..(1 << 40) + 100).map(|seed| digest_of(&content(seed, 40))) {
         assert!(store.get(&absent).unwrap().is_none());
         assert!(!store.contains(&absent).unwrap());
     }
@@ -179,15 +180,15 @@ fn every_flipped_byte_of_a_run_leaves_every_answer_right() {
             fs::write(path, &damaged).unwrap();
             let store = options().read_only(true).open(folder.path()).unwrap();
             for content in &contents {
-                let digest = Digest::of(content);
+                let digest = digest_of(content);
                 assert_eq!(store.get(&digest).unwrap().as_deref(), Some(&content[..]));
             }
-            assert!(store.get(&Digest::of(b"absent")).unwrap().is_none());
+            assert!(store.get(&digest_of(b"absent")).unwrap().is_none());
         }
         for len in (0..whole.len()).step_by(97) {
             fs::write(path, &whole[..len]).unwrap();
             let store = options().read_only(true).open(folder.path()).unwrap();
-            let digest = Digest::of(&contents[len % contents.len()]);
+            let digest = digest_of(&contents[len % contents.len()]);
             assert!(store.get(&digest).unwrap().is_some());
         }
         fs::write(path, &whole).unwrap();
@@ -263,7 +264,7 @@ fn h23_the_run_of_another_store_covers_nothing() {
     assert_holds(&store, &others);
     assert!(
         store
-            .get(&Digest::of(&contents_of_one[0]))
+            .get(&digest_of(&contents_of_one[0]))
             .unwrap()
             .is_none()
     );
@@ -275,12 +276,12 @@ fn a_compaction_leaves_only_runs_of_current_segments() {
     let contents = filled(folder.path(), 400);
     let store = options().open(folder.path()).unwrap();
     let (live, dead) = contents.split_at(200);
-    let live_digests: Vec<Digest> = live.iter().map(|content| Digest::of(content)).collect();
+    let live_digests: Vec<Digest> = live.iter().map(|content| digest_of(content)).collect();
     store
         .compact(|digest| live_digests.contains(digest))
         .unwrap();
     for content in dead {
-        assert!(store.get(&Digest::of(content)).unwrap().is_none());
+        assert!(store.get(&digest_of(content)).unwrap().is_none());
     }
     assert_holds(&store, live);
     eventually_covered(&store);
@@ -298,7 +299,7 @@ fn a_compaction_leaves_only_runs_of_current_segments() {
 fn h21_rot_in_a_record_that_a_run_locates_is_reported() {
     let folder = scratch();
     let contents = filled(folder.path(), 200);
-    let victim = Digest::of(&contents[77]);
+    let victim = digest_of(&contents[77]);
     let mut hit = None;
     for entry in fs::read_dir(segments(folder.path())).unwrap() {
         let path = entry.unwrap().path();
@@ -345,7 +346,7 @@ fn first_read_verifies_each_record_once() {
         .verify_reads(VerifyReads::FirstRead)
         .open(folder.path())
         .unwrap();
-    let digest = Digest::of(&contents[3]);
+    let digest = digest_of(&contents[3]);
     assert!(store.get(&digest).unwrap().is_some());
     // A change under the mapping between two reads is, as documented, not noticed.
     for entry in fs::read_dir(segments(folder.path())).unwrap() {
@@ -370,7 +371,7 @@ fn a_pinned_reader_keeps_its_view_beyond_compaction_and_store() {
     let store = options().open(folder.path()).unwrap();
     let mut reader = store.reader();
     store.compact(|_| false).unwrap();
-    let digest = Digest::of(&contents[0]);
+    let digest = digest_of(&contents[0]);
     assert!(store.get(&digest).unwrap().is_none());
     assert_eq!(
         reader.get(&digest).unwrap().as_deref(),
@@ -403,8 +404,8 @@ fn a_batch_equals_single_lookups_in_the_order_of_the_caller() {
         .map(|number| {
             let number = number * 7919 % 260;
             match contents.get(usize::try_from(number).unwrap()) {
-                Some(content) => Digest::of(content),
-                None => Digest::of(&number.to_le_bytes()),
+                Some(content) => digest_of(content),
+                None => digest_of(&number.to_le_bytes()),
             }
         })
         .collect();

@@ -8,13 +8,14 @@ use std::time::Duration;
 use sealstone::format::Records;
 use sealstone::{Digest, Options, Store};
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::layout::file;
 use crate::common::workload::{PATIENCE, names, without_syncing};
 
 const SEGMENT_BYTES_MAX: u64 = 2000;
 
 pub fn options() -> Options {
-    Options::new()
+    new_options()
         .segment_bytes_max(SEGMENT_BYTES_MAX)
         .operations(without_syncing())
 }
@@ -30,7 +31,7 @@ pub fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 }
 
 pub fn digests(contents: &[Vec<u8>]) -> Vec<Digest> {
-    contents.iter().map(|content| Digest::of(content)).collect()
+    contents.iter().map(|content| digest_of(content)).collect()
 }
 
 /// Checks that the data files hold whole records only and the empty object at most once, which

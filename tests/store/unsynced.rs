@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex};
 
 use sealstone::format::Journal;
 use sealstone::test_seam::{Operations, System};
-use sealstone::{Digest, Options, ReadMode, Store};
+use sealstone::{Digest, ReadMode};
 use tempfile::TempDir;
 
+use crate::common::hash::new_options;
 use crate::common::layout::file;
 use crate::common::workload::{
     Contents, EIO, ENOSPC, Kind, Verdict, assert_holds, assert_lacks, assert_same,
@@ -74,7 +75,7 @@ impl FailedSync {
             }
             Verdict::Go
         });
-        let store = Options::new().operations(operations);
+        let store = new_options().operations(operations);
         let store = store.open(live.path()).unwrap();
         let synced = contents(0, 3, 1000);
         put_all(&store, &synced);
@@ -118,7 +119,7 @@ fn recovery_writes_the_unsynced_tail_again_before_it_is_synced() {
 
         let log = Arc::new(DataLog::default());
         let operations: Arc<dyn Operations> = Arc::<DataLog>::clone(&log);
-        let store = Options::new().operations(operations);
+        let store = new_options().operations(operations);
         let store = store.open(failed.root()).unwrap();
         assert!(
             fs::read(file(failed.root(), "seg-000000.dat")).unwrap() == before,
@@ -153,12 +154,12 @@ fn recovery_writes_the_unsynced_tail_again_before_it_is_synced() {
 fn opening_after_a_clean_close_writes_nothing_again() {
     let folder = TempDir::new().unwrap();
     let held = contents(0, 20, 1000);
-    let store = Store::open(folder.path()).unwrap();
+    let store = new_options().open(folder.path()).unwrap();
     put_all(&store, &held);
     store.close().unwrap();
     let log = Arc::new(DataLog::default());
     let operations: Arc<dyn Operations> = Arc::<DataLog>::clone(&log);
-    let store = Options::new().operations(operations);
+    let store = new_options().operations(operations);
     let store = store.open(folder.path()).unwrap();
     assert!(store.recovery().is_clean());
     assert_holds(&store, &held);
@@ -249,7 +250,7 @@ fn h69_a_reader_gives_one_answer_about_a_record_that_a_crash_has_torn() {
         assert_eq!(store.digests().count(), whole.len());
 
         // The writer that opens the store next finds out as well, and the object can be put again.
-        let writer = Options::new().open(failed.root()).unwrap();
+        let writer = new_options().open(failed.root()).unwrap();
         assert_eq!(writer.len(), whole.len() as u64);
         assert_eq!(writer.put(&content).unwrap(), torn);
         writer.sync().unwrap();
@@ -280,7 +281,7 @@ fn a_reader_sees_synced_objects_also_if_the_journal_cannot_be_written() {
                 }
             })
         };
-        let writer = Options::new().operations(operations);
+        let writer = new_options().operations(operations);
         let writer = writer.open(folder.path()).unwrap();
         let mut held = contents(0, 3, 100);
         put_all(&writer, &held);

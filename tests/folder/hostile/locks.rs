@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use sealstone::Options;
 use tempfile::TempDir;
 
 use super::{closed_store, options, segment_file};
+use crate::common::hash::new_options;
 use crate::common::workload::{assert_same, walk};
 
 /// Everybody who may read a folder can lock it.
@@ -59,7 +59,7 @@ const CHILD: &str = "SEALSTONE_WITHOUT_DESCRIPTORS";
 #[test]
 fn syncs_without_descriptors() {
     let Ok(folder) = env::var(CHILD) else { return };
-    let store = Options::new().open(&folder).unwrap();
+    let store = new_options().open(&folder).unwrap();
     let first = store.put(b"put before").unwrap();
     let taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     assert!(taken.len() < 200);

@@ -7,6 +7,7 @@ mod locks;
 mod sizes;
 mod torn;
 
+use crate::common::hash::new_options;
 use crate::common::workload;
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use sealstone::Options;
 use tempfile::TempDir;
 
 fn options() -> Options {
-    Options::new()
+    new_options()
         .segment_bytes_max(4096)
         .operations(workload::without_syncing())
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use sealstone::{Digest, Options, Store};
 
+use crate::common::hash::{digest_of, new_options};
 use crate::common::layout::{scratch, segments};
 use crate::common::workload::{Verdict, content, seam_with_stillness};
 
@@ -26,7 +27,7 @@ pub struct Moment {
 }
 
 pub fn options() -> Options {
-    let options = Options::new().segment_bytes_max(1_500);
+    let options = new_options().segment_bytes_max(1_500);
     options.write_block_bytes(400).set_index_minimum(3, 10)
 }
 
@@ -36,7 +37,7 @@ pub fn object(number: u64) -> Vec<u8> {
 }
 
 pub fn digest(number: u64) -> Digest {
-    Digest::of(&object(number))
+    digest_of(&object(number))
 }
 
 #[derive(Clone, Default)]

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{env, fs};
 
+use crate::common::hash::digest_of;
 use crate::common::layout::{Files, is_kind, records, scratch, segment_of, segments, write_files};
 use crate::common::tally::Tally;
 use life::{Moment, NUMBERS, Version, commits, digest, object, options, record};
@@ -55,7 +56,7 @@ fn objects_of(files: &Files) -> BTreeMap<Digest, Vec<String>> {
         let torn = files.get(&name.replace(".dat", ".torn"));
         let bytes = [&bytes[..], torn.map_or(&[], |torn| torn)].concat();
         for (_, content) in records(&bytes) {
-            let names = objects.entry(Digest::of(content)).or_default();
+            let names = objects.entry(digest_of(content)).or_default();
             names.push(name.clone());
         }
     }

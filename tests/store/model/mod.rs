@@ -9,19 +9,23 @@ mod pair;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
-use sealstone::{Options, ReadMode, VerifyReads};
+use sealstone::{HashFunction, Options, ReadMode, VerifyReads};
 
+use crate::common::hash::{hash_function, options_of};
 use crate::common::workload::{self, assert_verifies};
 use actions::{SEGMENT_BYTES, actions};
 use pair::Pair;
 
 /// The number of histories for each read mode without `PROPTEST_CASES`: about 15 seconds.
 const CASES: u32 = 150;
+/// The number of histories for each other hash function.
+const CASES_OF_OTHERS: u32 = 20;
 const ACTIONS_MAX: usize = 60;
 
 /// How a history opens its store.
 #[derive(Clone, Copy, Debug)]
 struct Manner {
+    function: HashFunction,
     mode: ReadMode,
     verify: VerifyReads,
     /// Whether runs of the set index cover sealed segments and blocks are written before a sync. So
@@ -31,7 +35,7 @@ struct Manner {
 
 impl Manner {
     fn options(self) -> Options {
-        let options = Options::new()
+        let options = options_of(self.function)
             .read_mode(self.mode)
             .verify_reads(self.verify)
             .operations(workload::without_syncing());
@@ -43,10 +47,14 @@ impl Manner {
     }
 }
 
-fn run(mode: ReadMode) {
+fn cases() -> u32 {
     let cases = std::env::var("PROPTEST_CASES").ok();
+    cases.map_or(CASES, |cases| cases.parse().unwrap())
+}
+
+fn run(function: HashFunction, mode: ReadMode, cases: u32) {
     let config = Config {
-        cases: cases.map_or(CASES, |cases| cases.parse().unwrap()),
+        cases,
         max_shrink_iters: 2000,
         failure_persistence: None,
         ..Config::default()
@@ -54,6 +62,7 @@ fn run(mode: ReadMode) {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let manners =
         (any::<bool>(), any::<bool>()).prop_map(|(is_as_if_large, is_first_only)| Manner {
+            function,
             mode,
             verify: if is_first_only {
                 VerifyReads::FirstRead
@@ -87,10 +96,19 @@ fn run(mode: ReadMode) {
 
 #[test]
 fn a_mapped_store_behaves_as_a_map() {
-    run(ReadMode::Mmap);
+    run(hash_function(), ReadMode::Mmap, cases());
 }
 
 #[test]
 fn a_store_that_reads_by_position_behaves_as_a_map() {
-    run(ReadMode::Pread);
+    run(hash_function(), ReadMode::Pread, cases());
+}
+
+#[test]
+fn a_store_of_each_hash_function_behaves_as_a_map() {
+    for &function in HashFunction::ALL {
+        if function != hash_function() {
+            run(function, ReadMode::Mmap, CASES_OF_OTHERS);
+        }
+    }
 }
