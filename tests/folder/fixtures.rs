@@ -20,7 +20,7 @@ use sealstone::{
 
 const SEGMENT_BYTES_MAX: u64 = 4096;
 
-/// The hash functions of the fixtures, by name: the test may lack some.
+/// The hash functions of the fixtures, by name: a build may lack some.
 const NAMES: [&str; 4] = ["blake2b", "blake2b-256", "sha256", "blake3"];
 
 /// Returns the folder of the fixture whose hash function has this name.
