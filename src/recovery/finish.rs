@@ -7,6 +7,7 @@ use super::{Opened, Recovery};
 use crate::digest::HashFunction;
 use crate::dir::{FilePath, Temporary};
 use crate::error::{Error, Result};
+use crate::format::Manifest;
 use crate::segment::Appender;
 use crate::segment_set::SegmentSet;
 
@@ -25,6 +26,8 @@ impl Recovery<'_> {
         self.manifest.active = Some(appender.active().id());
         if self.is_manifest_changed() {
             self.write_manifest()?;
+        } else if self.may_lose_hash_function() {
+            self.dir.sync()?;
         }
         self.remove()?;
         let unsealed = self.sealing.iter().chain([&appender]);
@@ -62,6 +65,14 @@ impl Recovery<'_> {
     /// objects are named.
     fn must_name_hash_function(&self) -> bool {
         self.stored.is_none() && self.manifest.hash_function != HashFunction::default()
+    }
+
+    /// Whether the manifest names the function and may be the first one. The process that wrote it may
+    /// have been killed before its name was durable.
+    fn may_lose_hash_function(&self) -> bool {
+        let is_first = |stored: &Manifest| stored.sealed.is_empty() && stored.retired.is_empty();
+        self.manifest.hash_function != HashFunction::default()
+            && self.stored.as_ref().is_some_and(is_first)
     }
 
     fn write_manifest(&mut self) -> Result<()> {
