@@ -68,18 +68,19 @@ impl Implementation {
         fastest
     }
 
+    #[inline]
     fn whole(self, output: Output, content: &[u8]) -> Digest {
         match self {
             #[cfg(feature = "simd")]
-            Self::Vector => {
-                let mut parameters = blake2b_simd::Params::new();
-                truncate(
-                    parameters
+            Self::Vector => truncate(
+                match output {
+                    Output::Long => blake2b_simd::blake2b(content),
+                    Output::Short => blake2b_simd::Params::new()
                         .hash_length(output.bytes())
-                        .hash(content)
-                        .as_bytes(),
-                )
-            }
+                        .hash(content),
+                }
+                .as_bytes(),
+            ),
             Self::Plain => match output {
                 Output::Long => truncate(&<blake2::Blake2b512 as blake2::Digest>::digest(content)),
                 Output::Short => truncate(&<blake2::Blake2b256 as blake2::Digest>::digest(content)),
