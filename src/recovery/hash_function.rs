@@ -15,6 +15,8 @@ const SEGMENTS_MAX: usize = 64;
 const OBJECTS: usize = 4;
 /// Entries from which these objects are taken.
 const SAMPLED_ENTRIES: usize = 256;
+/// Longer objects are not hashed: an index can be forged, and its file be a hole.
+const OBJECT_BYTES_MAX: u32 = 64 << 20;
 
 /// Returns the function of the store in this folder: the one that the manifest names; without a
 /// manifest, the one by which an object has the digest that its index names; without such an object,
@@ -92,5 +94,8 @@ fn sample_of_sidecar(dir: &Dir, id: u32, reading: Reading) -> Result<Vec<Entry>>
 
 fn sampled(count: usize, entry: impl Fn(usize) -> Option<Entry>) -> Vec<Entry> {
     let step = count.div_ceil(SAMPLED_ENTRIES).max(1);
-    (0..count).step_by(step).filter_map(entry).collect()
+    let sample = (0..count).step_by(step).filter_map(entry);
+    sample
+        .filter(|entry| entry.len <= OBJECT_BYTES_MAX)
+        .collect()
 }
