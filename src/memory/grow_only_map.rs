@@ -98,7 +98,7 @@ where
     }
 }
 
-/// What [`GrowOnlyMap::compute`] did.
+/// The change that [`GrowOnlyMap::compute`] made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Computed {
     Inserted,

@@ -32,11 +32,10 @@ pub(crate) fn read_journal(dir: &Dir, id: u32) -> Result<Option<Journal>> {
 /// Returns the first entries of a journal, without reading much more of it than they take.
 pub(super) fn read_first_entries(dir: &Dir, id: u32) -> Result<Vec<Entry>> {
     const FIRST_BYTES: u64 = 64 << 10;
-    let path = dir.segment_path(id, FileKind::Journal);
-    let (mut file, file_bytes) = match open_regular_file(&path) {
-        Err(error) if error.is_not_found() => return Ok(Vec::new()),
-        opened => opened?,
+    let Some((mut file, _)) = open_journal(dir, id)? else {
+        return Ok(Vec::new());
     };
+    let path = dir.segment_path(id, FileKind::Journal);
     let mut bytes = Vec::new();
     let mut more_bytes = FIRST_BYTES;
     loop {
@@ -44,8 +43,7 @@ pub(super) fn read_first_entries(dir: &Dir, id: u32) -> Result<Vec<Entry>> {
         let read = read.map_err(Error::io(&path))?;
         let journal = Journal::parse(&bytes, id);
         let entries = journal.map(|journal| journal.entries).unwrap_or_default();
-        let goes_on = bytes.len() as u64 <= file_bytes && journal::plausible(&bytes).goes_on;
-        if !entries.is_empty() || read == 0 || !goes_on {
+        if !entries.is_empty() || read == 0 || !journal::plausible(&bytes).goes_on {
             return Ok(entries);
         }
         more_bytes = 3 * bytes.len() as u64;
@@ -59,13 +57,20 @@ pub(crate) fn is_journal_undamaged(dir: &Dir, id: u32) -> Result<bool> {
     Ok(read.is_some_and(|read| !read.is_damaged))
 }
 
+/// Opens the journal of a segment, and returns its length too. `None` if there is no journal.
+fn open_journal(dir: &Dir, id: u32) -> Result<Option<(File, u64)>> {
+    match open_regular_file(&dir.segment_path(id, FileKind::Journal)) {
+        Err(error) if error.is_not_found() => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
 fn read_whole_journal(dir: &Dir, id: u32) -> Result<Option<ReadJournal>> {
     const FIRST_BYTES: u64 = 1 << 20;
-    let path = dir.segment_path(id, FileKind::Journal);
-    let (mut file, file_bytes) = match open_regular_file(&path) {
-        Err(error) if error.is_not_found() => return Ok(None),
-        opened => opened?,
+    let Some((mut file, file_bytes)) = open_journal(dir, id)? else {
+        return Ok(None);
     };
+    let path = dir.segment_path(id, FileKind::Journal);
     let mut bytes = Vec::new();
     let mut more_bytes = FIRST_BYTES;
     loop {
@@ -82,10 +87,8 @@ fn read_whole_journal(dir: &Dir, id: u32) -> Result<Option<ReadJournal>> {
 /// Reads a journal as [`read_whole_journal`] does, but on all cores and without a copy. Only the
 /// holder of the lock may do so: the file becomes no shorter, and nobody waits for this.
 pub(super) fn read_own_journal(dir: &Dir, mode: ReadMode, id: u32) -> Result<Option<ReadJournal>> {
-    let path = dir.segment_path(id, FileKind::Journal);
-    let (file, len) = match open_regular_file(&path) {
-        Err(error) if error.is_not_found() => return Ok(None),
-        opened => opened?,
+    let Some((file, len)) = open_journal(dir, id)? else {
+        return Ok(None);
     };
     let Some(map) = map_if_wanted(&file, len, mode) else {
         return read_whole_journal(dir, id);

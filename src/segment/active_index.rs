@@ -32,7 +32,7 @@ pub(crate) struct ActiveIndex {
     objects: AtomicU32,
 }
 
-/// What the index knows of an object.
+/// The place of an object's content, and whether this process has hashed it.
 #[derive(Debug)]
 pub(crate) struct Indexed {
     extent: Extent,
@@ -130,7 +130,7 @@ impl ActiveIndex {
     #[inline]
     pub(crate) fn find(&self, digest: &Digest) -> Option<&Indexed> {
         if self.len() == 0 {
-            // As after each opening and seal.
+            // A segment is empty after each opening and each seal, and asking the map takes longer.
             return None;
         }
         self.by_digest.get(digest)

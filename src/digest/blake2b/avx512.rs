@@ -110,7 +110,7 @@ fn transpose(blocks: [&Block; LANES]) -> [__m512i; 16] {
             _mm512_unpackhi_epi64(r6, r7),
         ];
         for (first, [p0, p1, p2, p3]) in [(0, even), (1, odd)] {
-            // Of each pair, the quarters 0 and 2, and the quarters 1 and 3.
+            // `s0` and `s2` take the quarters 0 and 2 of each pair, `s1` and `s3` the quarters 1 and 3.
             let s0 = _mm512_shuffle_i64x2::<0x88>(p0, p1);
             let s1 = _mm512_shuffle_i64x2::<0xdd>(p0, p1);
             let s2 = _mm512_shuffle_i64x2::<0x88>(p2, p3);

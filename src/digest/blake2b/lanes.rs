@@ -17,7 +17,7 @@ pub(super) struct States {
     pub(super) words: [[u64; LANES]; 8],
 }
 
-/// What is compressed next.
+/// The blocks that are compressed next, with what the function has to know of them.
 #[derive(Debug)]
 pub(super) struct Step<'a> {
     /// The blocks of each lane: as many in one as in the other.

@@ -176,7 +176,7 @@ mod tests {
                 "{blocks:?}"
             );
         }
-        // So many short ones that the long one is done before them.
+        // The many short contents keep the lanes busy longer than the long content does.
         let blocks = std::iter::once(10).chain([1; 200]);
         assert_eq!(hashed_alone(blocks, 4), 0);
     }
