@@ -26,8 +26,8 @@ impl OpenWriter {
     /// Takes the lock of the folder, recovers the store in it, and starts the threads.
     pub(crate) fn open(root: &Path, dir: Dir, mut options: Options) -> Result<Self> {
         let lock = dir.lock()?;
-        options.hash_function = Some(recovery::hash_function::of_store(&dir, &options)?);
         let opened = recovery::open_writer(&dir, &options)?;
+        options.hash_function = Some(opened.manifest.hash_function);
         lock.make_known(&dir);
         let shared = Shared::new(root, dir, options, (opened.set, opened.report));
         let (sealing, jobs) = mpsc::channel();

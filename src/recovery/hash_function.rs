@@ -1,6 +1,7 @@
 //! Which hash function names the objects of a store that is being opened.
 
 use super::read_journal::read_first_entries;
+use super::{RecoveryReport, parse_manifest};
 use crate::digest::HashFunction;
 use crate::dir::{Dir, FileKind};
 use crate::error::{Error, Result};
@@ -24,12 +25,13 @@ const OBJECT_BYTES_MAX: u32 = 64 << 20;
 ///
 /// Without a manifest a store of NEDB has the default function too. But a manifest can also be lost or
 /// damaged, and by the wrong function all objects of the store would count as damaged.
-pub(crate) fn of_store(dir: &Dir, options: &Options) -> Result<HashFunction> {
-    let bytes = dir.read_manifest()?;
-    let manifest =
-        super::parse_manifest(dir, bytes.as_deref(), &mut super::RecoveryReport::default())?;
+pub(super) fn of_store(
+    dir: &Dir,
+    options: &Options,
+    manifest: Option<&Manifest>,
+) -> Result<HashFunction> {
     let stored = match manifest {
-        Some(Manifest { hash_function, .. }) => Some(hash_function),
+        Some(manifest) => Some(manifest.hash_function),
         None => of_objects(dir)?,
     };
     let Some(stored) = stored else {
@@ -37,6 +39,14 @@ pub(crate) fn of_store(dir: &Dir, options: &Options) -> Result<HashFunction> {
     };
     require_equal(options.hash_function, stored)?;
     Ok(stored)
+}
+
+/// Does [`of_store`] for a reader that has not read the manifest yet.
+pub(crate) fn of_unread_store(dir: &Dir, options: &Options) -> Result<HashFunction> {
+    let bytes = dir.read_manifest()?;
+    let mut report = RecoveryReport::default();
+    let manifest = parse_manifest(dir, bytes.as_deref(), &mut report)?;
+    of_store(dir, options, manifest.as_ref())
 }
 
 /// Fails if a function is wished for that is not that of the store.

@@ -93,7 +93,8 @@ fn parse_manifest(
 
 struct Recovery<'a> {
     dir: &'a Dir,
-    options: &'a Options,
+    /// The options of the caller, with the hash function that the store has.
+    options: Options,
     listing: Listing,
     /// The highest id of a data file.
     highest_data: Option<u32>,
@@ -118,13 +119,14 @@ struct Recovery<'a> {
 impl<'a> Recovery<'a> {
     /// Reads the manifest and lists the folder. Changes nothing, and fails if the opening is
     /// refused.
-    fn look(dir: &'a Dir, options: &'a Options) -> Result<Self> {
+    fn look(dir: &'a Dir, options: &Options) -> Result<Self> {
         let mut report = RecoveryReport::default();
         let listing = dir.list()?;
         let bytes = dir.read_manifest()?;
         let stored = parse_manifest(dir, bytes.as_deref(), &mut report)?;
         let mut manifest = stored.clone().unwrap_or_default();
         let look = Look::at(dir, &listing, &manifest)?;
+        let hash_function = hash_function::of_store(dir, options, stored.as_ref())?;
         look.judge_missing(dir, &manifest, options, &mut report)?;
         for &(segment, missing_bytes) in &look.short_unsealed {
             // If there is a journal, it says which objects are lost, and they are reported with it.
@@ -136,14 +138,14 @@ impl<'a> Recovery<'a> {
             }
         }
         let fits = stored.is_some() && look.is_complete(&manifest);
-        manifest.hash_function = options.reading().hash_function;
+        manifest.hash_function = hash_function;
         manifest.active = None;
         manifest.unsealed.clear();
         let after_highest = listing.highest_id().map_or(0, |id| u64::from(id) + 1);
         manifest.next_id = manifest.next_id.max(after_highest);
         Ok(Self {
             dir,
-            options,
+            options: options.clone().hash_function(hash_function),
             highest_data: listing.data.last().copied(),
             listing,
             is_manifest_damaged: stored.is_none() && bytes.is_some(),

@@ -37,7 +37,7 @@ impl Recovery<'_> {
         }
         let segment = Unsealed {
             dir: self.dir,
-            options: self.options,
+            options: &self.options,
             id,
         };
         match segment.recover(is_ours, &mut self.report)? {

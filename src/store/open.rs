@@ -81,7 +81,7 @@ impl Handle {
     }
 
     fn open_reader(root: &Path, dir: Dir, mut options: Options) -> Result<Self> {
-        options.hash_function = Some(hash_function::of_store(&dir, &options)?);
+        options.hash_function = Some(hash_function::of_unread_store(&dir, &options)?);
         let mut reader = Reader::default();
         let seen = reader.load(&dir, &options, &SegmentSet::default())?;
         Ok(Self {
