@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use sealstone::Error;
 
-use crate::output::{CLOSED, complain, unwritable};
+use crate::output::{READ_ONLY, complain, unwritable};
 use crate::standard_output;
 
 /// How the command ended. `help::SEALSTONE` explains the numbers to the user.
@@ -122,10 +122,10 @@ pub fn report_usage(error: &clap::Error) -> Exit {
         }
         return Exit::Usage;
     }
-    let printed = if standard_output::was_writable() {
+    let printed = if standard_output::is_writable() {
         error.print()
     } else {
-        Err(io::Error::other(CLOSED))
+        Err(io::Error::other(READ_ONLY))
     };
     match printed {
         // The reader is gone, as in `sealstone --help | head -1`.

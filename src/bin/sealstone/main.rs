@@ -4,6 +4,8 @@
 //! errors go to standard error. Each command is a file of its own with a function `run`, and `exit.rs`
 //! alone decides the exit codes.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod compact;
 mod destination;

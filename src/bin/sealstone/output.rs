@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::standard_output;
 
 /// Why nothing can be printed if standard output was unwritable from the start.
-pub const CLOSED: &str = "it is closed, or open for reading only";
+pub const READ_ONLY: &str = "it is open for reading only";
 
 /// Standard output. When its reader goes away (`sealstone ls | head`), the rest is thrown away and is
 /// not an error, so that the exit code still says how the work itself went.
@@ -22,8 +22,8 @@ pub struct Output {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// It was closed, or open for reading only, when the program was started.
-    Unwritable,
+    /// It is open for reading only.
+    ReadOnly,
     ReaderGone,
     /// A write failed, and the caller has the error.
     Failed,
@@ -31,10 +31,10 @@ enum State {
 
 impl Output {
     pub fn stdout() -> Self {
-        let state = if standard_output::was_writable() {
+        let state = if standard_output::is_writable() {
             State::Open
         } else {
-            State::Unwritable
+            State::ReadOnly
         };
         Self {
             stdout: BufWriter::new(io::stdout()),
@@ -96,7 +96,7 @@ impl Write for Output {
                 self.settle(result, bytes.len())
             }
             State::ReaderGone => Ok(bytes.len()),
-            State::Unwritable => Err(unwritable(&CLOSED)),
+            State::ReadOnly => Err(unwritable(&READ_ONLY)),
         }
     }
 
@@ -107,7 +107,7 @@ impl Write for Output {
                 self.settle(result, ())
             }
             // `write` has returned the error if there was anything to print.
-            State::ReaderGone | State::Unwritable => Ok(()),
+            State::ReaderGone | State::ReadOnly => Ok(()),
         }
     }
 }
