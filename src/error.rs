@@ -96,6 +96,13 @@ pub enum Error {
         feature: &'static str,
     },
 
+    /// Neither a manifest nor an object tells by which hash function the store names its objects.
+    #[error("{}: the manifest is lost or damaged, and no object has the digest that an index names by any hash function that is compiled in; put the manifest back, build with all hash functions, or say the function with `Options::hash_function`", path.display())]
+    HashFunctionUnknown {
+        /// Where the manifest is or should be.
+        path: PathBuf,
+    },
+
     /// An object is limited to `u32::MAX` bytes.
     #[error("an object of {bytes} bytes is too large, the limit is 4294967295; store it in parts")]
     TooLarge {

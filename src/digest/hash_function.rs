@@ -29,8 +29,8 @@ use super::{DIGEST_BYTES, Digest};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HashFunction {
-    /// BLAKE2b-512 truncated to its first 32 bytes, the function of NEDB. Of a folder that has no
-    /// manifest it is taken for granted.
+    /// BLAKE2b-512 truncated to its first 32 bytes, the function of NEDB. A folder without a manifest
+    /// has this function, unless an object shows that its manifest was lost.
     #[default]
     Blake2b,
     /// BLAKE2b with an output of 32 bytes, as Filecoin and Polkadot use it. It is not the beginning
@@ -56,6 +56,9 @@ impl HashFunction {
         #[cfg(feature = "blake3")]
         Self::Blake3,
     ];
+
+    /// Whether this program knows every function that a store can have.
+    pub(crate) const ALL_ARE_COMPILED_IN: bool = cfg!(all(feature = "sha2", feature = "blake3"));
 
     /// Returns the name that the manifest and the command line use.
     #[must_use]

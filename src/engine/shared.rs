@@ -51,7 +51,9 @@ impl Shared {
 
     /// The function that names the objects.
     pub(crate) fn hash_function(&self) -> HashFunction {
-        self.options.reading().hash_function
+        // A reader learns it with each set: a store without objects may not have chosen yet.
+        let known = self.options.hash_function;
+        known.unwrap_or_else(|| self.set.load().hash_function())
     }
 
     /// Fails in a process that was forked from the process that opened the store. It has copies of

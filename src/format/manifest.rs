@@ -138,7 +138,7 @@ impl Manifest {
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let text = std::str::from_utf8(bytes).map_err(|_| FormatError::Checksum)?;
         let body = checked_body(text).ok_or(FormatError::Checksum)?;
-        let mut lines = body.lines();
+        let mut lines = body.split_terminator('\n');
         let mut manifest = Self::default();
         // The number of the first line behind those of the version and the function.
         let mut first = 2;
@@ -162,6 +162,19 @@ impl Manifest {
             return Err(FormatError::Length);
         }
         Ok(manifest)
+    }
+
+    /// Returns the hash function that a damaged manifest seems to name. `None` if its first two lines
+    /// are damaged too, or contradict each other.
+    pub(crate) fn hash_function_in(damaged: &[u8]) -> Option<HashFunction> {
+        let mut lines = damaged.split(|&byte| byte == b'\n');
+        let first = std::str::from_utf8(lines.next()?).ok()?;
+        let second = std::str::from_utf8(lines.next()?).ok()?;
+        match (first, second.strip_prefix("hash ")) {
+            (VERSION_LINE_3, Some(name)) => name.parse().ok(),
+            (VERSION_LINE_1 | VERSION_LINE_2, None) => Some(HashFunction::default()),
+            _ => None,
+        }
     }
 
     fn accept(&mut self, line: &str) -> Option<()> {

@@ -157,8 +157,10 @@ impl Options {
     /// not this one. Default: the function that the store has, and [`HashFunction::Blake2b`] for a
     /// new store.
     ///
-    /// The manifest names the function, unless it is the default. If the manifest is lost, the function
-    /// is found again by hashing an object whose digest an index names.
+    /// The manifest names the function. If the manifest is lost or damaged, the function is found
+    /// again by hashing an object whose digest an index names. If there is no such object either, a
+    /// folder without a manifest has the default function; over a damaged manifest the opening fails
+    /// with [`Error::HashFunctionUnknown`](crate::Error::HashFunctionUnknown) unless this says it.
     #[must_use]
     pub fn hash_function(mut self, hash_function: HashFunction) -> Self {
         self.hash_function = Some(hash_function);

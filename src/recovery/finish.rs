@@ -62,9 +62,11 @@ impl Recovery<'_> {
     }
 
     /// Whether a manifest is missing that has to say, before anything is put, by which function
-    /// objects are named.
+    /// objects are named. The default needs none, unless it was asked for: then another caller must
+    /// not choose another function while the store is empty.
     fn must_name_hash_function(&self) -> bool {
-        self.stored.is_none() && self.manifest.hash_function != HashFunction::default()
+        let is_default = self.manifest.hash_function == HashFunction::default();
+        self.stored.is_none() && (self.was_asked_for_function || !is_default)
     }
 
     /// Whether the manifest names the function and may be the first one. The process that wrote it may

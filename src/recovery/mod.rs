@@ -8,7 +8,7 @@ mod adopt;
 mod appended;
 mod choose;
 mod finish;
-pub(crate) mod hash_function;
+mod hash_function;
 mod keep;
 mod look;
 mod open_listed;
@@ -95,6 +95,8 @@ struct Recovery<'a> {
     dir: &'a Dir,
     /// The options of the caller, with the hash function that the store has.
     options: Options,
+    /// Whether the caller has named a hash function.
+    was_asked_for_function: bool,
     listing: Listing,
     /// The highest id of a data file.
     highest_data: Option<u32>,
@@ -126,7 +128,8 @@ impl<'a> Recovery<'a> {
         let stored = parse_manifest(dir, bytes.as_deref(), &mut report)?;
         let mut manifest = stored.clone().unwrap_or_default();
         let look = Look::at(dir, &listing, &manifest)?;
-        let hash_function = hash_function::of_store(dir, options, stored.as_ref())?;
+        let hash_function =
+            hash_function::of_store(dir, options, stored.as_ref(), bytes.as_deref())?;
         look.judge_missing(dir, &manifest, options, &mut report)?;
         for &(segment, missing_bytes) in &look.short_unsealed {
             // If there is a journal, it says which objects are lost, and they are reported with it.
@@ -146,6 +149,7 @@ impl<'a> Recovery<'a> {
         Ok(Self {
             dir,
             options: options.clone().hash_function(hash_function),
+            was_asked_for_function: options.hash_function.is_some(),
             highest_data: listing.data.last().copied(),
             listing,
             is_manifest_damaged: stored.is_none() && bytes.is_some(),

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use crate::dir::{Dir, FileKind, open_regular_file};
 use crate::error::{Error, Result};
-use crate::format::{Entry, Journal, journal};
+use crate::format::{Journal, journal};
 use crate::memory::Map;
 use crate::options::ReadMode;
 use crate::threads::in_parallel_if;
@@ -29,11 +29,12 @@ pub(crate) fn read_journal(dir: &Dir, id: u32) -> Result<Option<Journal>> {
     Ok(read_whole_journal(dir, id)?.map(|read| read.journal))
 }
 
-/// Returns the first entries of a journal, without reading much more of it than they take.
-pub(super) fn read_first_entries(dir: &Dir, id: u32) -> Result<Vec<Entry>> {
+/// Returns the journal as far as its first entries, without reading much more of it than they take.
+/// `None` if there is none or the file belongs to another segment.
+pub(super) fn read_first_frames(dir: &Dir, id: u32) -> Result<Option<Journal>> {
     const FIRST_BYTES: u64 = 64 << 10;
     let Some((mut file, _)) = open_journal(dir, id)? else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
     let path = dir.segment_path(id, FileKind::Journal);
     let mut bytes = Vec::new();
@@ -42,9 +43,11 @@ pub(super) fn read_first_entries(dir: &Dir, id: u32) -> Result<Vec<Entry>> {
         let read = file.by_ref().take(more_bytes).read_to_end(&mut bytes);
         let read = read.map_err(Error::io(&path))?;
         let journal = Journal::parse(&bytes, id);
-        let entries = journal.map(|journal| journal.entries).unwrap_or_default();
-        if !entries.is_empty() || read == 0 || !journal::plausible(&bytes).goes_on {
-            return Ok(entries);
+        let has_entries = journal
+            .as_ref()
+            .is_some_and(|journal| !journal.entries.is_empty());
+        if has_entries || read == 0 || !journal::plausible(&bytes).goes_on {
+            return Ok(journal);
         }
         more_bytes = 3 * bytes.len() as u64;
     }

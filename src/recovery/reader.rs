@@ -9,6 +9,7 @@ use super::look::{Look, unlisted};
 use super::report::RecoveryReport;
 use super::retired::may_be_what_was_retired;
 use super::{appended, hash_function, parse_manifest, read_journal};
+use crate::digest::HashFunction;
 use crate::dir::{Dir, FileKind, Listing, open_regular_file, regular_file_bytes};
 use crate::error::{Error, Result};
 use crate::format::{Entry, Journal, Manifest, SealedSegment, journal};
@@ -47,6 +48,26 @@ struct Source<'a> {
     previous: &'a SegmentSet,
 }
 
+impl Source<'_> {
+    /// Returns the function of the store, given its parsed manifest, if that is valid, and the bytes of
+    /// the file, if there is one.
+    fn hash_function(
+        &self,
+        manifest: Option<&Manifest>,
+        manifest_bytes: Option<&[u8]>,
+    ) -> Result<HashFunction> {
+        if self.previous.objects() == 0 {
+            return hash_function::of_store(self.dir, self.options, manifest, manifest_bytes);
+        }
+        let known = self.previous.hash_function();
+        if let Some(manifest) = manifest {
+            // The folder may have been replaced by that of another store.
+            hash_function::require_equal(Some(known), manifest.hash_function)?;
+        }
+        Ok(known)
+    }
+}
+
 impl Reader {
     /// Loads what is on disk now. Segments that `previous` holds already are taken from there.
     pub(crate) fn load(
@@ -77,13 +98,12 @@ impl Reader {
         source: Source<'_>,
         manifest: Option<&[u8]>,
     ) -> Result<(SegmentSet, RecoveryReport)> {
-        let Source { dir, options, .. } = source;
+        let dir = source.dir;
         let mut report = RecoveryReport::default();
         let stored = parse_manifest(dir, manifest, &mut report)?;
-        if let Some(stored) = &stored {
-            // The folder may have been replaced by that of another store.
-            hash_function::require_equal(options.hash_function, stored.hash_function)?;
-        }
+        let hash_function = source.hash_function(stored.as_ref(), manifest)?;
+        let options = &source.options.clone().hash_function(hash_function);
+        let source = Source { options, ..source };
         let manifest = stored.clone().unwrap_or_default();
         let listing = dir.list()?;
         // A store keeps its manifest, or a segment before it has one.
@@ -117,7 +137,6 @@ impl Reader {
         let loaded: BTreeSet<u32> = unsealed.iter().map(|active| active.id()).collect();
         self.followed.retain(|id, _| loaded.contains(id));
         let runs = source.load_runs(&listing)?;
-        let hash_function = options.reading().hash_function;
         Ok((
             SegmentSet::new(hash_function, sealed, unsealed, runs),
             report,

@@ -8,7 +8,6 @@ use crate::dir::Dir;
 use crate::engine::{OpenWriter, Shared};
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::recovery::hash_function;
 use crate::recovery::reader::Reader;
 use crate::segment_set::SegmentSet;
 use crate::sync::Mutex;
@@ -45,7 +44,10 @@ impl Options {
     /// [`Error::NoStore`](crate::Error::NoStore),
     /// [`Error::MissingSegment`](crate::Error::MissingSegment) or [`Error::Io`](crate::Error::Io).
     /// Damage does not make it fail: the opening repairs damage if that loses nothing, and
-    /// [`Store::recovery`] reports it; a read that meets other damage fails.
+    /// [`Store::recovery`] reports it; a read that meets other damage fails. The exception is damage
+    /// that hides by which hash function the objects are named:
+    /// [`Error::HashFunctionUnknown`](crate::Error::HashFunctionUnknown). A hash function in the
+    /// options that is not that of the store is [`Error::HashFunction`](crate::Error::HashFunction).
     pub fn open(&self, root: impl AsRef<Path>) -> Result<Store> {
         let handle = Handle::open(root.as_ref(), self)?;
         Ok(Store {
@@ -80,8 +82,7 @@ impl Handle {
         }
     }
 
-    fn open_reader(root: &Path, dir: Dir, mut options: Options) -> Result<Self> {
-        options.hash_function = Some(hash_function::of_unread_store(&dir, &options)?);
+    fn open_reader(root: &Path, dir: Dir, options: Options) -> Result<Self> {
         let mut reader = Reader::default();
         let seen = reader.load(&dir, &options, &SegmentSet::default())?;
         Ok(Self {

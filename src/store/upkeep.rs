@@ -47,7 +47,8 @@ impl Store {
     ) -> Result<VerifyReport> {
         let shared = self.shared();
         let set = shared.set.load_full();
-        let reading = shared.options.reading();
+        let mut reading = shared.options.reading();
+        reading.hash_function = set.hash_function();
         let verify = || verify::verify(&set, &shared.dir, reading, &shared.report, &progress);
         let (mut report, damaged_sidecars) =
             in_own_threads(verify).map_err(Error::io(&shared.root))??;

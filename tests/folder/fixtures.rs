@@ -186,6 +186,20 @@ fn a_store_of_a_function_that_is_not_compiled_in_is_refused() {
             }
             assert!(read_files(folder.path()) == before);
         }
+        // Its objects have no digest that this build can compute, which is no reason to name them anew.
+        for manifest in [None, Some(&before["MANIFEST"][..30]), Some(b"rubbish")] {
+            let path = segments(folder.path()).join("MANIFEST");
+            match manifest {
+                Some(damaged) => fs::write(path, damaged).unwrap(),
+                None => fs::remove_file(path).unwrap(),
+            }
+            let before = read_files(folder.path());
+            for read_only in [true, false] {
+                let opened = options().read_only(read_only).open(folder.path());
+                assert!(matches!(opened, Err(Error::HashFunctionUnknown { .. })));
+                assert!(read_files(folder.path()) == before);
+            }
+        }
     }
 }
 

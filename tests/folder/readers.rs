@@ -3,7 +3,7 @@
 use std::fs;
 
 use sealstone::format::journal;
-use sealstone::{Error, Repair};
+use sealstone::{Error, HashFunction, Repair};
 
 use crate::common::hash::digest_of;
 use crate::common::layout::{data_name, file, scratch};
@@ -197,7 +197,9 @@ fn a_reader_opens_although_the_manifest_changes_all_the_time() {
     // The manifest says something else each time that it is read.
     let other = "/proc/sys/kernel/random/uuid";
     std::os::unix::fs::symlink(other, file(&root, "MANIFEST")).unwrap();
-    let open = move || options().read_only(true).open(root).unwrap();
+    let reading = options().read_only(true);
+    let reading = reading.hash_function(HashFunction::default());
+    let open = move || reading.open(root).unwrap();
     let reader = workload::completes("opening beside a manifest that changes", open);
     assert!(matches!(
         reader.recovery().repairs[..],

@@ -111,13 +111,10 @@ fn a_store_keeps_its_function() {
                 .unwrap()
                 .close()
                 .unwrap();
-            let is_default = function == HashFunction::default();
             for reading in [false, true] {
                 let opened = options(other).read_only(reading).open(folder.path());
                 match opened {
-                    Ok(store) if store.hash_function() == other => {
-                        assert!(other == function || is_default);
-                    }
+                    Ok(store) => assert_eq!((other, store.hash_function()), (function, function)),
                     Err(Error::HashFunction { store, given }) => {
                         assert_eq!((store, given), (function, other));
                         assert_ne!(function, other);
@@ -125,7 +122,7 @@ fn a_store_keeps_its_function() {
                     unexpected => panic!("{unexpected:?}"),
                 }
             }
-            if function != other && !is_default {
+            if function != other {
                 let opened = Store::open(folder.path()).unwrap();
                 assert_eq!(opened.hash_function(), function);
                 let hashed = Hashed::with(other, b"content");
@@ -202,17 +199,170 @@ fn a_lost_or_damaged_manifest_loses_no_object_whatever_the_function() {
     }
 }
 
-/// Where nothing names an object, the caller is asked.
+/// Leaves the data files alone.
+fn remove_manifest_and_indexes(root: &Path) {
+    for extension in ["MANIFEST", ".idx", ".jnl", ".run"] {
+        remove(root, extension);
+    }
+}
+
+/// Opens the store with each function in the options and without one, for reading and for writing, and
+/// expects only `accepted` to open it. The writer of `accepted` comes last, since it may repair.
+fn assert_opens_only_with(root: &Path, accepted: &[Option<HashFunction>]) {
+    let wishes = HashFunction::ALL.iter().copied().map(Some).chain([None]);
+    for wish in wishes.filter(|wish| !accepted.contains(wish)) {
+        for reading in [true, false] {
+            let before = read_files(root);
+            let opening = wish.map_or_else(Options::new, options);
+            let opened = opening.read_only(reading).open(root);
+            let is_refused = matches!(
+                opened,
+                Err(Error::HashFunction { .. } | Error::HashFunctionUnknown { .. })
+            );
+            assert!(is_refused, "{wish:?}: {opened:?}");
+            assert_eq!(read_files(root), before, "{wish:?}");
+        }
+    }
+    for wish in accepted {
+        for reading in [true, false] {
+            let opening = wish.map_or_else(Options::new, options);
+            opening.read_only(reading).open(root).unwrap();
+        }
+    }
+}
+
+/// A folder without a manifest is one of NEDB, or of a store of the default function before its first
+/// seal. A power failure can leave it without a journal, which is never synced.
 #[test]
-fn data_alone_is_recovered_by_the_function_in_the_options() {
+fn data_without_manifest_and_index_has_the_default_function_whatever_is_wished() {
+    let folder = scratch();
+    write_store(folder.path(), HashFunction::default());
+    remove_manifest_and_indexes(folder.path());
+    assert_opens_only_with(folder.path(), &[None, Some(HashFunction::default())]);
+    let store = Store::open(folder.path()).unwrap();
+    assert_holds_all(&store, HashFunction::default(), |_| false);
+}
+
+/// The same for objects that take too long to hash at each opening.
+#[test]
+fn a_store_of_one_huge_object_keeps_its_function() {
+    let folder = scratch();
+    let store = Store::open(folder.path()).unwrap();
+    let digest = store.put(&vec![7; 65 << 20]).unwrap();
+    store.close().unwrap();
+    assert_opens_only_with(folder.path(), &[None, Some(HashFunction::default())]);
+    assert!(
+        Store::open(folder.path())
+            .unwrap()
+            .get(&digest)
+            .unwrap()
+            .is_some()
+    );
+}
+
+/// Where nothing is left to tell the function, the manifest of an empty store tells it.
+#[test]
+fn data_alone_is_recovered_with_the_manifest_of_an_empty_store() {
+    for &function in HashFunction::ALL {
+        let (folder, empty) = (scratch(), scratch());
+        write_store(folder.path(), function);
+        remove_manifest_and_indexes(folder.path());
+        options(function)
+            .open(empty.path())
+            .unwrap()
+            .close()
+            .unwrap();
+        let manifest = |root: &Path| segments(root).join("MANIFEST");
+        fs::copy(manifest(empty.path()), manifest(folder.path())).unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert_holds_all(&store, function, |_| false);
+    }
+}
+
+/// A manifest that is damaged beyond recognition may have named any function. A writer that guessed
+/// would name all objects anew.
+#[test]
+fn a_damaged_manifest_over_data_alone_is_refused_until_the_function_is_said() {
     for &function in HashFunction::ALL {
         let folder = scratch();
         write_store(folder.path(), function);
-        for extension in ["MANIFEST", ".idx", ".jnl", ".run"] {
-            remove(folder.path(), extension);
+        remove_manifest_and_indexes(folder.path());
+        fs::write(segments(folder.path()).join("MANIFEST"), b"rubbish").unwrap();
+        for reading in [true, false] {
+            let opened = Options::new().read_only(reading).open(folder.path());
+            assert!(matches!(opened, Err(Error::HashFunctionUnknown { .. })));
         }
         let store = options(function).open(folder.path()).unwrap();
         assert_holds_all(&store, function, |_| false);
+    }
+}
+
+/// The first two lines of a manifest whose checksum does not hold tell the function where no index
+/// is left.
+#[test]
+fn the_beginning_of_a_damaged_manifest_tells_the_function() {
+    for &function in HashFunction::ALL {
+        let folder = scratch();
+        write_store(folder.path(), function);
+        let path = segments(folder.path()).join("MANIFEST");
+        let mut manifest = fs::read(&path).unwrap();
+        remove_manifest_and_indexes(folder.path());
+        manifest.truncate(manifest.len() - 10);
+        fs::write(path, manifest).unwrap();
+        assert_opens_only_with(folder.path(), &[None, Some(function)]);
+        let store = Store::open(folder.path()).unwrap();
+        assert_holds_all(&store, function, |_| false);
+    }
+}
+
+/// Damage to the shortest objects, which are hashed first, does not hide the function.
+#[test]
+fn damaged_objects_do_not_hide_the_function() {
+    for &function in HashFunction::ALL {
+        let folder = scratch();
+        let store = options(function).open(folder.path()).unwrap();
+        let objects: Vec<Vec<u8>> = (10..40).map(|len| vec![len; len.into()]).collect();
+        store.put_many(&objects).unwrap();
+        store.close().unwrap();
+        let path = segments(folder.path()).join("seg-000000.dat");
+        let mut bytes = fs::read(&path).unwrap();
+        // The first eight records: each has a header of four bytes.
+        let mut at = 0;
+        for object in &objects[..8] {
+            bytes[at + 4] ^= 1;
+            at += 4 + object.len();
+        }
+        fs::write(path, bytes).unwrap();
+        fs::write(segments(folder.path()).join("MANIFEST"), b"rubbish").unwrap();
+        assert_opens_only_with(folder.path(), &[None, Some(function)]);
+        let digests = function.digest_many(&objects);
+        let store = Store::open(folder.path()).unwrap();
+        let is_damaged = |digest| matches!(store.get(digest), Err(Error::Corrupt { .. }));
+        assert!(digests[..8].iter().all(is_damaged));
+        assert!(
+            digests[8..]
+                .iter()
+                .all(|digest| store.get(digest).unwrap().is_some())
+        );
+    }
+}
+
+/// A reader that was opened before the store had a function learns it with the first refresh.
+#[test]
+fn a_reader_of_an_empty_folder_learns_the_function() {
+    for &function in HashFunction::ALL {
+        let folder = scratch();
+        Store::open(folder.path()).unwrap().close().unwrap();
+        let reader = Options::new().read_only(true).open(folder.path()).unwrap();
+        let store = options(function).open(folder.path()).unwrap();
+        let digest = store.put(b"content").unwrap();
+        store.sync().unwrap();
+        assert!(reader.refresh().unwrap());
+        assert_eq!(reader.hash_function(), function);
+        assert_eq!(
+            reader.get(&digest).unwrap().as_deref(),
+            Some(&b"content"[..])
+        );
     }
 }
 

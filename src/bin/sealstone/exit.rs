@@ -60,6 +60,7 @@ impl Exit {
         match error {
             Error::Corrupt { .. }
             | Error::CorruptIndex { .. }
+            | Error::HashFunctionUnknown { .. }
             | Error::MissingSegment { .. }
             | Error::DigestMismatch(_) => Self::Damaged,
             Error::AmbiguousPrefix { .. }
@@ -101,6 +102,11 @@ fn store_message(error: &Error) -> String {
         Error::MissingSegment { segment, path } => format!(
             "{}: segment {segment} is missing; restore the file from a backup, or pass \
              --allow-missing-segments to go on without its objects",
+            path.display()
+        ),
+        Error::HashFunctionUnknown { path } => format!(
+            "{}: the manifest is lost or damaged, and no object tells by which hash function the store \
+             names its objects; put the manifest back, or say the function with `put --hash`",
             path.display()
         ),
         Error::HashFunction { store, given } => format!(
