@@ -74,14 +74,32 @@
 //!   that read the same segments do not count in the same memory.
 //! - [`VerifyReads::FirstRead`] checks each record at its first read only.
 //!
-//! [`Advice`] tells the operating system more about the mappings than it assumes. The default is no
-//! advice; the page of [`Advice`] has the measurements.
-//!
 //! The set index is kept up to date in the background; [`StoreStats`] counts the segments that it does
 //! not cover yet. Only speed depends on it.
 //!
 //! One process writes, any number of processes read. A reader opens with [`Options::read_only`], takes
 //! no lock and changes nothing. Each [`Store::refresh`] shows it what the writer did since.
+//!
+//! # Larger than memory
+//!
+//! A store that does not fit into memory needs no setting. A get reads from the disk the pages of its
+//! own record and no others, a long record with few requests; [`Store::get_many`] asks for all records of
+//! a batch before it waits for the first; and walks, [`Store::verify`] and compactions read ahead. None
+//! of this costs a get from memory anything: it is done while reads turn out to wait for the disk.
+//!
+//! The set index should stay in memory, where the system keeps it if it can. It has 12 bytes an object,
+//! in files that are mapped, not on the heap:
+//!
+//! | objects of 1 KiB | content | memory for the set index | reads of the disk for a get, with that memory / with none |
+//! |---|---|---|---|
+//! | 1 million | 1 GB | 12 MB | 1 / 2 |
+//! | 100 million | 100 GB | 1.2 GB | 1 / 2 |
+//! | 1 billion | 1 TB | 12 GB | 1 / 2 |
+//!
+//! A record that crosses a page takes no further read. [`Store::contains`], a put of content that is
+//! held, and the first read of an object with [`VerifyReads::FirstRead`] look into a sidecar too (44 bytes
+//! an object): one read more where it is not in memory, and the first use of a sidecar reads it as a
+//! whole to check it. [`Advice`] reads everything into memory at opening instead.
 //!
 //! # Writing
 //!
@@ -193,9 +211,7 @@ pub use digest::{
 };
 pub use error::{Error, Result};
 pub use object::Object;
-pub use options::{
-    AccessPattern, Advice, Options, ReadMode, SEGMENT_BYTES_MAX_DEFAULT, VerifyReads,
-};
+pub use options::{Advice, Options, ReadMode, SEGMENT_BYTES_MAX_DEFAULT, VerifyReads};
 pub use recovery::{RecoveryReport, Repair};
 pub use scan::{Digests, Objects};
 pub use store::{

@@ -25,6 +25,10 @@ pub(crate) struct Run {
     is_damaged: AtomicBool,
 }
 
+/// A longer run may not stay in memory, so no more of it is read than is needed. A run of this length
+/// has some 90 million objects.
+const IN_MEMORY_BYTES_MAX: u64 = 1 << 30;
+
 /// The iterator of [`Run::find`].
 pub(crate) type RunMatches<'a> = Matches<'a, FileBytes, &'a Run>;
 
@@ -91,6 +95,31 @@ impl Run {
         if let Some(bucket) = self.index.bucket(probe.bucket) {
             prefetch_value(bucket);
         }
+    }
+
+    /// Asks the system for the bucket that [`find`](Self::find) reads first, and does not wait. Asks
+    /// for the bytes around it too if the run will stay in memory, so that it soon is there.
+    pub(crate) fn will_need(&self, probe: &Probe) {
+        let Some(bucket) = self.index.bucket(probe.bucket) else {
+            return;
+        };
+        let file = self.index.get_ref();
+        if self.stays_in_memory() {
+            file.will_need_around(bucket);
+        } else {
+            file.will_need_part(bucket);
+        }
+    }
+
+    /// Asks the system for the whole run if it will stay in memory, for a pass over it.
+    pub(crate) fn fetch(&self) {
+        if self.stays_in_memory() {
+            self.index.get_ref().fetch();
+        }
+    }
+
+    fn stays_in_memory(&self) -> bool {
+        self.file_bytes() <= IN_MEMORY_BYTES_MAX
     }
 
     /// The locations at which a digest may be. An error means that it may be anywhere.

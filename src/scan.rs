@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::format::Entry;
-use crate::memory::prefetch;
+use crate::memory::{Map, prefetch};
 use crate::object::Object;
 use crate::options::VerifyReads;
+use crate::segment::batches::span;
 use crate::segment::content::Content;
 use crate::segment::{Active, Sealed};
 use crate::segment_set::{ObjectCopy, SegmentSet, Tried};
@@ -53,6 +54,7 @@ impl Objects {
                 None => break,
             }
         }
+        read_files_ahead(&batch);
         let copies = batch.iter().map(|(held, entry)| held.copy(*entry));
         // The single read below reports what is wrong with a copy that cannot be read.
         let contents: Vec<Option<Content<'_>>> =
@@ -89,10 +91,37 @@ impl From<&ObjectCopy<'_>> for Held {
 }
 
 impl Held {
+    fn id(&self) -> u32 {
+        match self {
+            Self::Sealed(segment) => segment.id(),
+            Self::Unsealed(segment) => segment.id(),
+        }
+    }
+
+    fn map(&self) -> Option<&Map> {
+        match self {
+            Self::Sealed(segment) => segment.data().map(),
+            Self::Unsealed(segment) => segment.map(),
+        }
+    }
+
     fn copy(&self, entry: Entry) -> ObjectCopy<'_> {
         match self {
             Self::Sealed(segment) => ObjectCopy::sealed(segment, entry),
             Self::Unsealed(segment) => ObjectCopy::unsealed(segment, entry),
+        }
+    }
+}
+
+/// Has the system read the files of a batch ahead, which is in their order.
+fn read_files_ahead(batch: &[(Held, Entry)]) {
+    let same_file = |a: &(Held, Entry), b: &(Held, Entry)| a.0.id() == b.0.id();
+    for part in batch.chunk_by(same_file) {
+        if let [(held, first), ..] = part
+            && let [.., (_, last)] = part
+            && let Some(map) = held.map()
+        {
+            map.read_ahead(span(&[*first, *last]));
         }
     }
 }
@@ -154,6 +183,8 @@ struct Records {
     set: Arc<SegmentSet>,
     segments: VecDeque<Segment>,
     current: Option<Walk>,
+    /// Whether no record was read yet.
+    is_new: bool,
 }
 
 #[derive(Debug)]
@@ -268,6 +299,7 @@ impl Records {
             segments: sealed.chain(unsealed_segments(&set)).collect(),
             set,
             current: None,
+            is_new: true,
         }
     }
 
@@ -278,7 +310,11 @@ impl Records {
     fn next(&mut self) -> Option<Result<(ObjectCopy<'_>, &SegmentSet)>> {
         loop {
             let Some(walk) = &mut self.current else {
-                match Walk::of(self.segments.pop_front()?) {
+                let segment = self.segments.pop_front()?;
+                if std::mem::take(&mut self.is_new) {
+                    self.set.fetch_runs();
+                }
+                match Walk::of(segment) {
                     Ok(walk) => {
                         let complete = walk.check_complete();
                         self.current = Some(walk);
@@ -314,6 +350,7 @@ pub(crate) fn positions_in_file_order(
     segment: &Sealed,
     is_wanted: impl Fn(usize) -> bool,
 ) -> Result<Vec<u32>> {
+    segment.fetch_sidecar()?;
     let sidecar = segment.sidecar()?;
     let offsets = sidecar.entries().map(|entry| entry.offset).zip(0_u32..);
     let wanted = offsets.filter(|&(_, position)| is_wanted(position as usize));

@@ -14,9 +14,9 @@ use crate::dir::{BlockWriter, Dir, FileKind, FilePath, WritableFile};
 use crate::error::{Error, Result};
 use crate::format::{Entry, SealedSegment, Sidecar, record};
 use crate::object::Object;
-use crate::segment::batches::{BATCH_RECORDS_MAX, batches};
+use crate::segment::batches::{BATCH_RECORDS_MAX, batches, span};
 use crate::segment::sidecar::binding_of;
-use crate::segment::{Sealed, content_len};
+use crate::segment::{Data, Sealed, content_len};
 use crate::segment_set::{ObjectCopy, SegmentSet};
 
 impl Prepared {
@@ -142,6 +142,7 @@ fn copy_batch(
     writer: &mut RecordWriter<'_>,
 ) -> Result<()> {
     let data = input.data();
+    read_ahead(data, batch);
     let contents = batch.iter().map(|e| data.read(e.offset, e.len as usize));
     let contents: Vec<Option<Cow<'_, [u8]>>> = contents.map(|c| c.ok().flatten()).collect();
     let present: Vec<&[u8]> = contents
@@ -157,6 +158,24 @@ fn copy_batch(
     }
     Ok(())
 }
+
+/// Has the system read the file ahead of a batch, or no more than the records of the batch where
+/// little of the file is live.
+fn read_ahead(data: &Data, batch: &[Entry]) {
+    let live_bytes: u64 = batch.iter().map(|entry| u64::from(entry.len)).sum();
+    let all = span(batch);
+    if all.end.saturating_sub(all.start) / SPARSE_FACTOR <= live_bytes {
+        data.read_ahead(all);
+    } else if let Some(map) = data.map() {
+        for entry in batch {
+            map.will_need(span(std::slice::from_ref(entry)));
+        }
+    }
+}
+
+/// A part of a file is read as a whole unless it is more than this many times as long as the live
+/// content in it.
+const SPARSE_FACTOR: u64 = 8;
 
 /// Returns another copy of a record that does not verify. If no copy verifies, the error names a
 /// damaged one.

@@ -46,6 +46,7 @@ pub(super) fn mark(
     // reads a sidecar as a whole if it is used for the first time.
     let records = inputs.par_iter().map(|input| {
         input.check_complete()?;
+        input.fetch_sidecar()?;
         Ok(input.sidecar()?.len())
     });
     let records: Vec<usize> = records.collect::<Result<_>>()?;

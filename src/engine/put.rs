@@ -8,7 +8,7 @@ use super::writer::Writer;
 use crate::digest::Hashed;
 use crate::error::Result;
 use crate::segment::Appender;
-use crate::segment_set::SegmentSet;
+use crate::segment_set::{SegmentSet, Wanted};
 use crate::sync::RwLockReadGuard;
 
 /// Unsealed segments that may exist before a put helps to seal. Each holds its index in memory.
@@ -20,6 +20,7 @@ impl Writer {
         self.require_acceptable(hashed.content().len())?;
         let (phase, set) = self.begin_put()?;
         let view = View::of(&set);
+        set.fetch(hashed.digest(), Wanted::Both);
         if is_duplicate(hashed, &phase, &set) {
             return Ok(false);
         }

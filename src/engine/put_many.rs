@@ -4,6 +4,7 @@ use super::put::{View, is_duplicate};
 use super::writer::Writer;
 use crate::digest::{Digest, HashFunction, Hashed};
 use crate::error::Result;
+use crate::segment_set::Wanted;
 use crate::threads::{join, map_parts};
 
 /// Size of a window. One window is hashed while the window before is appended, whose contents are
@@ -92,7 +93,9 @@ impl Writer {
         let is_absent = |hashed: &&Hashed<'_>| !is_duplicate(hashed, &phase, &set);
         let mut absent: Vec<&Hashed<'_>> = Vec::new();
         for looked_up in contents.chunks(LOOKUPS) {
-            set.prefetch_copies(looked_up.iter().map(Hashed::digest));
+            let digests = looked_up.iter().map(Hashed::digest);
+            set.fetch_many(digests.clone(), Wanted::Both);
+            set.prefetch_copies(digests);
             absent.extend(looked_up.iter().filter(is_absent));
         }
         if absent.is_empty() {

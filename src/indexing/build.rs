@@ -1,5 +1,6 @@
 //! Builds a run from the sidecars of its segments.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -10,6 +11,7 @@ use crate::format::SealedSegment;
 use crate::format::Sidecar;
 use crate::format::set_index::{Builder, Written, page_sums};
 use crate::segment::Sealed;
+use crate::segment::file_bytes::FileBytes;
 
 /// Builds run `number` over these segments, in parallel on the threads of the current pool.
 ///
@@ -48,19 +50,41 @@ pub(crate) fn build(
     written
 }
 
-fn write<D: AsRef<[u8]> + Sync>(
+/// Asks the system for the entries whose buckets are in `pieces`, out of all `buckets`. Digests are
+/// spread evenly, so the place of the entries is known well enough without a search.
+fn fetch(sidecars: &[&Sidecar<FileBytes>], pieces: Option<&[Range<u64>]>, buckets: u64) {
+    let (Some(first), Some(last)) = (pieces.and_then(<[_]>::first), pieces.and_then(<[_]>::last))
+    else {
+        return;
+    };
+    for sidecar in sidecars {
+        let position = |bucket: u64| {
+            let position = sidecar.len() as u128 * u128::from(bucket) / u128::from(buckets.max(1));
+            usize::try_from(position).unwrap_or(usize::MAX)
+        };
+        let entries = sidecar.entries_bytes(position(first.start)..position(last.end));
+        sidecar.get_ref().will_need_part(entries);
+    }
+}
+
+fn write(
     file: &WritableFile,
     mut builder: Builder,
-    sidecars: &[&Sidecar<D>],
+    sidecars: &[&Sidecar<FileBytes>],
     is_cancelled: impl Fn() -> bool,
 ) -> Result<Option<()>> {
     let mut run = BlockWriter::new(file, HUGE_PAGE_BYTES);
     run.append(&vec![0; builder.header_bytes()])?;
     let mut sums = Vec::new();
-    for pieces in builder.pieces().chunks(2 * rayon::current_num_threads()) {
+    let pieces = builder.pieces();
+    let buckets = pieces.last().map_or(0, |last| last.end);
+    let mut steps = pieces.chunks(2 * rayon::current_num_threads()).peekable();
+    fetch(sidecars, steps.peek().copied(), buckets);
+    while let Some(pieces) = steps.next() {
         if is_cancelled() {
             return Ok(None);
         }
+        fetch(sidecars, steps.peek().copied(), buckets);
         let filled: Vec<_> = pieces
             .par_iter()
             .map(|buckets| builder.fill(buckets.clone(), sidecars))

@@ -2,12 +2,25 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::quota::{MAPS, MapUse, Taken, maps_max};
 use super::watched::Watched;
 use crate::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes that are asked for with one system call. Linux reads no more for one call than the larger
+/// of the device's read-ahead and its largest request, and 128 KiB is its usual read-ahead.
+pub(crate) const REQUEST_BYTES: usize = 128 << 10;
+
+/// How far a walk reads ahead, in bytes: some requests, so that the disk is never idle.
+const AHEAD_BYTES: u64 = 4 << 20;
+/// Bytes that a walk asks for at a time.
+const BLOCK_BYTES: u64 = 1 << 20;
+
+/// The smallest page. A system with larger pages rounds to its own.
+pub(crate) const PAGE_BYTES: usize = 4096;
 
 /// A read-only map of a file from its beginning. It may reach beyond the end of the file; only
 /// [readable](Self::make_readable) bytes are ever handed out.
@@ -68,22 +81,74 @@ impl Map {
         self.readable.fetch_max(len, Ordering::Release);
     }
 
-    /// Tells the system that reads are random, so that it reads no pages around them.
+    /// Tells the system that reads are random, so that it reads no pages around them. What is read
+    /// in order is asked for by [`will_need`](Self::will_need).
     pub(crate) fn advise_random(&self) {
         #[cfg(unix)]
         self.advise(memmap2::Advice::Random);
     }
 
-    /// Asks for huge pages.
-    pub(crate) fn advise_huge_pages(&self) {
-        #[cfg(target_os = "linux")]
-        self.advise(memmap2::Advice::HugePage);
-    }
-
     /// Reads all pages and enters them into the page table before it returns.
     pub(crate) fn populate(&self) {
+        self.will_need(0..self.readable.load(Ordering::Acquire) as u64);
         #[cfg(target_os = "linux")]
         self.advise(memmap2::Advice::PopulateRead);
+    }
+
+    /// Asks the system to read these bytes from the disk if they are not in memory, and does not
+    /// wait for them. Costs a system call for each [`REQUEST_BYTES`]. Bytes that are not
+    /// [readable](Self::make_readable) are left out.
+    pub(crate) fn will_need(&self, range: Range<u64>) {
+        let readable = self.readable.load(Ordering::Acquire);
+        let in_memory = |at: u64| usize::try_from(at).map_or(readable, |at| at.min(readable));
+        let (mut begin, end) = (in_memory(range.start), in_memory(range.end));
+        if begin >= end {
+            return;
+        }
+        begin -= begin % PAGE_BYTES;
+        while begin < end {
+            let len = REQUEST_BYTES.min(end - begin);
+            #[cfg(unix)]
+            if let Some(raw) = &self.raw {
+                // If the system does not know or refuses it, only speed is lost.
+                let _ = raw.advise_range(memmap2::Advice::WillNeed, begin, len);
+            }
+            begin += len;
+        }
+    }
+
+    /// Has the system read ahead of a walk through the file. The walk calls this before each step with
+    /// the bytes of that step.
+    pub(crate) fn read_ahead(&self, step: Range<u64>) {
+        let ahead = |position: u64| {
+            let ahead = position.saturating_add(AHEAD_BYTES);
+            ahead.checked_next_multiple_of(BLOCK_BYTES).unwrap_or(ahead)
+        };
+        // The steps before have asked for this step, unless the walk begins here.
+        let is_begin =
+            !self.is_resident(step.start) || !self.is_resident(step.end.saturating_sub(1));
+        let begin = if is_begin {
+            step.start
+        } else {
+            ahead(step.start)
+        };
+        self.will_need(begin..ahead(step.end));
+    }
+
+    /// Returns where in the file a `part` of its bytes is.
+    pub(crate) fn range_of(&self, part: &[u8]) -> Range<u64> {
+        let base = self.raw.as_ref().map_or(0, |raw| raw.as_ptr().addr());
+        let begin = part.as_ptr().addr().saturating_sub(base);
+        begin as u64..(begin + part.len()) as u64
+    }
+
+    /// Whether the page with the byte at `offset` is in memory. The answer is yes where the system
+    /// does not tell, as of a file that belongs to somebody else.
+    pub(crate) fn is_resident(&self, offset: u64) -> bool {
+        let readable = self.readable.load(Ordering::Acquire);
+        let Some(raw) = &self.raw else { return true };
+        let offset = usize::try_from(offset).ok().filter(|&at| at < readable);
+        offset.is_none_or(|offset| page_is_resident(raw, offset))
     }
 
     /// Gives advice to the system. If the system does not know or refuses it, only speed is lost.
@@ -99,6 +164,16 @@ impl Map {
     pub(crate) fn bytes(&self) -> &[u8] {
         self.slice(0, self.readable.load(Ordering::Acquire))
             .unwrap_or_default()
+    }
+
+    /// Does [`slice`](Self::slice) for a content that the caller reads as a whole.
+    #[inline]
+    pub(crate) fn content(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let bytes = self.slice(offset, len)?;
+        if len > REQUEST_BYTES {
+            fetch_long(self, offset..offset + len as u64);
+        }
+        Some(bytes)
     }
 
     /// `len` bytes at `offset`, if all of them are readable.
@@ -118,6 +193,34 @@ impl Map {
         // the length that `make_readable` was given (segment/active.rs). Another process that writes
         // to or cuts our files breaks this; that is the documented condition of `ReadMode::Mmap`.
         Some(unsafe { std::slice::from_raw_parts(raw.as_ptr().add(offset), len) })
+    }
+}
+
+/// Asks whether the page with the byte at `offset`, which is within the map, is in memory.
+#[cfg(target_os = "linux")]
+fn page_is_resident(raw: &MmapRaw, offset: usize) -> bool {
+    let page = rustix::param::page_size();
+    let begin = offset - offset % page;
+    let mut state = [1_u8];
+    // SAFETY: `begin` is the beginning of a page, since the map begins at one, and the page is part of
+    // the map, since `offset` is. `mincore` writes one byte for the one page, and reads none of it.
+    let asked = unsafe { libc::mincore(raw.as_mut_ptr().add(begin).cast(), 1, state.as_mut_ptr()) };
+    asked != 0 || state[0] & 1 == 1
+}
+
+#[cfg(not(target_os = "linux"))]
+fn page_is_resident(_: &MmapRaw, _: usize) -> bool {
+    true
+}
+
+/// Asks for all of a long content unless it is in memory. Read page by page, each page would wait for
+/// the disk.
+#[cold]
+fn fetch_long(map: &Map, content: Range<u64>) {
+    // The first and the last page may be in memory for the sake of the records beside this one.
+    let middle = content.start + (content.end - content.start) / 2;
+    if !map.is_resident(middle) {
+        map.will_need(content);
     }
 }
 

@@ -19,5 +19,5 @@ pub(crate) use append_buffer::{AppendBuffer, AppendBufferWriter, SharedAppendBuf
 pub(crate) use bits::AtomicBits;
 pub(crate) use fork_mark::ForkMark;
 pub(crate) use grow_only_map::{Computed, GrowOnlyMap};
-pub(crate) use map::Map;
+pub(crate) use map::{Map, PAGE_BYTES, REQUEST_BYTES};
 pub(crate) use prefetch::{prefetch, prefetch_value};

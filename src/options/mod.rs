@@ -11,7 +11,7 @@ use crate::dir::{Dir, HUGE_PAGE_BYTES, Operations, SMALL_BLOCK_BYTES, System, Wr
 use crate::error::Result;
 use crate::memory::quota;
 
-pub use advice::{AccessPattern, Advice};
+pub use advice::Advice;
 pub(crate) use reading::Reading;
 
 /// The default size of a segment: 256 MiB.
@@ -185,7 +185,7 @@ impl Options {
         self
     }
 
-    /// Sets the advice to the operating system about the maps. Default: no advice.
+    /// Sets what is read into memory when a file is mapped. Default: nothing.
     #[must_use]
     pub fn advice(mut self, advice: Advice) -> Self {
         self.advice = advice;

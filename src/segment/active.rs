@@ -94,6 +94,7 @@ impl Active {
 
     fn new(id: u32, file: ActiveFile, map: Option<Map>, contents: Contents) -> Self {
         if let Some(map) = &map {
+            map.advise_random();
             map.make_readable(contents.bytes);
         }
         Self {
@@ -216,11 +217,16 @@ impl Active {
         matches!(self.file, ActiveFile::Reader(..)) && end > self.durable_bytes()
     }
 
+    /// The map of the file, if it is mapped.
+    pub(crate) fn map(&self) -> Option<&Map> {
+        self.map.as_deref()
+    }
+
     /// Borrows flushed bytes from the map.
     #[inline]
     fn mapped(&self, offset: u64, len: usize) -> Option<Content<'_>> {
         let map = self.map.as_ref()?;
-        let bytes = map.slice(offset, len)?;
+        let bytes = map.content(offset, len)?;
         Some(Content::Unsealed { map, offset, bytes })
     }
 

@@ -1,5 +1,9 @@
 //! Cuts records into batches. One thread hashes a batch, in lanes.
 
+use std::ops::Range;
+
+use crate::format::Entry;
+
 /// Enough records to fill the lanes again and again, and few enough to keep on a stack.
 pub(crate) const BATCH_RECORDS_MAX: usize = 256;
 /// Fewest records that fill the lanes.
@@ -29,6 +33,14 @@ pub(crate) fn batches<T>(
         rest = others;
         (!batch.is_empty()).then_some(batch)
     })
+}
+
+/// Returns the part of the data file from the first of some entries to the last.
+pub(crate) fn span(entries: &[Entry]) -> Range<u64> {
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+        return 0..0;
+    };
+    first.offset..last.offset.saturating_add(u64::from(last.len))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -95,15 +96,30 @@ impl Data {
     #[inline]
     pub(crate) fn mapped(&self, offset: u64, len: usize) -> Option<&[u8]> {
         match &self.source {
-            Source::Map(map) => map.slice(offset, len),
+            Source::Map(map) => map.content(offset, len),
             Source::File(_) | Source::Named | Source::Closed => None,
+        }
+    }
+
+    /// The map of the file. `None` if it is not mapped: each read is then a request of its own.
+    pub(crate) const fn map(&self) -> Option<&Map> {
+        match &self.source {
+            Source::Map(map) => Some(map),
+            Source::File(_) | Source::Named | Source::Closed => None,
+        }
+    }
+
+    /// Has the system read ahead of a walk; see [`Map::read_ahead`].
+    pub(crate) fn read_ahead(&self, step: Range<u64>) {
+        if let Some(map) = self.map() {
+            map.read_ahead(step);
         }
     }
 
     /// The bytes at `offset`, or `None` if not all of them are there.
     pub(crate) fn read(&self, offset: u64, len: usize) -> Result<Option<Cow<'_, [u8]>>> {
         match &self.source {
-            Source::Map(map) => Ok(map.slice(offset, len).map(Cow::Borrowed)),
+            Source::Map(map) => Ok(map.content(offset, len).map(Cow::Borrowed)),
             Source::File(held) => self.read_from(held.file(), offset, len),
             Source::Named => self.read_from(&self.open_again()?, offset, len),
             Source::Closed => Ok(None),
@@ -171,7 +187,7 @@ impl Data {
 
     /// All bytes, if the file is mapped.
     pub(crate) fn mapped_all(&self) -> Option<&[u8]> {
-        self.mapped(0, usize::try_from(self.len).ok()?)
+        self.map()?.slice(0, usize::try_from(self.len).ok()?)
     }
 
     /// Calls `work` with the file, or returns `None` if the file is closed.

@@ -1,12 +1,13 @@
 //! The bytes of a file that is derived from data: a sidecar or a run.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::dir::{is_mostly_holes, read_new_at};
 use crate::error::{Error, Result};
-use crate::memory::Map;
 use crate::memory::quota::MapUse;
+use crate::memory::{Map, REQUEST_BYTES};
 use crate::options::Reading;
 
 /// The bytes of a whole file, mapped or read.
@@ -23,6 +24,36 @@ impl AsRef<[u8]> for FileBytes {
             Self::Map(map) => map.bytes(),
             Self::Heap(bytes) => bytes,
         }
+    }
+}
+
+impl FileBytes {
+    /// Asks the system for bytes of the file that are not in memory, and does not wait for them.
+    pub(crate) fn will_need(&self, range: Range<u64>) {
+        if let Self::Map(map) = self {
+            map.will_need(range);
+        }
+    }
+
+    /// Asks for a part of the bytes as [`will_need`](Self::will_need) does.
+    pub(crate) fn will_need_part(&self, part: &[u8]) {
+        if let Self::Map(map) = self {
+            map.will_need(map.range_of(part));
+        }
+    }
+
+    /// Asks for a part of the bytes and for those around it that are read with one request.
+    pub(crate) fn will_need_around(&self, part: &[u8]) {
+        if let Self::Map(map) = self {
+            let request = REQUEST_BYTES as u64;
+            let begin = map.range_of(part).start / request * request;
+            map.will_need(begin..begin + request);
+        }
+    }
+
+    /// Asks for the whole file, for a pass over it.
+    pub(crate) fn fetch(&self) {
+        self.will_need(0..u64::MAX);
     }
 }
 

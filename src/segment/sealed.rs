@@ -34,7 +34,7 @@ pub(crate) struct Sealed {
     /// The records that were verified in this process, by their position in the sidecar.
     verified: Once<AtomicBits>,
     /// Average length of a record.
-    prefetched_bytes: usize,
+    record_bytes_mean: usize,
 }
 
 impl Sealed {
@@ -58,7 +58,7 @@ impl Sealed {
             checked: Once::new(),
             unchecked: Mutex::new(unchecked),
             verified: Once::new(),
-            prefetched_bytes: mean_record_bytes(&binding),
+            record_bytes_mean: mean_record_bytes(&binding),
         })
     }
 
@@ -101,7 +101,7 @@ impl Sealed {
             checked: Once::from(checked),
             unchecked: Mutex::new(Unchecked::Missing),
             verified: Once::new(),
-            prefetched_bytes: mean_record_bytes(&binding),
+            record_bytes_mean: mean_record_bytes(&binding),
         }
     }
 
@@ -252,9 +252,33 @@ impl Sealed {
     #[inline]
     pub(crate) fn prefetch_record(&self, offset: u64) {
         let begin = offset.saturating_sub(record::HEADER_BYTES);
-        if let Some(record) = self.data.mapped(begin, self.prefetched_bytes) {
+        if let Some(record) = self.data.mapped(begin, self.record_bytes_mean) {
             prefetch(record);
         }
+    }
+
+    /// Average length of a record.
+    pub(crate) const fn record_bytes_mean(&self) -> usize {
+        self.record_bytes_mean
+    }
+
+    /// Asks the system for the entry that [`entry_at`](Self::entry_at) reads, and does not wait.
+    pub(crate) fn will_need_entry(
+        &self,
+        digest: &Digest,
+        geometry: &Geometry,
+        location: &Location,
+    ) {
+        if let Some((sidecar, position)) = self.position_at(digest, geometry, location) {
+            let entry = sidecar.entries_bytes(position..position + 1);
+            sidecar.get_ref().will_need_part(entry);
+        }
+    }
+
+    /// Asks the system for the whole sidecar, for a pass over it.
+    pub(crate) fn fetch_sidecar(&self) -> Result<()> {
+        self.sidecar()?.get_ref().fetch();
+        Ok(())
     }
 
     /// The sidecar. Its entries are sorted.

@@ -51,6 +51,7 @@ impl Unchecked {
             (_, Some(bytes)) => bytes,
             (_, None) => return Ok(None),
         };
+        fetch(&bytes);
         Ok(check(bytes, binding).ok())
     }
 }
@@ -107,11 +108,21 @@ pub(crate) fn sidecar_fits(dir: &Dir, id: u32, binding: &SealedSegment) -> Resul
     Ok(Digest::from(checksum) == binding.sidecar_checksum)
 }
 
-/// Opens the bytes of a sidecar, mapped if possible.
+/// Opens the bytes of a sidecar that the caller reads as a whole, mapped if possible.
 pub(crate) fn open_sidecar(dir: &Dir, id: u32, reading: Reading) -> Result<FileBytes> {
     let path = dir.segment_path(id, FileKind::Sidecar);
     let (file, len) = open_regular_file(&path)?;
-    file_bytes(&file, &path, len, reading, MapUse::Sidecar)
+    let bytes = file_bytes(&file, &path, len, reading, MapUse::Sidecar)?;
+    fetch(&bytes);
+    Ok(bytes)
+}
+
+/// Asks the system for a whole sidecar that is about to be checked. A file that is none by its length
+/// is not read.
+fn fetch(bytes: &FileBytes) {
+    if Sidecar::parse_unchecked(bytes).is_ok() {
+        bytes.fetch();
+    }
 }
 
 pub(super) fn open_sidecar_file(dir: &Dir, id: u32, reading: Reading) -> Result<Unchecked> {
@@ -150,6 +161,9 @@ fn is_bound_by<D: AsRef<[u8]>>(binding: &SealedSegment, sidecar: &Sidecar<D>) ->
     sidecar.checksum() == binding.sidecar_checksum && sidecar.len() == binding.objects as usize
 }
 
+/// Bytes of records that are read, hashed and forgotten before the next are read.
+const STEP_BYTES: usize = 8 << 20;
+
 /// A sidecar made from the data alone.
 pub(crate) struct RebuiltSidecar {
     pub(crate) sidecar: Sidecar<Vec<u8>>,
@@ -167,8 +181,23 @@ pub(crate) fn rebuild_sidecar(
 ) -> Result<RebuiltSidecar> {
     let (mut entries, whole_bytes) = if let Some(bytes) = data.mapped_all() {
         let mut records = Records::new(bytes);
-        let whole: Vec<_> = records.by_ref().collect();
-        (hash.entries(&whole), records.position() as u64)
+        let mut entries = Vec::new();
+        loop {
+            let begin = records.position();
+            let end = begin.saturating_add(STEP_BYTES);
+            data.read_ahead(begin as u64..end as u64);
+            let mut step = Vec::new();
+            while records.position() < end
+                && let Some(record) = records.next()
+            {
+                step.push(record);
+            }
+            if step.is_empty() {
+                break;
+            }
+            entries.append(&mut hash.entries(&step));
+        }
+        (entries, records.position() as u64)
     } else {
         let scanned = data.with_file(|file| {
             let mut scan = RecordScan::new(file, 0, data.len(), false, hash);

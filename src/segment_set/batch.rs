@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::SegmentSet;
 use super::copies::Named;
 use super::tried::Tried;
+use super::{SegmentSet, Wanted};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::memory::prefetch;
@@ -31,6 +31,28 @@ type Lookup<'a> = Result<Option<Verified<'a>>>;
 impl SegmentSet {
     /// Does [`lookup`](Self::lookup) for each of `digests`, in their order.
     pub(crate) fn lookup_many(&self, digests: &[Digest], verify: VerifyReads) -> Vec<Lookup<'_>> {
+        let mut rest = digests;
+        let mut fetch_window = || {
+            let (window, others) = rest.split_at(self.window().min(rest.len()));
+            rest = others;
+            self.fetch_many(window.iter(), Wanted::by(verify));
+            window
+        };
+        let mut window = fetch_window();
+        if window.len() == digests.len() {
+            return self.lookup_window(window, verify);
+        }
+        let mut results = Vec::with_capacity(digests.len());
+        while !window.is_empty() {
+            // The disk is kept busy while this window is hashed.
+            let next = fetch_window();
+            results.append(&mut self.lookup_window(window, verify));
+            window = next;
+        }
+        results
+    }
+
+    fn lookup_window(&self, digests: &[Digest], verify: VerifyReads) -> Vec<Lookup<'_>> {
         let bytes = self.record_bytes_mean;
         if bytes.saturating_mul(digests.len() as u64) < PARALLEL_BYTES_MIN {
             return self.lookup_in_turn(digests, verify);
@@ -65,7 +87,11 @@ impl SegmentSet {
             *place = self.first_place(digest);
         }
         if verify == VerifyReads::FirstRead {
-            results.extend(digests.iter().map(|digest| self.lookup(digest, verify)));
+            results.extend(
+                digests
+                    .iter()
+                    .map(|digest| self.lookup_fetched(digest, verify)),
+            );
             return;
         }
         let mut copies: [Option<Unverified<'_>>; BATCH] = [const { None }; BATCH];
@@ -85,7 +111,7 @@ impl SegmentSet {
         for (digest, copy) in digests.iter().zip(copies) {
             let Some(copy) = copy else {
                 // The object is absent, or the single lookup says what is wrong.
-                results.push(self.lookup(digest, verify));
+                results.push(self.lookup_fetched(digest, verify));
                 continue;
             };
             results.push(if computed.next() == Some(digest) {
@@ -118,6 +144,7 @@ impl SegmentSet {
             Place::Record(segment, offset) => {
                 let (data, offset) = (segment.data(), *offset);
                 let bytes = data.mapped_record(offset)?;
+                self.fetch_rest(segment, offset, bytes.len());
                 prefetch(bytes);
                 let content = Content::Sealed {
                     data,

@@ -6,6 +6,7 @@ use super::tried::Tried;
 use crate::digest::{Digest, HashFunction};
 use crate::error::{Error, Result};
 use crate::format::Entry;
+use crate::memory::Map;
 use crate::options::VerifyReads;
 use crate::segment::active_index::Indexed;
 use crate::segment::content::{Content, Verified};
@@ -66,6 +67,14 @@ impl<'a> ObjectCopy<'a> {
     pub(crate) const fn entry(&self) -> &Entry {
         match self {
             Self::Sealed { entry, .. } | Self::Unsealed { entry, .. } => entry,
+        }
+    }
+
+    /// The map of the file that holds the copy, if it is mapped.
+    pub(super) fn map(&self) -> Option<&'a Map> {
+        match self {
+            Self::Sealed { segment, .. } => segment.data().map(),
+            Self::Unsealed { segment, .. } => segment.map(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::copies::{Named, first_taken, sidecar_copies};
 use super::fast_path::FirstLook;
 use super::tried::Tried;
-use super::{ObjectCopy, SegmentSet};
+use super::{ObjectCopy, SegmentSet, Wanted};
 use crate::digest::{Digest, Hashed};
 use crate::error::Result;
 use crate::object::Object;
@@ -26,6 +26,17 @@ impl SegmentSet {
     /// Returns the first copy of the object that verifies.
     #[inline]
     pub(crate) fn lookup<'a>(
+        &'a self,
+        digest: &Digest,
+        verify: VerifyReads,
+    ) -> Result<Option<Verified<'a>>> {
+        self.fetch(digest, Wanted::by(verify));
+        self.lookup_fetched(digest, verify)
+    }
+
+    /// Does [`lookup`](Self::lookup) for an object that the caller has fetched.
+    #[inline]
+    pub(super) fn lookup_fetched<'a>(
         &'a self,
         digest: &Digest,
         verify: VerifyReads,
@@ -88,6 +99,7 @@ impl SegmentSet {
     /// Whether the store holds an object. Asks the indexes, and reads content only where it may
     /// have been lost in a crash.
     pub(crate) fn contains(&self, digest: &Digest) -> Result<bool> {
+        self.fetch(digest, Wanted::Entries);
         let is_there = |copy: ObjectCopy<'_>| Ok(copy.is_there()?.then_some(()));
         Ok(first_taken(self.copies(digest), is_there)?.is_some())
     }

@@ -6,7 +6,9 @@
 mod batch;
 mod copies;
 mod copy;
+mod disk_waits;
 mod fast_path;
+mod fetch;
 mod lookup;
 mod prefix;
 mod resolved_run;
@@ -16,8 +18,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 pub(crate) use copy::ObjectCopy;
+pub(crate) use fetch::Wanted;
 pub(crate) use resolved_run::{ResolvedRun, RunSize};
 pub(crate) use tried::Tried;
+
+use disk_waits::DiskWaits;
 
 use crate::digest::HashFunction;
 use crate::run::Run;
@@ -38,6 +43,12 @@ pub(crate) struct SegmentSet {
     uncovered: Vec<Arc<Sealed>>,
     /// Average length of a sealed record, in bytes.
     record_bytes_mean: u64,
+    /// Whether lookups wait for buckets of the runs.
+    bucket_waits: DiskWaits,
+    /// Whether lookups wait for records or entries.
+    record_waits: DiskWaits,
+    /// How many lookups there are for one that finds out about waits, a power of two.
+    look_interval: u8,
 }
 
 impl SegmentSet {
@@ -53,9 +64,13 @@ impl SegmentSet {
         let bindings = || sealed.iter().map(|sealed| sealed.binding());
         let bytes: u64 = bindings().map(|binding| binding.data_bytes).sum();
         let objects: u64 = bindings().map(|binding| u64::from(binding.objects)).sum();
+        let record_bytes_mean = bytes / objects.max(1);
         Self {
             hash_function,
-            record_bytes_mean: bytes / objects.max(1),
+            record_bytes_mean,
+            bucket_waits: DiskWaits::default(),
+            record_waits: DiskWaits::default(),
+            look_interval: Self::look_interval(record_bytes_mean),
             sealed,
             unsealed,
             runs,

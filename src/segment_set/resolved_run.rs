@@ -56,6 +56,7 @@ impl ResolvedRun {
             if segment.doubt()?.is_some() {
                 continue;
             }
+            segment.fetch_sidecar()?;
             let (sidecar, run) = (segment.sidecar()?, self.run.index());
             let is_found = |position: usize| {
                 let Some(entry) = sidecar.entry(position) else {

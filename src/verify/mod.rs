@@ -21,7 +21,7 @@ use crate::format::{Entry, Manifest, Sidecar, record};
 use crate::options::Reading;
 use crate::recovery::{RecoveryReport, Repair};
 use crate::scan::positions_in_file_order;
-use crate::segment::batches::{BATCH_RECORDS_MAX, batches};
+use crate::segment::batches::{BATCH_RECORDS_MAX, batches, span};
 use crate::segment::content::Content;
 use crate::segment::sidecar::open_sidecar;
 use crate::segment::{Active, Extent, Sealed};
@@ -152,6 +152,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
                 let entries = positions.iter().map(|&at| index.entry(at as usize));
                 let entries: Vec<Entry> = entries.flatten().collect();
                 self.check_in_batches(&entries, |batch| {
+                    data.read_ahead(span(batch));
                     let contents = batch.iter().map(|e| data.read(e.offset, e.len as usize));
                     let contents: Vec<Option<Cow<'_, [u8]>>> = contents.collect::<Result<_>>()?;
                     let contents = contents.iter().map(Option::as_deref);
@@ -216,6 +217,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             return Ok(());
         }
         let run = resolved.run();
+        run.fetch();
         let index = run.index();
         let pages_hold = (0..index.pages())
             .into_par_iter()
@@ -230,6 +232,9 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
     fn check_unsealed(&self, active: &Active) -> Result<()> {
         let entries = active.entries_in_file_order();
         self.check_in_batches(&entries, |batch| {
+            if let Some(map) = active.map() {
+                map.read_ahead(span(batch));
+            }
             let read = |&Entry { offset, len, .. }: &Entry| active.read(Extent { offset, len });
             let contents: Vec<_> = batch.iter().map(read).collect::<Result<_>>()?;
             let contents = contents.iter().map(|c| Some(c.as_ref()?.bytes()));

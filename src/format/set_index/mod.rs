@@ -128,6 +128,11 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
         self.bytes.as_ref()
     }
 
+    /// Returns what holds the bytes.
+    pub(crate) const fn get_ref(&self) -> &D {
+        &self.bytes
+    }
+
     /// Returns the number of pages of table and overflow.
     #[must_use]
     pub const fn pages(&self) -> u64 {

@@ -123,6 +123,11 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
         self.bytes.as_ref()
     }
 
+    /// What holds the bytes.
+    pub(crate) const fn get_ref(&self) -> &D {
+        &self.bytes
+    }
+
     /// The stored checksum: the last 32 bytes.
     #[must_use]
     pub fn checksum(&self) -> Digest {
