@@ -87,19 +87,12 @@
 //! a batch before it waits for the first; and walks, [`Store::verify`] and compactions read ahead. None
 //! of this costs a get from memory anything: it is done while reads turn out to wait for the disk.
 //!
-//! The set index should stay in memory, where the system keeps it if it can. It has 12 bytes an object,
-//! in files that are mapped, not on the heap:
-//!
-//! | objects of 1 KiB | content | memory for the set index | reads of the disk for a get, with that memory / with none |
-//! |---|---|---|---|
-//! | 1 million | 1 GB | 12 MB | 1 / 2 |
-//! | 100 million | 100 GB | 1.2 GB | 1 / 2 |
-//! | 1 billion | 1 TB | 12 GB | 1 / 2 |
-//!
-//! A record that crosses a page takes no further read. [`Store::contains`], a put of content that is
-//! held, and the first read of an object with [`VerifyReads::FirstRead`] look into a sidecar too (44 bytes
-//! an object): one read more where it is not in memory, and the first use of a sidecar reads it as a
-//! whole to check it. [`Advice`] reads everything into memory at opening instead.
+//! The set index should stay in memory, 12 bytes an object in mapped files; the system keeps it there if
+//! it can. With it a get is one read of the disk, without it two. A record that crosses a page takes no
+//! further read. [`Store::contains`], a put of content that is held, and the first read of an object with
+//! [`VerifyReads::FirstRead`] look into a sidecar too (44 bytes an object): one read more where it is not
+//! in memory, and the first use of a sidecar reads it as a whole to check it. [`Advice`] reads everything
+//! into memory at opening instead.
 //!
 //! # Writing
 //!
@@ -187,6 +180,7 @@ mod digest;
 mod dir;
 mod engine;
 mod error;
+mod file_order;
 pub mod format;
 mod indexing;
 mod memory;

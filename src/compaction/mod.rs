@@ -15,9 +15,9 @@ use rayon::prelude::*;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::file_order::positions_in_file_order;
 use crate::format::{Sidecar, record};
 use crate::memory::AtomicBits;
-use crate::scan::positions_in_file_order;
 use crate::segment::Sealed;
 pub(crate) use copy::Output;
 pub(crate) use live_list::LiveList;

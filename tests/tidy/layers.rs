@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the top down. Each may use those below it, and none above.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 21] = [
     "store",
     "engine",
     "compaction",
     "verify",
     "recovery",
     "scan",
+    "file_order",
     "indexing",
     "segment_set",
     "object",
