@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::figures;
-use crate::operations::{HashAlone, Operation};
+use crate::operations::{BATCH_OBJECTS, HashAlone, Operation};
 use crate::results::{Results, Row, short};
 use crate::workload::{BULK_PUT, DISK};
 
@@ -152,7 +152,7 @@ fn reads(checks: &mut Checks) {
     for ours in [OURS, READER] {
         for (size, limit) in [("256 B", 0.13), ("1 KiB", 0.27)] {
             let measured = ratio(
-                checks.operation(size, Operation::Batch, ours),
+                checks.operation(size, Operation::Batch(BATCH_OBJECTS), ours),
                 checks.operation(size, Operation::Checked, LMDB),
             );
             let what = format!("{ours}: an object in batches of 32, {size}, of LMDB's checked get");

@@ -11,7 +11,10 @@ Compares Sealstone with LMDB, redb, fjall and parity-db.
 
   --short        fewer objects, every operation; some minutes instead of about 20
   --folder DIR   where the stores are made and deleted; default: the system's temporary folder
-  --only LIST    some of 256,1024,4096,65536,mix (reading at a size), put, figures and hash, with commas
+  --only LIST    some of 256,1024,4096,65536,mix (reading at a size), put, figures, hash and cold,
+                 with commas; default: all but cold. That measures stores larger than memory, and is
+                 not for every machine: it needs about 31 GiB of disk in --folder, and the right to
+                 drop the page cache, which slows down whatever else runs
   --rounds N     rounds of each measurement; default: 5, or 3 with --short
   --out DIR      where results.csv, results.md, acceptance.md and the pictures go;
                  default: benches/peers/target/results
@@ -19,9 +22,12 @@ Compares Sealstone with LMDB, redb, fjall and parity-db.
 ";
 
 /// The parts that `--only` chooses from.
-pub const PARTS: [&str; 8] = [
-    "256", "1024", "4096", "65536", "mix", "put", "figures", "hash",
+pub const PARTS: [&str; 9] = [
+    "256", "1024", "4096", "65536", "mix", "put", "figures", "hash", COLD,
 ];
+
+/// The part that is run only if it is chosen.
+pub const COLD: &str = "cold";
 
 pub struct Arguments {
     pub folder: PathBuf,
@@ -43,7 +49,7 @@ impl Arguments {
         let mut scale = None;
         let mut arguments = Self {
             folder: std::env::temp_dir(),
-            only: PARTS.map(String::from).to_vec(),
+            only: parts_by_default(),
             rounds: 0,
             out: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/results")),
             scale: 1.0,
@@ -66,6 +72,11 @@ impl Arguments {
         arguments.scale = scale.unwrap_or(if is_short { SHORT_SCALE } else { 1.0 });
         Ok(Some(arguments))
     }
+}
+
+fn parts_by_default() -> Vec<String> {
+    let parts = PARTS.iter().filter(|&&part| part != COLD);
+    parts.map(|&part| part.to_owned()).collect()
 }
 
 fn parts(list: &str) -> Result<Vec<String>, String> {

@@ -1,4 +1,5 @@
-//! Measurements that need a process of their own: the heap of one store alone, and a kill -9.
+//! Measurements that need a process of their own: the heap of one store alone, a kill -9, and stores
+//! that are larger than memory.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,6 +11,7 @@ use sealstone::{Digest, Store};
 use crate::contents::{Contents, Size};
 use crate::hashing;
 use crate::kinds::kinds;
+use crate::larger_than_memory;
 use crate::workload::Workload;
 
 /// The first argument of a child.
@@ -18,7 +20,8 @@ pub const CHILD: &str = "child";
 /// Gets that are made before the heap is measured.
 const HEAP_GETS: u64 = 1_000;
 
-fn command(arguments: &[&str], folder: &Path) -> Command {
+/// Returns the call of this program as a child, with a folder as its last argument.
+pub fn command(arguments: &[&str], folder: &Path) -> Command {
     let program = std::env::current_exe().expect("this program has a path");
     let mut command = Command::new(program);
     command.arg(CHILD).args(arguments).arg(folder);
@@ -37,6 +40,9 @@ pub fn run(arguments: &[String]) {
         [what, bytes, folder] if what == "fill" => {
             let bytes = bytes.parse().expect("the parent wrote it");
             fill_in_child(bytes, Path::new(folder));
+        }
+        [what, arguments @ .., folder] if what == larger_than_memory::CHILD => {
+            larger_than_memory::run_in_child(arguments, Path::new(folder));
         }
         other => panic!("{other:?}: no child is started with this"),
     }

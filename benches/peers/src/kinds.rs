@@ -30,6 +30,9 @@ pub trait Kind {
     /// Puts all objects into a new folder that is read later.
     fn build(&self, folder: &Path, contents: &Contents);
 
+    /// Puts all slices of the objects into a new folder that is read later, one after the other.
+    fn build_in_slices(&self, folder: &Path, slices: &mut dyn Iterator<Item = Contents>);
+
     /// Puts all objects into a new folder, each batch as it comes, and syncs at the end.
     fn bulk_put(&self, folder: &Path, contents: &Contents) -> Written;
 
@@ -46,6 +49,9 @@ pub trait Kind {
     fn open_and_get(&self, folder: &Path, digest: &Digest) -> (Duration, Duration);
 
     fn open(&self, folder: &Path) -> Box<dyn Contender>;
+
+    /// Opens a store that does not fit into memory.
+    fn open_larger_than_memory(&self, folder: &Path, cache_bytes: u64) -> Box<dyn Contender>;
 
     /// Opens, gets objects and one that the store lacks, and calls `look` while the store is open.
     fn use_a_little(&self, folder: &Path, digests: &[Digest], look: &mut dyn FnMut());
@@ -103,6 +109,13 @@ impl<P: Peer> Kind for Of<P> {
         peer.bulk_put(&contents.batches(), &mut Laps::default());
     }
 
+    fn build_in_slices(&self, folder: &Path, slices: &mut dyn Iterator<Item = Contents>) {
+        let peer = P::open(folder);
+        for contents in slices {
+            peer.bulk_put(&contents.batches(), &mut Laps::default());
+        }
+    }
+
     fn bulk_put(&self, folder: &Path, contents: &Contents) -> Written {
         let batches = contents.batches();
         let peer = P::open_to_put(folder);
@@ -156,6 +169,10 @@ impl<P: Peer> Kind for Of<P> {
 
     fn open(&self, folder: &Path) -> Box<dyn Contender> {
         Box::new(P::open(folder))
+    }
+
+    fn open_larger_than_memory(&self, folder: &Path, cache_bytes: u64) -> Box<dyn Contender> {
+        Box::new(P::open_larger_than_memory(folder, cache_bytes))
     }
 
     fn use_a_little(&self, folder: &Path, digests: &[Digest], look: &mut dyn FnMut()) {

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
+use crate::disk::Disk;
+
 /// Describes the machine, one fact a line.
 pub fn describe(folder: &Path) -> Vec<String> {
     let cores = thread::available_parallelism().map_or(0, usize::from);
@@ -46,6 +48,13 @@ pub fn file_system(folder: &Path) -> String {
         })
         .max_by_key(|(mount, _)| mount.len())
         .map_or("unknown".into(), |(_, kind)| kind.into())
+}
+
+/// Says how far ahead the kernel reads on the device that a folder is on.
+pub fn read_ahead(folder: &Path) -> String {
+    let kibibytes = Disk::of(folder).and_then(|disk| disk.read_ahead_kibibytes());
+    let kibibytes = kibibytes.map_or("unknown".into(), |number| format!("{number} KiB"));
+    format!("read-ahead of the disk: {kibibytes}")
 }
 
 fn today() -> String {

@@ -31,15 +31,18 @@
 //!   page cache is warm, and so are the caches of redb and fjall, which hold everything. In each
 //!   round all stores do the same, one after the other, so that whatever else the machine does hits
 //!   all of them alike.
+//! - Only `--only cold` measures stores that do not fit into memory ([`larger_than_memory`]).
 
 mod acceptance;
 mod arguments;
 mod child;
 mod contents;
+mod disk;
 mod figures;
 mod hash_functions;
 mod hashing;
 mod kinds;
+mod larger_than_memory;
 mod machine;
 mod operations;
 mod peer;
@@ -57,7 +60,7 @@ use std::time::Instant;
 use arguments::Arguments;
 use contents::Size;
 use figures::Scale;
-use operations::{HashAlone, Operation};
+use operations::{BATCH_OBJECTS, HashAlone, Operation};
 use picture::Bar;
 use results::Results;
 use workload::Workload;
@@ -105,7 +108,7 @@ fn run(arguments: &Arguments) {
     for line in &machine {
         println!("{line}");
     }
-    let results = measure(arguments, folder.path());
+    let results = measure(arguments, folder.path(), &mut machine);
     machine.push(format!(
         "{} rounds, {:.0} % of the objects of a whole run, {:.0} minutes",
         arguments.rounds,
@@ -115,7 +118,7 @@ fn run(arguments: &Arguments) {
     write(arguments, &machine, &results);
 }
 
-fn measure(arguments: &Arguments, folder: &Path) -> Results {
+fn measure(arguments: &Arguments, folder: &Path, machine: &mut Vec<String>) -> Results {
     let scale = Scale(arguments.scale);
     let rounds = arguments.rounds;
     let is_chosen = |part: &str| arguments.only.iter().any(|chosen| chosen == part);
@@ -147,6 +150,13 @@ fn measure(arguments: &Arguments, folder: &Path) -> Results {
     if is_chosen("hash") {
         hash_functions::run(rounds, folder, &mut results);
     }
+    if is_chosen(arguments::COLD) {
+        let lines = larger_than_memory::run(scale, rounds, folder, &mut results);
+        for line in &lines {
+            println!("{line}");
+        }
+        machine.extend(lines);
+    }
     results
 }
 
@@ -174,7 +184,7 @@ fn write(arguments: &Arguments, machine: &[String], results: &Results) {
 fn pictures(results: &Results) -> [(&'static str, Option<String>); 3] {
     let sizes: Vec<_> = READS.iter().map(|read| read.0.to_string()).collect();
     let checked = Operation::Checked.name();
-    let batch = Operation::Batch.name();
+    let batch = Operation::Batch(BATCH_OBJECTS).name();
     let unchecked = Operation::Unchecked.name();
     let of = |operation, contenders: &[&'static str]| {
         let bar = |&contender| Bar {

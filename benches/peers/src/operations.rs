@@ -17,8 +17,8 @@ pub enum Operation {
     Checked,
     /// Random gets that look at the first byte.
     Unchecked,
-    /// Batches of 32 random gets, checked.
-    Batch,
+    /// Batches of that many random gets, checked.
+    Batch(usize),
     /// Checked random gets on as many threads; the time is that of all threads together.
     Threads(usize),
     /// Gets of digests that the store lacks.
@@ -30,7 +30,7 @@ pub enum Operation {
 /// All operations, in the order in which they are measured and reported.
 pub const OPERATIONS: [Operation; 7] = [
     Operation::Checked,
-    Operation::Batch,
+    Operation::Batch(BATCH_OBJECTS),
     Operation::Unchecked,
     Operation::Threads(2),
     Operation::Threads(8),
@@ -38,6 +38,7 @@ pub const OPERATIONS: [Operation; 7] = [
     Operation::Scan,
 ];
 
+/// The gets of a batch, where nothing else is said.
 pub const BATCH_OBJECTS: usize = 32;
 
 impl Operation {
@@ -45,7 +46,7 @@ impl Operation {
         match self {
             Self::Checked => "get, checked".into(),
             Self::Unchecked => "get, unchecked".into(),
-            Self::Batch => format!("get in batches of {BATCH_OBJECTS}, checked"),
+            Self::Batch(objects) => format!("get in batches of {objects}, checked"),
             Self::Threads(threads) => format!("get, checked, {threads} threads"),
             Self::Miss => "get of what is not there".into(),
             Self::Scan => "scan, checked".into(),
@@ -88,7 +89,7 @@ impl<P: Peer> Contender for P {
         match operation {
             Operation::Checked => checked(&self.reader(), &picks.held),
             Operation::Unchecked => unchecked(&self.reader(), &picks.held),
-            Operation::Batch => batches(&self.reader(), &picks.held),
+            Operation::Batch(objects) => batches(&self.reader(), &picks.held, objects),
             Operation::Threads(threads) => {
                 return Some(on_threads(self, threads, &picks.held));
             }
@@ -131,8 +132,8 @@ pub fn unchecked<R: Reader>(reader: &R, digests: &[Digest]) {
 }
 
 #[inline(never)]
-fn batches<R: Reader>(reader: &R, digests: &[Digest]) {
-    for batch in digests.chunks(BATCH_OBJECTS) {
+fn batches<R: Reader>(reader: &R, digests: &[Digest], objects: usize) {
+    for batch in digests.chunks(objects) {
         black_box(reader.get_batch_checked(batch));
     }
 }
@@ -194,9 +195,9 @@ impl Contender for HashAlone {
                     black_box(hashing::digest(black_box(&self.0)));
                 }
             }
-            Operation::Batch => {
-                for _ in 0..objects / BATCH_OBJECTS {
-                    let group = (0..BATCH_OBJECTS).map(|_| black_box(&self.0[..]));
+            Operation::Batch(together) => {
+                for _ in 0..objects / together {
+                    let group = (0..together).map(|_| black_box(&self.0[..]));
                     hashing::in_lanes(group, |(_, digest)| {
                         black_box(digest);
                     });

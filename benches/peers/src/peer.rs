@@ -33,6 +33,12 @@ pub trait Peer: Sized + Sync + 'static {
     /// Opens the store, and creates it in an empty folder.
     fn open(folder: &Path) -> Self;
 
+    /// Opens the store to be read where it does not fit into memory. A store that has a cache of its
+    /// own gives it `cache_bytes`.
+    fn open_larger_than_memory(folder: &Path, _cache_bytes: u64) -> Self {
+        Self::open(folder)
+    }
+
     /// Opens the store for the puts that are measured: with the options that make a
     /// [`bulk_put`](Self::bulk_put) fastest, where reading is fastest with others.
     fn open_to_put(folder: &Path) -> Self {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::figures::SEALSTONE;
 use crate::hash_functions;
 use crate::kinds::kinds;
+use crate::larger_than_memory;
 use crate::results::{Results, Row, ratio_by_round, short};
 
 /// Returns all results as a page.
@@ -22,7 +23,7 @@ pub fn markdown(machine: &[String], results: &Results) -> String {
         write!(text, "\n## {size}\n\n").expect("a String takes everything");
         if size == "figures" {
             figures(&mut text, &rows);
-        } else if size == hash_functions::PART {
+        } else if size == hash_functions::PART || size == larger_than_memory::PART {
             comparison(&mut text, &rows);
         } else {
             comparison(&mut text, &rows);

@@ -15,10 +15,11 @@ const CACHE_BYTES: u64 = 6 << 30;
 /// Content of this length and more goes to blob files.
 const SEPARATED_BYTES_MIN: u32 = 4 << 10;
 
-/// fjall with a cache that holds everything.
+/// fjall with a cache that holds everything, if the store fits into memory.
 ///
 /// - `cache_size`: "20-25% of the available memory - or more if the data set fully fits into
-///   memory" (docs.rs, `fjall::DatabaseBuilder`).
+///   memory" (docs.rs, `fjall::DatabaseBuilder`). Where it does not, the cache has a quarter of the
+///   memory.
 /// - Key-value separation from 4 KiB on: it is for "large blob use cases" (README); below, it costs
 ///   a second read for each get ("at the cost of lower read performance", docs.rs,
 ///   `KvSeparationOptions::separation_threshold`).
@@ -39,6 +40,24 @@ pub struct Fjall {
 }
 
 impl Fjall {
+    fn open_with(folder: &Path, cache_bytes: u64) -> Self {
+        let database = Database::builder(folder)
+            .cache_size(cache_bytes)
+            .open()
+            .expect("fjall opens");
+        let separation = KvSeparationOptions::default().separation_threshold(SEPARATED_BYTES_MIN);
+        let options = || {
+            KeyspaceCreateOptions::default()
+                .expect_point_read_hits(true)
+                .data_block_hash_ratio_policy(HashRatioPolicy::all(1.33))
+                .with_kv_separation(Some(separation))
+        };
+        let objects = database
+            .keyspace("objects", options)
+            .expect("fjall opens the keyspace");
+        Self { database, objects }
+    }
+
     fn ingest(&self, objects: &[(Digest, &[u8])]) {
         let mut ingestion = self.objects.start_ingestion().expect("fjall ingests");
         for (digest, content) in objects {
@@ -63,21 +82,11 @@ impl Peer for Fjall {
     type Reader<'a> = FjallReader<'a>;
 
     fn open(folder: &Path) -> Self {
-        let database = Database::builder(folder)
-            .cache_size(CACHE_BYTES)
-            .open()
-            .expect("fjall opens");
-        let separation = KvSeparationOptions::default().separation_threshold(SEPARATED_BYTES_MIN);
-        let options = || {
-            KeyspaceCreateOptions::default()
-                .expect_point_read_hits(true)
-                .data_block_hash_ratio_policy(HashRatioPolicy::all(1.33))
-                .with_kv_separation(Some(separation))
-        };
-        let objects = database
-            .keyspace("objects", options)
-            .expect("fjall opens the keyspace");
-        Self { database, objects }
+        Self::open_with(folder, CACHE_BYTES)
+    }
+
+    fn open_larger_than_memory(folder: &Path, cache_bytes: u64) -> Self {
+        Self::open_with(folder, cache_bytes)
     }
 
     fn bulk_put(&self, batches: &[Vec<&[u8]>], laps: &mut Laps) {

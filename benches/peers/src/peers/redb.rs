@@ -17,10 +17,11 @@ const OBJECTS: TableDefinition<Key, Value> = TableDefinition::new("objects");
 /// what its cache holds.
 const CACHE_BYTES: usize = 6 << 30;
 
-/// redb with a cache that holds everything.
+/// redb with a cache that holds everything, if the store fits into memory.
 ///
 /// - `set_cache_size`: "the amount of memory used for caching data" (docs.rs, `redb::Builder`); the
-///   default of 1 GiB does not hold these data sets.
+///   default of 1 GiB does not hold these data sets. Where the store is larger than memory, the cache
+///   has a quarter of the memory.
 /// - Keys are arrays, a type of fixed width whose lengths the tree does not store (`design.md`,
 ///   "Branch page", "Leaf page").
 /// - `Durability::Immediate`, the default, with one transaction for a bulk put, so that it syncs
@@ -31,6 +32,14 @@ const CACHE_BYTES: usize = 6 << 30;
 pub struct Redb(Database);
 
 impl Redb {
+    fn open_with(folder: &Path, cache_bytes: usize) -> Self {
+        let database = Builder::new()
+            .set_cache_size(cache_bytes)
+            .create(folder.join("objects.redb"))
+            .expect("redb opens");
+        Self(database)
+    }
+
     fn put<'a>(&self, batches: impl Iterator<Item = Vec<(Digest, &'a [u8])>>, laps: &mut Laps) {
         let txn = self.0.begin_write().expect("a transaction begins");
         {
@@ -59,11 +68,11 @@ impl Peer for Redb {
     type Reader<'a> = RedbReader;
 
     fn open(folder: &Path) -> Self {
-        let database = Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create(folder.join("objects.redb"))
-            .expect("redb opens");
-        Self(database)
+        Self::open_with(folder, CACHE_BYTES)
+    }
+
+    fn open_larger_than_memory(folder: &Path, cache_bytes: u64) -> Self {
+        Self::open_with(folder, usize::try_from(cache_bytes).expect("64 bits"))
     }
 
     fn bulk_put(&self, batches: &[Vec<&[u8]>], laps: &mut Laps) {

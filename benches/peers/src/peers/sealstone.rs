@@ -11,7 +11,8 @@ use crate::peer::{Laps, Peer, Reader};
 /// Sealstone with default options: the store itself checks every read. For the time of puts it does
 /// not write for huge pages, since they cost more where the host of a virtual machine takes memory
 /// back (`sealstone::Options::huge_page_writes`). Its own figures have the time of puts with
-/// default options.
+/// default options. A store that is larger than memory "needs no setting" (docs.rs, `sealstone`,
+/// "Larger than memory"), and is opened only to be read.
 pub struct Sealstone(pub Store);
 
 const FOLDER: &str = "sealstone";
@@ -47,6 +48,10 @@ impl Peer for Sealstone {
 
     fn open(folder: &Path) -> Self {
         Self(Store::open(folder).expect("Sealstone opens"))
+    }
+
+    fn open_larger_than_memory(folder: &Path, _cache_bytes: u64) -> Self {
+        Self(open_beside(folder, Options::new()))
     }
 
     fn open_to_put(folder: &Path) -> Self {
