@@ -1,5 +1,6 @@
 //! One opened run of the set index, which is checked page by page.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::digest::Digest;
@@ -7,9 +8,9 @@ use crate::dir::{Dir, is_mostly_holes, open_regular_file};
 use crate::error::{Error, Result};
 use crate::format::SetIndex;
 use crate::format::set_index::{Location, Matches, PageCheck, Probe};
-use crate::memory::AtomicBits;
 use crate::memory::prefetch_value;
 use crate::memory::quota::MapUse;
+use crate::memory::{AtomicBits, REQUEST_BYTES};
 use crate::options::Reading;
 use crate::segment::file_bytes::{FileBytes, file_bytes};
 
@@ -97,18 +98,22 @@ impl Run {
         }
     }
 
-    /// Asks the system for the bucket that [`find`](Self::find) reads first, and does not wait. Asks
-    /// for the bytes around it too if the run will stay in memory, so that it soon is there.
-    pub(crate) fn will_need(&self, probe: &Probe) {
-        let Some(bucket) = self.index.bucket(probe.bucket) else {
-            return;
-        };
-        let file = self.index.get_ref();
-        if self.stays_in_memory() {
-            file.will_need_around(bucket);
-        } else {
-            file.will_need_part(bucket);
+    /// The part of the file to ask for before a [`find`](Self::find): the bucket that it reads first,
+    /// and if the run will stay in memory the bytes around it too, so that it soon is there.
+    pub(crate) fn part_of(&self, probe: &Probe) -> Range<u64> {
+        let bucket = self.index.bucket(probe.bucket);
+        let bucket = bucket.map_or(0..0, |bucket| self.index.get_ref().range_of(bucket));
+        if !self.stays_in_memory() {
+            return bucket;
         }
+        let request = REQUEST_BYTES as u64;
+        let begin = bucket.start / request * request;
+        begin..begin + request
+    }
+
+    /// Asks the system for a part of the file, and does not wait.
+    pub(crate) fn will_need(&self, part: Range<u64>) {
+        self.index.get_ref().will_need(part);
     }
 
     /// Asks the system for the whole run if it will stay in memory, for a pass over it.

@@ -12,6 +12,7 @@ use crate::object::Object;
 use crate::options::VerifyReads;
 use crate::segment::batches::span;
 use crate::segment::content::Content;
+use crate::segment::read_ahead::ReadAhead;
 use crate::segment::{Active, Sealed};
 use crate::segment_set::{ObjectCopy, SegmentSet, Tried};
 
@@ -24,6 +25,8 @@ pub struct Objects {
     records: Records,
     /// The items that were read ahead, in order.
     ready: VecDeque<Result<Object>>,
+    /// The segment that is walked through, and how far its file is read ahead.
+    ahead: (Option<u32>, ReadAhead),
 }
 
 /// Most records that are verified together, in lanes.
@@ -36,6 +39,22 @@ impl Objects {
         Self {
             records: Records::new(set),
             ready: VecDeque::new(),
+            ahead: (None, ReadAhead::default()),
+        }
+    }
+
+    /// Has the system read the files of a batch ahead, which is in their order.
+    fn read_files_ahead(&mut self, batch: &[(Held, Entry)]) {
+        let same_file = |a: &(Held, Entry), b: &(Held, Entry)| a.0.id() == b.0.id();
+        for part in batch.chunk_by(same_file) {
+            if let [(held, first), ..] = part
+                && let [.., (_, last)] = part
+            {
+                if self.ahead.0 != Some(held.id()) {
+                    self.ahead = (Some(held.id()), ReadAhead::default());
+                }
+                self.ahead.1.step(held.map(), span(&[*first, *last]));
+            }
         }
     }
 
@@ -55,7 +74,7 @@ impl Objects {
                 None => break,
             }
         }
-        read_files_ahead(&batch);
+        self.read_files_ahead(&batch);
         let copies = batch.iter().map(|(held, entry)| held.copy(*entry));
         // The single read below reports what is wrong with a copy that cannot be read.
         let contents: Vec<Option<Content<'_>>> =
@@ -110,19 +129,6 @@ impl Held {
         match self {
             Self::Sealed(segment) => ObjectCopy::sealed(segment, entry),
             Self::Unsealed(segment) => ObjectCopy::unsealed(segment, entry),
-        }
-    }
-}
-
-/// Has the system read the files of a batch ahead, which is in their order.
-fn read_files_ahead(batch: &[(Held, Entry)]) {
-    let same_file = |a: &(Held, Entry), b: &(Held, Entry)| a.0.id() == b.0.id();
-    for part in batch.chunk_by(same_file) {
-        if let [(held, first), ..] = part
-            && let [.., (_, last)] = part
-            && let Some(map) = held.map()
-        {
-            map.read_ahead(span(&[*first, *last]));
         }
     }
 }

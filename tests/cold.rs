@@ -40,6 +40,7 @@ impl Cold {
     fn with(contents: &[Vec<u8>]) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let options = Options::new().segment_bytes_max(8 << 20);
+        let options = options.set_index_minimum(1, 1);
         let store = options.open(folder.path()).unwrap();
         let digests = store.put_many(contents).unwrap();
         store.compact(|_| true).unwrap();
@@ -168,6 +169,27 @@ fn h46_a_long_record_is_read_with_few_requests() {
         assert!(work.bytes <= bytes_max, "{len}: {work:?}");
         assert!(work.faults <= count * faults_max, "{len}: {work:?}");
     }
+}
+
+/// The average length says nothing of a short record.
+#[test]
+fn h46_short_records_among_long_records_are_read_alone() {
+    const PAIRS: u64 = 64;
+    let _alone = alone();
+    let len = |seed: u64| if seed.is_multiple_of(2) { 100 } else { 1 << 20 };
+    let contents: Vec<Vec<u8>> = (0..2 * PAIRS)
+        .map(|seed| content(seed, len(seed)))
+        .collect();
+    let cold = Cold::with(&contents);
+    let Some(store) = cold.open() else { return };
+    let short: Vec<Digest> = cold.digests.iter().copied().step_by(2).collect();
+    let work = Work::of(|| get_all(&store, &short));
+    let indexes = cold.bytes_of("run") + cold.bytes_of("idx");
+    // The first few are taken to be long, by 128 KiB each.
+    assert!(
+        work.bytes <= PAIRS * GET_BYTES_MAX + indexes + (1 << 20),
+        "{work:?}"
+    );
 }
 
 #[test]

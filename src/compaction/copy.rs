@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::{Entry, SealedSegment, Sidecar, record};
 use crate::object::Object;
 use crate::segment::batches::{BATCH_RECORDS_MAX, batches, span};
+use crate::segment::read_ahead::ReadAhead;
 use crate::segment::sidecar::binding_of;
 use crate::segment::{Data, Sealed, content_len};
 use crate::segment_set::{ObjectCopy, SegmentSet};
@@ -107,11 +108,12 @@ impl Prepared {
         for (number, range) in parts {
             let input = &self.inputs[*number];
             let sidecar = input.sidecar()?;
+            let mut ahead = ReadAhead::default();
             for positions in self.live[*number][range.clone()].chunks(BATCH_RECORDS_MAX) {
                 let sources = positions.iter().map(|&at| sidecar.entry(at as usize));
                 let sources: Vec<Entry> = sources.flatten().collect();
                 for batch in batches(&sources, |source| u64::from(source.len)) {
-                    copy_batch(input, batch, set, &mut writer)?;
+                    copy_batch(input, batch, set, &mut writer, &mut ahead)?;
                 }
             }
         }
@@ -140,9 +142,10 @@ fn copy_batch(
     batch: &[Entry],
     set: &SegmentSet,
     writer: &mut RecordWriter<'_>,
+    ahead: &mut ReadAhead,
 ) -> Result<()> {
     let data = input.data();
-    read_ahead(data, batch);
+    read_ahead(data, batch, ahead);
     let contents = batch.iter().map(|e| data.read(e.offset, e.len as usize));
     let contents: Vec<Option<Cow<'_, [u8]>>> = contents.map(|c| c.ok().flatten()).collect();
     let present: Vec<&[u8]> = contents
@@ -161,11 +164,11 @@ fn copy_batch(
 
 /// Has the system read the file ahead of a batch, or no more than the records of the batch where
 /// little of the file is live.
-fn read_ahead(data: &Data, batch: &[Entry]) {
+fn read_ahead(data: &Data, batch: &[Entry], ahead: &mut ReadAhead) {
     let live_bytes: u64 = batch.iter().map(|entry| u64::from(entry.len)).sum();
     let all = span(batch);
     if all.end.saturating_sub(all.start) / SPARSE_FACTOR <= live_bytes {
-        data.read_ahead(all);
+        ahead.step(data.map(), all);
     } else if let Some(map) = data.map() {
         for entry in batch {
             map.will_need(span(std::slice::from_ref(entry)));

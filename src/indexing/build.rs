@@ -63,7 +63,8 @@ fn fetch(sidecars: &[&Sidecar<FileBytes>], pieces: Option<&[Range<u64>]>, bucket
             usize::try_from(position).unwrap_or(usize::MAX)
         };
         let entries = sidecar.entries_bytes(position(first.start)..position(last.end));
-        sidecar.get_ref().will_need_part(entries);
+        let file = sidecar.get_ref();
+        file.will_need(file.range_of(entries));
     }
 }
 

@@ -1,8 +1,10 @@
 //! Memory maps of files.
 
 use std::fs::File;
+use std::hint::black_box;
 use std::io;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -14,10 +16,9 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 /// of the device's read-ahead and its largest request, and 128 KiB is its usual read-ahead.
 pub(crate) const REQUEST_BYTES: usize = 128 << 10;
 
-/// How far a walk reads ahead, in bytes: some requests, so that the disk is never idle.
-const AHEAD_BYTES: u64 = 4 << 20;
-/// Bytes that a walk asks for at a time.
-const BLOCK_BYTES: u64 = 1 << 20;
+/// A read from memory takes less, even if the system has to enter the page into the page table; a
+/// read from the fastest disks takes more.
+pub(crate) const DISK_READ_MIN: Duration = Duration::from_micros(12);
 
 /// The smallest page. A system with larger pages rounds to its own.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -108,6 +109,8 @@ impl Map {
         begin -= begin % PAGE_BYTES;
         while begin < end {
             let len = REQUEST_BYTES.min(end - begin);
+            #[cfg(test)]
+            requests::count();
             #[cfg(unix)]
             if let Some(raw) = &self.raw {
                 // If the system does not know or refuses it, only speed is lost.
@@ -117,38 +120,11 @@ impl Map {
         }
     }
 
-    /// Has the system read ahead of a walk through the file. The walk calls this before each step with
-    /// the bytes of that step.
-    pub(crate) fn read_ahead(&self, step: Range<u64>) {
-        let ahead = |position: u64| {
-            let ahead = position.saturating_add(AHEAD_BYTES);
-            ahead.checked_next_multiple_of(BLOCK_BYTES).unwrap_or(ahead)
-        };
-        // The steps before have asked for this step, unless the walk begins here.
-        let is_begin =
-            !self.is_resident(step.start) || !self.is_resident(step.end.saturating_sub(1));
-        let begin = if is_begin {
-            step.start
-        } else {
-            ahead(step.start)
-        };
-        self.will_need(begin..ahead(step.end));
-    }
-
     /// Returns where in the file a `part` of its bytes is.
     pub(crate) fn range_of(&self, part: &[u8]) -> Range<u64> {
         let base = self.raw.as_ref().map_or(0, |raw| raw.as_ptr().addr());
         let begin = part.as_ptr().addr().saturating_sub(base);
         begin as u64..(begin + part.len()) as u64
-    }
-
-    /// Whether the page with the byte at `offset` is in memory. The answer is yes where the system
-    /// does not tell, as of a file that belongs to somebody else.
-    pub(crate) fn is_resident(&self, offset: u64) -> bool {
-        let readable = self.readable.load(Ordering::Acquire);
-        let Some(raw) = &self.raw else { return true };
-        let offset = usize::try_from(offset).ok().filter(|&at| at < readable);
-        offset.is_none_or(|offset| page_is_resident(raw, offset))
     }
 
     /// Gives advice to the system. If the system does not know or refuses it, only speed is lost.
@@ -171,9 +147,21 @@ impl Map {
     pub(crate) fn content(&self, offset: u64, len: usize) -> Option<&[u8]> {
         let bytes = self.slice(offset, len)?;
         if len > REQUEST_BYTES {
-            fetch_long(self, offset..offset + len as u64);
+            self.fetch_long(offset, bytes);
         }
         Some(bytes)
+    }
+
+    /// Reads a page of a long content, which is at `offset`, and asks for all of it if that had to wait
+    /// for the disk. Read page by page, each page would wait.
+    #[cold]
+    pub(crate) fn fetch_long(&self, offset: u64, content: &[u8]) {
+        let begun = Instant::now();
+        // The first and the last page may be in memory for the sake of the records beside this one.
+        black_box(content.get(content.len() / 2));
+        if begun.elapsed() >= DISK_READ_MIN {
+            self.will_need(offset..offset + content.len() as u64);
+        }
     }
 
     /// `len` bytes at `offset`, if all of them are readable.
@@ -196,31 +184,24 @@ impl Map {
     }
 }
 
-/// Asks whether the page with the byte at `offset`, which is within the map, is in memory.
-#[cfg(target_os = "linux")]
-fn page_is_resident(raw: &MmapRaw, offset: usize) -> bool {
-    let page = rustix::param::page_size();
-    let begin = offset - offset % page;
-    let mut state = [1_u8];
-    // SAFETY: `begin` is the beginning of a page, since the map begins at one, and the page is part of
-    // the map, since `offset` is. `mincore` writes one byte for the one page, and reads none of it.
-    let asked = unsafe { libc::mincore(raw.as_mut_ptr().add(begin).cast(), 1, state.as_mut_ptr()) };
-    asked != 0 || state[0] & 1 == 1
-}
+/// Counts what this thread asks for, so that tests can show what reads from memory ask for.
+#[cfg(test)]
+pub(crate) mod requests {
+    use std::cell::Cell;
 
-#[cfg(not(target_os = "linux"))]
-fn page_is_resident(_: &MmapRaw, _: usize) -> bool {
-    true
-}
+    thread_local! {
+        static REQUESTS: Cell<u64> = const { Cell::new(0) };
+    }
 
-/// Asks for all of a long content unless it is in memory. Read page by page, each page would wait for
-/// the disk.
-#[cold]
-fn fetch_long(map: &Map, content: Range<u64>) {
-    // The first and the last page may be in memory for the sake of the records beside this one.
-    let middle = content.start + (content.end - content.start) / 2;
-    if !map.is_resident(middle) {
-        map.will_need(content);
+    pub(super) fn count() {
+        REQUESTS.set(REQUESTS.get() + 1);
+    }
+
+    /// The requests of this thread during `work`.
+    pub(crate) fn of(work: impl FnOnce()) -> u64 {
+        let before = REQUESTS.get();
+        work();
+        REQUESTS.get() - before
     }
 }
 

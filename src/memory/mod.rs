@@ -19,5 +19,7 @@ pub(crate) use append_buffer::{AppendBuffer, AppendBufferWriter, SharedAppendBuf
 pub(crate) use bits::AtomicBits;
 pub(crate) use fork_mark::ForkMark;
 pub(crate) use grow_only_map::{Computed, GrowOnlyMap};
-pub(crate) use map::{Map, PAGE_BYTES, REQUEST_BYTES};
+#[cfg(test)]
+pub(crate) use map::requests;
+pub(crate) use map::{DISK_READ_MIN, Map, PAGE_BYTES, REQUEST_BYTES};
 pub(crate) use prefetch::{prefetch, prefetch_value};

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -96,7 +95,7 @@ impl Data {
     #[inline]
     pub(crate) fn mapped(&self, offset: u64, len: usize) -> Option<&[u8]> {
         match &self.source {
-            Source::Map(map) => map.content(offset, len),
+            Source::Map(map) => map.slice(offset, len),
             Source::File(_) | Source::Named | Source::Closed => None,
         }
     }
@@ -106,13 +105,6 @@ impl Data {
         match &self.source {
             Source::Map(map) => Some(map),
             Source::File(_) | Source::Named | Source::Closed => None,
-        }
-    }
-
-    /// Has the system read ahead of a walk; see [`Map::read_ahead`].
-    pub(crate) fn read_ahead(&self, step: Range<u64>) {
-        if let Some(map) = self.map() {
-            map.read_ahead(step);
         }
     }
 

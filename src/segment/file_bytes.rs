@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::dir::{is_mostly_holes, read_new_at};
 use crate::error::{Error, Result};
+use crate::memory::Map;
 use crate::memory::quota::MapUse;
-use crate::memory::{Map, REQUEST_BYTES};
 use crate::options::Reading;
 
 /// The bytes of a whole file, mapped or read.
@@ -35,19 +35,11 @@ impl FileBytes {
         }
     }
 
-    /// Asks for a part of the bytes as [`will_need`](Self::will_need) does.
-    pub(crate) fn will_need_part(&self, part: &[u8]) {
-        if let Self::Map(map) = self {
-            map.will_need(map.range_of(part));
-        }
-    }
-
-    /// Asks for a part of the bytes and for those around it that are read with one request.
-    pub(crate) fn will_need_around(&self, part: &[u8]) {
-        if let Self::Map(map) = self {
-            let request = REQUEST_BYTES as u64;
-            let begin = map.range_of(part).start / request * request;
-            map.will_need(begin..begin + request);
+    /// Returns where in the file a `part` of its bytes is.
+    pub(crate) fn range_of(&self, part: &[u8]) -> Range<u64> {
+        match self {
+            Self::Map(map) => map.range_of(part),
+            Self::Heap(_) => 0..0,
         }
     }
 

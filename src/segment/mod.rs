@@ -16,6 +16,7 @@ mod keyed_hash;
 mod once;
 #[cfg(all(test, shuttle))]
 mod publication;
+pub(crate) mod read_ahead;
 pub(crate) mod record_scan;
 pub(crate) mod sealed;
 pub(crate) mod sidecar;

@@ -237,7 +237,8 @@ impl Sealed {
     #[inline]
     pub(crate) fn content(&self, offset: u64, len: usize) -> Result<Option<Content<'_>>> {
         let data = &self.data;
-        if let Some(bytes) = data.mapped(offset, len) {
+        let mapped = data.map().and_then(|map| map.content(offset, len));
+        if let Some(bytes) = mapped {
             return Ok(Some(Content::Sealed {
                 data,
                 offset,
@@ -271,7 +272,8 @@ impl Sealed {
     ) {
         if let Some((sidecar, position)) = self.position_at(digest, geometry, location) {
             let entry = sidecar.entries_bytes(position..position + 1);
-            sidecar.get_ref().will_need_part(entry);
+            let file = sidecar.get_ref();
+            file.will_need(file.range_of(entry));
         }
     }
 

@@ -31,28 +31,6 @@ type Lookup<'a> = Result<Option<Verified<'a>>>;
 impl SegmentSet {
     /// Does [`lookup`](Self::lookup) for each of `digests`, in their order.
     pub(crate) fn lookup_many(&self, digests: &[Digest], verify: VerifyReads) -> Vec<Lookup<'_>> {
-        let mut rest = digests;
-        let mut fetch_window = || {
-            let (window, others) = rest.split_at(self.window().min(rest.len()));
-            rest = others;
-            self.fetch_many(window.iter(), Wanted::by(verify));
-            window
-        };
-        let mut window = fetch_window();
-        if window.len() == digests.len() {
-            return self.lookup_window(window, verify);
-        }
-        let mut results = Vec::with_capacity(digests.len());
-        while !window.is_empty() {
-            // The disk is kept busy while this window is hashed.
-            let next = fetch_window();
-            results.append(&mut self.lookup_window(window, verify));
-            window = next;
-        }
-        results
-    }
-
-    fn lookup_window(&self, digests: &[Digest], verify: VerifyReads) -> Vec<Lookup<'_>> {
         let bytes = self.record_bytes_mean;
         if bytes.saturating_mul(digests.len() as u64) < PARALLEL_BYTES_MIN {
             return self.lookup_in_turn(digests, verify);
@@ -65,8 +43,11 @@ impl SegmentSet {
 
     fn lookup_in_turn(&self, digests: &[Digest], verify: VerifyReads) -> Vec<Lookup<'_>> {
         let mut results = Vec::with_capacity(digests.len());
-        for digests in digests.chunks(BATCH) {
-            self.lookup_batch(digests, verify, &mut results);
+        for window in digests.chunks(self.window()) {
+            self.fetch_many(window.iter(), Wanted::by(verify));
+            for digests in window.chunks(BATCH) {
+                self.lookup_batch(digests, verify, &mut results);
+            }
         }
         results
     }
@@ -144,7 +125,7 @@ impl SegmentSet {
             Place::Record(segment, offset) => {
                 let (data, offset) = (segment.data(), *offset);
                 let bytes = data.mapped_record(offset)?;
-                self.fetch_rest(segment, offset, bytes.len());
+                self.fetch_rest(segment, offset, bytes);
                 prefetch(bytes);
                 let content = Content::Sealed {
                     data,

@@ -2,17 +2,12 @@
 
 use std::time::Duration;
 
+use crate::memory::DISK_READ_MIN;
 use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// Reads in turn that did not wait, after which a store counts as being in memory.
 const QUICK_READS: u32 = 32;
-/// A read from memory takes less, even if the system has to enter the page into the page table; a
-/// read from the fastest disks takes more.
-const WAIT: Duration = Duration::from_micros(12);
-/// The same for each of many requests that nobody waits for: what takes longer goes to the disk.
-const REQUEST: Duration = Duration::from_micros(2);
-
-/// Knows whether lookups have waited for the disk lately, so that what they read can be asked for
+/// Knows whether reads have waited for the disk lately, so that what is read next can be asked for
 /// early where it is on the disk, at no cost where it is in memory.
 ///
 /// All orderings are relaxed: a wrong answer costs time only.
@@ -31,13 +26,7 @@ impl DiskWaits {
 
     /// Notes how long a read has taken.
     pub(super) fn note_read(&self, took: Duration) {
-        self.note(took < WAIT);
-    }
-
-    /// Notes how long `count` requests have taken.
-    pub(super) fn note_requests(&self, took: Duration, count: usize) {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        self.note(took < WAIT + REQUEST.saturating_mul(count));
+        self.note(took < DISK_READ_MIN);
     }
 
     fn note(&self, is_quick: bool) {
@@ -47,6 +36,55 @@ impl DiskWaits {
             self.quick_reads.store(0, Ordering::Relaxed);
         } else if is_quick && quick_reads < QUICK_READS {
             self.quick_reads.store(quick_reads + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The waits of the lookups in a set, for each kind of file that they read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LookupWaits {
+    /// For runs.
+    pub(super) buckets: DiskWaits,
+    /// For sidecars.
+    pub(super) entries: DiskWaits,
+    /// For data files.
+    pub(super) records: DiskWaits,
+    /// About the length of records.
+    pub(super) guesses: Guesses,
+}
+
+/// Knows whether guesses have been good lately. All orderings are relaxed: a wrong answer costs time
+/// only.
+#[derive(Debug, Default)]
+pub(super) struct Guesses {
+    /// Bad guesses less good ones, from 0 to [`BAD_GUESSES_MAX`].
+    bad: AtomicU32,
+}
+
+/// Bad guesses after which none is made for a while.
+const BAD_GUESSES_MAX: u32 = 8;
+
+impl Guesses {
+    pub(super) fn are_good(&self) -> bool {
+        self.bad.load(Ordering::Relaxed) < BAD_GUESSES_MAX / 2
+    }
+
+    /// Notes whether a guess is good or would have been.
+    pub(super) fn note(&self, is_good: bool) {
+        let bad = self.bad.load(Ordering::Relaxed);
+        let changed = if is_good {
+            bad.saturating_sub(1)
+        } else {
+            (bad + 1).min(BAD_GUESSES_MAX)
+        };
+        self.bad.store(changed, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Guesses {
+    fn clone(&self) -> Self {
+        Self {
+            bad: AtomicU32::new(self.bad.load(Ordering::Relaxed)),
         }
     }
 }
@@ -73,7 +111,7 @@ mod tests {
                 waits.note_read(Duration::ZERO);
             }
             assert!(!waits.are_likely());
-            waits.note_requests(10 * REQUEST + WAIT, 10);
+            waits.note_read(DISK_READ_MIN);
         }
         assert!(waits.clone().are_likely());
     }

@@ -44,11 +44,13 @@ impl SegmentSet {
                     let geometry = &run.index().header().geometry;
                     let entry = segment.verified_entry(digest, geometry, &location)?;
                     let bytes = data.mapped(entry.offset, entry.len as usize)?;
+                    self.fetch_long(segment, entry.offset, bytes);
                     let found = Verified::sealed(data, entry.offset, bytes);
                     Some(FirstLook::Found(found))
                 }
                 VerifyReads::EveryRead => {
                     let bytes = data.mapped_record(offset)?;
+                    self.fetch_long(segment, offset, bytes);
                     prefetch(bytes);
                     Some(if data.hash_function().digest(bytes) == *digest {
                         FirstLook::Found(Verified::sealed(data, offset, bytes))

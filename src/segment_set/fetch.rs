@@ -7,12 +7,14 @@
 //! None of this changes what a lookup returns. In memory it would cost more than a lookup, so it is
 //! done only while [`DiskWaits`] expects a wait, and now and then to find out.
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::copies::Named;
+use super::disk_waits::DiskWaits;
 use super::{ObjectCopy, ResolvedRun, SegmentSet};
 use crate::digest::Digest;
 use crate::format::record;
@@ -33,6 +35,14 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
+    const fn has_entries(self) -> bool {
+        matches!(self, Self::Entries | Self::Both)
+    }
+
+    const fn has_contents(self) -> bool {
+        matches!(self, Self::Contents | Self::Both)
+    }
+
     /// What a get reads.
     #[inline]
     pub(super) const fn by(verify: VerifyReads) -> Self {
@@ -48,18 +58,27 @@ const WINDOW: usize = 256;
 /// Content that is asked for together, in bytes, so that it is still in memory when its turn comes.
 const WINDOW_BYTES: u64 = 8 << 20;
 
+/// A record of unknown length is taken to be of average length. Beyond this many bytes such guesses have
+/// to prove good: where long records are few, they would read much for nothing.
+const LONG_GUESS_BYTES: usize = 16 << 10;
+
 /// One lookup in so many finds out whether the store is still in memory, in a store of small
-/// objects, of large objects, and of very large objects.
-const LOOK_INTERVALS: [u8; 3] = [128, 16, 4];
+/// objects, of large objects, and of very large objects: 128, 16 and 4, as powers of two.
+const LOOK_INTERVALS_LOG2: [u32; 3] = [7, 4, 2];
 const LARGE_BYTES: u64 = 64 << 10;
 const VERY_LARGE_BYTES: u64 = 1 << 20;
+
+thread_local! {
+    /// Lookups of this thread, in all stores. Threads that shared a counter would wait for each other.
+    static LOOKUPS: Cell<u32> = const { Cell::new(0) };
+}
 
 impl SegmentSet {
     /// Brings in what one lookup reads, if it is likely that the lookup would wait for the disk.
     /// Call it before the lookup. In memory it costs next to nothing.
     #[inline]
     pub(crate) fn fetch(&self, digest: &Digest, wanted: Wanted) {
-        if self.record_waits.are_likely() || self.bucket_waits.are_likely() || self.is_due(digest) {
+        if self.is_wait_likely(wanted) || self.is_look_due(1) {
             self.fetch_one(digest, wanted);
         }
     }
@@ -69,36 +88,45 @@ impl SegmentSet {
     #[inline]
     pub(crate) fn fetch_many<'a>(
         &self,
-        digests: impl Iterator<Item = &'a Digest> + Clone,
+        digests: impl ExactSizeIterator<Item = &'a Digest> + Clone,
         wanted: Wanted,
     ) {
-        if self.record_waits.are_likely() || self.bucket_waits.are_likely() {
+        if self.is_wait_likely(wanted) {
             self.fetch_window(digests, wanted);
-        } else if let Some(due) = digests.clone().find(|digest| self.is_due(digest)) {
-            self.fetch_one(due, wanted);
+        } else if self.is_look_due(digests.len())
+            && let Some(last) = digests.last()
+        {
+            self.fetch_one(last, wanted);
         }
     }
 
-    /// The number of lookups to fetch together. All of them where nothing is likely to be fetched.
+    /// The number of lookups to fetch together.
     pub(super) fn window(&self) -> usize {
-        if !self.record_waits.are_likely() && !self.bucket_waits.are_likely() {
-            return usize::MAX;
-        }
         let count = WINDOW_BYTES / self.record_bytes_mean.max(1);
         usize::try_from(count).map_or(WINDOW, |count| count.clamp(1, WINDOW))
     }
 
-    /// Whether this lookup is one of those that find out. Digests are random, so their last byte
-    /// chooses as well as a counter, which threads would share.
     #[inline]
-    fn is_due(&self, digest: &Digest) -> bool {
-        let [.., last] = digest.as_bytes();
-        last & (self.look_interval - 1) == 0
+    fn is_wait_likely(&self, wanted: Wanted) -> bool {
+        let waits = &self.waits;
+        waits.buckets.are_likely()
+            || (wanted.has_contents() && waits.records.are_likely())
+            || (wanted.has_entries() && waits.entries.are_likely())
     }
 
-    /// How many lookups there are for one that finds out, a power of two.
-    pub(super) const fn look_interval(record_bytes_mean: u64) -> u8 {
-        let [small, large, very_large] = LOOK_INTERVALS;
+    /// Counts lookups, and returns whether one of them should find out about waits.
+    #[inline]
+    fn is_look_due(&self, count: usize) -> bool {
+        let before = LOOKUPS.get();
+        // A window is short.
+        let after = before.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX));
+        LOOKUPS.set(after);
+        before >> self.look_interval_log2 != after >> self.look_interval_log2
+    }
+
+    /// How many lookups there are for one that finds out, as a power of two.
+    pub(super) const fn look_interval_log2(record_bytes_mean: u64) -> u32 {
+        let [small, large, very_large] = LOOK_INTERVALS_LOG2;
         if record_bytes_mean < LARGE_BYTES {
             small
         } else if record_bytes_mean < VERY_LARGE_BYTES {
@@ -110,58 +138,84 @@ impl SegmentSet {
 
     #[cold]
     fn fetch_one(&self, digest: &Digest, wanted: Wanted) {
-        let begun = Instant::now();
-        if self.bucket_waits.are_likely() {
-            self.ask_for_buckets(digest);
+        if self.waits.buckets.are_likely() {
+            self.ask_for_buckets(&std::iter::once(digest));
         }
-        let place = self.place(digest);
-        let placed = Instant::now();
-        self.bucket_waits.note_read(placed - begun);
-        let Some(place) = place else {
-            self.record_waits.note_read(Duration::ZERO);
+        let Some(place) = self.place_noting_wait(digest, wanted) else {
             return;
         };
-        let is_likely = self.record_waits.are_likely();
-        if wanted != Wanted::Contents && is_likely {
-            place.ask_for_entry(digest);
-        }
-        if wanted == Wanted::Entries {
-            place.read_entry(digest);
-        } else {
-            if is_likely && place.is_in_several_pages() {
-                place.ask_for_record();
-            }
-            place.read_header_and_ask_for_rest();
-        }
-        self.record_waits.note_read(placed.elapsed());
+        self.ask_for(&place, digest, wanted, place.is_in_several_pages());
+        self.read_noting_wait(&place, digest, wanted);
     }
 
     #[cold]
-    fn fetch_window<'a>(&self, digests: impl Iterator<Item = &'a Digest> + Clone, wanted: Wanted) {
-        if self.bucket_waits.are_likely() {
-            for digest in digests.clone() {
-                self.ask_for_buckets(digest);
-            }
-        }
-        let begun = Instant::now();
-        let mut count = 0;
-        let place = |digest: &'a Digest| {
-            count += 1;
-            Some((digest, self.place(digest)?))
+    fn fetch_window<'a>(
+        &self,
+        digests: impl ExactSizeIterator<Item = &'a Digest> + Clone,
+        wanted: Wanted,
+    ) {
+        let Some(last) = digests.clone().last() else {
+            return;
         };
-        let places: Vec<(&Digest, Place<'_>)> = digests.filter_map(place).collect();
-        self.bucket_waits.note_requests(begun.elapsed(), count);
-        let begun = Instant::now();
-        for (digest, place) in &places {
-            if wanted != Wanted::Contents {
-                place.ask_for_entry(digest);
-            }
-            if wanted != Wanted::Entries {
-                place.ask_for_record();
+        if self.waits.buckets.are_likely() {
+            self.ask_for_buckets(&digests);
+        }
+        // What was asked for last arrives last, and tells whether there is anything to wait for.
+        let last_place = self.place_noting_wait(last, wanted);
+        for digest in digests {
+            if let Some(place) = self.place(digest) {
+                self.ask_for(&place, digest, wanted, true);
             }
         }
-        self.record_waits
-            .note_requests(begun.elapsed(), places.len());
+        if let Some(place) = last_place {
+            self.read_noting_wait(&place, last, wanted);
+        }
+    }
+
+    /// Finds the place of an object, and notes whether that has waited for the runs.
+    fn place_noting_wait(&self, digest: &Digest, wanted: Wanted) -> Option<Place<'_>> {
+        let place = noting(&self.waits.buckets, || self.place(digest));
+        if place.is_none() {
+            // Lookups of what is not there read nothing more.
+            if wanted.has_entries() {
+                self.waits.entries.note_read(Duration::ZERO);
+            }
+            if wanted.has_contents() {
+                self.waits.records.note_read(Duration::ZERO);
+            }
+        }
+        place
+    }
+
+    /// Asks for what a lookup reads at its place, where a wait is likely.
+    fn ask_for(&self, place: &Place<'_>, digest: &Digest, wanted: Wanted, asks_for_record: bool) {
+        if wanted.has_entries() && self.waits.entries.are_likely() {
+            place.ask_for_entry(digest);
+        }
+        let is_guess_good = !place.is_long_by_guess() || self.waits.guesses.are_good();
+        let asks_for_record = asks_for_record && is_guess_good;
+        if wanted.has_contents() && asks_for_record && self.waits.records.are_likely() {
+            place.ask_for_record();
+        }
+    }
+
+    /// Reads what a lookup reads first at its place, and notes whether that has waited. Asks for the
+    /// rest of a long record.
+    fn read_noting_wait(&self, place: &Place<'_>, digest: &Digest, wanted: Wanted) {
+        if wanted.has_entries() {
+            noting(&self.waits.entries, || place.read_entry(digest));
+        }
+        if wanted.has_contents() {
+            let end = noting(&self.waits.records, || place.read_header());
+            if self.waits.records.are_likely()
+                && let Some(end) = end
+            {
+                if place.is_long_by_guess() {
+                    self.waits.guesses.note(place.is_guess_good(end));
+                }
+                place.ask_for(end);
+            }
+        }
     }
 
     /// Asks for all runs, for a walk that looks up every object.
@@ -171,10 +225,18 @@ impl SegmentSet {
         }
     }
 
-    fn ask_for_buckets(&self, digest: &Digest) {
+    fn ask_for_buckets<'a>(&self, digests: &(impl Iterator<Item = &'a Digest> + Clone)) {
         for resolved in &self.runs {
             let run = resolved.run();
-            run.will_need(&run.probe(digest));
+            let parts = digests
+                .clone()
+                .map(|digest| run.part_of(&run.probe(digest)));
+            let mut parts: Vec<Range<u64>> = parts.collect();
+            parts.sort_unstable_by_key(|part| part.start);
+            parts.dedup();
+            for part in parts {
+                run.will_need(part);
+            }
         }
     }
 
@@ -192,54 +254,83 @@ impl SegmentSet {
         }
     }
 
-    /// Asks for what [`fetch_many`](Self::fetch_many) has not asked for of a content that is longer
-    /// than most.
+    /// Asks for what [`fetch_many`](Self::fetch_many) has not asked for of a long content.
     #[inline]
-    pub(super) fn fetch_rest(&self, segment: &Sealed, offset: u64, len: usize) {
-        if len > segment.record_bytes_mean()
-            && self.record_waits.are_likely()
+    pub(super) fn fetch_rest(&self, segment: &Sealed, offset: u64, content: &[u8]) {
+        let asked = segment.record_bytes_mean().min(REQUEST_BYTES);
+        if content.len() > asked
+            && self.waits.records.are_likely()
             && let Some(map) = segment.data().map()
         {
-            map.will_need(offset..offset.saturating_add(len as u64));
+            map.will_need(offset + asked as u64..offset + content.len() as u64);
+        } else {
+            self.fetch_long(segment, offset, content);
         }
     }
+
+    /// Finds out whether a long content has to be asked for, where that was not likely before.
+    #[inline]
+    pub(super) fn fetch_long(&self, segment: &Sealed, offset: u64, content: &[u8]) {
+        if content.len() > REQUEST_BYTES
+            && !self.waits.records.are_likely()
+            && let Some(map) = segment.data().map()
+        {
+            map.fetch_long(offset, content);
+        }
+    }
+}
+
+/// Notes how long a read takes.
+fn noting<T>(waits: &DiskWaits, read: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let read = read();
+    waits.note_read(begun.elapsed());
+    read
 }
 
 /// A record to which an index leads.
 struct Place<'a> {
     /// `None` if the file is not mapped.
     map: Option<&'a Map>,
-    /// Where the record is. Where only its own header gives its length, this takes it to be of average
-    /// length, but ends early for a long record, since this one may be short.
-    record: Range<u64>,
-    /// The run that led here, which knows where the entry is but not the length of the content.
-    by_run: Option<(&'a ResolvedRun, &'a Arc<Sealed>, Location)>,
+    /// Where the record begins.
+    begin: u64,
+    /// Length of the record, or the average length where only the record itself gives it. No more than
+    /// one request, since it may be shorter.
+    len: usize,
+    /// The index that led here.
+    by: By<'a>,
+}
+
+enum By<'a> {
+    /// A run, which knows where the entry is but not the length of the content.
+    Run(&'a ResolvedRun, &'a Arc<Sealed>, Location),
+    /// Another index. The record ends here.
+    Other(u64),
 }
 
 impl<'a> Place<'a> {
     fn by_run(resolved: &'a ResolvedRun, segment: &'a Arc<Sealed>, location: Location) -> Self {
-        let begin = location.offset().saturating_sub(record::HEADER_BYTES);
-        let len = segment.record_bytes_mean().min(REQUEST_BYTES);
         Self {
             map: segment.data().map(),
-            record: begin..begin.saturating_add(len as u64),
-            by_run: Some((resolved, segment, location)),
+            begin: location.offset().saturating_sub(record::HEADER_BYTES),
+            len: segment.record_bytes_mean().min(REQUEST_BYTES),
+            by: By::Run(resolved, segment, location),
         }
     }
 
     fn of_copy(copy: &ObjectCopy<'a>) -> Self {
         let entry = copy.entry();
-        let end = entry.offset.saturating_add(u64::from(entry.len));
         Self {
             map: copy.map(),
-            record: entry.offset.saturating_sub(record::HEADER_BYTES)..end,
-            by_run: None,
+            begin: entry.offset.saturating_sub(record::HEADER_BYTES),
+            len: (entry.len as usize).min(REQUEST_BYTES),
+            by: By::Other(entry.offset.saturating_add(u64::from(entry.len))),
         }
     }
 
     /// Asks for the entry in the sidecar, unless it was read to find this place.
     fn ask_for_entry(&self, digest: &Digest) {
-        if let Some((resolved, segment, location)) = &self.by_run {
+        if let By::Run(resolved, segment, location) = &self.by {
             let geometry = &resolved.run().index().header().geometry;
             segment.will_need_entry(digest, geometry, location);
         }
@@ -247,32 +338,101 @@ impl<'a> Place<'a> {
 
     /// Reads the entry in the sidecar, if that was searched before.
     fn read_entry(&self, digest: &Digest) {
-        if let Some((resolved, segment, location)) = &self.by_run {
+        if let By::Run(resolved, segment, location) = &self.by {
             let geometry = &resolved.run().index().header().geometry;
             black_box(segment.entry_at(digest, geometry, location));
         }
     }
 
+    /// Asks for the beginning of the record, mostly all of it.
     fn ask_for_record(&self) {
         if let Some(map) = self.map {
-            map.will_need(self.record.clone());
+            map.will_need(self.begin..self.begin.saturating_add(self.len as u64));
         }
     }
 
-    /// Whether reading the record takes more than one page, which it would read by itself.
+    /// Whether the record takes more than one page, which a read of it would bring in by itself.
     fn is_in_several_pages(&self) -> bool {
         let page = PAGE_BYTES as u64;
-        self.record.start / page != self.record.end.saturating_sub(1) / page
+        let last = self.begin.saturating_add(self.len as u64).saturating_sub(1);
+        self.begin / page != last / page
     }
 
-    /// Reads the header of the record, and asks for what the record has beyond the part that
-    /// [`ask_for_record`](Self::ask_for_record) asks for.
-    fn read_header_and_ask_for_rest(&self) {
-        let Some(map) = self.map else { return };
-        let header = map.slice(self.record.start, 4);
-        if let Some(len) = black_box(header.and_then(record::parse_header)) {
-            let begin = self.record.start.saturating_add(record::HEADER_BYTES);
-            map.will_need(self.record.end..begin.saturating_add(u64::from(len)));
+    /// Reads the header of the record, and returns where the record ends.
+    fn read_header(&self) -> Option<u64> {
+        let header = self.map?.slice(self.begin, 4);
+        let len = black_box(header.and_then(record::parse_header))?;
+        Some(match &self.by {
+            By::Run(..) => self.begin + record::HEADER_BYTES + u64::from(len),
+            By::Other(end) => *end,
+        })
+    }
+
+    /// Asks for the record up to its end, beyond its first page.
+    fn ask_for(&self, end: u64) {
+        if let Some(map) = self.map {
+            let page = PAGE_BYTES as u64;
+            map.will_need((self.begin / page + 1).saturating_mul(page)..end);
+        }
+    }
+
+    /// Whether the record is taken to be long, for no other reason than that most are.
+    fn is_long_by_guess(&self) -> bool {
+        matches!(self.by, By::Run(..)) && self.len > LONG_GUESS_BYTES
+    }
+
+    /// Whether a record that ends here is at least half as long as it was taken to be.
+    fn is_guess_good(&self, end: u64) -> bool {
+        end.saturating_sub(self.begin) >= self.len as u64 / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::requests;
+    use crate::options::{Options, ReadMode};
+    use crate::store::Store;
+
+    /// Reads everything in several ways, many times.
+    fn read(store: &Store, digests: &[Digest]) {
+        for turn in 0..40_u8 {
+            let digest = &digests[usize::from(turn) % digests.len()];
+            let object = store.get(digest).unwrap().unwrap();
+            assert_eq!(object[object.len() / 2], object[0]);
+            assert!(store.contains(digest).unwrap());
+            assert!(store.get(&Digest::from([turn; 32])).unwrap().is_none());
+            assert!(
+                store
+                    .get_many(digests)
+                    .into_iter()
+                    .all(|object| object.unwrap().is_some())
+            );
+        }
+    }
+
+    #[test]
+    fn h40_reads_from_memory_ask_the_system_for_nothing() {
+        for len in [100, 3 << 10, 100 << 10, 300 << 10] {
+            for (is_sealed, verify) in [
+                (true, VerifyReads::EveryRead),
+                (true, VerifyReads::FirstRead),
+                (false, VerifyReads::EveryRead),
+            ] {
+                let folder = tempfile::tempdir().unwrap();
+                let options = Options::new().verify_reads(verify);
+                let options = options.read_mode(ReadMode::Mmap).set_index_minimum(1, 1);
+                let store = options.open(folder.path()).unwrap();
+                let contents: Vec<Vec<u8>> = (0..6).map(|fill| vec![fill; len]).collect();
+                let digests = store.put_many(&contents).unwrap();
+                if is_sealed {
+                    store.compact(|_| true).unwrap();
+                }
+                // A thread that is interrupted takes the time for that of the disk, for a while.
+                let mut turns = (0..20).map(|_| requests::of(|| read(&store, &digests)));
+                let settles = turns.any(|asked| asked == 0);
+                assert!(settles, "{len}, {is_sealed}, {verify:?}");
+            }
         }
     }
 }

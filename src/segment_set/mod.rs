@@ -22,7 +22,7 @@ pub(crate) use fetch::Wanted;
 pub(crate) use resolved_run::{ResolvedRun, RunSize};
 pub(crate) use tried::Tried;
 
-use disk_waits::DiskWaits;
+use disk_waits::LookupWaits;
 
 use crate::digest::HashFunction;
 use crate::run::Run;
@@ -43,12 +43,10 @@ pub(crate) struct SegmentSet {
     uncovered: Vec<Arc<Sealed>>,
     /// Average length of a sealed record, in bytes.
     record_bytes_mean: u64,
-    /// Whether lookups wait for buckets of the runs.
-    bucket_waits: DiskWaits,
-    /// Whether lookups wait for records or entries.
-    record_waits: DiskWaits,
-    /// How many lookups there are for one that finds out about waits, a power of two.
-    look_interval: u8,
+    /// Whether lookups wait for the disk.
+    waits: LookupWaits,
+    /// How many lookups there are for one that finds out about waits, as a power of two.
+    look_interval_log2: u32,
 }
 
 impl SegmentSet {
@@ -68,9 +66,8 @@ impl SegmentSet {
         Self {
             hash_function,
             record_bytes_mean,
-            bucket_waits: DiskWaits::default(),
-            record_waits: DiskWaits::default(),
-            look_interval: Self::look_interval(record_bytes_mean),
+            waits: LookupWaits::default(),
+            look_interval_log2: Self::look_interval_log2(record_bytes_mean),
             sealed,
             unsealed,
             runs,
@@ -150,7 +147,7 @@ impl SegmentSet {
             .filter(|active| active.id() != sealed.id());
         let unsealed = others.cloned().collect();
         let sealed = self.sealed.iter().cloned().chain([sealed]).collect();
-        Self::new(self.hash_function, sealed, unsealed, self.all_runs())
+        self.with(sealed, unsealed, self.all_runs())
     }
 
     /// This set after a compaction turned the sealed segments `inputs` into `outputs`.
@@ -161,7 +158,7 @@ impl SegmentSet {
             .filter(|sealed| !inputs.contains(&sealed.id()));
         let sealed = kept.chain(outputs).cloned().collect();
         let unsealed = self.unsealed.clone();
-        Self::new(self.hash_function, sealed, unsealed, self.all_runs())
+        self.with(sealed, unsealed, self.all_runs())
     }
 
     /// This set without the runs with the numbers `replaced`, and with the new run, if any.
@@ -170,8 +167,20 @@ impl SegmentSet {
         let replaced: HashSet<u32> = replaced.iter().copied().collect();
         runs.retain(|run| !replaced.contains(&run.number()));
         runs.extend(run);
-        let (sealed, unsealed) = (self.sealed.clone(), self.unsealed.clone());
-        Self::new(self.hash_function, sealed, unsealed, runs)
+        self.with(self.sealed.clone(), self.unsealed.clone(), runs)
+    }
+
+    /// A set of other segments or runs of the same store.
+    fn with(
+        &self,
+        sealed: Vec<Arc<Sealed>>,
+        unsealed: Vec<Arc<Active>>,
+        runs: Vec<Arc<Run>>,
+    ) -> Self {
+        Self {
+            waits: self.waits.clone(),
+            ..Self::new(self.hash_function, sealed, unsealed, runs)
+        }
     }
 
     fn all_runs(&self) -> Vec<Arc<Run>> {

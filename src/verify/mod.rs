@@ -23,6 +23,7 @@ use crate::options::Reading;
 use crate::recovery::{RecoveryReport, Repair};
 use crate::segment::batches::{BATCH_RECORDS_MAX, batches, span};
 use crate::segment::content::Content;
+use crate::segment::read_ahead::ReadAhead;
 use crate::segment::sidecar::open_sidecar;
 use crate::segment::{Active, Extent, Sealed};
 use crate::segment_set::{ResolvedRun, SegmentSet};
@@ -146,23 +147,30 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         }
         let index = sealed.sidecar()?;
         let data = sealed.data();
-        order
-            .par_chunks(BATCH_RECORDS_MAX)
-            .try_for_each(|positions| {
-                let entries = positions.iter().map(|&at| index.entry(at as usize));
-                let entries: Vec<Entry> = entries.flatten().collect();
-                self.check_in_batches(&entries, |batch| {
-                    data.read_ahead(span(batch));
-                    let contents = batch.iter().map(|e| data.read(e.offset, e.len as usize));
-                    let contents: Vec<Option<Cow<'_, [u8]>>> = contents.collect::<Result<_>>()?;
-                    let contents = contents.iter().map(Option::as_deref);
-                    check_batch(data.hash_function(), batch, contents, |entry, verifies| {
-                        let header = data.read(header_offset(entry), 4)?;
-                        self.note_checked(sealed.id(), entry, header.as_deref(), verifies);
-                        Ok(())
-                    })
+        let mut ahead = ReadAhead::default();
+        let read_ahead = |positions: &&[u32]| {
+            let ends = [positions.first(), positions.last()];
+            let ends = ends.map(|at| index.entry(at.map_or(0, |&at| at as usize)));
+            if let [Some(first), Some(last)] = ends {
+                ahead.step(data.map(), span(&[first, last]));
+            }
+        };
+        // The batches are dealt out in file order, and read ahead in that order.
+        let batches = order.chunks(BATCH_RECORDS_MAX).inspect(read_ahead);
+        batches.par_bridge().try_for_each(|positions| {
+            let entries = positions.iter().map(|&at| index.entry(at as usize));
+            let entries: Vec<Entry> = entries.flatten().collect();
+            self.check_in_batches(&entries, |batch| {
+                let contents = batch.iter().map(|e| data.read(e.offset, e.len as usize));
+                let contents: Vec<Option<Cow<'_, [u8]>>> = contents.collect::<Result<_>>()?;
+                let contents = contents.iter().map(Option::as_deref);
+                check_batch(data.hash_function(), batch, contents, |entry, verifies| {
+                    let header = data.read(header_offset(entry), 4)?;
+                    self.note_checked(sealed.id(), entry, header.as_deref(), verifies);
+                    Ok(())
                 })
             })
+        })
     }
 
     /// Checks the sidecars on disk, not what was loaded from them, and returns the segments whose
@@ -233,7 +241,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         let entries = active.entries_in_file_order();
         self.check_in_batches(&entries, |batch| {
             if let Some(map) = active.map() {
-                map.read_ahead(span(batch));
+                map.will_need(span(batch));
             }
             let read = |&Entry { offset, len, .. }: &Entry| active.read(Extent { offset, len });
             let contents: Vec<_> = batch.iter().map(read).collect::<Result<_>>()?;
