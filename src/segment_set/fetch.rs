@@ -192,10 +192,10 @@ impl SegmentSet {
         if wanted.has_entries() && self.waits.entries.are_likely() {
             place.ask_for_entry(digest);
         }
-        let is_guess_good = !place.is_long_by_guess() || self.waits.guesses.are_good();
-        let asks_for_record = asks_for_record && is_guess_good;
         if wanted.has_contents() && asks_for_record && self.waits.records.are_likely() {
-            place.ask_for_record();
+            let is_guess_good = !place.is_long_by_guess() || self.waits.guesses.are_good();
+            // Its first page is needed in any case.
+            place.ask_for_first(if is_guess_good { place.len } else { 1 });
         }
     }
 
@@ -344,10 +344,10 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Asks for the beginning of the record, mostly all of it.
-    fn ask_for_record(&self) {
+    /// Asks for the first `len` bytes of the record.
+    fn ask_for_first(&self, len: usize) {
         if let Some(map) = self.map {
-            map.will_need(self.begin..self.begin.saturating_add(self.len as u64));
+            map.will_need(self.begin..self.begin.saturating_add(len as u64));
         }
     }
 
