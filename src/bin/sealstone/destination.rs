@@ -1,9 +1,7 @@
 //! Where `get` writes to. A regular file is replaced as a whole, so that it is either as it was or
 //! complete. A device, a pipe, or a file that a process has open is written to as it is.
 
-#[cfg(unix)]
-use std::fs::Permissions;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
