@@ -192,6 +192,29 @@ fn h46_short_records_among_long_records_are_read_alone() {
     );
 }
 
+/// After reads from memory nothing is asked for beforehand, and the first access has to show the wait.
+#[test]
+fn h46_a_long_record_is_read_with_few_requests_after_reads_from_memory() {
+    const PAIRS: u64 = 32;
+    let _alone = alone();
+    let len = |seed: u64| {
+        if seed.is_multiple_of(2) { 100 } else { 1 << 20 }
+    };
+    let contents: Vec<Vec<u8>> = (0..2 * PAIRS)
+        .map(|seed| content(seed, len(seed)))
+        .collect();
+    let cold = Cold::with(&contents);
+    let Some(store) = cold.open() else { return };
+    let work = Work::of(|| {
+        for pair in cold.digests.chunks(2) {
+            get_all(&store, &[pair[0]; 100]);
+            get_all(&store, &pair[1..]);
+        }
+    });
+    // Page by page it would be 256 for each long record.
+    assert!(work.faults <= PAIRS * 40, "{work:?}");
+}
+
 #[test]
 fn h47_all_records_of_a_batch_are_asked_for_before_one_is_read() {
     let _alone = alone();

@@ -7,6 +7,7 @@ use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// Reads in turn that did not wait, after which a store counts as being in memory.
 const QUICK_READS: u32 = 32;
+
 /// Knows whether reads have waited for the disk lately, so that what is read next can be asked for
 /// early where it is on the disk, at no cost where it is in memory.
 ///
@@ -26,10 +27,7 @@ impl DiskWaits {
 
     /// Notes how long a read has taken.
     pub(super) fn note_read(&self, took: Duration) {
-        self.note(took < DISK_READ_MIN);
-    }
-
-    fn note(&self, is_quick: bool) {
+        let is_quick = took < DISK_READ_MIN;
         let quick_reads = self.quick_reads.load(Ordering::Relaxed);
         // Nothing is written in the usual state, where threads would write to the same place.
         if !is_quick && quick_reads != 0 {
