@@ -47,14 +47,14 @@ const MEMORY_BYTES_MIN: u64 = 256 << 20;
 const CACHE_PART: u64 = 4;
 const SLICES: u64 = 8;
 
-/// What is asked of the disk where nothing but the record has to be read.
+/// Reads one record from the data files without an index, which bounds a get from below.
 const ONE_READ: &str = "one pread of that length";
-/// What is asked of the disk where everything is read in order.
+/// Reads all data files in order, which bounds a scan from below.
 const READ_ALL: &str = "cat of the data files";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Task {
-    /// So many gets in each round.
+    /// The operation, and the number of gets in each round.
     Gets(Operation, u32),
     Scan,
     Verify,
@@ -119,7 +119,7 @@ impl Task {
     }
 }
 
-/// What a child does, of which the parent tells it all.
+/// The work of one child. The parent passes all of it as words on the command line.
 struct Job {
     contender: String,
     task: String,
@@ -130,7 +130,7 @@ struct Job {
     round: u64,
 }
 
-/// What an object costs.
+/// The result of one child, for an object.
 struct Sample {
     microseconds: f64,
     kibibytes: f64,

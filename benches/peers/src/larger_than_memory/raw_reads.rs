@@ -1,4 +1,4 @@
-//! What reading costs without a store: the bounds for one object and for all.
+//! Reads of the data files without a store. They bound a get and a scan from below.
 
 use std::fs::{self, File};
 use std::hint::black_box;
