@@ -155,11 +155,15 @@
 //! - A process that was forked from the one that opened a store, and starts no other program, can read
 //!   with what it inherits, and does not wait for what its parent was doing. Calls that would change a
 //!   file, and [`Store::refresh`], are [`Error::Forked`] there; to make them, it opens the store anew.
+//!   A writer starts threads, and so does a large recovery: if another thread of the parent was just
+//!   starting or ending at the fork, a thread that is started in the forked process can hang in Rust's
+//!   standard library, and then so does closing the store. Start a program instead, or fork while no
+//!   threads come and go.
 //! - Large batches and recoveries are spread over a pool of threads that the stores of a process share,
 //!   with as many threads as there are cores or as `RAYON_NUM_THREADS` says. If the calling thread
 //!   belongs to a pool of `rayon`, they are spread over that pool. Where the system starts no threads,
-//!   and in a forked process, the calling thread does all the work. [`Store::verify`], compactions and
-//!   the set index have threads of their own while they work.
+//!   and in a forked process, the calling thread does all the work. Elsewhere [`Store::verify`],
+//!   compactions and the set index have threads of their own while they work.
 //! - Linux is the system on which it is measured. It is written for macOS and Windows as well.
 //!
 //! # Features

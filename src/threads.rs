@@ -42,8 +42,10 @@ thread_local! {
     static ALONE: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Runs work that this thread must not share because it holds a lock: while a thread of `rayon`
-/// waits for other threads it takes up another task, which may want the same lock.
+/// Runs work that this thread must not share. It holds a lock: while a thread of `rayon` waits for
+/// other threads it takes up another task, which may want the same lock. Or it is the only thread of
+/// a forked process: a thread that is started there waits for ever if a thread of the parent held a
+/// lock of the standard library at the fork, as each does while it starts and ends.
 pub(crate) fn alone<T>(work: impl FnOnce() -> T) -> T {
     struct Leave;
     impl Drop for Leave {
@@ -83,6 +85,36 @@ pub(crate) fn map_parts<P: Send, T: Send>(
         Some(sharing) => sharing.run(|| parts.into_par_iter().map(work).collect()),
         None => parts.into_iter().map(work).collect(),
     }
+}
+
+/// Runs `work` for each of `parts`, in parallel if this thread may share its work, until one fails.
+pub(crate) fn try_for_each<P: Send, E: Send>(
+    parts: impl IntoIterator<Item = P> + IntoParallelIterator<Item = P> + Send,
+    work: impl Fn(P) -> Result<(), E> + Sync + Send,
+) -> Result<(), E> {
+    match sharing_if(true) {
+        Some(sharing) => sharing.run(|| parts.into_par_iter().try_for_each(work)),
+        None => parts.into_iter().try_for_each(work),
+    }
+}
+
+/// Does [`try_for_each`], and deals the parts out in their order.
+pub(crate) fn try_for_each_in_order<P: Send, E: Send>(
+    mut parts: impl Iterator<Item = P> + Send,
+    work: impl Fn(P) -> Result<(), E> + Sync + Send,
+) -> Result<(), E> {
+    match sharing_if(true) {
+        Some(sharing) => sharing.run(|| parts.par_bridge().try_for_each(work)),
+        None => parts.try_for_each(work),
+    }
+}
+
+/// Whether `holds` for all of `parts`, in parallel if this thread may share its work.
+pub(crate) fn all<P: Send>(
+    parts: impl IntoIterator<Item = P> + IntoParallelIterator<Item = P> + Send,
+    holds: impl Fn(P) -> bool + Sync + Send,
+) -> bool {
+    try_for_each(parts, |part| if holds(part) { Ok(()) } else { Err(()) }).is_ok()
 }
 
 /// Runs both functions, in parallel if this thread may share its work.

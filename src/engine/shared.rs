@@ -59,10 +59,15 @@ impl Shared {
     /// Fails in a process that was forked from the process that opened the store. It has copies of
     /// the parent's locks, and nobody releases a lock that another thread held at the fork.
     pub(crate) fn require_own_process(&self) -> Result<()> {
-        if self.origin.is_forked() {
+        if self.is_forked() {
             return Err(Error::Forked);
         }
         Ok(())
+    }
+
+    /// Whether this process was forked from the process that opened the store.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.origin.is_forked()
     }
 
     /// Asks for a damaged run of the set index to be built anew.
@@ -75,7 +80,7 @@ impl Shared {
 
     #[cold]
     fn ask_for_index(&self) {
-        if !self.origin.is_forked() {
+        if !self.is_forked() {
             self.index_requests.ask();
         }
     }
@@ -87,7 +92,7 @@ impl Shared {
         digests: &[Digest],
     ) -> Vec<Result<Option<Verified<'a>>>> {
         let look_up = || set.lookup_many(digests, self.options.verify_reads);
-        if self.origin.is_forked() {
+        if self.is_forked() {
             // The forked thread may belong to a pool of `rayon` whose other threads are missing
             // here.
             alone(look_up)

@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use crate::error::Result;
 use crate::format::set_index::{Location, Ordinal};
 use crate::run::Run;
 use crate::segment::Sealed;
+use crate::threads;
 
 /// A run, and each segment that it covers, if that still exists and no other run covers it.
 #[derive(Clone, Debug)]
@@ -66,7 +65,7 @@ impl ResolvedRun {
                 let location = geometry.location_of(ordinal, position, entry.offset);
                 run.find(&entry.digest).any(|found| found == location)
             };
-            if !(0..sidecar.len()).into_par_iter().all(is_found) {
+            if !threads::all(0..sidecar.len(), is_found) {
                 return Ok(false);
             }
         }

@@ -14,7 +14,8 @@ impl Store {
     /// Checks the segments that this handle has open: each record against its digest, each sidecar
     /// against its data, each run of the set index that is in use against the sidecars, and whether
     /// the manifest can be read. Runs on all cores, in threads of its own, beside readers and
-    /// writers, and checks the objects that were there when it began.
+    /// writers, and checks the objects that were there when it began. In a forked process the calling
+    /// thread does it all.
     ///
     /// It does not read bytes on which nothing depends: journals, bytes that recovery has cut off
     /// and saved, runs that are not in use, padding, and files that are not the store's. Records
@@ -50,8 +51,11 @@ impl Store {
         let mut reading = shared.options.reading();
         reading.hash_function = set.hash_function();
         let verify = || verify::verify(&set, &shared.dir, reading, &shared.report, &progress);
-        let (mut report, damaged_sidecars) =
-            in_own_threads(verify).map_err(Error::io(&shared.root))??;
+        let (mut report, damaged_sidecars) = if shared.is_forked() {
+            alone(verify)
+        } else {
+            in_own_threads(verify).map_err(Error::io(&shared.root))?
+        }?;
         shared.look_after(&set);
         if let Ok(writer) = self.writer() {
             for sealed in damaged_sidecars {

@@ -9,8 +9,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rayon::prelude::*;
-
 pub use problem::Problem;
 pub use report::{CorruptObject, Leftover, VerifyProgress, VerifyReport};
 
@@ -28,6 +26,7 @@ use crate::segment::sidecar::open_sidecar;
 use crate::segment::{Active, Extent, Sealed};
 use crate::segment_set::{ResolvedRun, SegmentSet};
 use crate::sync::{Mutex, lock};
+use crate::threads;
 
 /// How many sidecars are checked together: one for each lane of the hash, and no more, since those
 /// that are not mapped are in memory as a whole.
@@ -76,12 +75,9 @@ pub(crate) fn verify(
     verification.check_folder()?;
     // Segments are checked in parallel as well as the records of each: there may be many small
     // segments, and the work before the records of a segment is not parallel.
-    let (damaged_sidecars, checked) = rayon::join(
+    let (damaged_sidecars, checked) = threads::join(
         || verification.check_sidecars(set.sealed()),
-        || {
-            let sealed = set.sealed().par_iter();
-            sealed.try_for_each(|sealed| verification.check_sealed(sealed))
-        },
+        || threads::try_for_each(set.sealed(), |sealed| verification.check_sealed(sealed)),
     );
     let (damaged_sidecars, ()) = (damaged_sidecars?, checked?);
     for resolved in set.runs() {
@@ -157,7 +153,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         };
         // The batches are dealt out in file order, and read ahead in that order.
         let batches = order.chunks(BATCH_RECORDS_MAX).inspect(read_ahead);
-        batches.par_bridge().try_for_each(|positions| {
+        threads::try_for_each_in_order(batches, |positions| {
             let entries = positions.iter().map(|&at| index.entry(at as usize));
             let entries: Vec<Entry> = entries.flatten().collect();
             self.check_in_batches(&entries, |batch| {
@@ -176,9 +172,9 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
     /// Checks the sidecars on disk, not what was loaded from them, and returns the segments whose
     /// sidecar is damaged.
     fn check_sidecars(&self, sealed: &[Arc<Sealed>]) -> Result<Vec<Arc<Sealed>>> {
-        let groups = sealed.par_chunks(SIDECARS_AT_A_TIME);
-        let damaged = groups.map(|sealed| self.check_few_sidecars(sealed));
-        let damaged: Vec<Vec<Arc<Sealed>>> = damaged.collect::<Result<_>>()?;
+        let groups = sealed.chunks(SIDECARS_AT_A_TIME).collect();
+        let damaged = threads::map_parts(groups, |sealed| self.check_few_sidecars(sealed));
+        let damaged: Vec<Vec<Arc<Sealed>>> = damaged.into_iter().collect::<Result<_>>()?;
         Ok(damaged.concat())
     }
 
@@ -227,9 +223,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         let run = resolved.run();
         run.fetch();
         let index = run.index();
-        let pages_hold = (0..index.pages())
-            .into_par_iter()
-            .all(|page| index.page_holds(page));
+        let pages_hold = threads::all(0..index.pages(), |page| index.page_holds(page));
         if !pages_hold || !resolved.leads_to_all_objects()? {
             run.set_damaged();
             self.note(Problem::DamagedRun { run: run.number() });
@@ -273,7 +267,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         check: impl Fn(&[Entry]) -> Result<()> + Sync,
     ) -> Result<()> {
         let batches: Vec<_> = batches(entries, |entry| u64::from(entry.len)).collect();
-        batches.into_par_iter().try_for_each(|batch| {
+        threads::try_for_each(batches, |batch| {
             if self.is_cancelled() {
                 return Ok(());
             }
