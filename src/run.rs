@@ -13,6 +13,8 @@ use crate::memory::quota::MapUse;
 use crate::memory::{AtomicBits, REQUEST_BYTES};
 use crate::options::Reading;
 use crate::segment::file_bytes::{FileBytes, file_bytes};
+use crate::segment::read_ahead::ReadAhead;
+use crate::threads::try_for_each_in_order;
 
 /// A run: a table of the places of the objects of many segments.
 ///
@@ -29,6 +31,9 @@ pub(crate) struct Run {
 /// A longer run may not stay in memory, so no more of it is read than is needed. A run of this length
 /// has some 90 million objects.
 const IN_MEMORY_BYTES_MAX: u64 = 1 << 30;
+
+/// Pages that a thread checks at a time.
+const PAGES_AT_A_TIME: usize = 64;
 
 /// The iterator of [`Run::find`].
 pub(crate) type RunMatches<'a> = Matches<'a, FileBytes, &'a Run>;
@@ -114,6 +119,23 @@ impl Run {
     /// Asks the system for a part of the file, and does not wait.
     pub(crate) fn will_need(&self, part: Range<u64>) {
         self.index.get_ref().will_need(part);
+    }
+
+    /// Checks all pages, also those that were checked before, in the order of the file and on all
+    /// cores, and reads ahead.
+    pub(crate) fn all_pages_hold(&self) -> bool {
+        let pages = self.index.pages();
+        let parts = (0..pages).step_by(PAGES_AT_A_TIME);
+        let mut ahead = ReadAhead::default();
+        let parts = parts
+            .map(|first| first..pages.min(first + PAGES_AT_A_TIME as u64))
+            .inspect(|part| {
+                let extent = self.index.extent_of_pages(part);
+                ahead.step(self.index.get_ref().map(), extent);
+            });
+        let holds = |mut part: Range<u64>| part.all(|page| self.index.page_holds(page));
+        let checked = try_for_each_in_order(parts, |part| holds(part).then_some(()).ok_or(()));
+        checked.is_ok()
     }
 
     /// Asks the system for the whole run if it will stay in memory, for a pass over it.

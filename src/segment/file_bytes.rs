@@ -28,6 +28,14 @@ impl AsRef<[u8]> for FileBytes {
 }
 
 impl FileBytes {
+    /// The map of the file, if it is mapped.
+    pub(crate) const fn map(&self) -> Option<&Map> {
+        match self {
+            Self::Map(map) => Some(map),
+            Self::Heap(_) => None,
+        }
+    }
+
     /// Asks the system for bytes of the file that are not in memory, and does not wait for them.
     pub(crate) fn will_need(&self, range: Range<u64>) {
         if let Self::Map(map) = self {

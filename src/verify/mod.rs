@@ -221,10 +221,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             return Ok(());
         }
         let run = resolved.run();
-        run.fetch();
-        let index = run.index();
-        let pages_hold = threads::all(0..index.pages(), |page| index.page_holds(page));
-        if !pages_hold || !resolved.leads_to_all_objects()? {
+        if !run.all_pages_hold() || !resolved.leads_to_all_objects()? {
             run.set_damaged();
             self.note(Problem::DamagedRun { run: run.number() });
         }

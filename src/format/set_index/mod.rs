@@ -14,6 +14,8 @@ mod header;
 mod location;
 mod matches;
 
+use std::ops::Range;
+
 pub(crate) use build::{Builder, Written, page_sums};
 pub(crate) use geometry::{Geometry, Probe};
 pub use header::Header;
@@ -144,6 +146,12 @@ impl<D: AsRef<[u8]>> SetIndex<D> {
     #[must_use]
     pub(crate) const fn page_of_bucket(bucket: u64) -> u64 {
         bucket / (PAGE_BYTES / BUCKET_BYTES) as u64
+    }
+
+    /// Where in the file these pages are.
+    pub(crate) fn extent_of_pages(&self, pages: &Range<u64>) -> Range<u64> {
+        let place = |page: u64| self.layout.table + page * PAGE_BYTES as u64;
+        place(pages.start)..place(pages.end)
     }
 
     /// Whether the checksum of a page holds. False beyond the last page.
