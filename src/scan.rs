@@ -79,7 +79,10 @@ impl Objects {
         // The single read below reports what is wrong with a copy that cannot be read.
         let contents: Vec<Option<Content<'_>>> =
             copies.map(|copy| copy.content().ok().flatten()).collect();
-        let present = contents.iter().flatten().map(Content::bytes);
+        let present = contents.iter().flatten();
+        let present = present
+            .inspect(|content| content.fetch())
+            .map(Content::bytes);
         let present: Vec<&[u8]> = present.collect();
         let digests = self.records.set.hash_function().digest_many(&present);
         let mut digests = digests.iter();

@@ -10,7 +10,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::quota::{MAPS, MapUse, Taken, maps_max};
 use super::watched::Watched;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Bytes that are asked for with one system call. Linux reads no more for one call than the larger
 /// of the device's read-ahead and its largest request, and 128 KiB is its usual read-ahead.
@@ -30,6 +30,9 @@ pub(crate) struct Map {
     /// `None` for a map of no bytes, which the system calls refuse.
     raw: Option<MmapRaw>,
     readable: AtomicUsize,
+    /// Whether the last long content that was read was on the disk. Relaxed: a wrong answer costs time
+    /// only.
+    waits: AtomicBool,
     watched: Watched,
     /// Given back to the quota after the map is removed.
     _counted: Option<Taken>,
@@ -55,6 +58,7 @@ impl Map {
             raw,
             _counted: counted,
             readable: AtomicUsize::new(0),
+            waits: AtomicBool::new(false),
             watched: Watched::new(reserved),
         })
     }
@@ -152,15 +156,48 @@ impl Map {
         Some(bytes)
     }
 
-    /// Reads a page of a long content, which is at `offset`, and asks for all of it if that had to wait
-    /// for the disk. Read page by page, each page would wait.
+    /// Asks for a long content, which is at `offset`, if it [is likely to wait](Self::is_wait_likely).
     #[cold]
     pub(crate) fn fetch_long(&self, offset: u64, content: &[u8]) {
-        let begun = Instant::now();
-        // The first and the last page may be in memory for the sake of the records beside this one.
-        black_box(content.get(content.len() / 2).copied());
-        if begun.elapsed() >= DISK_READ_MIN {
+        if self.is_wait_likely(content) {
+            let begun = Instant::now();
             self.will_need(offset..offset + content.len() as u64);
+            self.note_asked(content, begun.elapsed());
+        }
+    }
+
+    /// Whether a long content is likely to wait for the disk. Where the last one did not, reads a page
+    /// to find out. Each page that nobody asks for would wait.
+    #[cold]
+    pub(crate) fn is_wait_likely(&self, content: &[u8]) -> bool {
+        if self.waits.load(Ordering::Relaxed) {
+            return true;
+        }
+        // The last page may be in memory for the sake of the next record, the first pages because
+        // somebody took the record to be shorter.
+        let page = content.len().saturating_sub(2 * PAGE_BYTES);
+        let begun = Instant::now();
+        black_box(content.get(page).copied());
+        let has_waited = begun.elapsed() >= DISK_READ_MIN;
+        if has_waited {
+            self.expect_waits();
+        }
+        has_waited
+    }
+
+    /// Notes that long contents are on the disk.
+    pub(crate) fn expect_waits(&self) {
+        self.waits.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes how long it took to ask for a long content. What is in memory takes the system less time
+    /// than making room for what is not.
+    pub(crate) fn note_asked(&self, content: &[u8], took: Duration) {
+        let requests = content.len().div_ceil(REQUEST_BYTES);
+        let took_at_least =
+            DISK_READ_MIN.saturating_mul(u32::try_from(requests).unwrap_or(u32::MAX));
+        if took < took_at_least {
+            self.waits.store(false, Ordering::Relaxed);
         }
     }
 

@@ -226,7 +226,7 @@ impl Active {
     #[inline]
     fn mapped(&self, offset: u64, len: usize) -> Option<Content<'_>> {
         let map = self.map.as_ref()?;
-        let bytes = map.content(offset, len)?;
+        let bytes = map.slice(offset, len)?;
         Some(Content::Unsealed { map, offset, bytes })
     }
 

@@ -1,10 +1,15 @@
 //! The bytes of a record, before and after they are verified.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Data;
-use crate::digest::{Digest, HashFunction};
-use crate::memory::{Map, SharedAppendBuffer, prefetch};
+use crate::digest::{Digest, HashFunction, Hasher};
+use crate::memory::{Map, PAGE_BYTES, REQUEST_BYTES, SharedAppendBuffer, prefetch};
+
+/// How far ahead of hashing a long content is asked for, in bytes: some requests, so that the disk is
+/// never idle. Asking takes time too, so not all is asked for before hashing begins.
+pub(crate) const HASH_AHEAD_BYTES: u64 = 4 * REQUEST_BYTES as u64;
 
 /// The bytes of a record, not verified yet, with the map or buffer that holds them.
 #[derive(Debug)]
@@ -47,14 +52,47 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// Hashes the bytes. Returns `None` if they are not the content of this object.
+    /// Hashes the bytes. Returns `None` if they are not the content of this object. What of a long
+    /// content is on the disk is read while hashing goes on.
     #[inline]
     pub(crate) fn verify(self, function: HashFunction, digest: &Digest) -> Option<Verified<'a>> {
-        if let Self::Sealed { bytes, .. } = &self {
-            prefetch(bytes);
+        let computed = match self.mapped_long() {
+            Some((map, offset, bytes)) if map.is_wait_likely(bytes) => {
+                digest_while_reading(function, map, offset, bytes)
+            }
+            _ => {
+                if let Self::Sealed { bytes, .. } = &self {
+                    prefetch(bytes);
+                }
+                function.digest(self.bytes())
+            }
+        };
+        (computed == *digest).then(|| self.known_right())
+    }
+
+    /// Asks for a long content that is on the disk, for a caller who reads all of it.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        if let Some((map, offset, bytes)) = self.mapped_long() {
+            map.fetch_long(offset, bytes);
         }
-        let is_right = function.digest(self.bytes()) == *digest;
-        is_right.then(|| self.known_right())
+    }
+
+    /// Map, offset and bytes of a mapped content that takes more than one request.
+    #[inline]
+    fn mapped_long(&self) -> Option<(&'a Map, u64, &'a [u8])> {
+        let (map, offset, bytes) = match self {
+            Self::Sealed {
+                data,
+                offset,
+                bytes,
+            } if bytes.len() > REQUEST_BYTES => (data.map()?, offset, bytes),
+            Self::Unsealed { map, offset, bytes } if bytes.len() > REQUEST_BYTES => {
+                (&***map, offset, bytes)
+            }
+            _ => return None,
+        };
+        Some((map, *offset, bytes))
     }
 
     /// Takes the caller's word that the digest of these bytes was compared, now or before.
@@ -91,4 +129,24 @@ impl<'a> Verified<'a> {
     pub(crate) fn into_content(self) -> Content<'a> {
         self.0
     }
+}
+
+/// Computes the digest of a content at an offset of a map, and asks for what comes next.
+#[cold]
+fn digest_while_reading(function: HashFunction, map: &Map, offset: u64, content: &[u8]) -> Digest {
+    let mut hasher = Hasher::new(function);
+    let mut asking = Duration::ZERO;
+    let end = offset + content.len() as u64;
+    let mut asked = offset - offset % PAGE_BYTES as u64;
+    let mut ahead = asked + HASH_AHEAD_BYTES;
+    for piece in content.chunks(REQUEST_BYTES) {
+        let begun = Instant::now();
+        map.will_need(asked..ahead.min(end));
+        asking += begun.elapsed();
+        hasher.update(piece);
+        asked = ahead;
+        ahead += REQUEST_BYTES as u64;
+    }
+    map.note_asked(content, asking);
+    hasher.finish()
 }

@@ -237,7 +237,7 @@ impl Sealed {
     #[inline]
     pub(crate) fn content(&self, offset: u64, len: usize) -> Result<Option<Content<'_>>> {
         let data = &self.data;
-        let mapped = data.map().and_then(|map| map.content(offset, len));
+        let mapped = data.mapped(offset, len);
         if let Some(bytes) = mapped {
             return Ok(Some(Content::Sealed {
                 data,

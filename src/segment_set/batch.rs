@@ -141,6 +141,7 @@ impl SegmentSet {
             Place::BesideRuns => {
                 let copy = self.copies_beside_runs(digest).next()?.ok()?;
                 let content = copy.content().ok()??;
+                content.fetch();
                 Some(Unverified {
                     segment: copy.segment_id(),
                     offset: copy.entry().offset,

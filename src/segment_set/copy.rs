@@ -107,6 +107,7 @@ impl<'a> ObjectCopy<'a> {
         // What a system call has copied can differ from what it copied before.
         let is_once = verify == VerifyReads::FirstRead && !matches!(content, Content::Heap(_));
         if is_once && self.was_verified() {
+            content.fetch();
             return Ok(Some(content.known_right()));
         }
         let Some(verified) = content.verify(self.hash_function(), &self.entry().digest) else {
@@ -180,8 +181,11 @@ impl<'a> ObjectCopy<'a> {
         {
             return Ok(false);
         }
-        let stored = self.content()?;
-        Ok(stored.is_some_and(|stored| stored.bytes() == content))
+        let Some(stored) = self.content()? else {
+            return Ok(false);
+        };
+        stored.fetch();
+        Ok(stored.bytes() == content)
     }
 
     #[cold]

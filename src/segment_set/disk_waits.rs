@@ -5,50 +5,66 @@ use std::time::Duration;
 use crate::memory::DISK_READ_MIN;
 use crate::sync::atomic::{AtomicU32, Ordering};
 
-/// Reads in turn that did not wait, after which a store counts as being in memory.
+/// Reads in turn that did not wait, after which files count as being in memory.
 const QUICK_READS: u32 = 32;
 
-/// Knows whether reads have waited for the disk lately, so that what is read next can be asked for
+/// What a lookup reads one after the other. As a number, the bit of a set of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Of runs.
+    Buckets = 1,
+    /// Of sidecars.
+    Entries = 2,
+    /// Of data files.
+    Records = 4,
+}
+
+/// Knows whether lookups have waited for the disk lately, so that what is read next can be asked for
 /// early where it is on the disk, at no cost where it is in memory.
 ///
 /// All orderings are relaxed: a wrong answer costs time only.
 #[derive(Debug, Default)]
-pub(super) struct DiskWaits {
-    /// Reads in turn that did not wait, up to [`QUICK_READS`].
-    quick_reads: AtomicU32,
+pub(super) struct LookupWaits {
+    /// The parts that are in memory: a bit each.
+    in_memory: AtomicU32,
+    /// For each part, reads in turn that did not wait, up to [`QUICK_READS`].
+    quick_reads: [AtomicU32; 3],
+    /// About the length of records.
+    pub(super) guesses: Guesses,
 }
 
-impl DiskWaits {
-    /// Whether the next read is likely to wait. Yes until some reads have shown otherwise.
+impl LookupWaits {
+    /// Whether the next read of this part is likely to wait. Yes until some reads have shown otherwise.
     #[inline]
-    pub(super) fn are_likely(&self) -> bool {
-        self.quick_reads.load(Ordering::Relaxed) < QUICK_READS
+    pub(super) fn are_likely(&self, part: Part) -> bool {
+        self.are_likely_for_any(part as u32)
+    }
+
+    /// Whether the next read of any of these parts, given by their bits, is likely to wait.
+    #[inline]
+    pub(super) fn are_likely_for_any(&self, parts: u32) -> bool {
+        self.in_memory.load(Ordering::Relaxed) & parts != parts
     }
 
     /// Notes how long a read has taken.
-    pub(super) fn note_read(&self, took: Duration) {
-        let is_quick = took < DISK_READ_MIN;
-        let quick_reads = self.quick_reads.load(Ordering::Relaxed);
+    pub(super) fn note_read(&self, part: Part, took: Duration) {
+        let bit = part as u32;
+        let quick_reads = &self.quick_reads[bit.trailing_zeros() as usize];
+        let before = quick_reads.load(Ordering::Relaxed);
         // Nothing is written in the usual state, where threads would write to the same place.
-        if !is_quick && quick_reads != 0 {
-            self.quick_reads.store(0, Ordering::Relaxed);
-        } else if is_quick && quick_reads < QUICK_READS {
-            self.quick_reads.store(quick_reads + 1, Ordering::Relaxed);
+        if took >= DISK_READ_MIN {
+            if before != 0 {
+                quick_reads.store(0, Ordering::Relaxed);
+            }
+            if !self.are_likely(part) {
+                self.in_memory.fetch_and(!bit, Ordering::Relaxed);
+            }
+        } else if before < QUICK_READS {
+            quick_reads.store(before + 1, Ordering::Relaxed);
+        } else if self.are_likely(part) {
+            self.in_memory.fetch_or(bit, Ordering::Relaxed);
         }
     }
-}
-
-/// The waits of the lookups in a set, for each kind of file that they read.
-#[derive(Clone, Debug, Default)]
-pub(super) struct LookupWaits {
-    /// For runs.
-    pub(super) buckets: DiskWaits,
-    /// For sidecars.
-    pub(super) entries: DiskWaits,
-    /// For data files.
-    pub(super) records: DiskWaits,
-    /// About the length of records.
-    pub(super) guesses: Guesses,
 }
 
 /// Knows whether guesses have been good lately. All orderings are relaxed: a wrong answer costs time
@@ -79,19 +95,25 @@ impl Guesses {
     }
 }
 
+/// Another counter with the same value.
+fn copy_of(counter: &AtomicU32) -> AtomicU32 {
+    AtomicU32::new(counter.load(Ordering::Relaxed))
+}
+
 impl Clone for Guesses {
     fn clone(&self) -> Self {
         Self {
-            bad: AtomicU32::new(self.bad.load(Ordering::Relaxed)),
+            bad: copy_of(&self.bad),
         }
     }
 }
 
-impl Clone for DiskWaits {
+impl Clone for LookupWaits {
     fn clone(&self) -> Self {
-        let quick_reads = self.quick_reads.load(Ordering::Relaxed);
         Self {
-            quick_reads: AtomicU32::new(quick_reads),
+            in_memory: copy_of(&self.in_memory),
+            quick_reads: self.quick_reads.each_ref().map(copy_of),
+            guesses: self.guesses.clone(),
         }
     }
 }
@@ -102,15 +124,25 @@ mod tests {
 
     #[test]
     fn waits_are_likely_until_many_reads_in_turn_were_quick() {
-        let waits = DiskWaits::default();
-        for _ in 0..2 {
-            for _ in 0..QUICK_READS {
-                assert!(waits.are_likely());
-                waits.note_read(Duration::ZERO);
+        let waits = LookupWaits::default();
+        for part in [Part::Records, Part::Buckets, Part::Entries] {
+            for _ in 0..2 {
+                for _ in 0..=QUICK_READS {
+                    assert!(waits.are_likely(part));
+                    waits.note_read(part, Duration::ZERO);
+                }
+                assert!(!waits.are_likely(part));
+                assert!(!waits.clone().are_likely(part));
+                waits.note_read(part, DISK_READ_MIN);
             }
-            assert!(!waits.are_likely());
-            waits.note_read(DISK_READ_MIN);
+            assert!(waits.clone().are_likely(part));
         }
-        assert!(waits.clone().are_likely());
+        let records_and_buckets = Part::Records as u32 | Part::Buckets as u32;
+        for (part, remain) in [(Part::Records, true), (Part::Buckets, false)] {
+            for _ in 0..=QUICK_READS {
+                waits.note_read(part, Duration::ZERO);
+            }
+            assert_eq!(waits.are_likely_for_any(records_and_buckets), remain);
+        }
     }
 }

@@ -6,9 +6,8 @@
 
 use super::SegmentSet;
 use crate::digest::Digest;
-use crate::memory::prefetch;
 use crate::options::VerifyReads;
-use crate::segment::content::Verified;
+use crate::segment::content::{Content, Verified};
 
 /// The result of the first look for an object.
 pub(super) enum FirstLook<'a> {
@@ -50,12 +49,15 @@ impl SegmentSet {
                 }
                 VerifyReads::EveryRead => {
                     let bytes = data.mapped_record(offset)?;
-                    self.fetch_long(segment, offset, bytes);
-                    prefetch(bytes);
-                    Some(if data.hash_function().digest(bytes) == *digest {
-                        FirstLook::Found(Verified::sealed(data, offset, bytes))
-                    } else {
-                        FirstLook::Other(segment.id(), offset, bytes.len())
+                    let content = Content::Sealed {
+                        data,
+                        offset,
+                        bytes,
+                    };
+                    let found = content.verify(data.hash_function(), digest);
+                    Some(match found {
+                        Some(found) => FirstLook::Found(found),
+                        None => FirstLook::Other(segment.id(), offset, bytes.len()),
                     })
                 }
             }

@@ -5,23 +5,21 @@
 //! the disk instead of one each, and those of many lookups come side by side.
 //!
 //! None of this changes what a lookup returns. In memory it would cost more than a lookup, so it is
-//! done only while [`DiskWaits`] expects a wait, and now and then to find out.
+//! done only while [`LookupWaits`](super::LookupWaits) expects a wait, and now and then to find out.
 
 use std::cell::Cell;
-use std::hint::black_box;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::SegmentSet;
 use super::copies::Named;
-use super::disk_waits::DiskWaits;
-use super::{ObjectCopy, ResolvedRun, SegmentSet};
+use super::disk_waits::Part;
+use super::unread_record::UnreadRecord;
 use crate::digest::Digest;
-use crate::format::record;
-use crate::format::set_index::Location;
-use crate::memory::{Map, PAGE_BYTES, REQUEST_BYTES};
+use crate::memory::REQUEST_BYTES;
 use crate::options::VerifyReads;
 use crate::segment::Sealed;
+use crate::segment::content::HASH_AHEAD_BYTES;
 
 /// What the lookups read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +41,16 @@ impl Wanted {
         matches!(self, Self::Contents | Self::Both)
     }
 
+    /// The bits of the parts that the lookups read.
+    const fn parts(self) -> u32 {
+        let of_all = Part::Buckets as u32;
+        match self {
+            Self::Entries => of_all | Part::Entries as u32,
+            Self::Contents => of_all | Part::Records as u32,
+            Self::Both => of_all | Part::Entries as u32 | Part::Records as u32,
+        }
+    }
+
     /// What a get reads.
     #[inline]
     pub(super) const fn by(verify: VerifyReads) -> Self {
@@ -58,15 +66,11 @@ const WINDOW: usize = 256;
 /// Content that is asked for together, in bytes, so that it is still in memory when its turn comes.
 const WINDOW_BYTES: u64 = 8 << 20;
 
-/// A record of unknown length is taken to be of average length. Beyond this many bytes such guesses have
-/// to prove good: where long records are few, they would read much for nothing.
-const LONG_GUESS_BYTES: usize = 16 << 10;
-
-/// One lookup in so many finds out whether the store is still in memory, in a store of small
-/// objects, of large objects, and of very large objects: 128, 16 and 4, as powers of two.
-const LOOK_INTERVALS_LOG2: [u32; 3] = [7, 4, 2];
-const LARGE_BYTES: u64 = 64 << 10;
-const VERY_LARGE_BYTES: u64 = 1 << 20;
+/// One lookup in so many finds out whether the store is still in memory: the power of two beside the
+/// first length that is not below the average record. The longer the records, the more a lookup waits
+/// for the disk before that is found out, and the less finding out adds to a lookup.
+const LOOK_INTERVALS_LOG2: [(u64, u32); 4] =
+    [(8 << 10, 9), (64 << 10, 7), (1 << 20, 4), (u64::MAX, 2)];
 
 thread_local! {
     /// Lookups of this thread, in all stores. Threads that shared a counter would wait for each other.
@@ -78,7 +82,7 @@ impl SegmentSet {
     /// Call it before the lookup. In memory it costs next to nothing.
     #[inline]
     pub(crate) fn fetch(&self, digest: &Digest, wanted: Wanted) {
-        if self.is_wait_likely(wanted) || self.is_look_due(1) {
+        if self.waits.are_likely_for_any(wanted.parts()) || self.is_look_due(1) {
             self.fetch_one(digest, wanted);
         }
     }
@@ -91,7 +95,7 @@ impl SegmentSet {
         digests: impl ExactSizeIterator<Item = &'a Digest> + Clone,
         wanted: Wanted,
     ) {
-        if self.is_wait_likely(wanted) {
+        if self.waits.are_likely_for_any(wanted.parts()) {
             self.fetch_window(digests, wanted);
         } else if self.is_look_due(digests.len())
             && let Some(last) = digests.last()
@@ -106,14 +110,6 @@ impl SegmentSet {
         usize::try_from(count).map_or(WINDOW, |count| count.clamp(1, WINDOW))
     }
 
-    #[inline]
-    fn is_wait_likely(&self, wanted: Wanted) -> bool {
-        let waits = &self.waits;
-        waits.buckets.are_likely()
-            || (wanted.has_contents() && waits.records.are_likely())
-            || (wanted.has_entries() && waits.entries.are_likely())
-    }
-
     /// Counts lookups, and returns whether one of them should find out about waits.
     #[inline]
     fn is_look_due(&self, count: usize) -> bool {
@@ -125,27 +121,22 @@ impl SegmentSet {
     }
 
     /// How many lookups there are for one that finds out, as a power of two.
-    pub(super) const fn look_interval_log2(record_bytes_mean: u64) -> u32 {
-        let [small, large, very_large] = LOOK_INTERVALS_LOG2;
-        if record_bytes_mean < LARGE_BYTES {
-            small
-        } else if record_bytes_mean < VERY_LARGE_BYTES {
-            large
-        } else {
-            very_large
-        }
+    pub(super) fn look_interval_log2(record_bytes_mean: u64) -> u32 {
+        let intervals = LOOK_INTERVALS_LOG2.iter();
+        let fitting = intervals.filter(|(bytes_max, _)| record_bytes_mean <= *bytes_max);
+        fitting.map(|&(_, interval)| interval).next().unwrap_or(0)
     }
 
     #[cold]
     fn fetch_one(&self, digest: &Digest, wanted: Wanted) {
-        if self.waits.buckets.are_likely() {
+        if self.waits.are_likely(Part::Buckets) {
             self.ask_for_buckets(&std::iter::once(digest));
         }
-        let Some(place) = self.place_noting_wait(digest, wanted) else {
+        let Some(record) = self.find_noting_wait(digest, wanted) else {
             return;
         };
-        self.ask_for(&place, digest, wanted, place.is_in_several_pages());
-        self.read_noting_wait(&place, digest, wanted);
+        let asking = self.ask_for(&record, digest, wanted, record.is_in_several_pages());
+        self.read_noting_wait(&record, digest, wanted, asking);
     }
 
     #[cold]
@@ -157,63 +148,85 @@ impl SegmentSet {
         let Some(last) = digests.clone().last() else {
             return;
         };
-        if self.waits.buckets.are_likely() {
+        if self.waits.are_likely(Part::Buckets) {
             self.ask_for_buckets(&digests);
         }
         // What was asked for last arrives last, and tells whether there is anything to wait for.
-        let last_place = self.place_noting_wait(last, wanted);
+        let last_record = self.find_noting_wait(last, wanted);
+        let mut asking = Asking::default();
         for digest in digests {
-            if let Some(place) = self.place(digest) {
-                self.ask_for(&place, digest, wanted, true);
+            if let Some(record) = self.unread_record(digest) {
+                asking = self.ask_for(&record, digest, wanted, true);
             }
         }
-        if let Some(place) = last_place {
-            self.read_noting_wait(&place, last, wanted);
+        if let Some(record) = last_record {
+            self.read_noting_wait(&record, last, wanted, asking);
         }
     }
 
-    /// Finds the place of an object, and notes whether that has waited for the runs.
-    fn place_noting_wait(&self, digest: &Digest, wanted: Wanted) -> Option<Place<'_>> {
-        let place = noting(&self.waits.buckets, || self.place(digest));
-        if place.is_none() {
+    /// Finds the record of an object, and notes whether that has waited for the runs.
+    fn find_noting_wait(&self, digest: &Digest, wanted: Wanted) -> Option<UnreadRecord<'_>> {
+        let (record, took) = timed(|| self.unread_record(digest));
+        self.waits.note_read(Part::Buckets, took);
+        if record.is_none() {
             // Lookups of what is not there read nothing more.
             if wanted.has_entries() {
-                self.waits.entries.note_read(Duration::ZERO);
+                self.waits.note_read(Part::Entries, Duration::ZERO);
             }
             if wanted.has_contents() {
-                self.waits.records.note_read(Duration::ZERO);
+                self.waits.note_read(Part::Records, Duration::ZERO);
             }
         }
-        place
+        record
     }
 
-    /// Asks for what a lookup reads at its place, where a wait is likely.
-    fn ask_for(&self, place: &Place<'_>, digest: &Digest, wanted: Wanted, asks_for_record: bool) {
-        if wanted.has_entries() && self.waits.entries.are_likely() {
-            place.ask_for_entry(digest);
+    /// Asks for what a lookup reads next, where a wait is likely.
+    fn ask_for(
+        &self,
+        record: &UnreadRecord<'_>,
+        digest: &Digest,
+        wanted: Wanted,
+        asks_for_record: bool,
+    ) -> Asking {
+        let mut asking = Asking::default();
+        if wanted.has_entries() && self.waits.are_likely(Part::Entries) {
+            ((), asking.entry) = timed(|| record.ask_for_entry(digest));
         }
-        if wanted.has_contents() && asks_for_record && self.waits.records.are_likely() {
-            let is_guess_good = !place.is_long_by_guess() || self.waits.guesses.are_good();
+        if wanted.has_contents() && asks_for_record && self.waits.are_likely(Part::Records) {
+            let is_guess_good = !record.is_long_by_guess() || self.waits.guesses.are_good();
             // Its first page is needed in any case.
-            place.ask_for_first(if is_guess_good { place.len } else { 1 });
+            let first = if is_guess_good { record.len } else { 1 };
+            ((), asking.record) = timed(|| record.ask_for_first(first));
         }
+        asking
     }
 
-    /// Reads what a lookup reads first at its place, and notes whether that has waited. Asks for the
+    /// Reads what a lookup reads first, and notes whether that has waited. Asks for the
     /// rest of a long record.
-    fn read_noting_wait(&self, place: &Place<'_>, digest: &Digest, wanted: Wanted) {
+    fn read_noting_wait(
+        &self,
+        record: &UnreadRecord<'_>,
+        digest: &Digest,
+        wanted: Wanted,
+        asking: Asking,
+    ) {
         if wanted.has_entries() {
-            noting(&self.waits.entries, || place.read_entry(digest));
+            let ((), took) = timed(|| record.read_entry(digest));
+            self.waits.note_read(Part::Entries, asking.entry + took);
         }
         if wanted.has_contents() {
-            let end = noting(&self.waits.records, || place.read_header());
-            if self.waits.records.are_likely()
+            let (end, took) = timed(|| record.read_header());
+            self.waits.note_read(Part::Records, asking.record + took);
+            if self.waits.are_likely(Part::Records)
                 && let Some(end) = end
             {
-                if place.is_long_by_guess() {
-                    self.waits.guesses.note(place.is_guess_good(end));
+                if record.is_long_by_guess() {
+                    self.waits.guesses.note(record.is_guess_good(end));
                 }
-                place.ask_for(end);
+                // Who hashes a long content asks for more meanwhile.
+                let is_hashed = wanted == Wanted::Contents;
+                let first = record.begin.saturating_add(HASH_AHEAD_BYTES);
+                record.ask_for(if is_hashed { end.min(first) } else { end });
             }
         }
     }
@@ -240,16 +253,16 @@ impl SegmentSet {
         }
     }
 
-    /// Returns the first place to which the indexes lead.
-    fn place(&self, digest: &Digest) -> Option<Place<'_>> {
+    /// Returns the first record to which the indexes lead.
+    fn unread_record(&self, digest: &Digest) -> Option<UnreadRecord<'_>> {
         match self.named(digest).next() {
             Some(Named::Record(resolved, segment, location)) => {
-                Some(Place::by_run(resolved, segment, location))
+                Some(UnreadRecord::by_run(resolved, segment, location))
             }
             Some(Named::Anywhere(_)) => None,
             None => {
                 let copy = self.copies_beside_runs(digest).next()?.ok()?;
-                Some(Place::of_copy(&copy))
+                Some(UnreadRecord::of_copy(&copy))
             }
         }
     }
@@ -259,7 +272,7 @@ impl SegmentSet {
     pub(super) fn fetch_rest(&self, segment: &Sealed, offset: u64, content: &[u8]) {
         let asked = segment.record_bytes_mean().min(REQUEST_BYTES);
         if content.len() > asked
-            && self.waits.records.are_likely()
+            && self.waits.are_likely(Part::Records)
             && let Some(map) = segment.data().map()
         {
             map.will_need(offset + asked as u64..offset + content.len() as u64);
@@ -272,7 +285,7 @@ impl SegmentSet {
     #[inline]
     pub(super) fn fetch_long(&self, segment: &Sealed, offset: u64, content: &[u8]) {
         if content.len() > REQUEST_BYTES
-            && !self.waits.records.are_likely()
+            && !self.waits.are_likely(Part::Records)
             && let Some(map) = segment.data().map()
         {
             map.fetch_long(offset, content);
@@ -280,111 +293,19 @@ impl SegmentSet {
     }
 }
 
-/// Notes how long a read takes.
-fn noting<T>(waits: &DiskWaits, read: impl FnOnce() -> T) -> T {
+/// How long it took to ask for what a lookup reads. A fast disk may have answered by then, so this is
+/// part of the wait.
+#[derive(Clone, Copy, Default)]
+struct Asking {
+    entry: Duration,
+    record: Duration,
+}
+
+/// Returns the result of `work`, and how long it took.
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let begun = Instant::now();
-    let read = read();
-    waits.note_read(begun.elapsed());
-    read
-}
-
-/// A record to which an index leads.
-struct Place<'a> {
-    /// `None` if the file is not mapped.
-    map: Option<&'a Map>,
-    /// Where the record begins.
-    begin: u64,
-    /// Length of the record, or the average length where only the record itself gives it. No more than
-    /// one request, since it may be shorter.
-    len: usize,
-    /// The index that led here.
-    by: By<'a>,
-}
-
-enum By<'a> {
-    /// A run, which knows where the entry is but not the length of the content.
-    Run(&'a ResolvedRun, &'a Arc<Sealed>, Location),
-    /// Another index. The record ends here.
-    Other(u64),
-}
-
-impl<'a> Place<'a> {
-    fn by_run(resolved: &'a ResolvedRun, segment: &'a Arc<Sealed>, location: Location) -> Self {
-        Self {
-            map: segment.data().map(),
-            begin: location.offset().saturating_sub(record::HEADER_BYTES),
-            len: segment.record_bytes_mean().min(REQUEST_BYTES),
-            by: By::Run(resolved, segment, location),
-        }
-    }
-
-    fn of_copy(copy: &ObjectCopy<'a>) -> Self {
-        let entry = copy.entry();
-        Self {
-            map: copy.map(),
-            begin: entry.offset.saturating_sub(record::HEADER_BYTES),
-            len: (entry.len as usize).min(REQUEST_BYTES),
-            by: By::Other(entry.offset.saturating_add(u64::from(entry.len))),
-        }
-    }
-
-    /// Asks for the entry in the sidecar, unless it was read to find this place.
-    fn ask_for_entry(&self, digest: &Digest) {
-        if let By::Run(resolved, segment, location) = &self.by {
-            let geometry = &resolved.run().index().header().geometry;
-            segment.will_need_entry(digest, geometry, location);
-        }
-    }
-
-    /// Reads the entry in the sidecar, if that was searched before.
-    fn read_entry(&self, digest: &Digest) {
-        if let By::Run(resolved, segment, location) = &self.by {
-            let geometry = &resolved.run().index().header().geometry;
-            black_box(segment.entry_at(digest, geometry, location));
-        }
-    }
-
-    /// Asks for the first `len` bytes of the record.
-    fn ask_for_first(&self, len: usize) {
-        if let Some(map) = self.map {
-            map.will_need(self.begin..self.begin.saturating_add(len as u64));
-        }
-    }
-
-    /// Whether the record takes more than one page, which a read of it would bring in by itself.
-    fn is_in_several_pages(&self) -> bool {
-        let page = PAGE_BYTES as u64;
-        let last = self.begin.saturating_add(self.len as u64).saturating_sub(1);
-        self.begin / page != last / page
-    }
-
-    /// Reads the header of the record, and returns where the record ends.
-    fn read_header(&self) -> Option<u64> {
-        let header = self.map?.slice(self.begin, 4);
-        let len = black_box(header.and_then(record::parse_header))?;
-        Some(match &self.by {
-            By::Run(..) => self.begin + record::HEADER_BYTES + u64::from(len),
-            By::Other(end) => *end,
-        })
-    }
-
-    /// Asks for the record up to its end, beyond its first page.
-    fn ask_for(&self, end: u64) {
-        if let Some(map) = self.map {
-            let page = PAGE_BYTES as u64;
-            map.will_need((self.begin / page + 1).saturating_mul(page)..end);
-        }
-    }
-
-    /// Whether the record is taken to be long, for no other reason than that most are.
-    fn is_long_by_guess(&self) -> bool {
-        matches!(self.by, By::Run(..)) && self.len > LONG_GUESS_BYTES
-    }
-
-    /// Whether a record that ends here is at least half as long as it was taken to be.
-    fn is_guess_good(&self, end: u64) -> bool {
-        end.saturating_sub(self.begin) >= self.len as u64 / 2
-    }
+    let result = work();
+    (result, begun.elapsed())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod lookup;
 mod prefix;
 mod resolved_run;
 mod tried;
+mod unread_record;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
