@@ -20,6 +20,8 @@ pub(crate) use bits::AtomicBits;
 pub(crate) use fork_mark::ForkMark;
 pub(crate) use grow_only_map::{Computed, GrowOnlyMap};
 #[cfg(test)]
+pub(crate) use map::DISK_READ_MIN;
+#[cfg(test)]
 pub(crate) use map::requests;
-pub(crate) use map::{DISK_READ_MIN, Map, PAGE_BYTES, REQUEST_BYTES};
+pub(crate) use map::{Map, PAGE_BYTES, REQUEST_BYTES, is_disk_read};
 pub(crate) use prefetch::{prefetch, prefetch_value};

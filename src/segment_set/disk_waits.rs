@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::memory::DISK_READ_MIN;
+use crate::memory::is_disk_read;
 use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// Reads in turn that did not wait, after which files count as being in memory.
@@ -52,7 +52,7 @@ impl LookupWaits {
         let quick_reads = &self.quick_reads[bit.trailing_zeros() as usize];
         let before = quick_reads.load(Ordering::Relaxed);
         // Nothing is written in the usual state, where threads would write to the same place.
-        if took >= DISK_READ_MIN {
+        if is_disk_read(took) {
             if before != 0 {
                 quick_reads.store(0, Ordering::Relaxed);
             }
@@ -121,6 +121,7 @@ impl Clone for LookupWaits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::DISK_READ_MIN;
 
     #[test]
     fn waits_are_likely_until_many_reads_in_turn_were_quick() {
