@@ -16,6 +16,10 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// of the device's read-ahead and its largest request, and 128 KiB is its usual read-ahead.
 pub(crate) const REQUEST_BYTES: usize = 128 << 10;
 
+/// A longer content is worth a look at whether it is in memory, before all of its pages are read. The
+/// look takes a tenth of a microsecond, hashing so much takes ten.
+pub(crate) const LONG_CONTENT_BYTES: usize = 4 * PAGE_BYTES;
+
 /// A read from memory takes less, even if the system has to enter the page into the page table; a
 /// read from the fastest disks takes more.
 pub(crate) const DISK_READ_MIN: Duration = Duration::from_micros(12);
@@ -159,7 +163,7 @@ impl Map {
     #[inline]
     pub(crate) fn content(&self, offset: u64, len: usize) -> Option<&[u8]> {
         let bytes = self.slice(offset, len)?;
-        if len > REQUEST_BYTES {
+        if len > LONG_CONTENT_BYTES {
             self.fetch_long(offset, bytes);
         }
         Some(bytes)
@@ -175,8 +179,8 @@ impl Map {
         }
     }
 
-    /// Whether a long content is likely to wait for the disk. Where the last one did not, reads a page
-    /// to find out. Each page that nobody asks for would wait.
+    /// Whether a long content is likely to wait for the disk. Where the last one did not, reads two
+    /// pages to find out. Each page that nobody asks for would wait.
     #[cold]
     pub(crate) fn is_wait_likely(&self, content: &[u8]) -> bool {
         if self.waits.load(Ordering::Relaxed) {
@@ -184,9 +188,12 @@ impl Map {
         }
         // The last page may be in memory for the sake of the next record, the first pages because
         // somebody took the record to be shorter.
-        let page = content.len().saturating_sub(2 * PAGE_BYTES);
+        let pages = [
+            content.len() / 2,
+            content.len().saturating_sub(2 * PAGE_BYTES),
+        ];
         let begun = Instant::now();
-        black_box(content.get(page).copied());
+        black_box(pages.map(|page| content.get(page).copied()));
         let has_waited = is_disk_read(begun.elapsed());
         if has_waited {
             self.expect_waits();

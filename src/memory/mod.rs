@@ -23,5 +23,5 @@ pub(crate) use grow_only_map::{Computed, GrowOnlyMap};
 pub(crate) use map::DISK_READ_MIN;
 #[cfg(test)]
 pub(crate) use map::requests;
-pub(crate) use map::{Map, PAGE_BYTES, REQUEST_BYTES, is_disk_read};
+pub(crate) use map::{LONG_CONTENT_BYTES, Map, PAGE_BYTES, REQUEST_BYTES, is_disk_read};
 pub(crate) use prefetch::{prefetch, prefetch_value};

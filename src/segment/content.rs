@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::Data;
 use crate::digest::{Digest, HashFunction, Hasher};
-use crate::memory::{Map, PAGE_BYTES, REQUEST_BYTES, SharedAppendBuffer, prefetch};
+use crate::memory::{
+    LONG_CONTENT_BYTES, Map, PAGE_BYTES, REQUEST_BYTES, SharedAppendBuffer, prefetch,
+};
 
 /// How far ahead of hashing a long content is asked for, in bytes: some requests, so that the disk is
 /// never idle. Asking takes time too, so not all is asked for before hashing begins.
@@ -78,7 +80,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// Map, offset and bytes of a mapped content that takes more than one request.
+    /// Map, offset and bytes of a mapped content that is [long](LONG_CONTENT_BYTES).
     #[inline]
     fn mapped_long(&self) -> Option<(&'a Map, u64, &'a [u8])> {
         let (map, offset, bytes) = match self {
@@ -86,8 +88,8 @@ impl<'a> Content<'a> {
                 data,
                 offset,
                 bytes,
-            } if bytes.len() > REQUEST_BYTES => (data.map()?, offset, bytes),
-            Self::Unsealed { map, offset, bytes } if bytes.len() > REQUEST_BYTES => {
+            } if bytes.len() > LONG_CONTENT_BYTES => (data.map()?, offset, bytes),
+            Self::Unsealed { map, offset, bytes } if bytes.len() > LONG_CONTENT_BYTES => {
                 (&***map, offset, bytes)
             }
             _ => return None,

@@ -16,7 +16,7 @@ use super::copies::Named;
 use super::disk_waits::Part;
 use super::unread_record::UnreadRecord;
 use crate::digest::Digest;
-use crate::memory::REQUEST_BYTES;
+use crate::memory::{LONG_CONTENT_BYTES, REQUEST_BYTES};
 use crate::options::VerifyReads;
 use crate::segment::Sealed;
 use crate::segment::content::HASH_AHEAD_BYTES;
@@ -267,23 +267,25 @@ impl SegmentSet {
         }
     }
 
-    /// Asks for what [`fetch_many`](Self::fetch_many) has not asked for of a long content.
+    /// Asks for what [`fetch_many`](Self::fetch_many) has not asked for of a content.
     #[inline]
     pub(super) fn fetch_rest(&self, segment: &Sealed, offset: u64, content: &[u8]) {
-        let asked = segment.record_bytes_mean().min(REQUEST_BYTES);
-        if content.len() > asked
-            && self.waits.are_likely(Part::Records)
-            && let Some(map) = segment.data().map()
-        {
-            map.will_need(offset + asked as u64..offset + content.len() as u64);
-        } else {
-            self.fetch_long(segment, offset, content);
+        let Some(map) = segment.data().map() else {
+            return;
+        };
+        if self.waits.are_likely(Part::Records) {
+            let asked = segment.record_bytes_mean().min(REQUEST_BYTES);
+            if content.len() > asked {
+                map.will_need(offset + asked as u64..offset + content.len() as u64);
+            }
+        } else if content.len() > LONG_CONTENT_BYTES {
+            map.fetch_long(offset, content);
         }
     }
 
-    /// Finds out whether a long content has to be asked for, where that was not likely before.
+    /// Asks for a very long content that nobody hashes, where [`fetch`](Self::fetch) did not do so.
     #[inline]
-    pub(super) fn fetch_long(&self, segment: &Sealed, offset: u64, content: &[u8]) {
+    pub(super) fn fetch_unhashed(&self, segment: &Sealed, offset: u64, content: &[u8]) {
         if content.len() > REQUEST_BYTES
             && !self.waits.are_likely(Part::Records)
             && let Some(map) = segment.data().map()

@@ -20,7 +20,8 @@ impl Store {
     /// It does not read bytes on which nothing depends: journals, bytes that recovery has cut off
     /// and saved, runs that are not in use, padding, and files that are not the store's. Records
     /// that are still in the buffer are checked there, and not on disk. It cannot tell a whole but
-    /// outdated manifest, from a backup for instance, from the newest one.
+    /// outdated manifest, from a backup for instance, from the newest one. What the opening has found
+    /// and repaired is in [`recovery`](Self::recovery), and not in this report.
     ///
     /// `progress` is called often, from several threads; returning [`ControlFlow::Break`] ends the
     /// check early. A writer writes a damaged sidecar anew if the data gives back what it was.
