@@ -74,7 +74,8 @@ const LOOK_INTERVALS_LOG2: [(u64, u32); 4] =
 
 thread_local! {
     /// Lookups of this thread, in all stores. Threads that shared a counter would wait for each other.
-    static LOOKUPS: Cell<u32> = const { Cell::new(0) };
+    /// The first lookup of a thread finds out about waits, since a thread may not live for many.
+    static LOOKUPS: Cell<u32> = const { Cell::new(u32::MAX) };
 }
 
 impl SegmentSet {
@@ -313,6 +314,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::HashFunction;
     use crate::memory::requests;
     use crate::options::{Options, ReadMode};
     use crate::store::Store;
@@ -333,6 +335,16 @@ mod tests {
                     .all(|object| object.unwrap().is_some())
             );
         }
+    }
+
+    #[test]
+    fn the_first_lookup_of_each_thread_finds_out_about_waits() {
+        let set = SegmentSet::new(HashFunction::default(), vec![], vec![], vec![]);
+        let is_due = || set.is_look_due(1);
+        let due = |_| std::thread::scope(|scope| scope.spawn(is_due).join().unwrap());
+        assert!((0..3).all(due));
+        is_due();
+        assert!(!is_due());
     }
 
     #[test]
