@@ -9,14 +9,16 @@
 mod common;
 
 use std::fs::{self, File};
+use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::layout::{content, segments};
 use rustix::fs::{Advice, fadvise};
-use sealstone::{Digest, Options, ReadMode, Store};
+use sealstone::{Digest, Options, ReadMode, Store, VerifyReads};
 
 const OBJECTS: u64 = 24_000;
 const OBJECT_BYTES: usize = 1 << 10;
@@ -56,6 +58,10 @@ impl Cold {
 
     /// Drops all files from memory and opens the store. `None` if they stay in memory.
     fn open(&self) -> Option<Store> {
+        self.open_with(VerifyReads::EveryRead)
+    }
+
+    fn open_with(&self, verify: VerifyReads) -> Option<Store> {
         let folder = segments(self.folder.path());
         drop_from_memory(&folder);
         if !reads_from_disk(&folder) {
@@ -63,7 +69,7 @@ impl Cold {
             return None;
         }
         drop_from_memory(&folder);
-        let options = Options::new().read_only(true);
+        let options = Options::new().read_only(true).verify_reads(verify);
         Some(options.open(self.folder.path()).unwrap())
     }
 
@@ -89,6 +95,23 @@ fn drop_from_memory(folder: &Path) {
         file.sync_all().unwrap();
         fadvise(&file, 0, None, Advice::DontNeed).unwrap();
     }
+}
+
+/// Does [`drop_from_memory`] for files that this process has mapped.
+#[allow(unsafe_code)]
+fn drop_mapped_from_memory(folder: &Path) {
+    for map in fs::read_to_string("/proc/self/maps").unwrap().lines() {
+        if map.contains(folder.to_str().unwrap()) {
+            let (range, _) = map.split_once(' ').unwrap();
+            let (begin, end) = range.split_once('-').unwrap();
+            let [begin, end] = [begin, end].map(|text| usize::from_str_radix(text, 16).unwrap());
+            let begin_pointer = ptr::with_exposed_provenance_mut(begin);
+            // SAFETY: the pages are those of a file, and come back with the same bytes.
+            let result = unsafe { libc::madvise(begin_pointer, end - begin, libc::MADV_PAGEOUT) };
+            assert_eq!(result, 0);
+        }
+    }
+    drop_from_memory(folder);
 }
 
 /// Whether a file of the store has to be read from the disk.
@@ -270,6 +293,42 @@ fn h47_all_records_of_a_batch_are_asked_for_before_one_is_read() {
     assert!(work.bytes <= 2_000 * GET_BYTES_MAX + indexes, "{work:?}");
     // One by one, each object waits.
     assert!(work.faults <= 200, "{work:?}");
+}
+
+/// A batch guesses how long its records are. With `FirstRead` whoever has an object that was verified
+/// before reads it, after the batch.
+#[test]
+fn h47_long_records_of_a_batch_are_read_with_few_requests() {
+    const GROUPS: u64 = 10;
+    const GROUP: u64 = 30;
+    let _alone = alone();
+    let len = |seed: u64| {
+        if seed.is_multiple_of(GROUP) {
+            1 << 20
+        } else {
+            8 << 10
+        }
+    };
+    let contents = (0..GROUPS * GROUP).map(|seed| content(seed, len(seed)));
+    let cold = Cold::with(&contents.collect::<Vec<_>>());
+    let Some(store) = cold.open_with(VerifyReads::FirstRead) else {
+        return;
+    };
+    let read_all = || {
+        for batch in cold.picks(cold.digests.len()).chunks(100) {
+            for object in store.get_many(batch) {
+                let object = object.unwrap().unwrap();
+                let pages = object.iter().step_by(1 << 12);
+                black_box(pages.fold(0, |sum, byte| sum ^ byte));
+            }
+        }
+    };
+    // Page by page it would be 2,560 more.
+    for _ in 0..2 {
+        let work = Work::of(read_all);
+        assert!(work.faults <= 1_000, "{work:?}");
+        drop_mapped_from_memory(&segments(cold.folder.path()));
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl SegmentSet {
                     let geometry = &run.index().header().geometry;
                     let entry = segment.verified_entry(digest, geometry, &location)?;
                     let bytes = data.mapped(entry.offset, entry.len as usize)?;
-                    self.fetch_unhashed(segment, entry.offset, bytes);
+                    Self::fetch_unhashed(segment, entry.offset, bytes);
                     let found = Verified::sealed(data, entry.offset, bytes);
                     Some(FirstLook::Found(found))
                 }

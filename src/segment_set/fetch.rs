@@ -66,16 +66,11 @@ const WINDOW: usize = 256;
 /// Content that is asked for together, in bytes, so that it is still in memory when its turn comes.
 const WINDOW_BYTES: u64 = 8 << 20;
 
-/// One lookup in so many finds out whether the store is still in memory: the power of two beside the
-/// first length that is not below the average record. The longer the records, the more a lookup waits
-/// for the disk before that is found out, and the less finding out adds to a lookup.
-const LOOK_INTERVALS_LOG2: [(u64, u32); 4] =
-    [(8 << 10, 9), (64 << 10, 7), (1 << 20, 4), (u64::MAX, 2)];
-
 thread_local! {
-    /// Lookups of this thread, in all stores. Threads that shared a counter would wait for each other.
-    /// The first lookup of a thread finds out about waits, since a thread may not live for many.
-    static LOOKUPS: Cell<u32> = const { Cell::new(u32::MAX) };
+    /// The last random number of this thread. Threads that shared one would wait for each other. It is
+    /// followed by 0, so that the first lookup of a thread finds out about waits: a thread may not live
+    /// for many.
+    static RANDOM: Cell<u32> = const { Cell::new(634_785_765) };
 }
 
 impl SegmentSet {
@@ -111,21 +106,28 @@ impl SegmentSet {
         usize::try_from(count).map_or(WINDOW, |count| count.clamp(1, WINDOW))
     }
 
-    /// Counts lookups, and returns whether one of them should find out about waits.
+    /// Whether one of so many lookups should find out about waits. At random: a counter keeps step with
+    /// callers who alternate between stores or calls, and then always falls on the same of them.
     #[inline]
     fn is_look_due(&self, count: usize) -> bool {
-        let before = LOOKUPS.get();
-        // A window is short.
-        let after = before.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX));
-        LOOKUPS.set(after);
-        before >> self.look_interval_log2 != after >> self.look_interval_log2
+        // The constants are those of Numerical Recipes; the upper bits are the random ones.
+        let random = RANDOM.get().wrapping_mul(1_664_525);
+        let random = random.wrapping_add(1_013_904_223);
+        RANDOM.set(random);
+        let one_in_many = random >> (u32::BITS - self.look_interval_log2);
+        (one_in_many as usize) < count
     }
 
-    /// How many lookups there are for one that finds out, as a power of two.
-    pub(super) fn look_interval_log2(record_bytes_mean: u64) -> u32 {
-        let intervals = LOOK_INTERVALS_LOG2.iter();
-        let fitting = intervals.filter(|(bytes_max, _)| record_bytes_mean <= *bytes_max);
-        fitting.map(|&(_, interval)| interval).next().unwrap_or(0)
+    /// How many lookups there are for one that finds out whether the store is still in memory, as a
+    /// power of two. The longer the records, the more a lookup waits for the disk before that is found
+    /// out, and the less finding out adds to a lookup.
+    pub(super) const fn look_interval_log2(record_bytes_mean: u64) -> u32 {
+        match record_bytes_mean >> 10 {
+            0..8 => 9,
+            8..64 => 7,
+            64..1_024 => 4,
+            _ => 2,
+        }
     }
 
     #[cold]
@@ -284,11 +286,11 @@ impl SegmentSet {
         }
     }
 
-    /// Asks for a very long content that nobody hashes, where [`fetch`](Self::fetch) did not do so.
+    /// Asks for a very long content that nobody hashes. [`fetch`](Self::fetch) may have done so, but
+    /// not [`fetch_many`](Self::fetch_many), which guesses its length.
     #[inline]
-    pub(super) fn fetch_unhashed(&self, segment: &Sealed, offset: u64, content: &[u8]) {
+    pub(super) fn fetch_unhashed(segment: &Sealed, offset: u64, content: &[u8]) {
         if content.len() > REQUEST_BYTES
-            && !self.waits.are_likely(Part::Records)
             && let Some(map) = segment.data().map()
         {
             map.fetch_long(offset, content);
@@ -343,8 +345,12 @@ mod tests {
         let is_due = || set.is_look_due(1);
         let due = |_| std::thread::scope(|scope| scope.spawn(is_due).join().unwrap());
         assert!((0..3).all(due));
-        is_due();
-        assert!(!is_due());
+        // Whoever alternates between several kinds of lookups finds out with each of them.
+        for step in 1..10 {
+            let last_is_due = |_: &u32| (0..step).fold(false, |_, _| is_due());
+            let often = (0..100_000).filter(last_is_due);
+            assert!((100..400).contains(&often.count()), "{step}");
+        }
     }
 
     #[test]
