@@ -32,6 +32,10 @@ use crate::threads;
 /// that are not mapped are in memory as a whole.
 const SIDECARS_AT_A_TIME: usize = 4;
 
+/// Content of records of average length that a thread takes on at a time, in bytes: all of it is read
+/// ahead, and has to stay in memory until its turn comes.
+const BATCH_BYTES: usize = 1 << 20;
+
 struct Verification<'a, F> {
     progress: F,
     bytes_total: u64,
@@ -152,7 +156,9 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
             }
         };
         // The batches are dealt out in file order, and read ahead in that order.
-        let batches = order.chunks(BATCH_RECORDS_MAX).inspect(read_ahead);
+        let records = BATCH_BYTES / sealed.record_bytes_mean().max(1);
+        let records = records.clamp(1, BATCH_RECORDS_MAX);
+        let batches = order.chunks(records).inspect(read_ahead);
         threads::try_for_each_in_order(batches, |positions| {
             let entries = positions.iter().map(|&at| index.entry(at as usize));
             let entries: Vec<Entry> = entries.flatten().collect();
