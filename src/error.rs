@@ -230,6 +230,36 @@ impl Error {
     }
 }
 
+impl From<Error> for io::Error {
+    /// Wraps the error. The kind is the one that the system reported, or else the nearest one.
+    fn from(error: Error) -> Self {
+        use io::ErrorKind as Kind;
+        let kind = match &error {
+            Error::Io { source, .. } => source.kind(),
+            Error::NoStore { .. } | Error::MissingSegment { .. } => Kind::NotFound,
+            Error::Locked { .. } | Error::CompactionRunning => Kind::ResourceBusy,
+            Error::ReadOnly => Kind::ReadOnlyFilesystem,
+            Error::Corrupt { .. } | Error::CorruptIndex { .. } => Kind::InvalidData,
+            Error::UnsupportedVersion { .. }
+            | Error::HashFunctionNotCompiledIn { .. }
+            | Error::HashFunctionUnknown { .. } => Kind::Unsupported,
+            Error::HashFunction { .. }
+            | Error::DigestMismatch(_)
+            | Error::AmbiguousPrefix { .. }
+            | Error::BadPrefix { .. } => Kind::InvalidInput,
+            Error::TooLarge { .. } => Kind::FileTooLarge,
+            Error::NoSpace { .. } => Kind::StorageFull,
+            Error::NotEmpty { .. } => Kind::DirectoryNotEmpty,
+            Error::Poisoned { .. }
+            | Error::Closed
+            | Error::Forked
+            | Error::IncompleteCompaction { .. }
+            | Error::SegmentIdsExhausted => Kind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
 fn list(candidates: &[Digest]) -> String {
     let texts: Vec<String> = candidates.iter().map(Digest::to_string).collect();
     texts.join(", ")
@@ -250,5 +280,9 @@ mod tests {
         assert!(!message.contains("full"), "{message}");
         assert_eq!(error.source().unwrap().to_string(), "the disk is full");
         assert_eq!(error.as_reason(), "segments/MANIFEST: the disk is full");
+        let error = io::Error::from(error);
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(error.to_string(), message);
+        assert!(error.get_ref().unwrap().is::<Error>());
     }
 }

@@ -23,7 +23,7 @@ use crate::segment::content::{Content, Verified};
 /// let digest = store.put(b"content")?;
 /// let object = store.get(&digest)?.expect("just stored");
 /// drop(store);
-/// assert_eq!(&object[..], b"content");
+/// assert_eq!(object, b"content");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -111,6 +111,53 @@ impl PartialEq for Object {
 }
 
 impl Eq for Object {}
+
+/// Lets the bytes of an object be compared with those of slices, arrays, vectors and texts.
+macro_rules! compare_bytes {
+    ($object:ty) => {
+        compare_bytes!($object: [u8], &[u8], Vec<u8>, str, &str);
+
+        impl<const N: usize> PartialEq<[u8; N]> for $object {
+            fn eq(&self, other: &[u8; N]) -> bool {
+                **self == other[..]
+            }
+        }
+
+        impl<const N: usize> PartialEq<&[u8; N]> for $object {
+            fn eq(&self, other: &&[u8; N]) -> bool {
+                **self == other[..]
+            }
+        }
+    };
+    ($object:ty: $($other:ty),*) => {$(
+        impl PartialEq<$other> for $object {
+            fn eq(&self, other: &$other) -> bool {
+                let other: &[u8] = other.as_ref();
+                **self == *other
+            }
+        }
+    )*};
+}
+pub(crate) use compare_bytes;
+
+compare_bytes!(Object);
+
+impl From<Object> for Vec<u8> {
+    /// Copies the content, which then holds no file.
+    fn from(object: Object) -> Self {
+        object.to_vec()
+    }
+}
+
+impl From<Object> for Arc<[u8]> {
+    /// Copies the content unless it was copied when it was read. It then holds no file.
+    fn from(object: Object) -> Self {
+        match object.backing {
+            Backing::Heap(bytes) => bytes,
+            Backing::Sealed(_) | Backing::Map(_) => (*object).into(),
+        }
+    }
+}
 
 #[cfg(feature = "bytes")]
 impl From<Object> for bytes::Bytes {

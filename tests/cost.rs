@@ -79,11 +79,11 @@ fn heap_bytes(root: &Path, options: &Options, objects: u64) -> usize {
     await_runs(&store);
     let reader = store.reader();
     for number in (0..objects).step_by(7) {
-        let digest = Digest::of(&content(number));
-        assert!(store.get(&digest).unwrap().is_some());
-        assert!(reader.get(&digest).unwrap().is_some());
-        let absent = Digest::of(&content(number + (1 << 40)));
-        assert!(store.get(&absent).unwrap().is_none());
+        let digest = Digest::of(content(number));
+        assert!(store.get(digest).unwrap().is_some());
+        assert!(reader.get(digest).unwrap().is_some());
+        let absent = Digest::of(content(number + (1 << 40)));
+        assert!(store.get(absent).unwrap().is_none());
     }
     HEAP_BYTES.load(Ordering::Relaxed).saturating_sub(before)
 }
@@ -138,7 +138,7 @@ fn h69_an_object_read_before_its_block_is_written_holds_only_its_content() {
             let (store, mut seed) = (store.clone(), 1 << 32);
             move || {
                 for _ in 0..=BLOCK_BYTES / 200_000 {
-                    store.put(&layout::content(seed, 200_000)).unwrap();
+                    store.put(layout::content(seed, 200_000)).unwrap();
                     seed += 1;
                 }
             }
@@ -151,7 +151,7 @@ fn h69_an_object_read_before_its_block_is_written_holds_only_its_content() {
             let content = layout::content(seed, length);
             let digest = store.put(&content).unwrap();
             let reader = store.reader();
-            kept.push(store.get(&digest).unwrap().unwrap());
+            kept.push(store.get(digest).unwrap().unwrap());
             kept.extend(
                 store
                     .get_many(&[digest, digest])
@@ -159,7 +159,7 @@ fn h69_an_object_read_before_its_block_is_written_holds_only_its_content() {
                     .flatten()
                     .flatten(),
             );
-            kept.push(reader.get(&digest).unwrap().unwrap().into_object());
+            kept.push(reader.get(digest).unwrap().unwrap().into_object());
             assert!(
                 kept.iter()
                     .rev()
@@ -202,7 +202,7 @@ fn h40_a_get_makes_no_system_call() {
         for turn in 0..2 {
             let before = reads();
             for number in 0..GETS {
-                let object = store.get(&Digest::of(&content(number))).unwrap().unwrap();
+                let object = store.get(Digest::of(content(number))).unwrap().unwrap();
                 assert_eq!(object[..], content(number));
             }
             if turn == 1 {
@@ -253,7 +253,7 @@ fn h43_opening_reads_no_sealed_content_and_no_entry_of_a_sidecar() {
         assert_eq!(store.len(), OBJECTS_SMALL);
         // The first request for an object notices what the opening did not read.
         for number in (0..OBJECTS_SMALL).step_by(1000) {
-            match store.get(&Digest::of(&content(number))) {
+            match store.get(Digest::of(content(number))) {
                 Err(Error::Corrupt { .. } | Error::CorruptIndex { .. }) => {}
                 Err(error) => panic!("{error}"),
                 Ok(found) => panic!("{number}: {found:?}"),

@@ -149,11 +149,11 @@ fn use_inherited(store: Store, held: &Contents, root: &Path, log: &Log) -> io::R
         digests
             .iter()
             .all(|digest| matches!(store.contains(digest), Ok(true)))
-            && matches!(store.contains(&absent), Ok(false))
+            && matches!(store.contains(absent), Ok(false))
     })?;
     log.expect("get", || {
         let reads = |digest| matches!(store.get(digest), Ok(Some(o)) if is_whole(digest, &o));
-        digests.iter().all(reads) && matches!(store.get(&absent), Ok(None))
+        digests.iter().all(reads) && matches!(store.get(absent), Ok(None))
     })?;
     log.expect("get_many", || {
         let is_small = content.len() <= OBJECT_BYTES;
@@ -200,11 +200,8 @@ fn use_inherited(store: Store, held: &Contents, root: &Path, log: &Log) -> io::R
         refuses(store.put(content).map(drop))
     })?;
     log.expect("put_hashed", || {
-        refuses(
-            store
-                .put_hashed(&Hashed::with(hash_function(), b"hashed"))
-                .map(drop),
-        )
+        let hashed = Hashed::with(hash_function(), b"hashed");
+        refuses(store.put_hashed(&hashed).map(drop))
     })?;
     log.expect("put_many", || {
         refuses(
@@ -212,6 +209,9 @@ fn use_inherited(store: Store, held: &Contents, root: &Path, log: &Log) -> io::R
                 .put_many(&[vec![1; 1 << 20], vec![2; 1 << 20]])
                 .map(drop),
         )
+    })?;
+    log.expect("put_many_hashed", || {
+        refuses(store.put_many_hashed(&[]).map(drop))
     })?;
     log.expect("sync", || refuses(store.sync()))?;
     log.expect("begin_compaction", || {
@@ -335,7 +335,7 @@ fn h59_a_process_forked_while_its_parent_puts_may_only_read() {
     fork_while_busy(
         |step| step.is(Kind::Write, ".dat"),
         |store, _| {
-            store.put(&vec![1; 1 << 20]).unwrap();
+            store.put(vec![1; 1 << 20]).unwrap();
         },
     );
 }
@@ -493,7 +493,7 @@ fn h59_a_process_forked_while_its_parent_checks_a_sidecar_reads_without_waiting(
             .verify_reads(verify);
         fork_in_the_midst(
             || reader.open(folder.path()).unwrap(),
-            |store| assert!(store.contains(&first).unwrap()),
+            |store| assert!(store.contains(first).unwrap()),
             &held,
             folder.path(),
         );

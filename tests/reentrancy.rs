@@ -124,7 +124,7 @@ fn unless_running<T>(result: Result<T, Error>) -> Option<T> {
 
 type Operation = (&'static str, fn(&World));
 
-const OPERATIONS: [Operation; 27] = [
+const OPERATIONS: [Operation; 29] = [
     ("open a writer", |world| {
         let opened = options().open(world.root());
         assert!(matches!(opened, Err(Error::Locked { .. })), "{opened:?}");
@@ -166,11 +166,21 @@ const OPERATIONS: [Operation; 27] = [
         let new = world.new_contents(200);
         assert_eq!(world.store.put_many(&new).unwrap().len(), 200);
     }),
+    ("put_many_hashed", |world| {
+        let new = world.new_contents(200);
+        let new: Vec<&[u8]> = new.iter().map(Vec::as_slice).collect();
+        let hashed = Hashed::of_many(hash_function(), &new);
+        assert_eq!(world.store.put_many_hashed(&hashed).unwrap(), [true; 200]);
+    }),
     ("get", |world| assert_holds(&world.store, &world.held)),
     ("get_many", |world| world.assert_reads_many(&world.store)),
     ("contains", |world| {
-        assert!(!world.store.contains(&digest_of(b"absent")).unwrap());
-        assert!(world.store.contains(&world.digests[0]).unwrap());
+        assert!(!world.store.contains(digest_of(b"absent")).unwrap());
+        assert!(world.store.contains(world.digests[0]).unwrap());
+    }),
+    ("contains_many", |world| {
+        let answers = world.store.contains_many(&world.digests);
+        assert!(answers.into_iter().all(|is_there| is_there.unwrap()));
     }),
     ("find", |world| {
         let digest = world.digests[0];

@@ -78,7 +78,7 @@ fn manifest(bytes: &mut Vec<u8>) -> Option<()> {
     const LINE: &[u8] = b"checksum ";
     let at = bytes.windows(LINE.len()).rposition(|part| part == LINE)?;
     bytes.truncate(at);
-    let sum = Digest::of(bytes);
+    let sum = Digest::of(&*bytes);
     bytes.extend_from_slice(format!("checksum {sum}\n").as_bytes());
     Some(())
 }

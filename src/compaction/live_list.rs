@@ -6,8 +6,9 @@ use crate::digest::Digest;
 pub(crate) struct LiveList(Vec<Digest>);
 
 impl LiveList {
-    pub(crate) fn new(live: &[Digest]) -> Self {
-        let mut live = live.to_vec();
+    pub(crate) fn new(live: impl IntoIterator<Item = impl AsRef<Digest>>) -> Self {
+        let live = live.into_iter().map(|digest| *digest.as_ref());
+        let mut live: Vec<Digest> = live.collect();
         live.sort_unstable();
         live.dedup();
         Self(live)

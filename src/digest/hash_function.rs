@@ -75,7 +75,11 @@ impl HashFunction {
 
     /// Computes the digest of `content`. Linear in its length.
     #[must_use]
-    pub fn digest(self, content: &[u8]) -> Digest {
+    pub fn digest(self, content: impl AsRef<[u8]>) -> Digest {
+        self.digest_bytes(content.as_ref())
+    }
+
+    pub(crate) fn digest_bytes(self, content: &[u8]) -> Digest {
         #[cfg(test)]
         super::work::count(content);
         match self {

@@ -46,8 +46,8 @@ impl Digest {
     /// gigabyte a second. In a process, the first call takes some tens of microseconds longer: it
     /// measures which of several implementations is the fastest.
     #[must_use]
-    pub fn of(content: &[u8]) -> Self {
-        HashFunction::Blake2b.digest(content)
+    pub fn of(content: impl AsRef<[u8]>) -> Self {
+        HashFunction::Blake2b.digest_bytes(content.as_ref())
     }
 
     /// Computes the digests of many contents by the default function, as
@@ -80,6 +80,20 @@ impl fmt::Display for Digest {
     }
 }
 
+impl fmt::LowerHex for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = if f.alternate() { "0x" } else { "" };
+        f.pad_integral(true, prefix, &hex::encode(self.0))
+    }
+}
+
+impl fmt::UpperHex for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = if f.alternate() { "0x" } else { "" };
+        f.pad_integral(true, prefix, &hex::encode_upper(self.0))
+    }
+}
+
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Digest({}..)", hex::encode(&self.0[..6]))
@@ -95,6 +109,13 @@ impl From<[u8; DIGEST_BYTES]> for Digest {
 impl From<Digest> for [u8; DIGEST_BYTES] {
     fn from(digest: Digest) -> Self {
         digest.0
+    }
+}
+
+/// Calls that look an object up take a digest by value or by reference.
+impl AsRef<Self> for Digest {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 
@@ -173,7 +194,7 @@ mod tests {
                 let contents: Vec<&[u8]> = (0..count)
                     .map(|i| &buffer[i % 2..][..lengths[(first + i * step) % choices]])
                     .collect();
-                let expected: Vec<Digest> = contents.iter().map(|c| Digest::of(c)).collect();
+                let expected: Vec<Digest> = contents.iter().map(Digest::of).collect();
                 assert_eq!(
                     Digest::of_many(&contents),
                     expected,
@@ -187,7 +208,7 @@ mod tests {
     fn many_contents_of_any_length_have_the_digests_of_each_alone() {
         let buffer: Vec<u8> = (0..3000_u32).map(|i| (i * 31 % 251) as u8).collect();
         let contents: Vec<&[u8]> = (0..3000).map(|i| &buffer[..i * 1231 % 3000]).collect();
-        let expected: Vec<Digest> = contents.iter().map(|c| Digest::of(c)).collect();
+        let expected: Vec<Digest> = contents.iter().map(Digest::of).collect();
         assert_eq!(Digest::of_many(&contents), expected);
     }
 

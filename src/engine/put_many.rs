@@ -30,12 +30,12 @@ impl Writer {
         while !rest.is_empty() {
             let window = split_window(&mut rest);
             // No lock is held here: a waiting thread of `rayon` may begin another put meanwhile.
-            let (put, next) = join(|| self.put_all(&hashed), || hash(function, window));
+            let (put, next) = join(|| self.put_many_hashed(&hashed), || hash(function, window));
             put?;
             digests.extend(hashed.iter().map(|hashed| *hashed.digest()));
             hashed = next;
         }
-        self.put_all(&hashed)?;
+        self.put_many_hashed(&hashed)?;
         digests.extend(hashed.iter().map(|hashed| *hashed.digest()));
         Ok(digests)
     }
@@ -73,36 +73,38 @@ fn count_within<T>(items: &[T], bytes: impl Fn(&T) -> usize, bytes_max: usize) -
 
 impl Writer {
     /// Appends the contents that are not held already, in sections, between which puts of other
-    /// threads get their turn.
-    fn put_all(&self, contents: &[Hashed<'_>]) -> Result<()> {
-        let mut rest = contents;
+    /// threads get their turn. Returns for each whether it was appended.
+    pub(crate) fn put_many_hashed(&self, contents: &[Hashed<'_>]) -> Result<Vec<bool>> {
+        let mut stored = vec![false; contents.len()];
+        let (mut rest, mut rest_stored) = (contents, &mut stored[..]);
         while !rest.is_empty() {
             let count = count_within(rest, |hashed| hashed.content().len(), SECTION_BYTES);
             let (section, others) = rest.split_at(count);
-            self.put_section(section)?;
-            rest = others;
+            let (section_stored, others_stored) = rest_stored.split_at_mut(count);
+            self.put_section(section, section_stored)?;
+            (rest, rest_stored) = (others, others_stored);
         }
-        Ok(())
+        Ok(stored)
     }
 
     /// Does [`put`](Self::put) for several contents, but locks the appender once.
-    fn put_section(&self, contents: &[Hashed<'_>]) -> Result<()> {
+    fn put_section(&self, contents: &[Hashed<'_>], stored: &mut [bool]) -> Result<()> {
         self.require_acceptable(0)?;
         let (phase, set) = self.begin_put()?;
         let mut view = View::of(&set);
-        let is_absent = |hashed: &&Hashed<'_>| !is_duplicate(hashed, &phase, &set);
-        let mut absent: Vec<&Hashed<'_>> = Vec::new();
-        for looked_up in contents.chunks(LOOKUPS) {
+        let mut absent: Vec<(&Hashed<'_>, &mut bool)> = Vec::new();
+        for (looked_up, stored) in contents.chunks(LOOKUPS).zip(stored.chunks_mut(LOOKUPS)) {
             let digests = looked_up.iter().map(Hashed::digest);
             set.fetch_many(digests.clone(), Wanted::Both);
             set.prefetch_copies(digests);
-            absent.extend(looked_up.iter().filter(is_absent));
+            let looked_up = looked_up.iter().zip(stored);
+            absent.extend(looked_up.filter(|(hashed, _)| !is_duplicate(hashed, &phase, &set)));
         }
         if absent.is_empty() {
             return Ok(());
         }
         let mut appender = self.lock_appender();
-        for hashed in absent {
+        for (hashed, stored) in absent {
             self.require_acceptable(hashed.content().len())?;
             // If the view is current, the lookup has missed only records of this very section.
             let is_new =
@@ -110,8 +112,9 @@ impl Writer {
             if is_new {
                 self.append(&mut appender, hashed)?;
                 view.advance();
+                *stored = true;
             } else {
-                self.append_absent(&mut appender, &phase, hashed, &set)?;
+                *stored = self.append_absent(&mut appender, &phase, hashed, &set)?;
             }
         }
         Ok(())

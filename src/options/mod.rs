@@ -89,6 +89,13 @@ pub(crate) struct SetIndexMinimum {
     pub(crate) objects: u64,
 }
 
+/// Whether a variable of the environment turns something on.
+fn is_on(value: &str) -> bool {
+    let value = value.trim();
+    let words = ["1", "true", "on", "yes"];
+    words.iter().any(|word| value.eq_ignore_ascii_case(word))
+}
+
 impl Default for SetIndexMinimum {
     fn default() -> Self {
         Self {
@@ -126,12 +133,12 @@ impl Options {
         }
     }
 
-    /// Makes [`new`](Self::new) options and applies the environment: if `NEDB_FAST_FSYNC` is set to
-    /// anything but the empty string or `0`, sets [`fast_fsync(true)`](Self::fast_fsync).
+    /// Makes [`new`](Self::new) options and applies the environment: if `NEDB_FAST_FSYNC` is `1`,
+    /// `true`, `on` or `yes`, in either case, sets [`fast_fsync(true)`](Self::fast_fsync).
     #[must_use]
     pub fn from_env() -> Self {
-        let fast = std::env::var_os("NEDB_FAST_FSYNC");
-        Self::new().fast_fsync(fast.is_some_and(|value| !value.is_empty() && value != "0"))
+        let fast = std::env::var("NEDB_FAST_FSYNC");
+        Self::new().fast_fsync(fast.is_ok_and(|value| is_on(&value)))
     }
 
     /// Sets whether to open without taking the lock and without changing a byte: beside a live
@@ -317,6 +324,16 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_environment_turns_on_what_nedb_turns_on() {
+        for value in ["1", "true", "on", "yes", "YES", " 1\n"] {
+            assert!(is_on(value), "{value}");
+        }
+        for value in ["", "0", "no", "off", "false", "2", "11", "truely"] {
+            assert!(!is_on(value), "{value}");
+        }
+    }
 
     /// An appender keeps two buffers of a block, and a compaction keeps one for each new segment.
     #[test]

@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(examine(&data, &mut journal(4, 1)).entries, entries()[..2]);
         // The journal does not note the record, so it may as well be the one that was put.
         let unnoted = examine(&data, &mut journal(2, 1)).entries;
-        assert_eq!(unnoted[2].digest, Digest::of(&[0; 5]));
+        assert_eq!(unnoted[2].digest, Digest::of([0; 5]));
         assert_eq!(unnoted.len(), 4);
     }
 }

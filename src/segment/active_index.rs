@@ -222,14 +222,14 @@ mod tests {
 
     fn entry(number: u32, offset: u64) -> Entry {
         Entry {
-            digest: Digest::of(&number.to_le_bytes()),
+            digest: Digest::of(number.to_le_bytes()),
             offset,
             len: number,
         }
     }
 
     fn offset_of(index: &ActiveIndex, number: u32) -> Option<u64> {
-        let digest = Digest::of(&number.to_le_bytes());
+        let digest = Digest::of(number.to_le_bytes());
         index.find(&digest).map(|found| found.extent.offset)
     }
 

@@ -14,7 +14,7 @@ use crate::memory::{
 pub(crate) const HASH_AHEAD_BYTES: u64 = 4 * REQUEST_BYTES as u64;
 
 /// The bytes of a record, not verified yet, with the map or buffer that holds them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Content<'a> {
     /// Bytes of a mapped sealed segment.
     Sealed {
@@ -41,7 +41,7 @@ pub(crate) enum Content<'a> {
 /// [`Content`] that is known to have the digest that was asked for. It is never [`Buffered`].
 ///
 /// [`Buffered`]: Content::Buffered
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Verified<'a>(Content<'a>);
 
 impl<'a> Content<'a> {

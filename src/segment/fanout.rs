@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn every_entry_lies_in_its_range() {
         for count in [0, 1, 2, 3, 4, 5, 8, 9, 1000, 4096] {
-            let sidecar = sidecar_of((0..count).map(|i: u32| Digest::of(&i.to_le_bytes())));
+            let sidecar = sidecar_of((0..count).map(|i: u32| Digest::of(i.to_le_bytes())));
             let fanout = Fanout::new(&sidecar);
             for (position, entry) in sidecar.entries().enumerate() {
                 assert!(fanout.range(&entry.digest).contains(&position), "{count}");

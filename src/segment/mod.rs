@@ -140,7 +140,7 @@ mod tests {
         fs::write(dir.segment_path(1, FileKind::Data), [0; 1600]).unwrap();
         let data = Data::open(&dir, 1, options.reading(), 1600).unwrap();
         let entry = |number: u64| Entry {
-            digest: Digest::of(&number.to_le_bytes()),
+            digest: Digest::of(number.to_le_bytes()),
             offset: 4 + number * 16,
             len: 12,
         };

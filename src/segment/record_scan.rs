@@ -170,7 +170,7 @@ mod tests {
             let (entries, end) = scan(&file, 0, false).unwrap();
             assert_eq!(end, whole_bytes, "{len}");
             let digests: Vec<Digest> = entries.iter().map(|entry| entry.digest).collect();
-            let expected: Vec<Digest> = contents.iter().map(|c| Digest::of(c)).collect();
+            let expected: Vec<Digest> = contents.iter().map(Digest::of).collect();
             assert_eq!(digests, expected, "{len}");
             assert_eq!(entries[2].end(), Some(whole_bytes));
             // A scan from the second record on finds the same.

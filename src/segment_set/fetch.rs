@@ -329,7 +329,7 @@ mod tests {
             let object = store.get(digest).unwrap().unwrap();
             assert_eq!(object[object.len() / 2], object[0]);
             assert!(store.contains(digest).unwrap());
-            assert!(store.get(&Digest::from([turn; 32])).unwrap().is_none());
+            assert!(store.get(Digest::from([turn; 32])).unwrap().is_none());
             assert!(
                 store
                     .get_many(digests)

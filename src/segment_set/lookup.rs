@@ -100,6 +100,11 @@ impl SegmentSet {
     /// have been lost in a crash.
     pub(crate) fn contains(&self, digest: &Digest) -> Result<bool> {
         self.fetch(digest, Wanted::Entries);
+        self.contains_fetched(digest)
+    }
+
+    /// Does [`contains`](Self::contains) for an object that the caller has fetched.
+    pub(super) fn contains_fetched(&self, digest: &Digest) -> Result<bool> {
         let is_there = |copy: ObjectCopy<'_>| Ok(copy.is_there()?.then_some(()));
         Ok(first_taken(self.copies(digest), is_there)?.is_some())
     }

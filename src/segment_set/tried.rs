@@ -231,7 +231,7 @@ mod tests {
                     // Both digests that are asked for are absent.
                     assert!(later <= 2 * data_bytes, "{later} {options:?}");
                     if !with_run {
-                        let held = store.get(&Digest::of(&content())).unwrap();
+                        let held = store.get(Digest::of(content())).unwrap();
                         assert!(held.is_some_and(|held| held[..] == content()));
                     }
                 }
@@ -265,7 +265,7 @@ mod tests {
                 let store = options.open(folder.path()).unwrap();
                 let digest = Digest::of(&damaged);
                 // This first get checks the sidecar and the page of the run.
-                assert!(store.get(&digest).is_err());
+                assert!(store.get(digest).is_err());
                 let works = work_of_gets(&store, &digest, |result| {
                     assert!(matches!(result, Err(Error::Corrupt { segment: 0, .. })));
                 });

@@ -7,6 +7,7 @@ mod open;
 mod reader;
 mod reading;
 mod statistics;
+mod unwind_safety;
 mod upkeep;
 mod writing;
 

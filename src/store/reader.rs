@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::engine::Shared;
 use crate::error::Result;
-use crate::object::Object;
+use crate::object::{Object, compare_bytes};
 use crate::segment::content::Verified;
 use crate::segment_set::SegmentSet;
 
@@ -52,7 +52,8 @@ impl PinnedReader {
     ///
     /// Fails like [`Store::get`](crate::Store::get).
     #[inline]
-    pub fn get(&self, digest: &Digest) -> Result<Option<PinnedObject<'_>>> {
+    pub fn get(&self, digest: impl AsRef<Digest>) -> Result<Option<PinnedObject<'_>>> {
+        let digest = digest.as_ref();
         let found = self.set.lookup(digest, self.shared.options.verify_reads)?;
         self.shared.look_after(&self.set);
         Ok(found.map(|found| PinnedObject {
@@ -78,8 +79,15 @@ impl PinnedReader {
     /// # Errors
     ///
     /// Fails like [`Store::contains`](crate::Store::contains).
-    pub fn contains(&self, digest: &Digest) -> Result<bool> {
-        self.set.contains(digest)
+    pub fn contains(&self, digest: impl AsRef<Digest>) -> Result<bool> {
+        self.set.contains(digest.as_ref())
+    }
+
+    /// Whether the store holds each of several objects, as
+    /// [`Store::contains_many`](crate::Store::contains_many) does.
+    #[must_use]
+    pub fn contains_many(&self, digests: &[Digest]) -> Vec<Result<bool>> {
+        self.set.contains_many(digests)
     }
 
     /// Goes on with the present segments of the store. Returns whether they have changed.
@@ -102,7 +110,7 @@ impl fmt::Debug for PinnedReader {
 
 /// The content of one object, checked against its digest. It borrows from the [`PinnedReader`] that
 /// found it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PinnedObject<'a> {
     digest: Digest,
     found: Verified<'a>,
@@ -135,5 +143,38 @@ impl Deref for PinnedObject<'_> {
 impl AsRef<[u8]> for PinnedObject<'_> {
     fn as_ref(&self) -> &[u8] {
         self
+    }
+}
+
+impl PartialEq for PinnedObject<'_> {
+    /// Compares the digests: equal digests mean equal content.
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for PinnedObject<'_> {}
+
+compare_bytes!(PinnedObject<'_>);
+
+impl From<PinnedObject<'_>> for Vec<u8> {
+    /// Copies the content, which then holds no file.
+    fn from(object: PinnedObject<'_>) -> Self {
+        object.to_vec()
+    }
+}
+
+impl From<PinnedObject<'_>> for Arc<[u8]> {
+    /// Copies the content, which then holds no file.
+    fn from(object: PinnedObject<'_>) -> Self {
+        object[..].into()
+    }
+}
+
+#[cfg(feature = "bytes")]
+impl From<PinnedObject<'_>> for bytes::Bytes {
+    /// Copies no content: the `Bytes` holds an [`Object`].
+    fn from(object: PinnedObject<'_>) -> Self {
+        object.into_object().into()
     }
 }

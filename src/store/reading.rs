@@ -20,7 +20,11 @@ impl Store {
     ///
     /// Fails with [`Error::Corrupt`] if every copy is damaged, with [`Error::CorruptIndex`] if
     /// damage hides whether there is a copy, and with [`Error::Io`].
-    pub fn get(&self, digest: &Digest) -> Result<Option<Object>> {
+    pub fn get(&self, digest: impl AsRef<Digest>) -> Result<Option<Object>> {
+        self.look_up(digest.as_ref())
+    }
+
+    fn look_up(&self, digest: &Digest) -> Result<Option<Object>> {
         let shared = self.shared();
         let set = shared.set.load();
         let found = set.lookup(digest, shared.options.verify_reads)?;
@@ -79,8 +83,28 @@ impl Store {
     /// # Errors
     ///
     /// Fails with [`Error::CorruptIndex`] or [`Error::Io`].
-    pub fn contains(&self, digest: &Digest) -> Result<bool> {
-        self.shared().set.load().contains(digest)
+    pub fn contains(&self, digest: impl AsRef<Digest>) -> Result<bool> {
+        self.shared().set.load().contains(digest.as_ref())
+    }
+
+    /// Does [`contains`](Self::contains) for several objects; the answers are in the order of `digests`.
+    /// The lookups wait for memory and for the disk together, so it takes a fraction of the time of as
+    /// many calls.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let store = sealstone::Store::open(folder.path())?;
+    /// use sealstone::Digest;
+    ///
+    /// let held = store.put("held")?;
+    /// let answers = store.contains_many(&[held, Digest::of("absent")]);
+    /// let answers: Vec<bool> = answers.into_iter().collect::<Result<_, _>>()?;
+    /// assert_eq!(answers, [true, false]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn contains_many(&self, digests: &[Digest]) -> Vec<Result<bool>> {
+        self.shared().set.load().contains_many(digests)
     }
 
     /// Returns the one object whose digest begins with these hexadecimal digits, if there is one.

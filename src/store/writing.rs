@@ -20,7 +20,11 @@ impl Store {
     /// [`Error::Forked`], [`Error::Poisoned`] or [`Error::Io`], for instance when the disk is full.
     /// Then nothing was stored, objects that were stored before are unharmed, and the put can be
     /// tried again.
-    pub fn put(&self, content: &[u8]) -> Result<Digest> {
+    pub fn put(&self, content: impl AsRef<[u8]>) -> Result<Digest> {
+        self.put_bytes(content.as_ref())
+    }
+
+    fn put_bytes(&self, content: &[u8]) -> Result<Digest> {
         // This check comes first, so that content that is refused is not hashed.
         let writer = self.writer()?;
         writer.require_acceptable(content.len())?;
@@ -38,11 +42,17 @@ impl Store {
     /// [`hash_function`](Self::hash_function), and like [`put`](Self::put).
     pub fn put_hashed(&self, hashed: &Hashed<'_>) -> Result<bool> {
         let writer = self.writer()?;
-        let (store, given) = (self.hash_function(), hashed.function());
-        if store != given {
-            return Err(Error::HashFunction { store, given });
-        }
+        self.require_same_function(hashed)?;
         writer.put(hashed)
+    }
+
+    fn require_same_function(&self, hashed: &Hashed<'_>) -> Result<()> {
+        let (store, given) = (self.hash_function(), hashed.function());
+        if store == given {
+            Ok(())
+        } else {
+            Err(Error::HashFunction { store, given })
+        }
     }
 
     /// Makes every object durable that was put before: it survives power loss after this returns.
@@ -70,6 +80,33 @@ impl Store {
         // `as_ref` is called once for each, so that the bytes that were hashed are stored.
         let contents: Vec<&[u8]> = contents.iter().map(AsRef::as_ref).collect();
         writer.put_many(&contents)
+    }
+
+    /// Does [`put_many`](Self::put_many) for contents that were hashed elsewhere. Returns for each whether
+    /// the store did not hold it yet; of equal contents that are new, the first is new.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let store = sealstone::Store::open(folder.path())?;
+    /// use sealstone::Hashed;
+    ///
+    /// store.put("old")?;
+    /// let hashed = ["old", "new", "new"].map(|text| Hashed::new(text.as_bytes()));
+    /// assert_eq!(store.put_many_hashed(&hashed)?, [false, true, false]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`Error::HashFunction`] if a content was hashed by another function than
+    /// [`hash_function`](Self::hash_function); then nothing was stored. Fails like
+    /// [`put_many`](Self::put_many).
+    pub fn put_many_hashed(&self, hashed: &[Hashed<'_>]) -> Result<Vec<bool>> {
+        let writer = self.writer()?;
+        for hashed in hashed {
+            self.require_same_function(hashed)?;
+        }
+        writer.put_many_hashed(hashed)
     }
 
     /// Writes another store into the folder `target`, which must not exist, or be empty but for

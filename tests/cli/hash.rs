@@ -26,7 +26,7 @@ fn a_new_store_takes_the_hash_function_and_keeps_it() {
             .run(&[&["put", "--hash", name][..], &files].concat())
             .expect(DONE);
         let line = |number: usize| {
-            let digest = function.digest(&vec![7; number * 37]);
+            let digest = function.digest(vec![7; number * 37]);
             format!("{digest}  file-{number:02}\n")
         };
         assert_eq!(ran.stdout, (0..100).map(line).collect::<String>());

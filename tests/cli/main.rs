@@ -64,7 +64,7 @@ impl Place {
         let store = Options::new().segment_bytes_max(64).open(self.store());
         let store = store.unwrap();
         for number in 0..count {
-            store.put(&number.to_le_bytes()).unwrap();
+            store.put(number.to_le_bytes()).unwrap();
         }
         store.close().unwrap();
     }

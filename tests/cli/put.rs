@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use sealstone::Options;
+use sealstone::{Digest, Options};
 use serde_json::Value;
 
 #[cfg(target_os = "linux")]
@@ -200,8 +200,8 @@ fn put_prints_a_line_only_when_another_process_can_read_the_object() {
     for _ in 0..1000 {
         let line = receiver.recv_timeout(PATIENCE).unwrap();
         let reader = Options::new().read_only(true).open(place.store()).unwrap();
-        let digest = line[..64].parse().unwrap();
-        assert!(reader.get(&digest).unwrap().is_some(), "{line}");
+        let digest: Digest = line[..64].parse().unwrap();
+        assert!(reader.get(digest).unwrap().is_some(), "{line}");
     }
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
@@ -214,8 +214,8 @@ fn put_prints_a_line_only_when_another_process_can_read_the_object() {
 fn assert_every_line_holds(place: &Place, ran: &Ran, lines_min: usize) {
     let reader = Options::new().read_only(true).open(place.store()).unwrap();
     for line in ran.stdout.lines() {
-        let digest = line[..64].parse().unwrap();
-        assert!(reader.get(&digest).unwrap().is_some(), "{line}");
+        let digest: Digest = line[..64].parse().unwrap();
+        assert!(reader.get(digest).unwrap().is_some(), "{line}");
     }
     let lines = ran.stdout.lines().count();
     assert!(lines >= lines_min, "{lines}");

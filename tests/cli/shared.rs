@@ -37,7 +37,7 @@ fn commands_that_read_change_no_file() {
     let options = Options::new().segment_bytes_max(4096);
     let store = options.open(place.store()).unwrap();
     for number in 0..100_u32 {
-        store.put(&number.to_le_bytes().repeat(100)).unwrap();
+        store.put(number.to_le_bytes().repeat(100)).unwrap();
     }
     store.close().unwrap();
     let digest = hex(&0_u32.to_le_bytes().repeat(100));

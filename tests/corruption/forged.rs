@@ -19,10 +19,10 @@ fn assert_no_wrong_bytes(root: &Path, options: &Options, sample: &Sample) {
     };
     let read_all = || {
         for object in &sample.objects {
-            if let Ok(Some(read)) = store.get(&object.digest) {
+            if let Ok(Some(read)) = store.get(object.digest) {
                 assert_eq!(&read[..], object.content);
             }
-            let _ = store.contains(&object.digest);
+            let _ = store.contains(object.digest);
         }
         for object in store.iter().flatten() {
             assert_eq!(digest_of(&object), *object.digest());
@@ -35,7 +35,7 @@ fn assert_no_wrong_bytes(root: &Path, options: &Options, sample: &Sample) {
     if store.put(&sample.objects[0].content).is_ok() {
         for object in sample.objects.iter().step_by(5) {
             store.put(&object.content).unwrap();
-            let read = store.get(&object.digest).unwrap().unwrap();
+            let read = store.get(object.digest).unwrap().unwrap();
             assert_eq!(&read[..], object.content, "the object was put just now");
         }
         if let Ok(compaction) = store.begin_compaction() {
@@ -44,7 +44,7 @@ fn assert_no_wrong_bytes(root: &Path, options: &Options, sample: &Sample) {
         }
         read_all();
         for object in sample.objects.iter().step_by(5) {
-            let read = store.get(&object.digest).unwrap().unwrap();
+            let read = store.get(object.digest).unwrap().unwrap();
             assert_eq!(
                 &read[..],
                 object.content,

@@ -83,7 +83,7 @@ impl Sample {
         let options = with_small_segments(options_of(function));
         let store = options.open(folder.path()).unwrap();
         for (seed, len) in (0..).zip(Self::lengths()) {
-            store.put(&content(seed, len)).unwrap();
+            store.put(content(seed, len)).unwrap();
             // The journal gets several frames and sync marks.
             if seed % 4 == 3 {
                 store.sync().unwrap();
@@ -295,7 +295,7 @@ fn for_each(sample: &Sample, damages: &[Damage], check: impl Fn(&Path, &Sample, 
 fn assert_reads(store: &Store, sample: &Sample, is_hit: impl Fn(&Placed) -> bool, damage: &Damage) {
     let mut errors = 0;
     for object in &sample.objects {
-        match store.get(&object.digest) {
+        match store.get(object.digest) {
             Ok(Some(read)) => {
                 assert_eq!(&read[..], object.content);
                 assert!(!is_hit(object));
@@ -313,7 +313,7 @@ fn assert_reads(store: &Store, sample: &Sample, is_hit: impl Fn(&Placed) -> bool
             }
             unexpected => panic!("{unexpected:?} for {object:?}"),
         }
-        assert!(store.contains(&object.digest).unwrap());
+        assert!(store.contains(object.digest).unwrap());
     }
     assert_eq!(store.iter().filter(Result::is_err).count(), errors);
     assert_eq!(store.iter().count(), sample.objects.len());
@@ -387,7 +387,7 @@ fn check_as_writer(root: &Path, sample: &Sample, damage: &Damage, read_mode: Rea
     for object in sample.objects.iter().filter(|object| is_repaired(object)) {
         assert_eq!(store.put(&object.content).unwrap(), object.digest);
         assert_eq!(
-            &store.get(&object.digest).unwrap().unwrap()[..],
+            &store.get(object.digest).unwrap().unwrap()[..],
             object.content
         );
     }

@@ -22,7 +22,7 @@ fn h20_sixteen_mebibytes_of_zeros_behind_the_mark_are_cut_and_not_parsed() {
         let store = options.open(folder.path()).unwrap();
         for object in &sample.objects {
             assert_eq!(
-                &store.get(&object.digest).unwrap().unwrap()[..],
+                &store.get(object.digest).unwrap().unwrap()[..],
                 object.content
             );
         }
@@ -101,7 +101,7 @@ fn h24_a_store_works_without_a_missing_segment_and_takes_it_back() {
                     store.recovery()
                 );
                 for object in &sample.objects {
-                    let read = store.get(&object.digest).unwrap();
+                    let read = store.get(object.digest).unwrap();
                     let expected = (object.segment != missing).then_some(&object.content[..]);
                     assert_eq!(read.as_deref(), expected);
                 }
@@ -132,7 +132,7 @@ fn h24_a_store_works_without_a_missing_segment_and_takes_it_back() {
                     .map(|object| &object.content)
                     .chain(&new)
                 {
-                    let read = store.get(&digest_of(content)).unwrap();
+                    let read = store.get(digest_of(content)).unwrap();
                     assert_eq!(read.as_deref(), Some(&content[..]));
                 }
                 assert!(verify(&store).is_clean());
@@ -171,7 +171,7 @@ fn h24_a_missing_active_segment_is_named() {
             Err(error) => panic!("{error}"),
             Ok(store) => {
                 for object in sample.of_segment(ACTIVE) {
-                    let read = store.get(&object.digest);
+                    let read = store.get(object.digest);
                     assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
                 }
             }
@@ -193,7 +193,7 @@ fn h24_a_missing_sidecar_is_rebuilt_bit_for_bit() {
             let store = reader(read_mode).open(root).unwrap();
             for object in &sample.objects {
                 assert_eq!(
-                    &store.get(&object.digest).unwrap().unwrap()[..],
+                    &store.get(object.digest).unwrap().unwrap()[..],
                     object.content
                 );
             }
@@ -231,7 +231,7 @@ fn h6_files_derived_from_the_data_can_be_missing_or_garbage() {
                 let options = options.hash_function(HashFunction::default());
                 let store = options.open(folder.path()).unwrap();
                 for object in &sample.objects {
-                    let read = store.get(&object.digest).unwrap();
+                    let read = store.get(object.digest).unwrap();
                     assert_eq!(read.as_deref(), Some(&object.content[..]));
                 }
                 assert_eq!(store.len(), 24);

@@ -55,7 +55,7 @@ fn h17_an_object_put_again_stays_and_a_compaction_removes_the_damage() {
         ] {
             for object in &sample.objects {
                 assert_eq!(
-                    &store.get(&object.digest).unwrap().unwrap()[..],
+                    &store.get(object.digest).unwrap().unwrap()[..],
                     object.content
                 );
             }
@@ -122,7 +122,7 @@ fn h21_a_compaction_drops_a_rotten_object_only_if_it_is_dead() {
         assert_reads(&store, &sample, |o| damage.hits(o), &damage);
         let stats = store.compact(|digest| *digest != object.digest).unwrap();
         assert_eq!((stats.live_objects, stats.dropped_objects), (23, 1));
-        assert!(store.get(&object.digest).unwrap().is_none());
+        assert!(store.get(object.digest).unwrap().is_none());
         assert!(verify(&store).is_clean());
     }
 }
@@ -147,7 +147,7 @@ fn h31_a_file_cut_while_it_is_open_is_an_error_with_positional_reads() {
                 len,
             };
             for object in &sample.objects {
-                match store.get(&object.digest) {
+                match store.get(object.digest) {
                     Ok(Some(read)) => {
                         assert_eq!(&read[..], object.content);
                         assert!(!cut.hits(object));

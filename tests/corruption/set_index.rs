@@ -49,14 +49,14 @@ fn assert_all_right(store: &Store, sample: &Sample) {
     let digests: Vec<Digest> = sample.objects.iter().map(|object| object.digest).collect();
     let batch = store.get_many(&digests);
     for (object, in_batch) in sample.objects.iter().zip(batch) {
-        let alone = store.get(&object.digest).unwrap();
+        let alone = store.get(object.digest).unwrap();
         assert_eq!(alone.as_deref(), Some(&object.content[..]));
         assert_eq!(in_batch.unwrap().as_deref(), Some(&object.content[..]));
-        assert!(store.contains(&object.digest).unwrap());
+        assert!(store.contains(object.digest).unwrap());
     }
     let absent = digest_of(b"absent");
-    assert!(store.get(&absent).unwrap().is_none());
-    assert!(!store.contains(&absent).unwrap());
+    assert!(store.get(absent).unwrap().is_none());
+    assert!(!store.contains(absent).unwrap());
     assert_eq!(store.iter().flatten().count(), sample.objects.len());
 }
 

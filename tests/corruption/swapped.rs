@@ -18,7 +18,7 @@ fn sample() -> Sample {
     for seed in 0..24 {
         // Four of these contents fill a segment; the last ones differ.
         let len = if seed < 12 { 1000 } else { 700 };
-        store.put(&content(seed, len)).unwrap();
+        store.put(content(seed, len)).unwrap();
     }
     store.close().unwrap();
     let files = read_files(folder.path());
@@ -64,9 +64,9 @@ fn h23_swapped_sidecars_are_reported_and_every_answer_is_right() {
             write_files(folder.path(), &files);
             let store = options.open(folder.path()).unwrap();
             for object in &sample.objects {
-                let read = store.get(&object.digest).unwrap();
+                let read = store.get(object.digest).unwrap();
                 assert_eq!(read.as_deref(), Some(&object.content[..]));
-                assert!(store.contains(&object.digest).unwrap());
+                assert!(store.contains(object.digest).unwrap());
             }
             assert_eq!(store.iter().flatten().count(), sample.objects.len());
             let report = verify(&store);
@@ -86,7 +86,7 @@ fn assert_reports_hit_objects(store: &Store, sample: &Sample, files: &Files) {
     };
     let mut hit = BTreeSet::new();
     for object in &sample.objects {
-        match store.get(&object.digest) {
+        match store.get(object.digest) {
             // An object in the place of others is found where recovery took it over.
             Ok(Some(read)) => {
                 assert_eq!(&read[..], object.content);
@@ -154,7 +154,7 @@ fn h23_segments_that_are_swapped_as_a_whole_give_no_wrong_bytes() {
             write_files(folder.path(), &files);
             let store = options.open(folder.path()).unwrap();
             for object in &sample.objects {
-                match store.get(&object.digest) {
+                match store.get(object.digest) {
                     Ok(Some(read)) => assert_eq!(&read[..], object.content),
                     // No file says any more what these two segments held.
                     Err(Error::CorruptIndex { segment, .. } | Error::Corrupt { segment, .. }) => {

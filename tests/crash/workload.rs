@@ -170,7 +170,7 @@ impl<'a> Life<'a> {
         let Some(digest) = self.held.iter().choose(&mut self.rng).copied() else {
             return;
         };
-        let object = self.store().get(&digest).unwrap();
+        let object = self.store().get(digest).unwrap();
         self.recorder
             .keep(object.expect("the store holds the object"));
     }

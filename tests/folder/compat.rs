@@ -60,16 +60,16 @@ pub fn all_options() -> [Options; 3] {
 pub fn assert_reads<'a>(store: &Store, contents: impl IntoIterator<Item = &'a Vec<u8>>) {
     for content in contents {
         let digest = Digest::from(nedb::digest(content));
-        let object = store.get(&digest).unwrap();
+        let object = store.get(digest).unwrap();
         assert_eq!(object.as_deref(), Some(&content[..]), "{digest}");
-        assert!(store.contains(&digest).unwrap());
+        assert!(store.contains(digest).unwrap());
     }
 }
 
 /// Checks that each read gives the right bytes, absence, or a typed error.
 pub fn assert_no_wrong_bytes(store: &Store, contents: &[Vec<Vec<u8>>]) {
     for content in contents.iter().flatten() {
-        match store.get(&Digest::from(nedb::digest(content))) {
+        match store.get(Digest::from(nedb::digest(content))) {
             Ok(Some(object)) => assert_eq!(&object[..], content),
             Ok(None) | Err(Error::Corrupt { .. } | Error::CorruptIndex { .. }) => {}
             Err(error) => panic!("{error}"),
@@ -252,7 +252,7 @@ fn h3_reading_a_nedb_store_changes_nothing() {
 fn use_as_writer(root: &Path) {
     let store = options().open(root).unwrap();
     let digests: Vec<Digest> = (0..60)
-        .map(|i| store.put(&content(7000 + i, 200)).unwrap())
+        .map(|i| store.put(content(7000 + i, 200)).unwrap())
         .collect();
     store.sync().unwrap();
     store
@@ -454,7 +454,7 @@ fn h21_rot_in_a_nedb_segment_is_corrupt_and_not_absent() {
         nedb::write(folder.path(), &old);
         fs::write(file(folder.path(), &data_name(1)), &data).unwrap();
         let store = options.open(folder.path()).unwrap();
-        let found = store.get(&digest);
+        let found = store.get(digest);
         assert!(
             matches!(found, Err(Error::Corrupt { digest: d, segment: 1, offset: o }) if d == digest && o == offset),
             "{found:?}"

@@ -100,7 +100,7 @@ fn assert_holds_everything(store: &Store, function: HashFunction) {
     let contents = contents();
     assert_eq!(store.len(), contents.len() as u64);
     for content in &contents {
-        let object = store.get(&function.digest(content)).unwrap();
+        let object = store.get(function.digest(content)).unwrap();
         assert_eq!(object.as_deref(), Some(&content[..]));
     }
     let in_file_order: Vec<Vec<u8>> = store
@@ -159,7 +159,7 @@ fn a_store_of_each_version_takes_new_objects() {
         for content in contents().iter().chain(&new) {
             let digest = function.digest(content);
             let expected = (digest != dead).then_some(&content[..]);
-            assert_eq!(store.get(&digest).unwrap().as_deref(), expected);
+            assert_eq!(store.get(digest).unwrap().as_deref(), expected);
         }
     });
 }

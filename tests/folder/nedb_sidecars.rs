@@ -168,7 +168,7 @@ fn h30_a_file_shorter_than_its_sidecar_says_is_corrupt_without_a_manifest() {
             let others = [&old[0], &old[2], &old[3]].into_iter().flatten();
             assert_reads(&store, others.chain(&old[1][..15]));
             for lost in &old[1][15..] {
-                let found = store.get(&Digest::from(nedb::digest(lost)));
+                let found = store.get(Digest::from(nedb::digest(lost)));
                 assert!(
                     matches!(found, Err(Error::Corrupt { segment: 1, .. })),
                     "{found:?}"

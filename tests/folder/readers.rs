@@ -136,7 +136,7 @@ fn a_refresh_says_whether_more_was_written_or_became_durable() {
     let mut damaged = data;
     *damaged.last_mut().unwrap() ^= 1;
     write(root, &data_name(0), &damaged);
-    let found = reader.get(&digest_of(&held[5]));
+    let found = reader.get(digest_of(&held[5]));
     assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
     assert_holds(&reader, &listed(&held[..5]));
 }

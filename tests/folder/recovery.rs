@@ -246,7 +246,7 @@ fn h21_a_sidecar_is_believed_while_most_of_its_digests_match_the_data() {
         let store = options_of_mismatches().open(root).unwrap();
         assert_holds(&store, &listed(&held[damaged..]));
         for lost in &held[..damaged] {
-            let found = store.get(&digest_of(lost));
+            let found = store.get(digest_of(lost));
             if damaged < 10 {
                 assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
             } else {
@@ -427,7 +427,7 @@ fn h30_data_that_became_shorter_is_reported_with_its_missing_bytes() {
             assert_eq!(store.recovery().repairs, [short]);
             assert_holds(&store, &listed(&held[..3]));
             for lost in &held[3..] {
-                let found = store.get(&digest_of(lost));
+                let found = store.get(digest_of(lost));
                 assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
             }
         }

@@ -74,7 +74,7 @@ impl Life {
         } else {
             let digest = digest_of(&content);
             let is_held = self.held.contains_key(&digest);
-            assert_eq!(store.contains(&digest).unwrap(), is_held);
+            assert_eq!(store.contains(digest).unwrap(), is_held);
         }
     }
 

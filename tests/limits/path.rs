@@ -36,7 +36,7 @@ fn a_root_with_too_long_paths_for_its_files_is_an_error_with_the_path() {
                 store.compact(|_| true).unwrap();
                 let dead = store.put(b"dead").unwrap();
                 store.compact(|other| *other != dead).unwrap();
-                assert!(store.get(&digest).unwrap().is_some());
+                assert!(store.get(digest).unwrap().is_some());
                 opened += 1;
             }
             Err(Error::Io { path, source }) => {

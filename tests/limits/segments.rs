@@ -96,7 +96,7 @@ fn assert_works_with(count: u32, options: &impl Fn() -> Options, maps_max: usize
     assert!(maps_of(root) <= maps_max);
     let new = store.put(b"new").unwrap();
     store.sync().unwrap();
-    assert!(store.contains(&new).unwrap());
+    assert!(store.contains(new).unwrap());
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl Life {
             self.known.held.insert(digest, content);
         } else {
             let is_held = self.known.held.contains_key(&digest);
-            assert_eq!(store.contains(&digest).unwrap(), is_held, "a failed put");
+            assert_eq!(store.contains(digest).unwrap(), is_held, "a failed put");
             if was_dropped {
                 self.known.dropped.insert(digest);
             }

@@ -66,14 +66,14 @@ fn writes_until_it_is_killed() {
     let mut next = number(FIRST);
     loop {
         for _ in 0..rng.random_range(1..12) {
-            store.put(&object(next)).unwrap();
+            store.put(object(next)).unwrap();
             next += 1;
         }
         // An object from before is put again; the sync covers it as well.
         let again = rng.random_range(0..next);
         let is_again = is_kept(again);
         if is_again {
-            store.put(&object(again)).unwrap();
+            store.put(object(again)).unwrap();
         }
         if rng.random_ratio(1, 8) {
             compact(&store, next);

@@ -156,7 +156,7 @@ fn use_inherited(store: &Mutex<Option<Store>>) -> i32 {
     if read.len() != many.len() || !read.iter().all(|object| matches!(object, Ok(Some(_)))) {
         return 6;
     }
-    if !is_refused(&store.put(b"small")) || !is_refused(&store.put(&vec![1; 1 << 20])) {
+    if !is_refused(&store.put(b"small")) || !is_refused(&store.put(vec![1; 1 << 20])) {
         return 3;
     }
     if !is_refused(&store.sync()) {

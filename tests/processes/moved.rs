@@ -65,7 +65,7 @@ fn digest(number: u64) -> Digest {
 fn make_store(root: &Path, first: u64) {
     let store = options().open(root).unwrap();
     for number in BASE {
-        store.put(&object(first + number)).unwrap();
+        store.put(object(first + number)).unwrap();
     }
     store.close().unwrap();
 }
@@ -221,7 +221,7 @@ impl Life {
 
     fn put(&mut self, store: &Store, numbers: Range<u64>) {
         for number in numbers {
-            if store.put(&object(number)).is_ok() && !self.synced.contains(&number) {
+            if store.put(object(number)).is_ok() && !self.synced.contains(&number) {
                 self.put.insert(number);
             }
         }
@@ -259,7 +259,7 @@ impl Life {
     }
 
     fn hold(&mut self, store: &Store, number: u64) -> Option<Object> {
-        match store.get(&digest(number)) {
+        match store.get(digest(number)) {
             Ok(Some(object)) => Some(object),
             other => {
                 self.complain("reads that fail", format!("{number}: {other:?}"));
@@ -282,13 +282,13 @@ impl Life {
             if !self.synced.contains(&number) {
                 continue;
             }
-            match store.get(&digest(number)) {
+            match store.get(digest(number)) {
                 Ok(Some(found)) if found[..] == object(number)[..] => {}
                 other => self.complain("reads that fail", format!("{number}: {other:?}")),
             }
         }
         for number in FOREIGN..FOREIGN + 40 {
-            if !matches!(store.get(&digest(number)), Ok(None)) {
+            if !matches!(store.get(digest(number)), Ok(None)) {
                 self.complain("objects of another store", number);
             }
         }
@@ -301,12 +301,12 @@ impl Life {
             Err(error) => return self.complain("folders that do not open", error),
         };
         for number in promised {
-            match store.get(&digest(*number)) {
+            match store.get(digest(*number)) {
                 Ok(Some(found)) if found[..] == object(*number)[..] => {}
                 other => self.complain(kind, format!("{number}: {other:?}")),
             }
         }
-        let has_foreign = |number: &u64| !matches!(store.get(&digest(*number)), Ok(None));
+        let has_foreign = |number: &u64| !matches!(store.get(digest(*number)), Ok(None));
         for number in (FOREIGN..FOREIGN + 40).filter(has_foreign) {
             self.complain("objects of another store", number);
         }

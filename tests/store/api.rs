@@ -1,8 +1,10 @@
 //! What the API promises when nothing goes wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::process::Command;
+use std::sync::Arc;
 
 use sealstone::{Digest, Error, Hashed, Object, Options, SegmentState, Store};
 
@@ -28,7 +30,7 @@ fn objects_are_read_back_across_segments_and_openings() {
     let store = small_segments().open(folder.path()).unwrap();
     for content in &contents {
         let digest = store.put(content).unwrap();
-        assert_eq!(&store.get(&digest).unwrap().unwrap()[..], content);
+        assert_eq!(&store.get(digest).unwrap().unwrap()[..], content);
     }
     assert_eq!(store.len(), 1000);
     store.close().unwrap();
@@ -38,10 +40,10 @@ fn objects_are_read_back_across_segments_and_openings() {
     assert_eq!(store.len(), 1000);
     assert!(store.stats().segments.len() > 5);
     for content in &contents {
-        let object = store.get(&Digest::of(content)).unwrap().unwrap();
+        let object = store.get(Digest::of(content)).unwrap().unwrap();
         assert_eq!(&object[..], content);
     }
-    assert!(store.get(&Digest::of(b"absent")).unwrap().is_none());
+    assert!(store.get(Digest::of(b"absent")).unwrap().is_none());
 }
 
 #[test]
@@ -113,7 +115,7 @@ fn a_digest_equals_the_output_of_b2sum() {
         return;
     };
     let printed = String::from_utf8(output.stdout).unwrap();
-    let digest = Digest::of(&std::fs::read(source).unwrap());
+    let digest = Digest::of(std::fs::read(source).unwrap());
     assert_eq!(printed[..64], digest.to_string());
 }
 
@@ -140,12 +142,12 @@ fn contents_of_every_length_are_kept() {
     let store = options.open(folder.path()).unwrap();
     for content in &contents {
         let digest = store.put(content).unwrap();
-        assert_eq!(&store.get(&digest).unwrap().unwrap()[..], content);
+        assert_eq!(&store.get(digest).unwrap().unwrap()[..], content);
     }
     drop(store);
     let store = options.open(folder.path()).unwrap();
     for content in &contents {
-        let object = store.get(&Digest::of(content)).unwrap().unwrap();
+        let object = store.get(Digest::of(content)).unwrap().unwrap();
         assert_eq!(&object[..], content);
     }
     assert_eq!(store.len(), lengths.len() as u64);
@@ -175,8 +177,8 @@ fn h28_live_digests_that_the_store_does_not_hold_are_counted() {
     let absent = Digest::of(b"absent");
     let live = [digests[0], absent, digests[3], absent];
     let compaction = store.begin_compaction().unwrap();
-    let planned = compaction.plan_list(&live).unwrap();
-    let stats = compaction.finish_list(&live).unwrap();
+    let planned = compaction.plan_list(live).unwrap();
+    let stats = compaction.finish_list(live).unwrap();
     assert_eq!(planned, stats);
     let counted = (
         stats.live_objects,
@@ -328,7 +330,7 @@ fn a_read_only_handle_writes_nothing_and_creates_nothing() {
     writer.sync().unwrap();
     let reader = options.open(folder.path()).unwrap();
     assert_eq!(
-        reader.get(&digest).unwrap().as_deref(),
+        reader.get(digest).unwrap().as_deref(),
         Some(&b"content"[..])
     );
     let refused = [
@@ -427,7 +429,7 @@ fn bytes_borrow_an_object_without_copying_it() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let digest = store.put(b"content").unwrap();
-    let object = store.get(&digest).unwrap().unwrap();
+    let object = store.get(digest).unwrap().unwrap();
     let address = object.as_ptr();
     let bytes = bytes::Bytes::from(object);
     drop(store);
@@ -462,4 +464,110 @@ fn an_interrupted_checkpoint_is_reported_as_incomplete() {
         matches!(opened, Err(Error::MissingSegment { segment, .. }) if segment == last),
         "{opened:?}"
     );
+}
+
+/// What somebody types without looking anything up.
+#[test]
+fn what_is_typed_first_compiles() {
+    fn copy(from: &Store, to: &Store, digest: Digest) -> std::io::Result<Vec<u8>> {
+        let object = from.get(digest)?.ok_or(std::io::ErrorKind::NotFound)?;
+        to.put(&object)?;
+        Ok(object.into())
+    }
+
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(folder.path()).unwrap();
+    let digest = store.put("text").unwrap();
+    assert_eq!(digest, Digest::of("text"));
+    assert_eq!(store.put(String::from("text")).unwrap(), digest);
+    assert_eq!(store.put(vec![b't', b'e', b'x', b't']).unwrap(), digest);
+    for object in [
+        store.get(digest).unwrap().unwrap(),
+        store.get(digest).unwrap().unwrap(),
+        store.get(digest).unwrap().unwrap(),
+    ] {
+        assert_eq!(object, "text");
+        assert_eq!(object, b"text"[..]);
+        assert_eq!(object, b"text");
+        assert_eq!(object, *b"text");
+        assert_eq!(object, b"text".to_vec());
+        assert_ne!(object, "other");
+        assert_eq!(Vec::from(object.clone()), b"text");
+        assert_eq!(Arc::<[u8]>::from(object)[..], *b"text");
+    }
+    let reader = store.reader();
+    let pinned = reader.get(digest).unwrap().unwrap();
+    assert_eq!(pinned.clone(), pinned);
+    assert_eq!(pinned, "text");
+    assert_eq!(Vec::from(pinned.clone()), b"text");
+    assert_eq!(Arc::<[u8]>::from(pinned)[..], *b"text");
+    assert!(store.contains(digest).unwrap() && reader.contains(digest).unwrap());
+
+    let copied = copy(&store, &Store::open(other.path()).unwrap(), digest);
+    assert_eq!(copied.unwrap(), b"text");
+    let absent = copy(&store, &store, Digest::of("absent")).unwrap_err();
+    assert_eq!(absent.kind(), std::io::ErrorKind::NotFound);
+    let read_only = Options::new().read_only(true).open(other.path()).unwrap();
+    let refused = copy(&store, &read_only, digest).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+
+    assert_eq!(format!("{digest:x}"), digest.to_string());
+    assert_eq!(format!("{digest:X}"), digest.to_string().to_uppercase());
+    assert_eq!(format!("{digest:#x}"), format!("0x{digest}"));
+    assert_eq!(format!("{digest:>66x}"), format!("  {digest}"));
+
+    let live = HashSet::from([digest]);
+    store.put("dead").unwrap();
+    let compaction = store.begin_compaction().unwrap();
+    assert_eq!(compaction.plan_list(live.iter()).unwrap().live_objects, 1);
+    assert_eq!(compaction.finish_list(live).unwrap().dropped_objects, 1);
+}
+
+#[test]
+fn a_panic_of_the_caller_may_unwind_past_a_store() {
+    fn is_unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+    is_unwind_safe::<Store>();
+    is_unwind_safe::<Options>();
+    is_unwind_safe::<Object>();
+    is_unwind_safe::<sealstone::PinnedReader>();
+    is_unwind_safe::<sealstone::PinnedObject<'_>>();
+    is_unwind_safe::<sealstone::Compaction>();
+    is_unwind_safe::<sealstone::Objects>();
+    is_unwind_safe::<sealstone::Digests>();
+}
+
+#[test]
+fn many_lookups_at_once_answer_as_each_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = small_segments().set_index_minimum(2, 1);
+    let store = options.open(folder.path()).unwrap();
+    let contents = contents(1000);
+    let hashed: Vec<Hashed<'_>> = contents.iter().map(|bytes| Hashed::new(bytes)).collect();
+    assert_eq!(store.put_many_hashed(&hashed[..700]).unwrap(), [true; 700]);
+    let expected: Vec<bool> = (0..1000).map(|number| number >= 700).collect();
+    assert_eq!(store.put_many_hashed(&hashed).unwrap(), expected);
+    let twice = [&hashed[..2], &hashed[..2]].concat();
+    assert_eq!(store.put_many_hashed(&twice).unwrap(), [false; 4]);
+
+    let odd = |number: u32| number.to_le_bytes();
+    let digests = (0..3000).map(|number| match number % 3 {
+        0 => *hashed[number as usize / 3].digest(),
+        _ => Digest::of(odd(number)),
+    });
+    let digests: Vec<Digest> = digests.collect();
+    let check = || {
+        for answers in [
+            store.contains_many(&digests),
+            store.reader().contains_many(&digests),
+        ] {
+            let answers: Vec<bool> = answers.into_iter().map(Result::unwrap).collect();
+            let alone = digests.iter().map(|digest| store.contains(digest).unwrap());
+            assert_eq!(answers, alone.collect::<Vec<_>>());
+            assert_eq!(answers.iter().filter(|is_there| **is_there).count(), 1000);
+        }
+    };
+    check();
+    store.compact(|_| true).unwrap();
+    check();
+    assert!(store.contains_many(&[]).is_empty());
 }

@@ -160,7 +160,7 @@ fn an_empty_object_put_while_a_compaction_adds_it_is_stored_once() {
         let reopened = Store::open(crashed.path()).unwrap();
         assert_undamaged(&reopened);
         for digest in [empty, live, after] {
-            assert!(reopened.get(&digest).unwrap().is_some(), "{digest:?}");
+            assert!(reopened.get(digest).unwrap().is_some(), "{digest:?}");
         }
     }
 }

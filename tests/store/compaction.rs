@@ -71,7 +71,7 @@ fn records_are_moved_whole(huge_page_writes: bool, block_bytes: usize) {
     let mut held = with_lengths(&lengths);
     // This order ends the first copied record at the end of a block, and the next inside one.
     for (number, len) in (1..).zip(lengths) {
-        store.put(&content(number, len)).unwrap();
+        store.put(content(number, len)).unwrap();
     }
     let dead = digest_of(&content(1, lengths[0]));
     let stats = store.compact(|digest| *digest != dead).unwrap();

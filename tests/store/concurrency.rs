@@ -92,7 +92,7 @@ impl Wanted {
         let found = reader.get_many(&digests);
         for (found, (digest, number)) in found.into_iter().zip(picked) {
             let expected = content(number, WANTED_BYTES);
-            for found in [found.unwrap(), reader.get(&digest).unwrap()] {
+            for found in [found.unwrap(), reader.get(digest).unwrap()] {
                 let found = found.unwrap_or_else(|| panic!("{digest:?} is live and was not found"));
                 assert!(found[..] == expected[..], "wrong bytes of {digest:?}");
             }
@@ -123,7 +123,7 @@ fn readers_find_every_live_object(options: &Options) {
     let wanted = Wanted::default();
     for number in 0..500 {
         wanted.put(&store, number);
-        store.put(&content(1 << 32 | number, 150)).unwrap();
+        store.put(content(1 << 32 | number, 150)).unwrap();
     }
     let done = AtomicBool::new(false);
     let is_done = || done.load(Ordering::Acquire);
@@ -151,7 +151,7 @@ fn readers_find_every_live_object(options: &Options) {
                     }
                     wanted.put(store, number);
                     // The writer also puts objects that nobody wants.
-                    store.put(&content(1 << 50 | number, 300)).unwrap();
+                    store.put(content(1 << 50 | number, 300)).unwrap();
                 }
             });
         }

@@ -53,7 +53,7 @@ fn h21_an_object_whose_record_has_a_damaged_length_is_repaired_by_a_put_and_a_co
         store.compact(|_| true).unwrap();
         assert!(verified().is_clean(), "{:?}", verified());
         for content in &all {
-            let object = store.get(&Digest::of(content)).unwrap();
+            let object = store.get(Digest::of(content)).unwrap();
             assert_eq!(object.as_deref(), Some(&content[..]));
         }
     }
@@ -111,13 +111,13 @@ fn a_segment_whose_index_is_in_doubt_hides_nothing_and_does_not_stop_a_walk() {
         let store = options().read_only(read_only).open(folder.path()).unwrap();
 
         let absent = digest_of(b"never put");
-        assert!(is_in_doubt(&store.get(&absent)));
-        assert!(is_in_doubt(&store.contains(&absent)));
+        assert!(is_in_doubt(&store.get(absent)));
+        assert!(is_in_doubt(&store.contains(absent)));
         assert!(is_in_doubt(&store.find(&absent.to_string())));
         let damaged = if in_data == in_content { 4 } else { 5 };
         let lost = digests[damaged];
-        assert!(is_in_doubt(&store.get(&lost)));
-        assert!(is_in_doubt(&store.contains(&lost)));
+        assert!(is_in_doubt(&store.get(lost)));
+        assert!(is_in_doubt(&store.contains(lost)));
         assert!(is_in_doubt(&store.find(&lost.to_string())));
         for other in &others {
             assert!(store.get(other).unwrap().is_some());
@@ -134,7 +134,7 @@ fn a_segment_whose_index_is_in_doubt_hides_nothing_and_does_not_stop_a_walk() {
             // Dropping the segment would drop the objects that the index lacks.
             assert!(is_in_doubt(&store.compact(|_| true)));
             store.put(&all[damaged]).unwrap();
-            let object = store.get(&lost).unwrap();
+            let object = store.get(lost).unwrap();
             assert_eq!(object.as_deref(), Some(&all[damaged][..]));
         }
     }
@@ -176,7 +176,7 @@ fn an_object_that_a_run_locates_is_read_also_if_the_sidecar_lacks_it() {
 fn assert_holds_objects_that_only_a_run_locates(root: &Path, options: &Options, held: &[Vec<u8>]) {
     let assert_held = |store: &Store| {
         for content in held {
-            let object = store.get(&digest_of(content)).unwrap();
+            let object = store.get(digest_of(content)).unwrap();
             assert_eq!(object.as_deref(), Some(&content[..]));
         }
     };
@@ -185,7 +185,7 @@ fn assert_holds_objects_that_only_a_run_locates(root: &Path, options: &Options, 
     // Found by the same target: a new run, built from the sidecars, replaced the run that still
     // located these objects.
     for number in 20..40 {
-        store.put(&content(number, 400)).unwrap();
+        store.put(content(number, 400)).unwrap();
     }
     store.close().unwrap();
     let store = options.open(root).unwrap();
@@ -221,12 +221,12 @@ fn h17_h35_an_object_put_again_is_kept_although_the_sidecar_has_another_digest()
         let stats = store.stats();
         stats.set_index_runs > 0 && stats.uncovered_segments == 0
     });
-    let found = store.get(&digest).unwrap();
+    let found = store.get(digest).unwrap();
     assert_eq!(found.as_deref(), Some(&held[..]), "the run leads to it");
     store.put(held).unwrap();
     store.sync().unwrap();
     store.compact(|live| *live == digest).unwrap();
-    let found = store.get(&digest).unwrap();
+    let found = store.get(digest).unwrap();
     assert_eq!(found.as_deref(), Some(&held[..]));
 }
 
@@ -266,7 +266,7 @@ fn verify_names_a_sidecar_that_belongs_to_another_segment() {
         assert_eq!(problem_segments(reader), [Some(1), Some(2)]);
         // The data is right, so every object is found.
         for content in &all {
-            let object = reader.get(&digest_of(content)).unwrap();
+            let object = reader.get(digest_of(content)).unwrap();
             assert_eq!(object.as_deref(), Some(&content[..]));
         }
     }

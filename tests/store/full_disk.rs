@@ -92,7 +92,7 @@ fn h1_a_full_disk_loses_nothing_and_a_store_works_again_when_there_is_space() {
                     failures += 1;
                     assert_system_error(failed, ENOSPC);
                     let digest = digest_of(&content);
-                    assert_eq!(store.contains(&digest).unwrap(), held.contains_key(&digest));
+                    assert_eq!(store.contains(digest).unwrap(), held.contains_key(&digest));
                 }
             }
             if number % 3 == 0
@@ -168,7 +168,7 @@ fn blocks_that_the_disk_has_no_room_for(huge_page_writes: bool, block_bytes: u64
                 failed => {
                     failures += 1;
                     assert_system_error(failed, ENOSPC);
-                    assert_eq!(store.get(&digest_of(&content)).unwrap(), None, "{what}");
+                    assert_eq!(store.get(digest_of(&content)).unwrap(), None, "{what}");
                     if failures % 4 == 0 {
                         disk.free();
                     }

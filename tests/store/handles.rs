@@ -133,7 +133,7 @@ fn h33_a_store_is_used_and_dropped_while_the_storage_of_a_thread_is_destroyed() 
             let store = self.0.take().unwrap();
             let one = store.put(b"one").unwrap();
             store.put_many(&[b"two", b"six"]).unwrap();
-            assert_eq!(store.get(&one).unwrap().as_deref(), Some(&b"one"[..]));
+            assert_eq!(store.get(one).unwrap().as_deref(), Some(&b"one"[..]));
             assert_eq!(store.iter().count() as u64, store.len());
             store.sync().unwrap();
         }

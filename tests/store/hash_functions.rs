@@ -248,13 +248,13 @@ fn data_without_manifest_and_index_has_the_default_function_whatever_is_wished()
 fn a_store_of_one_huge_object_keeps_its_function() {
     let folder = scratch();
     let store = Store::open(folder.path()).unwrap();
-    let digest = store.put(&vec![7; 65 << 20]).unwrap();
+    let digest = store.put(vec![7; 65 << 20]).unwrap();
     store.close().unwrap();
     assert_opens_only_with(folder.path(), &[None, Some(HashFunction::default())]);
     assert!(
         Store::open(folder.path())
             .unwrap()
-            .get(&digest)
+            .get(digest)
             .unwrap()
             .is_some()
     );
@@ -360,7 +360,7 @@ fn a_reader_of_an_empty_folder_learns_the_function() {
         assert!(reader.refresh().unwrap());
         assert_eq!(reader.hash_function(), function);
         assert_eq!(
-            reader.get(&digest).unwrap().as_deref(),
+            reader.get(digest).unwrap().as_deref(),
             Some(&b"content"[..])
         );
     }
@@ -390,7 +390,7 @@ fn damage_is_found_and_repaired_whatever_the_function() {
             panic!("{report:?}");
         };
         assert!(matches!(
-            store.get(&damaged.digest),
+            store.get(damaged.digest),
             Err(Error::Corrupt { .. })
         ));
         let digests = function.digest_many(&contents());
@@ -400,7 +400,7 @@ fn damage_is_found_and_repaired_whatever_the_function() {
             .unwrap();
         store.put(&contents()[at]).unwrap();
         assert_eq!(
-            store.get(&damaged.digest).unwrap().as_deref(),
+            store.get(damaged.digest).unwrap().as_deref(),
             Some(&contents()[at][..])
         );
         store.compact(|_| true).unwrap();

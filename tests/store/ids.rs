@@ -121,13 +121,13 @@ fn h61_a_begun_segment_is_given_up_when_others_are_newer() {
     let compaction = store.begin_compaction().unwrap();
     put_all(&store, &contents(100, 2, 900));
     is_short.store(true, Ordering::Relaxed);
-    assert_is_shortage(store.put(&[7; 900]));
+    assert_is_shortage(store.put([7; 900]));
     let first = all.keys().next().unwrap();
     // It needs a segment with a higher id.
     assert_is_shortage(compaction.finish(|digest| digest != first));
     is_short.store(false, Ordering::Relaxed);
     store.compact(|digest| digest != first).unwrap();
-    store.put(&[7; 900]).unwrap();
+    store.put([7; 900]).unwrap();
     store.sync().unwrap();
     let ids = store.stats().segments;
     let newest = ids.iter().map(|segment| segment.id).max();

@@ -17,7 +17,7 @@ fn held_objects(store: &Store) -> Vec<(Object, Vec<u8>)> {
     let mut put = |number: u64, len: usize| {
         let content = content(number, len);
         let digest = store.put(&content).unwrap();
-        held.push((store.get(&digest).unwrap().unwrap(), content.clone()));
+        held.push((store.get(digest).unwrap().unwrap(), content.clone()));
         (digest, content)
     };
     let (sealed, sealed_content) = put(1, 5000);
@@ -33,7 +33,7 @@ fn held_objects(store: &Store) -> Vec<(Object, Vec<u8>)> {
         (flushed, flushed_content),
         (again, again_content),
     ] {
-        held.push((store.get(&digest).unwrap().unwrap(), content));
+        held.push((store.get(digest).unwrap().unwrap(), content));
     }
     held
 }
@@ -76,7 +76,7 @@ fn h29_objects_keep_their_bytes_while_puts_of_all_sizes_go_on() {
             let bytes = if number % 500 == 7 { 300_000 } else { 700 };
             let content = [number.to_le_bytes().repeat(bytes / 4), vec![mode as u8]].concat();
             let digest = store.put(&content).unwrap();
-            let object = store.get(&digest).unwrap().unwrap();
+            let object = store.get(digest).unwrap().unwrap();
             if number % 1000 < 300 {
                 held.push((object, number));
             }
@@ -97,7 +97,7 @@ fn h29_the_files_of_a_dropped_segment_are_removed_with_its_last_object() {
     let files = || names(folder.path(), &["000.dat", "000.idx"]);
     assert_eq!(files(), ["seg-000000.dat", "seg-000000.idx"]);
 
-    let object = store.get(&digest).unwrap().unwrap();
+    let object = store.get(digest).unwrap().unwrap();
     let clone = object.clone();
     store.compact(|_| false).unwrap();
     assert_lacks(&store, [&digest]);
@@ -116,7 +116,7 @@ fn h29_an_object_that_outlives_its_store_does_not_disturb_the_next() {
     let store = open(folder.path());
     let digest = store.put(b"held").unwrap();
     let _ = store.begin_compaction().unwrap();
-    let object = store.get(&digest).unwrap().unwrap();
+    let object = store.get(digest).unwrap().unwrap();
     store.compact(|_| false).unwrap();
     drop(store);
 

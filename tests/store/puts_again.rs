@@ -226,7 +226,7 @@ fn h13_a_compaction_is_all_or_nothing_also_while_others_put() {
             if matches!(step.kind, Kind::Rename | Kind::SyncDir) {
                 IS_PUTTING.set(true);
                 let number = 1 << 60 | images_made.load(Ordering::Relaxed);
-                store.put(&content(number, OBJECT_BYTES)).unwrap();
+                store.put(content(number, OBJECT_BYTES)).unwrap();
                 IS_PUTTING.set(false);
             }
             Verdict::Go

@@ -24,7 +24,7 @@ fn closed_with_a_held_object(root: &Path) -> (Object, Contents) {
     put_all(&store, &live);
     // A compaction seals the segment, so the object lies in a sealed one.
     drop(store.begin_compaction().unwrap());
-    let object = store.get(&dead).unwrap().unwrap();
+    let object = store.get(dead).unwrap().unwrap();
     store.compact(|digest| *digest != dead).unwrap();
     store.close().unwrap();
     (object, live)
@@ -66,16 +66,16 @@ fn h55_a_segment_that_differs_from_its_retired_line_is_kept() {
         }
         let digest = digest_of(&other);
         // A reader removes nothing and does not check the data of the segment for this.
-        let is_told_apart = read_only(folder.path()).contains(&digest).unwrap();
+        let is_told_apart = read_only(folder.path()).contains(digest).unwrap();
         assert!(is_told_apart || has_same_length);
         let store = options().open(folder.path()).unwrap();
         let kept = Repair::KeptRetired { segment: 0 };
         assert!(store.recovery().repairs.contains(&kept));
-        assert_eq!(store.get(&digest).unwrap().as_deref(), Some(&other[..]));
+        assert_eq!(store.get(digest).unwrap().as_deref(), Some(&other[..]));
         assert_holds(&store, &live);
         store.close().unwrap();
         let store = options().open(folder.path()).unwrap();
-        assert!(store.contains(&digest).unwrap());
+        assert!(store.contains(digest).unwrap());
     }
 }
 

@@ -84,8 +84,8 @@ fn assert_holds(store: &Store, contents: &[Vec<u8>]) {
         }
     }
     for absent in (1 << 40..(1 << 40) + 100).map(|seed| digest_of(&content(seed, 40))) {
-        assert!(store.get(&absent).unwrap().is_none());
-        assert!(!store.contains(&absent).unwrap());
+        assert!(store.get(absent).unwrap().is_none());
+        assert!(!store.contains(absent).unwrap());
     }
     let walked = store.iter().map(|object| object.unwrap().to_vec());
     let (mut walked, mut expected): (Vec<_>, _) = (walked.collect(), contents.to_vec());
@@ -181,15 +181,15 @@ fn every_flipped_byte_of_a_run_leaves_every_answer_right() {
             let store = options().read_only(true).open(folder.path()).unwrap();
             for content in &contents {
                 let digest = digest_of(content);
-                assert_eq!(store.get(&digest).unwrap().as_deref(), Some(&content[..]));
+                assert_eq!(store.get(digest).unwrap().as_deref(), Some(&content[..]));
             }
-            assert!(store.get(&digest_of(b"absent")).unwrap().is_none());
+            assert!(store.get(digest_of(b"absent")).unwrap().is_none());
         }
         for len in (0..whole.len()).step_by(97) {
             fs::write(path, &whole[..len]).unwrap();
             let store = options().read_only(true).open(folder.path()).unwrap();
             let digest = digest_of(&contents[len % contents.len()]);
-            assert!(store.get(&digest).unwrap().is_some());
+            assert!(store.get(digest).unwrap().is_some());
         }
         fs::write(path, &whole).unwrap();
     }
@@ -262,12 +262,7 @@ fn h23_the_run_of_another_store_covers_nothing() {
         );
     }
     assert_holds(&store, &others);
-    assert!(
-        store
-            .get(&digest_of(&contents_of_one[0]))
-            .unwrap()
-            .is_none()
-    );
+    assert!(store.get(digest_of(&contents_of_one[0])).unwrap().is_none());
 }
 
 #[test]
@@ -281,7 +276,7 @@ fn a_compaction_leaves_only_runs_of_current_segments() {
         .compact(|digest| live_digests.contains(digest))
         .unwrap();
     for content in dead {
-        assert!(store.get(&digest_of(content)).unwrap().is_none());
+        assert!(store.get(digest_of(content)).unwrap().is_none());
     }
     assert_holds(&store, live);
     eventually_covered(&store);
@@ -316,7 +311,7 @@ fn h21_rot_in_a_record_that_a_run_locates_is_reported() {
         let options = options().read_only(true).verify_reads(verify);
         let store = options.open(folder.path()).unwrap();
         assert_eq!(store.stats().uncovered_segments, 0);
-        for found in [store.get(&victim), store.get_many(&[victim]).remove(0)] {
+        for found in [store.get(victim), store.get_many(&[victim]).remove(0)] {
             match found {
                 Err(sealstone::Error::Corrupt { digest, offset, .. }) => {
                     assert_eq!((digest, Some(offset)), (victim, hit));
@@ -331,7 +326,7 @@ fn h21_rot_in_a_record_that_a_run_locates_is_reported() {
     let store = options().open(folder.path()).unwrap();
     store.put(&contents[77]).unwrap();
     assert_eq!(
-        store.get(&victim).unwrap().as_deref(),
+        store.get(victim).unwrap().as_deref(),
         Some(&contents[77][..])
     );
     store.close().unwrap();
@@ -347,7 +342,7 @@ fn first_read_verifies_each_record_once() {
         .open(folder.path())
         .unwrap();
     let digest = digest_of(&contents[3]);
-    assert!(store.get(&digest).unwrap().is_some());
+    assert!(store.get(digest).unwrap().is_some());
     // A change under the mapping between two reads is, as documented, not noticed.
     for entry in fs::read_dir(segments(folder.path())).unwrap() {
         let path = entry.unwrap().path();
@@ -358,10 +353,10 @@ fn first_read_verifies_each_record_once() {
             std::os::unix::fs::FileExt::write_all_at(&file, b"changed", at as u64).unwrap();
         }
     }
-    let again = store.get(&digest).unwrap().unwrap();
+    let again = store.get(digest).unwrap().unwrap();
     assert_eq!(&again[..7], b"changed");
     let strict = options().read_only(true).open(folder.path()).unwrap();
-    assert!(strict.get(&digest).is_err());
+    assert!(strict.get(digest).is_err());
 }
 
 #[test]
@@ -372,16 +367,16 @@ fn a_pinned_reader_keeps_its_view_beyond_compaction_and_store() {
     let mut reader = store.reader();
     store.compact(|_| false).unwrap();
     let digest = digest_of(&contents[0]);
-    assert!(store.get(&digest).unwrap().is_none());
+    assert!(store.get(digest).unwrap().is_none());
     assert_eq!(
-        reader.get(&digest).unwrap().as_deref(),
+        reader.get(digest).unwrap().as_deref(),
         Some(&contents[0][..])
     );
     store.close().unwrap();
-    let object = reader.get(&digest).unwrap().unwrap().into_object();
+    let object = reader.get(digest).unwrap().unwrap().into_object();
     assert_eq!(&object[..], &contents[0][..]);
     assert!(reader.refresh());
-    assert!(reader.get(&digest).unwrap().is_none());
+    assert!(reader.get(digest).unwrap().is_none());
     assert_eq!(&object[..], &contents[0][..]);
 }
 

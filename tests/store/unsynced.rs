@@ -190,7 +190,7 @@ fn a_record_that_was_never_synced_is_not_called_corrupt() {
 
         let before = snapshot(failed.root());
         let reader = read_only(failed.root());
-        assert_eq!(reader.get(&torn).unwrap(), None);
+        assert_eq!(reader.get(torn).unwrap(), None);
         assert_holds(&reader, &whole);
         assert_same(&walk(&reader), &whole);
         assert_verifies(&reader);
@@ -255,7 +255,7 @@ fn h69_a_reader_gives_one_answer_about_a_record_that_a_crash_has_torn() {
         assert_eq!(writer.put(&content).unwrap(), torn);
         writer.sync().unwrap();
         store.refresh().unwrap();
-        assert!(store.contains(&torn).unwrap() && store.get(&torn).unwrap().is_some());
+        assert!(store.contains(torn).unwrap() && store.get(torn).unwrap().is_some());
     }
 }
 

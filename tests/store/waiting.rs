@@ -215,7 +215,7 @@ fn h44_a_compaction_and_a_checkpoint_seal_only_segments_that_were_full() {
     let shared: Arc<(Mutex<Option<Store>>, AtomicU64)> = Arc::new((filling, next));
     let fill = |store: &Store, segment: u64| {
         for record in 0..SEGMENT_BYTES_MAX / 2000 {
-            store.put(&content(segment << 8 | record, 2000)).unwrap();
+            store.put(content(segment << 8 | record, 2000)).unwrap();
         }
     };
     let (seals, is_alone) = (Arc::clone(&shared), Arc::new(AtomicBool::new(false)));

@@ -26,7 +26,7 @@ pub fn run(arguments: &GetArguments, global: &Global, output: &mut Output) -> an
     let store = global.open_to_read()?;
     let wanted = &arguments.digest;
     let digest = wanted.resolve(&store)?;
-    let object = digest.map(|digest| store.get(&digest)).transpose()?;
+    let object = digest.map(|digest| store.get(digest)).transpose()?;
     let Some(object) = object.flatten() else {
         let folder = global.folder()?.display();
         return Err(Failure::NotFound(format!(

@@ -30,7 +30,7 @@ pub fn run(arguments: &HasArguments, global: &Global, output: &mut Output) -> an
 
 fn look_up(store: &Store, wanted: &WantedDigest) -> anyhow::Result<(String, bool)> {
     match wanted.resolve(store)? {
-        Some(digest) => Ok((digest.to_string(), store.contains(&digest)?)),
+        Some(digest) => Ok((digest.to_string(), store.contains(digest)?)),
         None => Ok((wanted.to_string(), false)),
     }
 }

@@ -41,7 +41,7 @@ fn list(store: &Store, arguments: &LsArguments, listing: &mut Listing<'_>) -> an
             listing.line(&digest, None)?;
             continue;
         }
-        match store.get(&digest) {
+        match store.get(digest) {
             Ok(Some(object)) => listing.line(&digest, Some(object.len()))?,
             // A compaction has dropped it meanwhile.
             Ok(None) => {}

@@ -9,7 +9,7 @@ fn sample() -> (Vec<u8>, Vec<usize>) {
     let mut end = 0;
     for i in 0..4_u32 {
         let entry = Entry {
-            digest: Digest::of(&i.to_le_bytes()),
+            digest: Digest::of(i.to_le_bytes()),
             offset: end + 4,
             len: i,
         };
@@ -99,7 +99,7 @@ fn many_frames_at_once_give_what_frame_by_frame_gives() {
     let mut end = 0;
     for i in 0..3 * WINDOW_FRAMES as u64 {
         let mut entry = |j: u64| {
-            let digest = Digest::of(&(i + j).to_le_bytes());
+            let digest = Digest::of((i + j).to_le_bytes());
             let (offset, len) = (end + 4, (i % 5) as u32);
             end = offset + u64::from(len);
             Entry {
@@ -140,7 +140,7 @@ fn a_journal_of_several_windows_is_read_to_its_end() {
     while bytes.len() < 2 * WINDOW_BYTES + WINDOW_BYTES / 2 {
         let begin = end;
         let entry = |i: u64| Entry {
-            digest: Digest::of(&i.to_le_bytes()),
+            digest: Digest::of(i.to_le_bytes()),
             offset: begin + i * 5 + 4,
             len: 1,
         };

@@ -7,7 +7,7 @@ fn sample(count: u32) -> (Vec<Entry>, u64) {
         let begin = offset + 4;
         offset = begin + u64::from(i % 7);
         Entry {
-            digest: Digest::of(&i.to_le_bytes()),
+            digest: Digest::of(i.to_le_bytes()),
             offset: begin,
             len: i % 7,
         }

@@ -26,7 +26,7 @@ fn private_file() -> (TempDir, PathBuf) {
 fn live(root: &Path) -> Result<(), Error> {
     let store = options().open(root)?;
     for number in 100..130 {
-        store.put(&content(number, 500))?;
+        store.put(content(number, 500))?;
     }
     store.sync()?;
     store.compact(|digest| digest.as_bytes()[0].is_multiple_of(2))?;

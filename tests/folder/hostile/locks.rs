@@ -72,7 +72,7 @@ fn syncs_without_descriptors() {
     drop(taken);
     store.put(b"put after").unwrap();
     store.sync().unwrap();
-    assert!(store.contains(&first).unwrap() && store.contains(&second).unwrap());
+    assert!(store.contains(first).unwrap() && store.contains(second).unwrap());
     store.close().unwrap();
 }
 

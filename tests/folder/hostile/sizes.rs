@@ -35,7 +35,7 @@ fn opens_a_hostile_folder() {
         |error| error.to_string(),
         |store| {
             // Asking for an absent object examines every sidecar.
-            let absent = store.get(&digest_of(b"absent")).map(drop);
+            let absent = store.get(digest_of(b"absent")).map(drop);
             let walked = store.iter().flatten().count();
             format!("opens, {absent:?}, {walked} objects")
         },

@@ -110,7 +110,7 @@ fn h64_h69_a_torn_end_that_cannot_be_saved_stays_unless_it_is_worthless() {
     let kept = fs::read(&data).unwrap();
     assert!(kept.starts_with(&before) && kept.ends_with(b"abc"));
     let store = options().open(folder.path()).unwrap();
-    assert!(store.contains(&new).unwrap());
+    assert!(store.contains(new).unwrap());
 }
 
 /// The kinds of room that a disk has.
@@ -226,7 +226,7 @@ fn h69_a_store_opens_on_a_full_disk_with_any_torn_end() {
         assert_holds(&store, &held);
         assert_verifies(&store);
         for put in first.into_iter().chain([second]) {
-            assert!(store.contains(&put).unwrap(), "{what}");
+            assert!(store.contains(put).unwrap(), "{what}");
         }
     }
 }
@@ -245,12 +245,12 @@ fn h69_a_store_of_many_objects_opens_on_a_full_disk() {
     store.close().unwrap();
     let store = options.open(folder.path()).unwrap();
     assert_holds(&store, &held);
-    let put = store.put(&[7; 10_000]).unwrap();
+    let put = store.put([7; 10_000]).unwrap();
     assert!(store.sync().is_err());
     *room.lock().unwrap() = Room::Everything;
     store.sync().unwrap();
     store.close().unwrap();
     let store = options.open(folder.path()).unwrap();
     assert_holds(&store, &held);
-    assert!(store.contains(&put).unwrap());
+    assert!(store.contains(put).unwrap());
 }

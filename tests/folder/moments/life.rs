@@ -85,7 +85,7 @@ impl Recorder {
 
 fn put(store: &Store, numbers: Range<u64>) {
     for number in numbers {
-        store.put(&object(number)).unwrap();
+        store.put(object(number)).unwrap();
     }
 }
 
@@ -103,14 +103,14 @@ pub fn record() -> Vec<Moment> {
         put(&store, next + 25..next + 40);
         next += 40;
         // The held object keeps a retired segment until the store was opened again.
-        let held = store.get(&digest(next - 38)).unwrap();
+        let held = store.get(digest(next - 38)).unwrap();
         recorder.compact(&store, next, |number| number % 5 != round % 5);
         put(&store, next..next + 12);
         next += 12;
         store.sync().unwrap();
         // These are some of the dropped objects.
         for number in (round % 5..next).step_by(15) {
-            store.put(&object(number)).unwrap();
+            store.put(object(number)).unwrap();
         }
         if round % 2 == 0 {
             let target = scratch();

@@ -19,7 +19,7 @@ fn closed_store() -> Files {
     for numbers in [0..40, 40..43] {
         let store = options().open(folder.path()).unwrap();
         for number in numbers {
-            store.put(&object(number)).unwrap();
+            store.put(object(number)).unwrap();
         }
         store.close().unwrap();
     }
@@ -187,7 +187,7 @@ fn h68_a_segment_that_no_manifest_lists_is_reported() {
     write_files(folder.path(), &files);
     assert!(file(folder.path(), "seg-000077.dat").exists());
     let store = options().open(folder.path()).unwrap();
-    let found = store.get(&digest(500)).unwrap().expect("the object");
+    let found = store.get(digest(500)).unwrap().expect("the object");
     assert!(found[..] == object(500)[..]);
     assert!(!store.recovery().is_clean());
     store.close().unwrap();

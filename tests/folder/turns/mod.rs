@@ -179,7 +179,7 @@ impl History {
                 1 | 2 => {
                     let some: Vec<u64> = self.ledger.synced().take(2).collect();
                     for number in some {
-                        held.extend(store.get(&digest(number))?);
+                        held.extend(store.get(digest(number))?);
                     }
                     self.compact(&store, kill)?;
                 }
@@ -190,7 +190,7 @@ impl History {
                 _ => {
                     for _ in 0..self.rng.random_range(1..30) {
                         let number = any_number(&mut self.ledger, &mut self.rng);
-                        store.put(&object(number))?;
+                        store.put(object(number))?;
                         self.ledger.note_put(number);
                     }
                 }
@@ -282,7 +282,7 @@ impl History {
     fn check_reads(&mut self, store: &Store, who: &str, tally: &mut Tally) {
         let mut lost = Vec::new();
         for number in self.ledger.objects.keys().copied().collect::<Vec<_>>() {
-            match store.get(&digest(number)) {
+            match store.get(digest(number)) {
                 Ok(Some(found)) => assert!(found[..] == object(number)[..], "wrong bytes"),
                 Ok(None) => lost.push(number),
                 Err(error) => {

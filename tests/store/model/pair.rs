@@ -91,7 +91,7 @@ impl Pair {
             Action::Get(index) => {
                 if let Some((digest, content)) = self.pick(index) {
                     let reader = self.store().reader();
-                    let object = reader.get(&digest).unwrap();
+                    let object = reader.get(digest).unwrap();
                     assert_eq!(object.as_deref(), Some(&content[..]));
                     assert_holds(self.store(), &Contents::from([(digest, content)]));
                 }
@@ -99,9 +99,9 @@ impl Pair {
             Action::GetMany(indexes) => self.get_many(&indexes),
             Action::GetAbsent(number) => {
                 let absent = self.digest_of(&content(number, 9));
-                assert!(self.store().get(&absent).unwrap().is_none());
-                assert!(self.store().reader().get(&absent).unwrap().is_none());
-                assert!(!self.store().contains(&absent).unwrap());
+                assert!(self.store().get(absent).unwrap().is_none());
+                assert!(self.store().reader().get(absent).unwrap().is_none());
+                assert!(!self.store().contains(absent).unwrap());
             }
             Action::Find(index, len) => {
                 if let Some((digest, _)) = self.pick(index) {
@@ -113,7 +113,7 @@ impl Pair {
             Action::WalkBeside(contents, keep) => self.walk_beside(&contents, keep),
             Action::Hold(index) => {
                 if let Some((digest, content)) = self.pick(index) {
-                    let object = self.store().get(&digest).unwrap().unwrap();
+                    let object = self.store().get(digest).unwrap().unwrap();
                     self.held.push((object, content));
                 }
             }
@@ -157,8 +157,8 @@ impl Pair {
         for ((object, pinned), (digest, content)) in objects.into_iter().zip(pinned).zip(wanted) {
             assert_eq!(object.unwrap().as_deref(), content.as_deref());
             assert_eq!(pinned.unwrap().as_deref(), content.as_deref());
-            assert_eq!(reader.get(&digest).unwrap().as_deref(), content.as_deref());
-            assert_eq!(reader.contains(&digest).unwrap(), content.is_some());
+            assert_eq!(reader.get(digest).unwrap().as_deref(), content.as_deref());
+            assert_eq!(reader.contains(digest).unwrap(), content.is_some());
         }
     }
 

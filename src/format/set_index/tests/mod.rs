@@ -52,7 +52,7 @@ fn encode(segments: &[(u32, SealedSegment)], sidecars: &[Sidecar<Vec<u8>>]) -> V
 }
 
 fn digest(number: u32) -> Digest {
-    Digest::of(&number.to_le_bytes())
+    Digest::of(number.to_le_bytes())
 }
 
 /// Returns a digest that begins as others do, as if its content had been chosen for that.
