@@ -213,6 +213,7 @@ fn use_inherited(store: Store, held: &Contents, root: &Path, log: &Log) -> io::R
     log.expect("put_many_hashed", || {
         refuses(store.put_many_hashed(&[]).map(drop))
     })?;
+    log.expect("flush", || refuses(store.flush()))?;
     log.expect("sync", || refuses(store.sync()))?;
     log.expect("begin_compaction", || {
         refuses(store.begin_compaction().map(drop))

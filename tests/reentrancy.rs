@@ -124,7 +124,7 @@ fn unless_running<T>(result: Result<T, Error>) -> Option<T> {
 
 type Operation = (&'static str, fn(&World));
 
-const OPERATIONS: [Operation; 29] = [
+const OPERATIONS: [Operation; 30] = [
     ("open a writer", |world| {
         let opened = options().open(world.root());
         assert!(matches!(opened, Err(Error::Locked { .. })), "{opened:?}");
@@ -222,6 +222,7 @@ const OPERATIONS: [Operation; 29] = [
         let copy = options().read_only(true).open(target.path()).unwrap();
         world.assert_reads_many(&copy);
     }),
+    ("flush", |world| world.store.flush().unwrap()),
     ("sync", |world| world.store.sync().unwrap()),
     ("close a clone", |world| {
         world.store.clone().close().unwrap();

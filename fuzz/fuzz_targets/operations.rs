@@ -38,6 +38,7 @@ enum Operation {
     Get(Which),
     GetMany(Vec<Which>),
     Contains(Which),
+    Flush,
     Sync,
     Reopen {
         uses_pread: bool,
@@ -216,6 +217,7 @@ impl Run<'_> {
                 assert_is(self.store(), &digest, self.model.get(&digest));
             }
             Operation::GetMany(which) => self.get_many(which),
+            Operation::Flush => self.store().flush().expect("nothing fails"),
             Operation::Sync => self.store().sync().expect("nothing fails"),
             Operation::Reopen {
                 uses_pread,

@@ -1,4 +1,4 @@
-//! Makes records durable.
+//! Hands records to the operating system, and makes them durable.
 
 use std::sync::Arc;
 
@@ -7,6 +7,12 @@ use crate::error::Result;
 use crate::segment::Active;
 
 impl Writer {
+    /// Hands every record to the operating system that was put before.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.dir().check_writable()?;
+        self.lock_appender().flush()
+    }
+
     /// Makes every record durable that was put before. Puts go on meanwhile.
     pub(crate) fn sync(&self) -> Result<()> {
         self.dir().check_writable()?;

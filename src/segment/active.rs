@@ -263,13 +263,17 @@ impl Active {
 
     /// Makes the data file durable up to `bytes`, which have been flushed; the caller does so with
     /// the name. Fails if the file has lost its name, since its records would not be found again.
+    ///
+    /// Of the callers that wait while the file is synced, the next one syncs for all.
     pub(crate) fn make_data_durable(&self, bytes: u64) -> Result<()> {
         let file = self.writable()?;
         // A sync that a panic cut off has changed nothing here, so its poison is ignored.
         let _syncing = lock(&self.syncing);
-        // Set before the sync, so that a cut during it is synced the next time.
+        // Both before the sync: what is flushed or cut during it may not be part of it.
         let length_is_durable = self.length_is_durable.swap(true, Ordering::AcqRel);
-        if self.durable_bytes() < bytes || !length_is_durable {
+        let flushed_bytes = self.flushed_bytes();
+        let is_durable = self.durable_bytes() >= bytes && length_is_durable;
+        if !is_durable {
             file.sync()?;
         }
         if let Err(error) = file.require_name()
@@ -277,7 +281,10 @@ impl Active {
         {
             return Err(error);
         }
-        self.durable_bytes.fetch_max(bytes, Ordering::AcqRel);
+        if !is_durable {
+            self.durable_bytes
+                .fetch_max(flushed_bytes, Ordering::AcqRel);
+        }
         Ok(())
     }
 

@@ -55,8 +55,37 @@ impl Store {
         }
     }
 
+    /// Hands every object to the operating system that was put before: it survives the end of this
+    /// process after this returns, however that ends, but not a crash of the system or power loss.
+    /// Readers of other processes see it after a [`refresh`](Self::refresh).
+    ///
+    /// An application that keeps an index elsewhere, to which it writes the digests of objects, calls
+    /// this before it writes to an index that is not synced either, and [`sync`](Self::sync) before one
+    /// that is. Takes a system call for the data and one for the journal, however many objects were put.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// let store = sealstone::Store::open(folder.path())?;
+    /// let digest = store.put(b"text of a document")?;
+    /// store.flush()?;
+    /// // If this process is killed from here on, the object is there.
+    /// let reader = sealstone::Options::new().read_only(true).open(folder.path())?;
+    /// assert!(reader.contains(&digest)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`Error::ReadOnly`], [`Error::Forked`], [`Error::Poisoned`] or [`Error::Io`], for
+    /// instance when the disk is full. Then some objects may not have been handed over; they can still
+    /// be read through this store, and the next flush or sync tries again.
+    pub fn flush(&self) -> Result<()> {
+        self.writer()?.flush()
+    }
+
     /// Makes every object durable that was put before: it survives power loss after this returns.
-    /// Puts and reads go on meanwhile.
+    /// Puts and reads go on meanwhile. Threads that sync at the same time share the work: while one of
+    /// them waits for the disk, the others collect, and the next one syncs for all of these.
     ///
     /// # Errors
     ///

@@ -62,6 +62,7 @@ impl Known {
             }
             Mark::Put(digest) => _ = self.put.insert(*digest),
             Mark::Synced => self.synced.clone_from(&self.put),
+            Mark::SyncedOne(digest) => _ = self.synced.insert(*digest),
             Mark::Compacting => self.is_compacting = true,
             Mark::Dropping(digests) => {
                 self.put.retain(|digest| !digests.contains(digest));

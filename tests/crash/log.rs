@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use sealstone::test_seam::{FilePath, Folder, Operations, System};
 use sealstone::{Digest, Object};
@@ -20,6 +21,8 @@ pub enum Mark {
     Put(Digest),
     /// A sync returned `Ok`: all objects put before are durable.
     Synced,
+    /// A sync returned `Ok` that began after this object was put, while other threads put and sync.
+    SyncedOne(Digest),
     /// A compaction is about to drop exactly these objects.
     Dropping(BTreeSet<Digest>),
     /// The compaction returned `Ok`, or was given up before it dropped anything.
@@ -207,7 +210,10 @@ impl Operations for Recorder {
 
     fn sync_file(&self, _file: &File, path: &Path, _fast: bool) -> io::Result<()> {
         let event = Event::SyncFile(self.relative(path), self.site("file"));
-        self.record(event, || Ok(()))
+        self.record(event, || Ok(()))?;
+        // What other threads write until the sync returns is not part of it.
+        thread::yield_now();
+        Ok(())
     }
 
     fn sync_dir(&self, path: &Folder) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, IteratorRandom};
@@ -165,6 +166,32 @@ impl<'a> Life<'a> {
         self.recorder.mark(Mark::Synced);
     }
 
+    /// Puts an object in each of some threads and syncs there, so that syncs are shared.
+    fn sync_in_threads(&mut self) {
+        let count = self.rng.random_range(2..5);
+        let contents: Vec<Vec<u8>> = (0..count).map(|_| self.new_content()).collect();
+        let recorder = &Arc::clone(&self.recorder);
+        let function = self.shape.function;
+        let store = self.store();
+        thread::scope(|scope| {
+            for content in &contents {
+                scope.spawn(move || {
+                    let digest = function.digest(content);
+                    recorder.mark(Mark::Putting(digest));
+                    store.put(content).unwrap();
+                    recorder.mark(Mark::Put(digest));
+                    store.sync().unwrap();
+                    recorder.mark(Mark::SyncedOne(digest));
+                });
+            }
+        });
+        for content in contents {
+            let digest = function.digest(&content);
+            self.held.insert(digest);
+            self.contents.insert(digest, content);
+        }
+    }
+
     /// Keeps an object, so that the files of its segment outlive the segment for a while.
     fn keep(&mut self) {
         let Some(digest) = self.held.iter().choose(&mut self.rng).copied() else {
@@ -261,7 +288,7 @@ impl<'a> Life<'a> {
     }
 
     fn step(&mut self) {
-        match self.rng.random_range(0..40) {
+        match self.rng.random_range(0..44) {
             0..14 => {
                 let content = self.new_content();
                 self.put(content);
@@ -277,6 +304,8 @@ impl<'a> Life<'a> {
                 self.compact(true);
             }
             36..39 => self.reopen(),
+            39..41 => self.store().flush().unwrap(),
+            41 | 42 => self.sync_in_threads(),
             _ if self.checkpoints < 2 => self.checkpoint(),
             _ => {}
         }

@@ -153,7 +153,10 @@ impl Life {
         self.known.held.extend(stored);
     }
 
+    /// Hands everything to the system first, which may fail and loses nothing.
     fn sync(&mut self, store: &Store) {
+        self.injector.attempt(|| store.flush());
+        self.check(store);
         if self.injector.attempt(|| store.sync()).is_some() {
             self.known.synced.clone_from(&self.known.held);
         }

@@ -159,7 +159,7 @@ fn use_inherited(store: &Mutex<Option<Store>>) -> i32 {
     if !is_refused(&store.put(b"small")) || !is_refused(&store.put(vec![1; 1 << 20])) {
         return 3;
     }
-    if !is_refused(&store.sync()) {
+    if !is_refused(&store.sync()) || !is_refused(&store.flush()) {
         return 4;
     }
     if !is_refused(&store.compact(|_| false)) {

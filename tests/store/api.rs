@@ -335,6 +335,7 @@ fn a_read_only_handle_writes_nothing_and_creates_nothing() {
     );
     let refused = [
         reader.put(b"more").unwrap_err(),
+        reader.flush().unwrap_err(),
         reader.sync().unwrap_err(),
         reader.begin_compaction().unwrap_err(),
         reader.checkpoint(folder.path().join("copy")).unwrap_err(),

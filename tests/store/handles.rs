@@ -28,6 +28,7 @@ fn a_read_only_handle_never_reads_the_content_of_a_put() {
     let is_refused = |error: Error| matches!(error, Error::ReadOnly);
     assert!(is_refused(reader.put(b"content").unwrap_err()));
     assert!(is_refused(reader.put_many(&[Unread]).unwrap_err()));
+    assert!(is_refused(reader.flush().unwrap_err()));
     assert!(is_refused(reader.sync().unwrap_err()));
     assert!(is_refused(reader.compact(|_| panic!("asked")).unwrap_err()));
 }

@@ -22,6 +22,7 @@ mod panics;
 mod puts_again;
 mod retired;
 mod set_index;
+mod shared_syncs;
 mod small;
 mod unsynced;
 mod waiting;

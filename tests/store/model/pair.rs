@@ -19,8 +19,8 @@ pub struct Pair {
     manner: Manner,
     store: Option<Store>,
     model: Contents,
-    /// The digests that were synced and not dropped since; a handle beside must see them.
-    synced: BTreeSet<Digest>,
+    /// The digests that were flushed and not dropped since; a handle beside must see them.
+    flushed: BTreeSet<Digest>,
     held: Vec<(Object, Vec<u8>)>,
     beside: Option<(Store, Contents)>,
     /// The number of walks under way, which keep the files that they read.
@@ -41,7 +41,7 @@ impl Pair {
             manner,
             store: Some(store),
             model: Contents::new(),
-            synced: BTreeSet::new(),
+            flushed: BTreeSet::new(),
             held: Vec::new(),
             beside: None,
             walks: 0,
@@ -118,6 +118,7 @@ impl Pair {
                 }
             }
             Action::LetGo => self.held.clear(),
+            Action::Flush => self.flush(),
             Action::Sync => self.sync(),
             Action::Reopen(size) => self.reopen(SEGMENT_BYTES[size]),
             Action::Compact(keep) => self.compact(keep),
@@ -137,9 +138,14 @@ impl Pair {
         assert_eq!(self.store().is_empty(), self.model.is_empty());
     }
 
+    fn flush(&mut self) {
+        self.store().flush().unwrap();
+        self.flushed = self.model.keys().copied().collect();
+    }
+
     fn sync(&mut self) {
         self.store().sync().unwrap();
-        self.synced = self.model.keys().copied().collect();
+        self.flushed = self.model.keys().copied().collect();
     }
 
     fn get_many(&self, indexes: &[Index]) {
@@ -247,7 +253,7 @@ impl Pair {
 
     pub fn reopen(&mut self, segment_bytes_max: u64) {
         self.store = None;
-        self.synced = self.model.keys().copied().collect();
+        self.flushed = self.model.keys().copied().collect();
         let options = self.manner.options().segment_bytes_max(segment_bytes_max);
         let store = options.open(self.folder.path()).unwrap();
         // Held objects keep their files, which are removed only now; this is no damage.
@@ -264,7 +270,7 @@ impl Pair {
         let before = self.model.len();
         self.model.retain(|digest, _| keep(digest));
         let model = &self.model;
-        self.synced.retain(|digest| model.contains_key(digest));
+        self.flushed.retain(|digest| model.contains_key(digest));
         let live = self.model.len();
         (live as u64, (before - live) as u64)
     }
@@ -363,12 +369,12 @@ impl Pair {
         self.beside = Some((beside, view));
     }
 
-    /// Returns what a handle beside sees: at least all that was synced, at most all that was put,
+    /// Returns what a handle beside sees: at least all that was flushed, at most all that was put,
     /// and no wrong byte.
     fn view(&self, beside: &Store) -> Contents {
         let view = walk(beside);
-        for digest in &self.synced {
-            assert!(view.contains_key(digest), "{digest:?} was synced");
+        for digest in &self.flushed {
+            assert!(view.contains_key(digest), "{digest:?} was flushed");
         }
         for (digest, content) in &view {
             assert_eq!(self.model.get(digest), Some(content), "{digest:?}");
