@@ -24,7 +24,8 @@
 //!    because the caller said it is dead.
 //! 2. A read gives the exact bytes, or `None`, or a typed [`Error`]. It never gives wrong bytes and
 //!    never panics.
-//! 3. A put that was not synced yet may vanish in a crash; it never comes back corrupted.
+//! 3. A put that was not synced yet may vanish in a crash; it never comes back corrupted. After
+//!    [`Store::flush`] returned `Ok`, it survives the end of the process, but not power loss.
 //! 4. Readers never wait: not for a writer, not for a seal, not for a compaction.
 //! 5. A compaction is all or nothing: after a crash the store is the old set or the new set.
 //! 6. Nothing is deleted or overwritten that is not proven dead and proven ours: a file is removed only
@@ -211,7 +212,7 @@ pub use error::{Error, Result};
 pub use object::Object;
 pub use options::{Advice, Options, ReadMode, SEGMENT_BYTES_MAX_DEFAULT, VerifyReads};
 pub use recovery::{RecoveryReport, Repair};
-pub use scan::{Digests, Objects};
+pub use scan::{Digests, Lengths, Objects};
 pub use store::{
     Compaction, PinnedObject, PinnedReader, SegmentState, SegmentStats, Store, StoreStats,
 };

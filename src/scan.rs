@@ -171,17 +171,28 @@ impl Iterator for Digests {
     type Item = Result<Digest>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let digest = match self.0.next()? {
-                Ok((copy, _)) => copy
-                    .is_there()
-                    .map(|is_there| is_there.then_some(copy.entry().digest)),
-                Err(error) => Err(error),
-            };
-            if let Some(item) = digest.transpose() {
-                return Some(item);
-            }
-        }
+        let entry = self.0.next_there()?;
+        Some(entry.map(|entry| entry.digest))
+    }
+}
+
+/// An iterator over the digests and the lengths in bytes of all objects, in the order of [`Objects`]. It
+/// reads no more content than [`Digests`] does.
+#[derive(Debug)]
+pub struct Lengths(Records);
+
+impl Lengths {
+    pub(crate) fn new(set: Arc<SegmentSet>) -> Self {
+        Self(Records::new(set))
+    }
+}
+
+impl Iterator for Lengths {
+    type Item = Result<(Digest, u64)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.0.next_there()?;
+        Some(entry.map(|entry| (entry.digest, u64::from(entry.len))))
     }
 }
 
@@ -315,6 +326,21 @@ impl Records {
 
     fn is_at_end(&self) -> bool {
         self.current.is_none() && self.segments.is_empty()
+    }
+
+    /// Returns the entry of the next object that was not lost in a crash.
+    fn next_there(&mut self) -> Option<Result<Entry>> {
+        loop {
+            let entry = match self.next()? {
+                Ok((copy, _)) => copy
+                    .is_there()
+                    .map(|is_there| is_there.then_some(*copy.entry())),
+                Err(error) => Err(error),
+            };
+            if let Some(item) = entry.transpose() {
+                return Some(item);
+            }
+        }
     }
 
     fn next(&mut self) -> Option<Result<(ObjectCopy<'_>, &SegmentSet)>> {

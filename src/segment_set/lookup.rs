@@ -105,8 +105,19 @@ impl SegmentSet {
 
     /// Does [`contains`](Self::contains) for an object that the caller has fetched.
     pub(super) fn contains_fetched(&self, digest: &Digest) -> Result<bool> {
-        let is_there = |copy: ObjectCopy<'_>| Ok(copy.is_there()?.then_some(()));
-        Ok(first_taken(self.copies(digest), is_there)?.is_some())
+        Ok(self.len_fetched(digest)?.is_some())
+    }
+
+    /// Returns the length that the index names, if the store [contains](Self::contains) the object.
+    pub(crate) fn len_of(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.fetch(digest, Wanted::Entries);
+        self.len_fetched(digest)
+    }
+
+    #[inline]
+    fn len_fetched(&self, digest: &Digest) -> Result<Option<u64>> {
+        let len = |copy: ObjectCopy<'_>| Ok(copy.is_there()?.then(|| u64::from(copy.entry().len)));
+        first_taken(self.copies(digest), len)
     }
 
     /// Returns a segment that `accept` takes and that holds a copy with exactly these bytes, if

@@ -83,6 +83,15 @@ impl PinnedReader {
         self.set.contains(digest.as_ref())
     }
 
+    /// Returns the length of an object, as [`Store::len_of`](crate::Store::len_of) does.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Store::contains`](crate::Store::contains).
+    pub fn len_of(&self, digest: impl AsRef<Digest>) -> Result<Option<u64>> {
+        self.set.len_of(digest.as_ref())
+    }
+
     /// Whether the store holds each of several objects, as
     /// [`Store::contains_many`](crate::Store::contains_many) does.
     #[must_use]

@@ -6,7 +6,7 @@ use super::{PinnedReader, Store};
 use crate::digest::{DIGEST_BYTES, Digest};
 use crate::error::{Error, Result};
 use crate::object::Object;
-use crate::scan::{Digests, Objects};
+use crate::scan::{Digests, Lengths, Objects};
 
 impl Store {
     /// Reads an object and checks it against its digest. Returns `None` if the store does not hold
@@ -87,6 +87,25 @@ impl Store {
         self.shared().set.load().contains(digest.as_ref())
     }
 
+    /// Returns the length of an object in bytes, or `None` if the store does not hold it. Asks the
+    /// indexes as [`contains`](Self::contains) does, without reading the content, which may turn out to
+    /// be damaged.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let store = sealstone::Store::open(folder.path())?;
+    /// let digest = store.put("text")?;
+    /// assert_eq!(store.len_of(digest)?, Some(4));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`contains`](Self::contains).
+    pub fn len_of(&self, digest: impl AsRef<Digest>) -> Result<Option<u64>> {
+        self.shared().set.load().len_of(digest.as_ref())
+    }
+
     /// Does [`contains`](Self::contains) for several objects; the answers are in the order of `digests`.
     /// The lookups wait for memory and for the disk together, so it takes a fraction of the time of as
     /// many calls.
@@ -164,6 +183,14 @@ impl Store {
     #[must_use]
     pub fn digests(&self) -> Digests {
         Digests::new(self.shared().set.load_full())
+    }
+
+    /// Iterates over the digests and the lengths in bytes of all objects, as
+    /// [`digests`](Self::digests) does. The lengths are those that the indexes name, as in
+    /// [`len_of`](Self::len_of).
+    #[must_use]
+    pub fn lengths(&self) -> Lengths {
+        Lengths::new(self.shared().set.load_full())
     }
 }
 

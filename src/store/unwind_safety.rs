@@ -10,7 +10,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use super::{Compaction, PinnedObject, PinnedReader, Store};
 use crate::object::Object;
 use crate::options::Options;
-use crate::scan::{Digests, Objects};
+use crate::scan::{Digests, Lengths, Objects};
 
 macro_rules! are_unwind_safe {
     ($($type:ty),*) => {$(
@@ -27,5 +27,6 @@ are_unwind_safe!(
     Object,
     Objects,
     Digests,
+    Lengths,
     Options
 );

@@ -1,6 +1,6 @@
 //! `has`, `ls` and `stat`.
 
-use crate::{DAMAGED, DONE, NOT_FOUND, Place, USAGE, hex, sorted_lines};
+use crate::{DONE, NOT_FOUND, Place, USAGE, hex, sorted_lines};
 
 #[test]
 fn has_answers_yes_or_no_for_each_digest() {
@@ -19,6 +19,47 @@ fn has_answers_yes_or_no_for_each_digest() {
             { "digest": one, "present": true }, { "digest": "000000", "present": false },
         ])
     );
+}
+
+#[test]
+fn has_reads_digests_from_standard_input() {
+    let place = Place::with(&[b"1", b"2"]);
+    let (one, two, absent) = (hex(b"1"), hex(b"2"), hex(b"3"));
+    let list = format!("\u{feff}{one}  name of a file\n\n# remark\n{absent}\n{two}\n{one}");
+    let ran = place.run_with_input(&["has", &two[..6], "-"], list.as_bytes());
+    let expected = format!("{two}  yes\n{one}  yes\n{absent}  no\n{two}  yes\n{one}  yes\n");
+    assert_eq!(ran.expect(NOT_FOUND).stdout, expected);
+    let ran = place.run_with_input(&["has", "--json", "-"], list.as_bytes());
+    let answers: serde_json::Value = serde_json::from_str(&ran.expect(NOT_FOUND).stdout).unwrap();
+    assert_eq!(answers.as_array().unwrap().len(), 4);
+    assert_eq!(
+        answers[1],
+        serde_json::json!({ "digest": absent, "present": false })
+    );
+    let ran = place.run_with_input(&["has", "-q", "-"], one.as_bytes());
+    assert_eq!(ran.expect(DONE).stdout, "");
+    place.run_with_input(&["has", "-"], b"").expect(DONE);
+    // Nothing is printed if a line is wrong.
+    let wrong = format!("{one}\n{}\n", &two[..6]);
+    let ran = place.run_with_input(&["has", "-"], wrong.as_bytes());
+    assert_eq!(ran.fails(USAGE, &["standard input, line 2"]).stdout, "");
+}
+
+#[test]
+fn more_digests_than_a_batch_are_answered_in_their_order() {
+    let place = Place::with(&[b"1"]);
+    let list: String = (0..10_000)
+        .map(|number: u32| hex(&number.to_le_bytes()) + "\n")
+        .collect();
+    let list = list + &hex(b"1");
+    let ran = place
+        .run_with_input(&["has", "-"], list.as_bytes())
+        .expect(NOT_FOUND);
+    let answers = list.lines().map(|digest| {
+        let answer = if digest == hex(b"1") { "yes" } else { "no" };
+        format!("{digest}  {answer}\n")
+    });
+    assert_eq!(ran.stdout, answers.collect::<String>());
 }
 
 #[test]
@@ -50,12 +91,14 @@ fn ls_lists_digests_and_sizes() {
 }
 
 #[test]
-fn ls_long_names_a_damaged_object_and_lists_the_others() {
+fn ls_long_reads_no_content() {
     let place = Place::with(&[b"precious content", b"other"]);
     place.damage(b"precious content");
-    let ran = place.run(&["ls", "--long"]);
-    let ran = ran.fails(DAMAGED, &[&hex(b"precious content")]);
-    assert_eq!(ran.stdout, format!("{}  5\n", hex(b"other")));
+    let ran = place.run(&["ls", "--long"]).expect(DONE);
+    let (precious, other) = (hex(b"precious content"), hex(b"other"));
+    let mut expected = [format!("{precious}  16"), format!("{other}  5")];
+    expected.sort_unstable();
+    assert_eq!(sorted_lines(&ran.stdout), expected);
 }
 
 #[test]

@@ -535,6 +535,7 @@ fn a_panic_of_the_caller_may_unwind_past_a_store() {
     is_unwind_safe::<sealstone::Compaction>();
     is_unwind_safe::<sealstone::Objects>();
     is_unwind_safe::<sealstone::Digests>();
+    is_unwind_safe::<sealstone::Lengths>();
 }
 
 #[test]
@@ -567,8 +568,21 @@ fn many_lookups_at_once_answer_as_each_alone() {
             assert_eq!(answers.iter().filter(|is_there| **is_there).count(), 1000);
         }
     };
+    let check_lengths = || {
+        let all: BTreeMap<Digest, u64> = store.lengths().map(Result::unwrap).collect();
+        assert_eq!(all.len(), 1000);
+        for hashed in &hashed {
+            let len = Some(hashed.content().len() as u64);
+            assert_eq!(store.len_of(hashed.digest()).unwrap(), len);
+            assert_eq!(store.reader().len_of(hashed.digest()).unwrap(), len);
+            assert_eq!(all.get(hashed.digest()).copied(), len);
+        }
+        assert_eq!(store.len_of(Digest::of("absent")).unwrap(), None);
+    };
     check();
+    check_lengths();
     store.compact(|_| true).unwrap();
     check();
+    check_lengths();
     assert!(store.contains_many(&[]).is_empty());
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use sealstone::HashFunction;
 
-use crate::digest_args::{ListPrefix, WantedDigest};
+use crate::digest_args::{DigestOrInput, ListPrefix, WantedDigest};
 use crate::help;
 
 #[derive(Debug, Parser)]
@@ -87,15 +87,15 @@ pub struct HasArguments {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Digests, or their first digits, 6 or more
+    /// Digests, or their first digits, 6 or more; `-` reads whole digests from standard input
     #[arg(required = true, value_name = "DIGEST")]
-    pub digests: Vec<WantedDigest>,
+    pub digests: Vec<DigestOrInput>,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = help::LS)]
 pub struct LsArguments {
-    /// Print the size of each object in bytes, too; this reads and checks its content
+    /// Print the size of each object in bytes, too
     #[arg(short, long)]
     pub long: bool,
 

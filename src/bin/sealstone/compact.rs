@@ -7,8 +7,8 @@ use sealstone::{CompactionStats, Digest, Store};
 use serde::Serialize;
 
 use crate::args::{CompactArguments, Global};
+use crate::digest_list;
 use crate::exit::{Exit, Failure};
-use crate::live_list;
 use crate::output::{Output, complain, count, size};
 use crate::progress;
 
@@ -25,7 +25,9 @@ pub fn run(
     output: &mut Output,
 ) -> anyhow::Result<Exit> {
     let list = arguments.live.as_deref();
-    let live = list.map_or_else(|| Ok(Vec::new()), live_list::read)?;
+    let mut live = list.map_or_else(|| Ok(Vec::new()), digest_list::read)?;
+    live.sort_unstable();
+    live.dedup();
     if let (Some(list), true) = (list, live.is_empty()) {
         // Most likely the command that made the list has failed.
         return Err(would_drop_everything(list, "it contains no digest").into());

@@ -72,6 +72,25 @@ fn ambiguous(prefix: &str, candidates: &[Digest]) -> String {
     lines.join("\n")
 }
 
+/// A digest, or `-` for the digests on standard input.
+#[derive(Clone, Debug)]
+pub enum DigestOrInput {
+    Digest(WantedDigest),
+    Input,
+}
+
+impl FromStr for DigestOrInput {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "-" {
+            Ok(Self::Input)
+        } else {
+            text.parse().map(Self::Digest)
+        }
+    }
+}
+
 /// The digits with which a listed digest must begin; none by default.
 #[derive(Clone, Debug, Default)]
 pub struct ListPrefix(String);

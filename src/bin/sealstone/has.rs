@@ -1,51 +1,124 @@
 //! `has`: looks up whether objects are in the store.
 
+use std::fmt;
 use std::io::Write as _;
+use std::path::Path;
 
-use sealstone::Store;
-use serde_json::json;
+use sealstone::{Digest, Store};
+use serde::Serialize;
 
 use crate::args::{Global, HasArguments};
-use crate::digest_args::WantedDigest;
+use crate::digest_args::DigestOrInput;
+use crate::digest_list;
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::output::{JsonArray, Output};
+
+/// Number of digests that are looked up together.
+const BATCH: usize = 4096;
 
 pub fn run(arguments: &HasArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let store = global.open_to_read()?;
-    let answers: Vec<_> = arguments
-        .digests
-        .iter()
-        .map(|wanted| look_up(&store, wanted))
-        .collect::<anyhow::Result<_>>()?;
-
-    if !arguments.quiet {
-        print(&answers, global.json, output)?;
+    // What is wrong with an argument or a line is found before anything is printed.
+    let mut asked = Vec::new();
+    for argument in &arguments.digests {
+        match argument {
+            DigestOrInput::Digest(wanted) => asked.push(match wanted.resolve(&store)? {
+                Some(digest) => Asked::Digest(digest),
+                None => Asked::Unknown(wanted.to_string()),
+            }),
+            DigestOrInput::Input => {
+                let digests = digest_list::read(Path::new("-"))?;
+                asked.extend(digests.into_iter().map(Asked::Digest));
+            }
+        }
     }
-    if answers.iter().all(|(_, present)| *present) {
-        Ok(Exit::Done)
-    } else {
-        Ok(Exit::NotFound)
+    let mut answers = Answers {
+        output,
+        array: (global.json && !arguments.quiet).then(JsonArray::default),
+        is_quiet: arguments.quiet,
+    };
+    let mut exit = Exit::Done;
+    for asked in asked.chunks(BATCH) {
+        if answers.output.reader_is_gone() {
+            break;
+        }
+        for (asked, is_present) in look_up(&store, asked)? {
+            answers.print(asked, is_present)?;
+            if !is_present {
+                exit = Exit::NotFound;
+            }
+        }
+    }
+    answers.end()?;
+    Ok(exit)
+}
+
+/// What the user asks for.
+enum Asked {
+    Digest(Digest),
+    /// A prefix with which no digest of the store begins.
+    Unknown(String),
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digest(digest) => digest.fmt(formatter),
+            Self::Unknown(digits) => digits.fmt(formatter),
+        }
     }
 }
 
-fn look_up(store: &Store, wanted: &WantedDigest) -> anyhow::Result<(String, bool)> {
-    match wanted.resolve(store)? {
-        Some(digest) => Ok((digest.to_string(), store.contains(digest)?)),
-        None => Ok((wanted.to_string(), false)),
-    }
+/// Returns whether the store holds each, in their order.
+fn look_up<'a>(store: &Store, asked: &'a [Asked]) -> anyhow::Result<Vec<(&'a Asked, bool)>> {
+    let digests = asked.iter().filter_map(|asked| match asked {
+        Asked::Digest(digest) => Some(*digest),
+        Asked::Unknown(_) => None,
+    });
+    let mut answers = store
+        .contains_many(&digests.collect::<Vec<_>>())
+        .into_iter();
+    let answers = asked.iter().map(|asked| {
+        let is_present = match asked {
+            Asked::Digest(_) => answers.next().unwrap_or(Ok(false))?,
+            Asked::Unknown(_) => false,
+        };
+        Ok((asked, is_present))
+    });
+    answers.collect()
 }
 
-fn print(answers: &[(String, bool)], json: bool, output: &mut Output) -> anyhow::Result<()> {
-    if json {
-        let answers: Vec<_> = answers
-            .iter()
-            .map(|(digest, present)| json!({ "digest": digest, "present": present }))
-            .collect();
-        return output.json(&answers);
+#[derive(Serialize)]
+struct Answer {
+    digest: String,
+    present: bool,
+}
+
+struct Answers<'a> {
+    output: &'a mut Output,
+    /// For JSON.
+    array: Option<JsonArray>,
+    is_quiet: bool,
+}
+
+impl Answers<'_> {
+    fn print(&mut self, asked: &Asked, present: bool) -> anyhow::Result<()> {
+        if self.is_quiet {
+            return Ok(());
+        }
+        if let Some(array) = &mut self.array {
+            let digest = asked.to_string();
+            return array.push(self.output, &Answer { digest, present });
+        }
+        let answer = if present { "yes" } else { "no" };
+        writeln!(self.output, "{asked}  {answer}")?;
+        Ok(())
     }
-    for (digest, present) in answers {
-        let answer = if *present { "yes" } else { "no" };
-        writeln!(output, "{digest}  {answer}")?;
+
+    fn end(self) -> anyhow::Result<()> {
+        match self.array {
+            Some(array) => array.end(self.output),
+            None => Ok(()),
+        }
     }
-    Ok(())
 }

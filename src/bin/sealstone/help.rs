@@ -84,9 +84,14 @@ pub const HAS: &str = "\
 Prints `DIGEST  yes` or `DIGEST  no` for each; the exit code is 1 if any object is missing. This
 looks an object up and does not read its content; use `verify` for that.
 
+With `-`, standard input has a digest of 64 digits at the beginning of each line, as the lines of
+`put` and `ls` do; what follows it, blank lines and lines that begin with # are ignored. All of it
+is read before the first answer.
+
 Examples:
   sealstone --store /srv/objects has 6f3a21 99b0c4
   if sealstone --store /srv/objects has -q \"$digest\"; then echo stored; fi
+  sealstone --store /srv/objects has - < photos.list | grep ' no$'
 
 JSON:
   [{\"digest\": \"6f3a..\", \"present\": true}, {\"digest\": \"99b0c4\", \"present\": false}]
@@ -94,8 +99,7 @@ JSON:
 
 pub const LS: &str = "\
 The digests come in the order of the store's files. The exit code is 1 if no digest begins with
-PREFIX. With --long, a damaged object is not listed but named on standard error; the others are
-listed, and the exit code is 3.
+PREFIX. The sizes with --long come from the indexes; no content is read, use `verify` for that.
 
 Examples:
   sealstone --store /srv/objects ls

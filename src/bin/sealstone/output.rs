@@ -112,6 +112,27 @@ impl Write for Output {
     }
 }
 
+/// A JSON array that is written as it grows, a line for each value.
+#[derive(Default)]
+pub struct JsonArray {
+    has_values: bool,
+}
+
+impl JsonArray {
+    pub fn push(&mut self, output: &mut Output, value: &impl Serialize) -> anyhow::Result<()> {
+        let before: &[u8] = if self.has_values { b",\n" } else { b"[" };
+        self.has_values = true;
+        output.write_all(before)?;
+        output.json_value(value)
+    }
+
+    pub fn end(self, output: &mut Output) -> anyhow::Result<()> {
+        let end: &[u8] = if self.has_values { b"]\n" } else { b"[]\n" };
+        output.write_all(end)?;
+        Ok(())
+    }
+}
+
 /// Returns the error of a standard output that cannot be written to for this reason.
 pub fn unwritable(reason: &impl Display) -> io::Error {
     io::Error::other(format!(

@@ -1,4 +1,4 @@
-//! The list of digests that `compact` keeps.
+//! A list of digests, from a file or standard input.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -9,19 +9,18 @@ use sealstone::Digest;
 use crate::exit::Failure;
 use crate::sources::unreadable;
 
+/// What some editors of Windows write before a text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Reads the whole list before anything else happens, because a wrong line must not cost an object.
-/// Returns each digest once, in order.
+/// `-` is standard input.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Digest>> {
-    let mut digests = if path == Path::new("-") {
-        parse("standard input", io::stdin().lock())?
-    } else {
-        let name = path.display().to_string();
-        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-        parse(&name, BufReader::new(file))?
-    };
-    digests.sort_unstable();
-    digests.dedup();
-    Ok(digests)
+    if path == Path::new("-") {
+        return parse("standard input", io::stdin().lock());
+    }
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    parse(&name, BufReader::new(file))
 }
 
 fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {
@@ -31,7 +30,9 @@ fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {
         let line = line.map_err(|error| {
             Failure::Io(format!("{name}: not read to its end: {error}; try again"))
         })?;
-        let Some(field) = first_field(&line) else {
+        let begin = if number == 1 { BYTE_ORDER_MARK } else { b"" };
+        let line = line.strip_prefix(begin).unwrap_or(&line);
+        let Some(field) = first_field(line) else {
             continue;
         };
         let digest = digest(field).ok_or_else(|| {
@@ -42,7 +43,7 @@ fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {
             ))
         })?;
         // If lines were joined by mistake, the objects of all digests but the first would be dropped.
-        if unnamed_fields(&line).any(|field| self::digest(field).is_some()) {
+        if unnamed_fields(line).any(|field| self::digest(field).is_some()) {
             return Err(Failure::Usage(format!(
                 "{name}, line {number}: there is more than one digest; nothing was done; \
                  give each a line of its own"
@@ -91,6 +92,15 @@ mod tests {
         list.extend(format!("  {three}  caf\u{e9}").into_bytes());
         list.push(0xff);
         assert_eq!(parse("list", &list[..]).unwrap(), [one, two, three]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_digest() {
+        let digest = Digest::of(b"1");
+        let list = format!("\u{feff}{digest}\n{digest}\n");
+        assert_eq!(parse("list", list.as_bytes()).unwrap(), [digest, digest]);
+        let list = format!("{digest}\n\u{feff}{digest}\n");
+        assert!(parse("list", list.as_bytes()).is_err());
     }
 
     #[test]
