@@ -31,6 +31,12 @@ pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Waits until another thread notifies the condition, like [`lock`].
+pub(crate) fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    let waited = condition.wait(guard);
+    waited.unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Whether a checker runs all threads in one thread of the system, so that none may start and await
 /// threads of the system.
 pub(crate) const IS_ONE_THREAD: bool = cfg!(all(test, any(loom, shuttle)));
@@ -38,8 +44,8 @@ pub(crate) const IS_ONE_THREAD: bool = cfg!(all(test, any(loom, shuttle)));
 #[cfg(not(all(test, any(loom, shuttle))))]
 mod variant {
     pub(crate) use std::sync::{
-        Arc as CountedArc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic,
-        atomic as published, mpsc,
+        Arc as CountedArc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic, atomic as published, mpsc,
     };
     pub(crate) use std::thread;
 
@@ -57,7 +63,8 @@ mod variant {
     pub(crate) use std::sync::{Arc as CountedArc, atomic};
 
     pub(crate) use shuttle::sync::{
-        Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic as published, mpsc,
+        Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic as published,
+        mpsc,
     };
     pub(crate) use shuttle::thread;
 
@@ -69,7 +76,7 @@ mod variant {
 #[cfg(all(test, loom))]
 mod variant {
     pub(crate) use std::sync::{
-        Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc,
+        Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc,
     };
     pub(crate) use std::thread;
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::Entry;
 use crate::memory::{AppendBuffer, Map, SharedAppendBuffer};
 use crate::sync::published::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{ArcSwap, CountedArc, Mutex, lock};
+use crate::sync::{ArcSwap, Condvar, CountedArc, Mutex, lock, wait};
 
 /// The segment that records are appended to, or a segment that waits to be sealed.
 ///
@@ -31,14 +31,19 @@ pub(crate) struct Active {
     buffer: ArcSwap<Buffer>,
     /// Length of the data file up to which all records are in the file.
     flushed_bytes: AtomicU64,
-    /// Length up to which the data file is durable. Changes only under `syncing`.
+    /// Length up to which the data file is durable. Changes only in the turn of a thread that syncs.
     durable_bytes: AtomicU64,
-    /// Held while the data file is made durable, so that a failing fsync is not hidden by another
-    /// that succeeds at the same time. Readers never take it.
-    syncing: Mutex<()>,
-    /// Whether a crash can no longer leave the file longer than it is. A cut has to be synced too,
-    /// also the cut of a writer that was killed.
-    length_is_durable: AtomicBool,
+    /// Whether a thread syncs the data file. There is one at a time, so that a failing fsync is not
+    /// hidden by another that succeeds at the same time. Readers never take this lock, and it is not
+    /// held while the thread syncs.
+    is_syncing: Mutex<bool>,
+    /// Notified when a thread has synced.
+    synced: Condvar,
+    /// How often the file was cut. A cut has to be synced too, or a crash can leave the file longer than
+    /// it is.
+    cuts: AtomicU64,
+    /// How many cuts are durable.
+    durable_cuts: AtomicU64,
     name_is_durable: AtomicBool,
     /// Length that is durable under a durable name: `durable_bytes` when the name became durable.
     durable_named_bytes: AtomicU64,
@@ -68,6 +73,17 @@ pub(crate) struct Contents {
     /// Length of the data file that the index covers.
     pub(crate) bytes: u64,
     pub(crate) durable_bytes: u64,
+}
+
+/// The turn of a thread to sync the file. Others get theirs when it is dropped, also if a panic drops
+/// it.
+struct SyncTurn<'a>(&'a Active);
+
+impl Drop for SyncTurn<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.is_syncing) = false;
+        self.0.synced.notify_all();
+    }
 }
 
 impl Active {
@@ -109,8 +125,11 @@ impl Active {
             }),
             flushed_bytes: AtomicU64::new(contents.bytes),
             durable_bytes: AtomicU64::new(contents.durable_bytes),
-            syncing: Mutex::new(()),
-            length_is_durable: AtomicBool::new(false),
+            is_syncing: Mutex::new(false),
+            synced: Condvar::new(),
+            // A writer that was killed may have cut the file.
+            cuts: AtomicU64::new(1),
+            durable_cuts: AtomicU64::new(0),
             name_is_durable: AtomicBool::new(false),
             durable_named_bytes: AtomicU64::new(0),
             is_discarded: AtomicBool::new(false),
@@ -264,28 +283,46 @@ impl Active {
     /// Makes the data file durable up to `bytes`, which have been flushed; the caller does so with
     /// the name. Fails if the file has lost its name, since its records would not be found again.
     ///
-    /// Of the callers that wait while the file is synced, the next one syncs for all.
+    /// Of the threads that wait while one syncs the file, the next one syncs for all.
     pub(crate) fn make_data_durable(&self, bytes: u64) -> Result<()> {
         let file = self.writable()?;
-        // A sync that a panic cut off has changed nothing here, so its poison is ignored.
-        let _syncing = lock(&self.syncing);
+        let Some(_turn) = self.turn_to_sync(bytes) else {
+            return self.require_name(file);
+        };
         // Both before the sync: what is flushed or cut during it may not be part of it.
-        let length_is_durable = self.length_is_durable.swap(true, Ordering::AcqRel);
+        let cuts = self.cuts.load(Ordering::Acquire);
         let flushed_bytes = self.flushed_bytes();
-        let is_durable = self.durable_bytes() >= bytes && length_is_durable;
-        if !is_durable {
-            file.sync()?;
-        }
-        if let Err(error) = file.require_name()
-            && !self.is_discarded.load(Ordering::Acquire)
-        {
-            return Err(error);
-        }
-        if !is_durable {
-            self.durable_bytes
-                .fetch_max(flushed_bytes, Ordering::AcqRel);
-        }
+        file.sync()?;
+        self.require_name(file)?;
+        self.durable_cuts.fetch_max(cuts, Ordering::AcqRel);
+        self.durable_bytes
+            .fetch_max(flushed_bytes, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Waits until no other thread syncs, and returns the turn to do so. Returns `None` as soon as the
+    /// file is durable up to `bytes`.
+    fn turn_to_sync(&self, bytes: u64) -> Option<SyncTurn<'_>> {
+        let mut is_syncing = lock(&self.is_syncing);
+        loop {
+            let cuts = self.cuts.load(Ordering::Acquire);
+            if self.durable_bytes() >= bytes && self.durable_cuts.load(Ordering::Acquire) == cuts {
+                return None;
+            }
+            if !*is_syncing {
+                *is_syncing = true;
+                return Some(SyncTurn(self));
+            }
+            is_syncing = wait(&self.synced, is_syncing);
+        }
+    }
+
+    fn require_name(&self, file: &WritableFile) -> Result<()> {
+        let named = file.require_name();
+        named.or_else(|error| {
+            let is_discarded = self.is_discarded.load(Ordering::Acquire);
+            if is_discarded { Ok(()) } else { Err(error) }
+        })
     }
 
     pub(super) fn writable(&self) -> Result<&WritableFile> {
@@ -305,7 +342,7 @@ impl Active {
     /// For the appender: cuts off the bytes behind the flushed records.
     pub(super) fn cut_unflushed(&self) -> Result<()> {
         let cut = self.writable()?.cut(self.flushed_bytes());
-        self.length_is_durable.store(false, Ordering::Release);
+        self.cuts.fetch_add(1, Ordering::AcqRel);
         cut
     }
 
