@@ -2,9 +2,9 @@
 
 use std::process::Stdio;
 
-use crate::{DONE, Place, hex};
+use crate::{DONE, NOT_FOUND, Place, hex};
 #[cfg(target_os = "linux")]
-use crate::{LOCKED_OR_IO, NOT_FOUND, USAGE};
+use crate::{LOCKED_OR_IO, USAGE};
 
 #[test]
 fn a_reader_that_went_away_is_no_error_and_put_still_stores() {
@@ -36,6 +36,24 @@ fn a_reader_that_went_away_is_no_error_and_put_still_stores() {
         assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
     }
     assert!(place.has(b"3"));
+}
+
+/// The last object is absent, long after the answers have no reader any more.
+#[test]
+fn has_looks_up_all_digests_if_the_reader_of_the_answers_went_away() {
+    let place = Place::with(&[b"1"]);
+    let list = (hex(b"1") + "\n").repeat(10_000) + &hex(b"absent");
+    place.write("list", list.as_bytes());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_sealstone"))
+        .env("SEALSTONE_STORE", place.store())
+        .args(["has", "-"])
+        .stdin(std::fs::File::open(place.path("list")).unwrap())
+        .stdout(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(NOT_FOUND));
 }
 
 #[test]

@@ -18,7 +18,7 @@ const BATCH: usize = 4096;
 
 pub fn run(arguments: &HasArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let store = global.open_to_read()?;
-    // What is wrong with an argument or a line is found before anything is printed.
+    // All arguments and lines are checked before the first answer is printed.
     let mut asked = Vec::new();
     for argument in &arguments.digests {
         match argument {
@@ -38,10 +38,8 @@ pub fn run(arguments: &HasArguments, global: &Global, output: &mut Output) -> an
         is_quiet: arguments.quiet,
     };
     let mut exit = Exit::Done;
+    // If the reader of the answers goes away, the exit code still depends on all of them.
     for asked in asked.chunks(BATCH) {
-        if answers.output.reader_is_gone() {
-            break;
-        }
         for (asked, is_present) in look_up(&store, asked)? {
             answers.print(asked, is_present)?;
             if !is_present {
@@ -53,7 +51,7 @@ pub fn run(arguments: &HasArguments, global: &Global, output: &mut Output) -> an
     Ok(exit)
 }
 
-/// What the user asks for.
+/// An object that the user asks about.
 enum Asked {
     Digest(Digest),
     /// A prefix with which no digest of the store begins.
