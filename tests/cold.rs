@@ -246,7 +246,7 @@ fn h46_a_long_record_is_read_with_few_requests_after_reads_from_memory() {
     }
 }
 
-/// What is read first of a record and behind it says nothing of its middle.
+/// The ends of each record are in memory, and its middle is on the disk.
 #[test]
 fn h46_a_long_record_is_read_with_few_requests_if_its_ends_are_in_memory() {
     const RECORDS: usize = 150;

@@ -283,7 +283,8 @@ impl Active {
     /// Makes the data file durable up to `bytes`, which have been flushed; the caller does so with
     /// the name. Fails if the file has lost its name, since its records would not be found again.
     ///
-    /// Of the threads that wait while one syncs the file, the next one syncs for all.
+    /// Threads that call this while another thread syncs the file wait for it. Then one of them syncs for
+    /// all of them.
     pub(crate) fn make_data_durable(&self, bytes: u64) -> Result<()> {
         let file = self.writable()?;
         let Some(_turn) = self.turn_to_sync(bytes) else {

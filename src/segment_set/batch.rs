@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::copies::Named;
+use super::fetch::WINDOW;
 use super::tried::Tried;
 use super::{SegmentSet, Wanted};
 use crate::digest::Digest;
@@ -19,8 +20,6 @@ use crate::threads::map_parts;
 /// Number of lookups under way at a time: enough to hide the latency of memory and to fill the
 /// lanes, few enough that prefetched memory is still in the cache when its turn comes.
 const BATCH: usize = 32;
-/// Number of lookups that read no content and are asked for together.
-const ENTRIES_WINDOW: usize = 256;
 /// Expected bytes of content from which on the lookups are spread over the cores.
 const PARALLEL_BYTES_MIN: u64 = 512 << 10;
 /// Most contents that a core hashes side by side.
@@ -57,7 +56,7 @@ impl SegmentSet {
     /// Does [`contains`](Self::contains) for each of `digests`, in their order.
     pub(crate) fn contains_many(&self, digests: &[Digest]) -> Vec<Result<bool>> {
         let mut answers = Vec::with_capacity(digests.len());
-        for window in digests.chunks(ENTRIES_WINDOW) {
+        for window in digests.chunks(WINDOW) {
             self.fetch_many(window.iter(), Wanted::Entries);
             for digests in window.chunks(BATCH) {
                 self.prefetch_copies(digests.iter());

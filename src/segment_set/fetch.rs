@@ -62,7 +62,7 @@ impl Wanted {
 }
 
 /// Lookups whose records are asked for together: enough to keep a disk busy.
-const WINDOW: usize = 256;
+pub(super) const WINDOW: usize = 256;
 /// Content that is asked for together, in bytes, so that it is still in memory when its turn comes.
 const WINDOW_BYTES: u64 = 8 << 20;
 
@@ -345,7 +345,7 @@ mod tests {
         let is_due = || set.is_look_due(1);
         let due = |_| std::thread::scope(|scope| scope.spawn(is_due).join().unwrap());
         assert!((0..3).all(due));
-        // Whoever alternates between several kinds of lookups finds out with each of them.
+        // A caller may alternate between several kinds of lookups. Each kind finds out about waits.
         for step in 1..10 {
             let last_is_due = |_: &u32| (0..step).fold(false, |_, _| is_due());
             let often = (0..100_000).filter(last_is_due);

@@ -9,7 +9,7 @@ use sealstone::Digest;
 use crate::exit::Failure;
 use crate::sources::unreadable;
 
-/// What some editors of Windows write before a text.
+/// The byte order mark of UTF-8. Some editors on Windows write it at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Reads the whole list before anything else happens, because a wrong line must not cost an object.
