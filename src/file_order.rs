@@ -8,7 +8,7 @@ pub(crate) fn positions_in_file_order(
     segment: &Sealed,
     is_wanted: impl Fn(usize) -> bool,
 ) -> Result<Vec<u32>> {
-    segment.fetch_sidecar()?;
+    segment.keep_sidecar()?;
     let sidecar = segment.sidecar()?;
     let offsets = sidecar.entries().map(|entry| entry.offset).zip(0_u32..);
     let wanted = offsets.filter(|&(_, position)| is_wanted(position as usize));

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::digest::Digest;
-use crate::dir::{Dir, is_mostly_holes, open_regular_file};
+use crate::dir::{Dir, FilePath, is_mostly_holes, open_regular_file};
 use crate::error::{Error, Result};
 use crate::format::SetIndex;
 use crate::format::set_index::{Location, Matches, PageCheck, Probe};
@@ -23,6 +23,7 @@ use crate::threads::try_for_each_in_order;
 #[derive(Debug)]
 pub(crate) struct Run {
     number: u32,
+    path: FilePath,
     index: SetIndex<FileBytes>,
     checked_pages: AtomicBits,
     is_damaged: AtomicBool,
@@ -57,6 +58,7 @@ impl Run {
         let bytes = file_bytes(&file, &path, len, reading, MapUse::SetIndex)?;
         Ok(SetIndex::parse(bytes).ok().map(|index| Self {
             number,
+            path,
             checked_pages: AtomicBits::new(usize::try_from(index.pages()).unwrap_or(usize::MAX)),
             index,
             is_damaged: AtomicBool::new(false),
@@ -138,10 +140,10 @@ impl Run {
         checked.is_ok()
     }
 
-    /// Asks the system for the whole run if it will stay in memory, for a pass over it.
-    pub(crate) fn fetch(&self) {
+    /// Has the system keep the run in memory if it fits there, for a walk that looks up every object.
+    pub(crate) fn keep(&self) {
         if self.stays_in_memory() {
-            self.index.get_ref().fetch();
+            self.index.get_ref().keep(&self.path);
         }
     }
 

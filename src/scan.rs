@@ -51,7 +51,7 @@ impl Objects {
                 && let [.., (_, last)] = part
             {
                 if self.ahead.0 != Some(held.id()) {
-                    self.ahead = (Some(held.id()), ReadAhead::default());
+                    self.ahead = (Some(held.id()), held.read_ahead());
                 }
                 self.ahead.1.step(held.map(), span(&[*first, *last]));
             }
@@ -125,6 +125,13 @@ impl Held {
         match self {
             Self::Sealed(segment) => segment.data().map(),
             Self::Unsealed(segment) => segment.map(),
+        }
+    }
+
+    fn read_ahead(&self) -> ReadAhead {
+        match self {
+            Self::Sealed(segment) => segment.data().read_ahead(),
+            Self::Unsealed(_) => ReadAhead::default(),
         }
     }
 

@@ -108,7 +108,7 @@ impl Prepared {
         for (number, range) in parts {
             let input = &self.inputs[*number];
             let sidecar = input.sidecar()?;
-            let mut ahead = ReadAhead::default();
+            let mut ahead = input.data().read_ahead();
             for positions in self.live[*number][range.clone()].chunks(BATCH_RECORDS_MAX) {
                 let sources = positions.iter().map(|&at| sidecar.entry(at as usize));
                 let sources: Vec<Entry> = sources.flatten().collect();

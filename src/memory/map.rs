@@ -4,6 +4,8 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io;
 use std::ops::Range;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -106,6 +108,35 @@ impl Map {
         self.advise(memmap2::Advice::Random);
     }
 
+    /// Maps a file for a walk that reads it in order, once. The system then reads ahead of
+    /// [`touch`](Self::touch) in growing requests, in large pages, and gives up first what it has read.
+    pub(crate) fn of_walked_file(file: &File, len: u64) -> io::Result<Self> {
+        let map = Self::of_file(file, len)?;
+        #[cfg(target_os = "linux")]
+        {
+            // Doubles how far the system reads ahead: without it a walk took 1.7 times as long on a
+            // device with Linux's usual read-ahead of 128 KiB.
+            // SAFETY: the descriptor is open, and the call touches no memory of this process.
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_SEQUENTIAL) };
+        }
+        #[cfg(unix)]
+        map.advise(memmap2::Advice::Sequential);
+        Ok(map)
+    }
+
+    /// Reads a byte of each page of a range, and so waits for all of its bytes. The system does not
+    /// take pages that are read so for used often, unlike those that it is told to
+    /// [`populate`](Self::populate) or that are read by their descriptor.
+    pub(crate) fn touch(&self, range: Range<u64>) {
+        if let Some((begin, end)) = self.pages_of(range)
+            && let Some(bytes) = self.slice(begin as u64, end - begin)
+        {
+            for byte in bytes.iter().step_by(PAGE_BYTES) {
+                black_box(*byte);
+            }
+        }
+    }
+
     /// Reads all pages and enters them into the page table before it returns.
     pub(crate) fn populate(&self) {
         self.will_need(0..self.readable.load(Ordering::Acquire) as u64);
@@ -117,13 +148,9 @@ impl Map {
     /// wait for them. Costs a system call for each [`REQUEST_BYTES`]. Bytes that are not
     /// [readable](Self::make_readable) are left out.
     pub(crate) fn will_need(&self, range: Range<u64>) {
-        let readable = self.readable.load(Ordering::Acquire);
-        let in_memory = |at: u64| usize::try_from(at).map_or(readable, |at| at.min(readable));
-        let (mut begin, end) = (in_memory(range.start), in_memory(range.end));
-        if begin >= end {
+        let Some((mut begin, end)) = self.pages_of(range) else {
             return;
-        }
-        begin -= begin % PAGE_BYTES;
+        };
         while begin < end {
             let len = REQUEST_BYTES.min(end - begin);
             #[cfg(test)]
@@ -135,6 +162,15 @@ impl Map {
             }
             begin += len;
         }
+    }
+
+    /// Returns the readable bytes of a range, from the beginning of their first page. `None` if there
+    /// are none.
+    fn pages_of(&self, range: Range<u64>) -> Option<(usize, usize)> {
+        let readable = self.readable.load(Ordering::Acquire);
+        let in_memory = |at: u64| usize::try_from(at).map_or(readable, |at| at.min(readable));
+        let (begin, end) = (in_memory(range.start), in_memory(range.end));
+        (begin < end).then_some((begin - begin % PAGE_BYTES, end))
     }
 
     /// Returns where in the file a `part` of its bytes is.
@@ -286,5 +322,17 @@ mod tests {
         assert_eq!(map.slice(1, 2), None);
         assert_eq!(map.slice(u64::MAX, 1), None);
         assert_eq!(map.slice(1, usize::MAX), None);
+    }
+
+    #[test]
+    fn the_map_of_a_walk_is_touched_up_to_its_end() {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &[1; 3 * PAGE_BYTES]).unwrap();
+        let map = Map::of_walked_file(&file, 2 * PAGE_BYTES as u64 + 1).unwrap();
+        for range in [0..0, 0..1, 1..u64::MAX, u64::MAX - 1..u64::MAX] {
+            map.touch(range);
+        }
+        let empty = Map::of_walked_file(&file, 0).unwrap();
+        empty.touch(0..u64::MAX);
     }
 }

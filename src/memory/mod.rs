@@ -10,6 +10,7 @@ mod fork_mark;
 mod grow_only_map;
 #[cfg(all(test, loom))]
 mod interleavings;
+mod keep;
 mod map;
 mod prefetch;
 pub(crate) mod quota;
@@ -19,6 +20,7 @@ pub(crate) use append_buffer::{AppendBuffer, AppendBufferWriter, SharedAppendBuf
 pub(crate) use bits::AtomicBits;
 pub(crate) use fork_mark::ForkMark;
 pub(crate) use grow_only_map::{Computed, GrowOnlyMap};
+pub(crate) use keep::keep_in_memory;
 #[cfg(test)]
 pub(crate) use map::DISK_READ_MIN;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::RecordHash;
+use super::read_ahead::ReadAhead;
 use crate::digest::HashFunction;
 use crate::dir::{Dir, FileKind, has_more_holes_than_data, open_regular_file, read_new_at};
 use crate::error::{Error, Result};
@@ -105,6 +106,14 @@ impl Data {
         match &self.source {
             Source::Map(map) => Some(map),
             Source::File(_) | Source::Named | Source::Closed => None,
+        }
+    }
+
+    /// Begins to read ahead of a walk through the file.
+    pub(crate) fn read_ahead(&self) -> ReadAhead {
+        match &self.source {
+            Source::Map(_) => ReadAhead::of_file(self.len, || self.open_again().ok()),
+            Source::File(_) | Source::Named | Source::Closed => ReadAhead::default(),
         }
     }
 

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::dir::{is_mostly_holes, read_new_at};
+use crate::dir::{FilePath, is_mostly_holes, open_regular_file, read_new_at};
 use crate::error::{Error, Result};
-use crate::memory::Map;
 use crate::memory::quota::MapUse;
+use crate::memory::{Map, keep_in_memory};
 use crate::options::Reading;
 
 /// The bytes of a whole file, mapped or read.
@@ -48,6 +48,15 @@ impl FileBytes {
         match self {
             Self::Map(map) => map.range_of(part),
             Self::Heap(_) => 0..0,
+        }
+    }
+
+    /// Has the system keep the whole file in memory, whose name is `path`.
+    pub(crate) fn keep(&self, path: &FilePath) {
+        if let Self::Map(map) = self
+            && let Ok((file, len)) = open_regular_file(path)
+        {
+            keep_in_memory(&file, len.min(map.bytes().len() as u64));
         }
     }
 

@@ -1,33 +1,61 @@
 //! Reading ahead of a walk through a file.
 
+use std::fs::File;
 use std::ops::Range;
 
 use crate::memory::Map;
 
-/// How far a walk reads ahead, in bytes: some requests, so that the disk is never idle.
-const AHEAD_BYTES: u64 = 4 << 20;
-/// Bytes that a walk asks for at a time.
-const BLOCK_BYTES: u64 = 1 << 20;
+/// How far a walk that gives advice reads ahead, in bytes: some requests, so that the disk is never
+/// idle.
+const ADVISED_BYTES: u64 = 4 << 20;
+/// Bytes for which a walk gives advice at a time.
+const ADVISED_AT_A_TIME: u64 = 1 << 20;
+/// Fewest bytes that a walk reads at a time. The system reads on while they are worked on.
+const READ_BYTES: u64 = 256 << 10;
+/// A shorter file is not worth another map.
+const MAPPED_BYTES_MIN: u64 = 1 << 20;
 
-/// How far a walk through a file has asked for.
+/// How far a walk through a file has read ahead, or has asked to.
 #[derive(Debug, Default)]
 pub(crate) struct ReadAhead {
-    asked: u64,
+    end: u64,
+    /// A map for this walk alone, through which the system reads the file in order. The walk finds the
+    /// bytes in the map that all use: advice on that one would have gets read ahead, too.
+    map_of_walk: Option<Map>,
 }
 
 impl ReadAhead {
+    /// Reads ahead of a walk through a mapped file of `len` bytes, which `open` opens once more.
+    /// Where that is impossible or not worth it, gives advice.
+    pub(crate) fn of_file(len: u64, open: impl FnOnce() -> Option<File>) -> Self {
+        let file = (len >= MAPPED_BYTES_MIN).then(open).flatten();
+        Self {
+            end: 0,
+            map_of_walk: file.and_then(|file| Map::of_walked_file(&file, len).ok()),
+        }
+    }
+
     /// Has the system read what the walk reads next, which is `step`, and what follows it. Bytes
     /// between the steps before and this step are left out. Does nothing without a map: each read is
     /// then a request of its own.
     pub(crate) fn step(&mut self, map: Option<&Map>, step: Range<u64>) {
-        let begin = self.asked.max(step.start);
-        let end = step.end.saturating_add(AHEAD_BYTES);
-        let has_asked = begin >= step.end;
-        if let Some(map) = map
-            && (!has_asked || end.saturating_sub(begin) >= BLOCK_BYTES)
-        {
+        let Some(map) = map else {
+            return;
+        };
+        let begin = self.end.max(step.start);
+        let is_asked_for = begin < step.end;
+        if let Some(map) = &self.map_of_walk {
+            if is_asked_for {
+                let end = step.end.max(begin.saturating_add(READ_BYTES));
+                map.touch(begin..end);
+                self.end = end;
+            }
+            return;
+        }
+        let end = step.end.saturating_add(ADVISED_BYTES);
+        if is_asked_for || end.saturating_sub(begin) >= ADVISED_AT_A_TIME {
             map.will_need(begin..end);
-            self.asked = end;
+            self.end = end;
         }
     }
 }

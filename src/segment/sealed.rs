@@ -10,7 +10,7 @@ use super::sidecar::{
     CheckedSidecar, Unchecked, binding_of, open_sidecar, open_sidecar_file, rebuild_sidecar,
 };
 use crate::digest::Digest;
-use crate::dir::Dir;
+use crate::dir::{Dir, FileKind};
 use crate::error::{Error, Result};
 use crate::format::set_index::{Geometry, Location};
 use crate::format::sidecar::Found;
@@ -280,6 +280,14 @@ impl Sealed {
     /// Asks the system for the whole sidecar, for a pass over it.
     pub(crate) fn fetch_sidecar(&self) -> Result<()> {
         self.sidecar()?.get_ref().fetch();
+        Ok(())
+    }
+
+    /// Has the system keep the sidecar in memory, for a walk through the data that reads its entries
+    /// in another order than theirs.
+    pub(crate) fn keep_sidecar(&self) -> Result<()> {
+        let path = self.data.dir().segment_path(self.id(), FileKind::Sidecar);
+        self.sidecar()?.get_ref().keep(&path);
         Ok(())
     }
 

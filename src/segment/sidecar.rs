@@ -9,7 +9,6 @@ use super::RecordHash;
 use super::fanout::Fanout;
 use super::file_bytes::{FileBytes, file_bytes, map_file, read_file};
 use super::once::Once;
-use super::read_ahead::ReadAhead;
 use super::record_scan::RecordScan;
 use crate::digest::{DIGEST_BYTES, Digest};
 use crate::dir::{Dir, FileKind, open_regular_file, read_exact_at};
@@ -183,7 +182,7 @@ pub(crate) fn rebuild_sidecar(
     let (mut entries, whole_bytes) = if let Some(bytes) = data.mapped_all() {
         let mut records = Records::new(bytes);
         let mut entries = Vec::new();
-        let mut ahead = ReadAhead::default();
+        let mut ahead = data.read_ahead();
         loop {
             let begin = records.position();
             let end = begin.saturating_add(STEP_BYTES);

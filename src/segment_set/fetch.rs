@@ -237,7 +237,7 @@ impl SegmentSet {
     /// Asks for all runs, for a walk that looks up every object.
     pub(crate) fn fetch_runs(&self) {
         for resolved in &self.runs {
-            resolved.run().fetch();
+            resolved.run().keep();
         }
     }
 

@@ -21,7 +21,6 @@ use crate::options::Reading;
 use crate::recovery::{RecoveryReport, Repair};
 use crate::segment::batches::{BATCH_RECORDS_MAX, batches, span};
 use crate::segment::content::Content;
-use crate::segment::read_ahead::ReadAhead;
 use crate::segment::sidecar::open_sidecar;
 use crate::segment::{Active, Extent, Sealed};
 use crate::segment_set::{ResolvedRun, SegmentSet};
@@ -147,7 +146,7 @@ impl<F: Fn(&VerifyProgress) -> ControlFlow<()> + Sync> Verification<'_, F> {
         }
         let index = sealed.sidecar()?;
         let data = sealed.data();
-        let mut ahead = ReadAhead::default();
+        let mut ahead = data.read_ahead();
         let read_ahead = |positions: &&[u32]| {
             let ends = [positions.first(), positions.last()];
             let ends = ends.map(|at| index.entry(at.map_or(0, |&at| at as usize)));

@@ -6,7 +6,7 @@ use std::path::Path;
 use sealstone::format::set_index::{PAGE_BYTES, SetIndex};
 use sealstone::{Digest, Options, ReadMode, Repair, Store};
 
-use super::{Damage, Placed, Sample, cuts, flips, for_each, options, reader, verify};
+use super::{Damage, Placed, Sample, Steps, cuts, flips, for_each, options, reader, verify};
 use crate::common::hash::digest_of;
 use crate::common::layout::{Files, content, file, is_kind, read_files, scratch, write_files};
 
@@ -109,7 +109,7 @@ fn check(root: &Path, sample: &Sample, damage: &Damage, read_mode: ReadMode) {
 #[test]
 fn a_flipped_bit_of_a_run_leaves_every_answer_right_and_is_reported() {
     let sample = covered_sample();
-    let damages = flips(&runs(&sample.files), 1).into_iter();
+    let damages = flips(&runs(&sample.files), &Steps::ALL).into_iter();
     let damages: Vec<Damage> = damages.step_by(SAMPLE_STEP).collect();
     for_each(&sample, &damages, |root, sample, damage| {
         check(root, sample, damage, ReadMode::Mmap);
@@ -139,7 +139,7 @@ fn check_each(damages: impl Fn(&Files) -> Vec<Damage>) {
 #[test]
 #[ignore = "takes minutes; run with --release"]
 fn every_flipped_bit_of_a_run_leaves_every_answer_right() {
-    check_each(|runs| flips(runs, 1));
+    check_each(|runs| flips(runs, &Steps::ALL));
 }
 
 #[test]

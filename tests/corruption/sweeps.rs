@@ -3,17 +3,20 @@
 use sealstone::{HashFunction, ReadMode};
 
 use crate::common::hash::hash_function;
-use crate::{Damage, Sample, check_as_reader, check_as_writer, cuts, flips, for_each};
+use crate::{Damage, Sample, Steps, check_as_reader, check_as_writer, cuts, flips, for_each};
 
-/// The step is odd, so the sample meets every bit of a byte.
-const SAMPLE_STEP: usize = 13;
+/// The steps are odd, so the sample meets every bit of a byte.
+const SAMPLE: Steps = Steps {
+    data: 13,
+    others: 3,
+};
 /// One of this many damages is tried with each other hash function.
-const STEP_OF_OTHERS: usize = 23;
+const STEP_OF_OTHERS: usize = 11;
 
 #[test]
 fn h5_h17_h21_a_writer_survives_a_flipped_bit() {
     let sample = Sample::new();
-    let damages = flips(&sample.files, SAMPLE_STEP);
+    let damages = flips(&sample.files, &SAMPLE);
     for_each(&sample, &damages, |root, sample, damage| {
         check_as_writer(root, sample, damage, ReadMode::Mmap);
     });
@@ -22,7 +25,7 @@ fn h5_h17_h21_a_writer_survives_a_flipped_bit() {
 #[test]
 fn h5_h21_h31_a_reader_survives_a_flipped_bit() {
     let sample = Sample::new();
-    let damages = flips(&sample.files, SAMPLE_STEP);
+    let damages = flips(&sample.files, &SAMPLE);
     for_each(&sample, &damages, |root, sample, damage| {
         check_as_reader(root, sample, damage, ReadMode::Pread);
     });
@@ -32,7 +35,7 @@ fn h5_h21_h31_a_reader_survives_a_flipped_bit() {
 #[ignore = "takes minutes; run with --release"]
 fn h5_h17_h21_h31_a_store_survives_every_flipped_bit() {
     let sample = Sample::new();
-    let damages = flips(&sample.files, 1);
+    let damages = flips(&sample.files, &Steps::ALL);
     for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
         for_each(&sample, &damages, |root, sample, damage| {
             check_as_writer(root, sample, damage, read_mode);
@@ -75,7 +78,7 @@ fn h5_h21_h30_a_store_of_each_hash_function_survives_flips_and_cuts() {
             continue;
         }
         let sample = Sample::of(function);
-        let all = [flips(&sample.files, SAMPLE_STEP), cuts(&sample.files)].concat();
+        let all = [flips(&sample.files, &SAMPLE), cuts(&sample.files)].concat();
         let damages: Vec<Damage> = all.into_iter().step_by(STEP_OF_OTHERS).collect();
         for_each(&sample, &damages, |root, sample, damage| {
             check_as_writer(root, sample, damage, ReadMode::Mmap);

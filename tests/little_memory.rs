@@ -1,0 +1,112 @@
+//! Walks through a store that is larger than memory (H46): waits for the disk are counted, not timed.
+//!
+//! A program of its own, since it gives its process little memory, page cache included. Where that is
+//! not permitted, the test says so and checks nothing.
+
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::fs::{self, File};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use common::layout::{content, segments};
+use rustix::fs::{Advice, fadvise};
+use sealstone::{Options, Store};
+
+const OBJECTS: u64 = 160_000;
+const OBJECT_BYTES: usize = 700;
+const MEMORY_BYTES: u64 = 64 << 20;
+
+/// A control group with [`MEMORY_BYTES`] of memory that this process is in.
+struct LittleMemory {
+    root: &'static Path,
+    group: PathBuf,
+}
+
+impl LittleMemory {
+    /// Returns `None` if it is not permitted.
+    fn enter() -> Option<Self> {
+        let versions = [
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            ("/sys/fs/cgroup", "memory.max"),
+        ];
+        versions.into_iter().find_map(|(root, limit)| {
+            let root = Path::new(root);
+            let group = root.join(format!("sealstone-{}", process::id()));
+            // Version 2 has no such folder, and version 1 no group right in the root.
+            if !root.join("cgroup.procs").exists() || fs::create_dir(&group).is_err() {
+                return None;
+            }
+            let entered = Self { root, group };
+            fs::write(entered.group.join(limit), MEMORY_BYTES.to_string()).ok()?;
+            join(&entered.group)?;
+            Some(entered)
+        })
+    }
+}
+
+impl Drop for LittleMemory {
+    fn drop(&mut self) {
+        join(self.root);
+        let _ = fs::remove_dir(&self.group);
+    }
+}
+
+fn join(group: &Path) -> Option<()> {
+    fs::write(group.join("cgroup.procs"), process::id().to_string()).ok()
+}
+
+fn drop_from_memory(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let file = File::open(entry.unwrap().path()).unwrap();
+        file.sync_all().unwrap();
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    }
+}
+
+/// Accesses of this process to memory that waited for a read which nobody had asked for.
+fn faults() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    // The name of the program, which may have blanks, ends at the last parenthesis.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(9).unwrap().parse().unwrap()
+}
+
+/// A walk reads the sidecar and the run in random order. The data that it reads, which is longer than
+/// memory, must not drive them out.
+#[test]
+fn h46_a_walk_keeps_the_index_in_little_memory() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let options = Options::new().set_index_minimum(1, 1);
+    let store = options.open(folder.path()).unwrap();
+    let contents = (0..OBJECTS).map(|seed| content(seed, OBJECT_BYTES));
+    store.put_many(&contents.collect::<Vec<_>>()).unwrap();
+    store.compact(|_| true).unwrap();
+    store.close().unwrap();
+    let segments = segments(folder.path());
+    drop_from_memory(&segments);
+    let Some(_memory) = LittleMemory::enter() else {
+        eprintln!("skipped: the system does not let this process limit its memory");
+        return;
+    };
+    let walk = |what: &str, walk: &dyn Fn(&Store)| {
+        drop_from_memory(&segments);
+        let options = Options::new().read_only(true);
+        let store = options.open(folder.path()).unwrap();
+        let before = faults();
+        walk(&store);
+        let faults = faults() - before;
+        // Each page of the index was read several times, 1,700 reads and more.
+        assert!(faults <= 400, "{what}: {faults}");
+    };
+    walk("iter", &|store| {
+        assert_eq!(store.iter().count() as u64, OBJECTS);
+    });
+    walk("verify", &|store| {
+        let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
+        assert!(report.is_clean());
+    });
+}
