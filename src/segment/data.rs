@@ -112,7 +112,10 @@ impl Data {
     /// Begins to read ahead of a walk through the file.
     pub(crate) fn read_ahead(&self) -> ReadAhead {
         match &self.source {
-            Source::Map(_) => ReadAhead::of_file(self.len, || self.open_again().ok()),
+            Source::Map(_) => {
+                let path = self.dir.segment_path(self.id, FileKind::Data);
+                ReadAhead::of_file(self.len, || open_regular_file(&path).ok())
+            }
             Source::File(_) | Source::Named | Source::Closed => ReadAhead::default(),
         }
     }

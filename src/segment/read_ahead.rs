@@ -25,13 +25,14 @@ pub(crate) struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Reads ahead of a walk through a mapped file of `len` bytes, which `open` opens once more.
-    /// Where that is impossible or not worth it, gives advice.
-    pub(crate) fn of_file(len: u64, open: impl FnOnce() -> Option<File>) -> Self {
-        let file = (len >= MAPPED_BYTES_MIN).then(open).flatten();
+    /// Reads ahead of a walk through a mapped file of `len` bytes. `open` opens what has its name now
+    /// and tells the length of that. Gives advice where that is impossible or not worth it.
+    pub(crate) fn of_file(len: u64, open: impl FnOnce() -> Option<(File, u64)>) -> Self {
+        let opened = (len >= MAPPED_BYTES_MIN).then(open).flatten();
+        let map = opened.map(|(file, found)| Map::of_walked_file(&file, len.min(found)));
         Self {
             end: 0,
-            map_of_walk: file.and_then(|file| Map::of_walked_file(&file, len).ok()),
+            map_of_walk: map.and_then(Result::ok),
         }
     }
 

@@ -1,12 +1,14 @@
 //! How a reader follows files that come, and copes with files that go.
 
+use std::collections::HashSet;
 use std::fs;
+use std::ops::ControlFlow;
 
 use sealstone::format::journal;
-use sealstone::{Error, HashFunction, Repair};
+use sealstone::{Error, HashFunction, Options, Repair, Store};
 
 use crate::common::hash::digest_of;
-use crate::common::layout::{data_name, file, scratch};
+use crate::common::layout::{content as long_content, data_name, file, scratch, segments};
 use crate::common::workload::{self, assert_holds, content, contents, put_all};
 use crate::recovery::{JOURNAL, data_of, entries_of, listed, options, write};
 
@@ -206,4 +208,37 @@ fn a_reader_opens_although_the_manifest_changes_all_the_time() {
         [Repair::IgnoredManifest { .. }]
     ));
     assert_holds(&reader, &listed(&held));
+}
+
+/// H31: a walk opens files once more by their names, to read ahead. Others may have taken the names.
+#[test]
+fn h31_a_walk_reads_what_was_opened_when_shorter_files_take_the_names() {
+    let folder = scratch();
+    let store = Store::open(folder.path()).unwrap();
+    let contents: Vec<Vec<u8>> = (0..3000).map(|seed| long_content(seed, 1000)).collect();
+    store.put_many(&contents).unwrap();
+    store.compact(|_| true).unwrap();
+    store.close().unwrap();
+    let reader = Options::new().read_only(true).open(folder.path()).unwrap();
+    for entry in fs::read_dir(segments(folder.path())).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|found| found == "dat" || found == "idx")
+        {
+            let short = folder.path().join("short");
+            fs::write(&short, "short").unwrap();
+            fs::rename(&short, &path).unwrap();
+        }
+    }
+    let objects = reader.iter().map(|object| object.unwrap().to_vec());
+    assert_eq!(
+        objects.collect::<HashSet<_>>(),
+        contents.into_iter().collect()
+    );
+    let report = reader.verify(|_| ControlFlow::Continue(())).unwrap();
+    assert!(
+        report.corrupt.is_empty() && !report.problems.is_empty(),
+        "{report:?}"
+    );
 }
