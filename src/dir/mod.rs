@@ -17,6 +17,7 @@ mod folder;
 mod link;
 mod lock;
 mod names;
+mod null_device;
 mod operations;
 mod publish;
 mod refuse;
@@ -37,8 +38,10 @@ pub(crate) use file::{
     WritableFile, open_regular_file, read_exact_at, read_new_at, regular_file_bytes,
 };
 pub use folder::{FilePath, Folder};
+pub(crate) use folder::{Identity, identity_of};
 pub(crate) use lock::WriterLock;
 pub(crate) use names::{FileKind, Listing, Temporary, TemporaryOf};
+pub(crate) use null_device::null_device;
 pub use operations::{Operations, System};
 
 use crate::error::{Error, Result};

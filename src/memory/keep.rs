@@ -9,16 +9,16 @@ use std::fs::File;
 /// [random](super::Map::advise_random) do not count for that, so without this call the system gives
 /// up an index, of which each page is read a hundred times, as soon as the data. The bytes go to the
 /// null device by `sendfile`, which hands over pages and copies nothing: 10 MiB take 0.5 ms.
-pub(crate) fn keep_in_memory(file: &File, len: u64) {
+pub(crate) fn keep_in_memory(file: &File, len: u64, null_device: &File) {
     #[cfg(not(target_os = "linux"))]
-    let _ = (file, len);
+    let _ = (file, len, null_device);
     #[cfg(target_os = "linux")]
-    if let Ok(null_device) = File::options().write(true).open("/dev/null") {
+    {
         let mut begin = 0;
         // Each block is read twice before the next, so that it is read from the disk once.
         while begin < len {
             let end = len.min(begin + BLOCK_BYTES);
-            let sent = [(); 2].map(|()| send(file, begin..end, &null_device));
+            let sent = [(); 2].map(|()| send(file, begin..end, null_device));
             if sent.contains(&false) {
                 return;
             }
@@ -61,8 +61,8 @@ mod tests {
     fn a_file_is_sent_up_to_its_end() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![1; 300_000]).unwrap();
-        keep_in_memory(&file, u64::MAX >> 1);
         let null_device = File::options().write(true).open("/dev/null").unwrap();
+        keep_in_memory(&file, u64::MAX >> 1, &null_device);
         let is_sent = |range| send(&file, range, &null_device);
         assert!(
             [0..0, 0..1, 4095..200_000, 0..300_000]

@@ -111,7 +111,7 @@ impl Map {
     /// Maps a file for a walk that reads it in order, once. The system then reads ahead of
     /// [`touch`](Self::touch) in growing requests, in large pages, and gives up first what it has read.
     pub(crate) fn of_walked_file(file: &File, len: u64) -> io::Result<Self> {
-        let map = Self::of_file(file, len)?;
+        let map = Self::of_file_within(file, len, MapUse::Walk.limit(maps_max()))?;
         #[cfg(target_os = "linux")]
         {
             // Doubles how far the system reads ahead: without it a walk took 1.7 times as long on a

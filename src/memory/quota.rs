@@ -51,6 +51,8 @@ pub(crate) enum MapUse {
     SetIndex,
     /// Records, which every read needs.
     Data,
+    /// A file that is read in order, which works without a map too.
+    Walk,
     /// A sidecar, which puts of objects that are held already, walks and compactions ask.
     Sidecar,
 }
@@ -61,6 +63,7 @@ impl MapUse {
         match self {
             Self::SetIndex => maps_max,
             Self::Data => maps_max - maps_max / 16,
+            Self::Walk => maps_max / 2,
             Self::Sidecar => maps_max - maps_max / 4,
         }
     }

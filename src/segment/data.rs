@@ -9,7 +9,9 @@ use std::sync::OnceLock;
 use super::RecordHash;
 use super::read_ahead::ReadAhead;
 use crate::digest::HashFunction;
-use crate::dir::{Dir, FileKind, has_more_holes_than_data, open_regular_file, read_new_at};
+use crate::dir::{
+    Dir, FileKind, Identity, has_more_holes_than_data, identity_of, open_regular_file, read_new_at,
+};
 use crate::error::{Error, Result};
 use crate::format::record;
 use crate::memory::Map;
@@ -24,6 +26,8 @@ pub(crate) struct Data {
     dir: Dir,
     len: u64,
     hash_function: HashFunction,
+    /// The file that was opened. `None` if the system does not say which it is.
+    identity: Option<Identity>,
     source: Source,
     retired: OnceLock<Dir>,
 }
@@ -50,6 +54,7 @@ impl Data {
         // Mapped records are hashed without a check for holes, so the file is checked once here.
         let is_mappable = !has_more_holes_than_data(&file, len).map_err(Error::io(&path))?;
         let map = is_mappable.then(|| reading.map(&file, len, MapUse::Data));
+        let identity = identity_of(&file).ok();
         let source = match map.flatten() {
             Some(map) => {
                 reading.advice.advise_data(&map);
@@ -62,6 +67,7 @@ impl Data {
             dir: dir.clone(),
             len,
             hash_function: reading.hash_function,
+            identity,
             source,
             retired: OnceLock::new(),
         })
@@ -112,12 +118,18 @@ impl Data {
     /// Begins to read ahead of a walk through the file.
     pub(crate) fn read_ahead(&self) -> ReadAhead {
         match &self.source {
-            Source::Map(_) => {
-                let path = self.dir.segment_path(self.id, FileKind::Data);
-                ReadAhead::of_file(self.len, || open_regular_file(&path).ok())
-            }
+            Source::Map(_) => ReadAhead::of_file(self.len, || self.open_same()),
             Source::File(_) | Source::Named | Source::Closed => ReadAhead::default(),
         }
+    }
+
+    /// Opens the file by its name, if that is still the file that was opened, and returns its length
+    /// too. Whoever maps another file takes on the fate of that.
+    fn open_same(&self) -> Option<(File, u64)> {
+        let path = self.dir.segment_path(self.id, FileKind::Data);
+        let (file, len) = open_regular_file(&path).ok()?;
+        let is_same = self.identity.is_some() && identity_of(&file).ok() == self.identity;
+        is_same.then_some((file, len))
     }
 
     /// The bytes at `offset`, or `None` if not all of them are there.

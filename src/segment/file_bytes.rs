@@ -4,7 +4,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::dir::{FilePath, is_mostly_holes, open_regular_file, read_new_at};
+use crate::dir::{FilePath, is_mostly_holes, null_device, open_regular_file, read_new_at};
 use crate::error::{Error, Result};
 use crate::memory::quota::MapUse;
 use crate::memory::{Map, keep_in_memory};
@@ -55,8 +55,9 @@ impl FileBytes {
     pub(crate) fn keep(&self, path: &FilePath) {
         if let Self::Map(map) = self
             && let Ok((file, len)) = open_regular_file(path)
+            && let Some(null_device) = null_device()
         {
-            keep_in_memory(&file, len.min(map.bytes().len() as u64));
+            keep_in_memory(&file, len.min(map.bytes().len() as u64), &null_device);
         }
     }
 

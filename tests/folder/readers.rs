@@ -212,7 +212,7 @@ fn a_reader_opens_although_the_manifest_changes_all_the_time() {
 
 /// H31: a walk opens files once more by their names, to read ahead. Others may have taken the names.
 #[test]
-fn h31_a_walk_reads_what_was_opened_when_shorter_files_take_the_names() {
+fn h31_a_walk_reads_what_was_opened_when_other_files_take_the_names_and_are_cut() {
     let folder = scratch();
     let store = Store::open(folder.path()).unwrap();
     let contents: Vec<Vec<u8>> = (0..3000).map(|seed| long_content(seed, 1000)).collect();
@@ -220,18 +220,26 @@ fn h31_a_walk_reads_what_was_opened_when_shorter_files_take_the_names() {
     store.compact(|_| true).unwrap();
     store.close().unwrap();
     let reader = Options::new().read_only(true).open(folder.path()).unwrap();
+    let mut taken = Vec::new();
     for entry in fs::read_dir(segments(folder.path())).unwrap() {
         let path = entry.unwrap().path();
         if path
             .extension()
             .is_some_and(|found| found == "dat" || found == "idx")
         {
-            let short = folder.path().join("short");
-            fs::write(&short, "short").unwrap();
-            fs::rename(&short, &path).unwrap();
+            let copy = folder.path().join("copy");
+            fs::copy(&path, &copy).unwrap();
+            fs::rename(&copy, &path).unwrap();
+            taken.push(path);
         }
     }
-    let objects = reader.iter().map(|object| object.unwrap().to_vec());
+    let mut objects = reader.iter().map(|object| object.unwrap().to_vec());
+    let first = objects.next();
+    for path in taken {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_len(5).unwrap();
+    }
+    let objects = first.into_iter().chain(objects);
     assert_eq!(
         objects.collect::<HashSet<_>>(),
         contents.into_iter().collect()

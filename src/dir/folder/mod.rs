@@ -22,11 +22,11 @@ use std::sync::Arc;
 #[cfg(any(not(unix), miri))]
 use other::Handle;
 #[cfg(any(not(unix), miri))]
-pub(super) use other::identity_of;
+pub(crate) use other::identity_of;
 #[cfg(all(unix, not(miri)))]
 use unix::Handle;
 #[cfg(all(unix, not(miri)))]
-pub(super) use unix::identity_of;
+pub(crate) use unix::identity_of;
 
 /// A folder that is held open. Dereferences to the path by which it was opened, which is for
 /// messages: by now something else may have that path.

@@ -117,6 +117,6 @@ fn status_of(metadata: &fs::Metadata) -> Status {
 }
 
 /// Returns the identity of an open file.
-pub(in crate::dir) fn identity_of(_file: &File) -> io::Result<Identity> {
+pub(crate) fn identity_of(_file: &File) -> io::Result<Identity> {
     Ok(NAMED)
 }

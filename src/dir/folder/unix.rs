@@ -142,7 +142,7 @@ fn identity_part<T: TryInto<i128>>(number: T) -> u64 {
 }
 
 /// Returns the identity of an open file.
-pub(in crate::dir) fn identity_of(file: &File) -> io::Result<Identity> {
+pub(crate) fn identity_of(file: &File) -> io::Result<Identity> {
     let metadata = file.metadata()?;
     Ok(Identity {
         device: metadata.dev(),
