@@ -29,6 +29,11 @@ struct GateState {
 }
 
 impl Gate {
+    fn open(&self) {
+        self.state.lock().unwrap().is_open = true;
+        self.changed.notify_all();
+    }
+
     fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.waiting += 1;
@@ -56,8 +61,7 @@ struct OpenOnDrop(Arc<Gate>);
 
 impl Drop for OpenOnDrop {
     fn drop(&mut self) {
-        self.0.state.lock().unwrap().is_open = true;
-        self.0.changed.notify_all();
+        self.0.open();
     }
 }
 
@@ -181,8 +185,11 @@ fn h45_puts_and_reads_go_on_while_a_sync_waits_for_the_disk() {
     puts_and_reads_complete(&gated.store, &held);
     let many = gated.store.clone();
     completes("put_many", move || many.put_many(&["one", "two"]).unwrap());
-    gated.finish(&held);
+    // The handle of the thread keeps the store open.
+    gated.armed.store(false, Ordering::Release);
+    gated.opener.0.open();
     sync.join().unwrap().unwrap();
+    gated.finish(&held);
 }
 
 #[test]
