@@ -355,7 +355,7 @@ impl Records {
             let Some(walk) = &mut self.current else {
                 let segment = self.segments.pop_front()?;
                 if std::mem::take(&mut self.is_new) {
-                    self.set.fetch_runs();
+                    self.set.keep_runs();
                 }
                 match Walk::of(segment) {
                     Ok(walk) => {

@@ -17,6 +17,7 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::layout::{content, segments};
+use common::page_cache::{drop_from_memory, major_faults};
 use rustix::fs::{Advice, fadvise};
 use sealstone::{Digest, Options, ReadMode, Store, VerifyReads};
 
@@ -89,14 +90,6 @@ impl Cold {
     }
 }
 
-fn drop_from_memory(folder: &Path) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let file = File::open(entry.unwrap().path()).unwrap();
-        file.sync_all().unwrap();
-        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-    }
-}
-
 /// Does [`drop_from_memory`] for files that this process has mapped.
 #[allow(unsafe_code)]
 fn drop_mapped_from_memory(folder: &Path) {
@@ -137,12 +130,9 @@ impl Work {
         let bytes = io
             .lines()
             .find_map(|line| line.strip_prefix("read_bytes: "));
-        let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        // The name of the program, which may have blanks, ends at the last parenthesis.
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
         Self {
             bytes: bytes.unwrap().parse().unwrap(),
-            faults: fields.split(' ').nth(9).unwrap().parse().unwrap(),
+            faults: major_faults(),
         }
     }
 

@@ -7,13 +7,13 @@
 
 mod common;
 
-use std::fs::{self, File};
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process;
 
 use common::layout::{content, segments};
-use rustix::fs::{Advice, fadvise};
+use common::page_cache::{drop_from_memory, major_faults};
 use sealstone::{Options, Store};
 
 const OBJECTS: u64 = 160_000;
@@ -59,22 +59,6 @@ fn join(group: &Path) -> Option<()> {
     fs::write(group.join("cgroup.procs"), process::id().to_string()).ok()
 }
 
-fn drop_from_memory(folder: &Path) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let file = File::open(entry.unwrap().path()).unwrap();
-        file.sync_all().unwrap();
-        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-    }
-}
-
-/// Accesses of this process to memory that waited for a read which nobody had asked for.
-fn faults() -> u64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    // The name of the program, which may have blanks, ends at the last parenthesis.
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    fields.split(' ').nth(9).unwrap().parse().unwrap()
-}
-
 /// A walk reads the sidecar and the run in random order. The data that it reads, which is longer than
 /// memory, must not drive them out.
 #[test]
@@ -96,9 +80,9 @@ fn h46_a_walk_keeps_the_index_in_little_memory() {
         drop_from_memory(&segments);
         let options = Options::new().read_only(true);
         let store = options.open(folder.path()).unwrap();
-        let before = faults();
+        let before = major_faults();
         walk(&store);
-        let faults = faults() - before;
+        let faults = major_faults() - before;
         // Each page of the index was read several times, 1,700 reads and more.
         assert!(faults <= 400, "{what}: {faults}");
     };

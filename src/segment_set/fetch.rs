@@ -234,8 +234,8 @@ impl SegmentSet {
         }
     }
 
-    /// Asks for all runs, for a walk that looks up every object.
-    pub(crate) fn fetch_runs(&self) {
+    /// Has the system keep all runs in memory, for a walk that looks up every object.
+    pub(crate) fn keep_runs(&self) {
         for resolved in &self.runs {
             resolved.run().keep();
         }

@@ -5,5 +5,7 @@ pub mod hash;
 pub mod layout;
 pub mod nedb;
 pub mod nedb_writer;
+#[cfg(target_os = "linux")]
+pub mod page_cache;
 pub mod tally;
 pub mod workload;
