@@ -153,8 +153,8 @@ pub enum Error {
         prefix: String,
     },
 
-    /// Another compaction is running already.
-    #[error("a compaction is running already; finish or drop it first")]
+    /// Another compaction or trim is running already.
+    #[error("a compaction is running already; finish or drop it first, or wait for a trim to end")]
     CompactionRunning,
 
     /// A compaction would have kept a number of objects other than that of the live ones. It checks

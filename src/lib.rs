@@ -203,7 +203,7 @@ mod verify;
 #[cfg(test)]
 mod visits;
 
-pub use compaction::CompactionStats;
+pub use compaction::{CompactionStats, TrimStats};
 pub use digest::{
     DIGEST_BYTES, Digest, DigestMismatch, HashFunction, Hashed, Hasher, ParseDigestError,
     ParseHashFunctionError,

@@ -60,6 +60,21 @@ impl CompactionStats {
     }
 }
 
+/// Result of a [`trim`](crate::Store::trim).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct TrimStats {
+    /// Objects in the dropped segments. An object counts too if another segment holds a copy.
+    pub dropped_objects: u64,
+    /// Number of dropped segments.
+    pub dropped_segments: u64,
+    /// Length of the data files before, in bytes, without records that are still buffered.
+    pub bytes_before: u64,
+    /// Length of the data files that stay, in bytes.
+    pub bytes_after: u64,
+}
+
 /// A plan with everything that carrying it out needs.
 #[derive(Debug)]
 pub(crate) struct Prepared {

@@ -215,20 +215,26 @@ impl Writer {
         self.dir().require_space(files)
     }
 
-    /// Commits. A first manifest lists the new segments as retired, so that a crash before the
-    /// second manifest leaves no file that could be taken for data.
-    fn commit_compaction(&self, replaced: &BTreeSet<u32>, outputs: &[Output]) -> Result<()> {
+    /// Commits. A first manifest lists the new segments, if any, as retired, so that a crash before
+    /// the second manifest leaves no file that could be taken for data.
+    pub(super) fn commit_compaction(
+        &self,
+        replaced: &BTreeSet<u32>,
+        outputs: &[Output],
+    ) -> Result<()> {
         let dir = self.dir();
         let mut ledger = self.lock_ledger();
-        self.commit(&mut ledger, |manifest| {
-            let outputs = outputs.iter();
-            let bindings = outputs.map(|output| (output.id, Some(output.binding)));
-            manifest.retired.extend(bindings);
-        })?;
-        for output in outputs {
-            output.rename_into_place(dir)?;
+        if !outputs.is_empty() {
+            self.commit(&mut ledger, |manifest| {
+                let outputs = outputs.iter();
+                let bindings = outputs.map(|output| (output.id, Some(output.binding)));
+                manifest.retired.extend(bindings);
+            })?;
+            for output in outputs {
+                output.rename_into_place(dir)?;
+            }
+            dir.sync()?;
         }
-        dir.sync()?;
         let opened = self.open_outputs(outputs)?;
         // The rename of this manifest is the commit proper.
         self.commit(&mut ledger, |manifest| {

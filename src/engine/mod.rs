@@ -3,7 +3,7 @@
 //! [`Writer`] owns the locks and states their order (`writer.rs`). The verbs are its methods: `put`
 //! and `put_many` append objects that the store does not hold, `roll` goes on with a new segment,
 //! `sync` makes records durable, `seal` turns a full segment into a sealed one, `compact` drops
-//! dead objects, `index` keeps the set index up to date, `checkpoint` makes another store, `repair`
+//! dead objects, `trim` drops the oldest segments, `index` keeps the set index up to date, `checkpoint` makes another store, `repair`
 //! writes a sidecar anew, and `commit` replaces the manifest for all of them. `open` starts a
 //! writer and its two background threads, and `close` ends them.
 //!
@@ -28,6 +28,7 @@ mod schedules;
 mod seal;
 mod shared;
 mod sync;
+mod trim;
 mod writer;
 
 pub(crate) use compact::RunningCompaction;

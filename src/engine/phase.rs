@@ -11,13 +11,13 @@ use crate::sync::{Mutex, MutexGuard, lock};
 /// puts of the old one.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Phase {
-    /// No compaction is running.
+    /// No compaction and no trim is running.
     #[default]
     Idle,
     /// A compaction has begun: a put pins an object that an input of the compaction already holds.
     Pinning(Arc<Pins>),
-    /// The compaction is about to commit, so pins come too late: a put appends an object of which
-    /// no copy survives the compaction.
+    /// The compaction or trim is about to commit, so pins come too late: a put appends an object of
+    /// which no copy survives.
     Closing(Arc<Closing>),
 }
 
@@ -29,10 +29,11 @@ pub(super) struct Pins {
     digests: Mutex<HashSet<Digest>>,
 }
 
-/// A prepared compaction, from the moment on at which no object can be pinned any more.
+/// A prepared compaction, from the moment on at which no object can be pinned any more, or a trim.
 #[derive(Debug)]
 pub(super) struct Closing {
-    prepared: Arc<Prepared>,
+    /// Absent for a trim, which carries nothing over.
+    prepared: Option<Arc<Prepared>>,
     /// By id, the numbers in `prepared` of the segments that do not survive.
     replaced: BTreeMap<u32, usize>,
 }
@@ -90,7 +91,15 @@ impl Closing {
         let replaced = replaced.map(|&number| (prepared.inputs[number].id(), number));
         Self {
             replaced: replaced.collect(),
-            prepared,
+            prepared: Some(prepared),
+        }
+    }
+
+    /// Makes the state for a trim that drops the segments with these ids.
+    pub(super) fn that_drops(ids: &BTreeSet<u32>) -> Self {
+        Self {
+            prepared: None,
+            replaced: ids.iter().copied().zip(0..).collect(),
         }
     }
 
@@ -101,8 +110,9 @@ impl Closing {
     /// Whether the compaction replaces this segment and carries its copy of the object over into a
     /// new one. Asks this segment only, not the new segments, of which there may be many.
     pub(super) fn carries_over(&self, segment: u32, digest: &Digest) -> bool {
-        let number = self.replaced.get(&segment);
-        number.is_some_and(|&number| self.prepared.is_live_in(number, digest))
+        let (prepared, number) = (self.prepared.as_ref(), self.replaced.get(&segment));
+        let both = prepared.zip(number);
+        both.is_some_and(|(prepared, &number)| prepared.is_live_in(number, digest))
     }
 
     /// The ids of the segments that do not survive.

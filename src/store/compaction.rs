@@ -1,9 +1,11 @@
-//! The compactions that an application runs.
+//! The compactions and trims that an application runs.
 
 use std::fmt;
 
 use super::Store;
-use crate::compaction::{CompactionStats, LiveList, Prepared};
+#[cfg(doc)]
+use crate::Options;
+use crate::compaction::{CompactionStats, LiveList, Prepared, TrimStats};
 use crate::digest::Digest;
 use crate::engine::RunningCompaction;
 #[cfg(doc)]
@@ -58,6 +60,55 @@ impl Store {
     /// Fails like [`begin_compaction`](Self::begin_compaction) and [`Compaction::finish`].
     pub fn compact(&self, keep: impl Fn(&Digest) -> bool + Sync) -> Result<CompactionStats> {
         self.begin_compaction()?.finish(keep)
+    }
+}
+
+impl Store {
+    /// Drops the oldest segments until the data files have at most `bytes_max` bytes in total: a
+    /// cache with a bound. Copies nothing.
+    ///
+    /// A segment is dropped as a whole, and its sidecar with it. The oldest is the one with the
+    /// lowest id. Puts append, and a put of an object that the store holds does not move it, so the
+    /// objects that were put first go first. A compaction writes the objects that it copies into
+    /// new segments, which count as young. Where an object has copies in several segments, it stays
+    /// until the last of them is dropped.
+    ///
+    /// The segment that is appended to is never dropped. So the data files can exceed the bound by
+    /// up to one segment: set [`Options::segment_bytes_max`] to a small part of the bound.
+    /// [`StoreStats::data_file_bytes`] is the length that this compares, and costs no I/O by itself.
+    ///
+    /// Puts and reads go on. A put that returns after this began, and whose object only a dropped
+    /// segment holds, appends the object anew. Objects and readers that use a dropped segment keep
+    /// it; the last that is dropped removes its files. The rename of one manifest commits, so a
+    /// crash leaves all of these segments or none.
+    ///
+    /// Takes time in proportion to the number of segments, and writes one manifest. A segment that
+    /// is to be dropped and waits to be sealed is sealed first. If many objects were dropped, the
+    /// thread that indexes rebuilds the set index in the background.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// use sealstone::Options;
+    ///
+    /// let cache = Options::new().segment_bytes_max(16 << 20).open(folder.path())?;
+    /// cache.put("built from these sources")?;
+    /// let trimmed = cache.trim(1 << 30)?;
+    /// assert_eq!((trimmed.dropped_objects, trimmed.bytes_after), (0, trimmed.bytes_before));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`Error::CompactionRunning`] while a compaction or another trim runs, with
+    /// [`Error::NoSpace`] if there is no room for the manifest, and with [`Error::ReadOnly`],
+    /// [`Error::Forked`], [`Error::Poisoned`] or [`Error::Io`]. After a failure in the commit
+    /// itself, every further write fails with [`Error::Poisoned`], and the next opening finds the
+    /// segments or not.
+    pub fn trim(&self, bytes_max: u64) -> Result<TrimStats> {
+        let trimmed = self.writer()?.trim(bytes_max)?;
+        #[cfg(feature = "tracing")]
+        tracing::info!(?trimmed, "trimmed");
+        Ok(trimmed)
     }
 }
 

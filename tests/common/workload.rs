@@ -1,7 +1,7 @@
 //! Shared by several test programs: contents, directory listings, and a seam below the store.
 
 // Each test program uses a part of this file.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
@@ -11,11 +11,12 @@ use std::time::{Duration, Instant, SystemTime};
 use std::{fmt, thread};
 
 use super::hash::digest_of;
+use super::layout::{data_name, file};
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use sealstone::format::Manifest;
+use sealstone::format::{Manifest, Records};
 use sealstone::test_seam::{FilePath, Folder, Operations, System};
-use sealstone::{Digest, Repair, Store};
+use sealstone::{Digest, Repair, SegmentState, Store};
 
 /// How long a test waits for a call that must not wait. Only a hang takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -285,6 +286,26 @@ pub fn seam_with_stillness(
 ) -> Arc<dyn Operations> {
     let judge = Box::new(judge);
     Arc::new(Seam { judge, stillness })
+}
+
+/// Returns the objects that a trim of this store drops, from its data files alone. The caller has
+/// flushed the store, so that the files hold all objects, and puts nothing meanwhile.
+pub fn trimmed(root: &Path, store: &Store, bytes_max: u64) -> BTreeSet<Digest> {
+    let stats = store.stats();
+    let mut left = stats.data_file_bytes;
+    let (mut dropped, mut kept) = (BTreeSet::new(), BTreeSet::new());
+    for segment in stats.segments {
+        let data = fs::read(file(root, &data_name(segment.id))).unwrap();
+        let records = Records::new(&data);
+        let digests = records.map(|record| store.hash_function().digest(record.content));
+        if left > bytes_max && segment.state != SegmentState::Active {
+            left -= segment.data_bytes;
+            dropped.extend(digests);
+        } else {
+            kept.extend(digests);
+        }
+    }
+    dropped.difference(&kept).copied().collect()
 }
 
 /// Copies the files of a store as a crash would leave them now, if nothing changes meanwhile.

@@ -23,9 +23,9 @@ pub enum Mark {
     Synced,
     /// A sync returned `Ok` that began after this object was put, while other threads put and sync.
     SyncedOne(Digest),
-    /// A compaction is about to drop exactly these objects.
+    /// A compaction or a trim is about to drop exactly these objects.
     Dropping(BTreeSet<Digest>),
-    /// The compaction returned `Ok`, or was given up before it dropped anything.
+    /// The compaction or trim returned `Ok`, or was given up before it dropped anything.
     Dropped,
     /// A compaction begins. Objects put again from here on may have two copies until the next one.
     Compacting,

@@ -12,7 +12,7 @@ use sealstone::test_seam::Operations;
 use sealstone::{Digest, HashFunction, Options, Store};
 
 use crate::common::hash::options_of;
-use crate::common::workload::content;
+use crate::common::workload::{content, trimmed};
 use crate::log::{Event, Mark, Recorder};
 use crate::nedb;
 
@@ -246,6 +246,30 @@ impl<'a> Life<'a> {
         self.recorder.mark(Mark::Dropped);
     }
 
+    /// Trims the store to a part of its length.
+    fn trim(&mut self) {
+        if self.rng.random_ratio(1, 3) {
+            self.keep();
+        }
+        self.sync();
+        let synced = self.held.clone();
+        if self.rng.random() {
+            self.put_many();
+        }
+        self.store().flush().unwrap();
+        let share = *[0, 2, 3].choose(&mut self.rng).unwrap();
+        let bytes_max = self.store().stats().data_file_bytes * share / 4;
+        let dropped = trimmed(&self.root.join(STORE), self.store(), bytes_max);
+        if !dropped.is_subset(&synced) {
+            // A crash during the trim can lose some of these objects and not others.
+            self.sync();
+        }
+        self.held.retain(|digest| !dropped.contains(digest));
+        self.recorder.mark(Mark::Dropping(dropped));
+        self.store().trim(bytes_max).unwrap();
+        self.recorder.mark(Mark::Dropped);
+    }
+
     fn reopen(&mut self) {
         if let Some(store) = self.store.take() {
             if self.rng.random() {
@@ -288,7 +312,7 @@ impl<'a> Life<'a> {
     }
 
     fn step(&mut self) {
-        match self.rng.random_range(0..44) {
+        match self.rng.random_range(0..46) {
             0..14 => {
                 let content = self.new_content();
                 self.put(content);
@@ -306,6 +330,7 @@ impl<'a> Life<'a> {
             36..39 => self.reopen(),
             39..41 => self.store().flush().unwrap(),
             41 | 42 => self.sync_in_threads(),
+            43 | 44 => self.trim(),
             _ if self.checkpoints < 2 => self.checkpoint(),
             _ => {}
         }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::common::hash::{digest_of, new_options};
 use crate::common::workload::{
     Contents, assert_holds, assert_lacks, assert_same, assert_undamaged, assert_verifies, content,
-    contents, copy_store, names, walk,
+    contents, copy_store, names, trimmed, walk,
 };
 use crate::fault::{Injector, Lasting, is_poisoned};
 
@@ -49,6 +49,7 @@ impl Life {
         let mut known_when_killed = None;
         if let Some(store) = life.open(&root) {
             life.first_session(&store);
+            life.trim(&store, &root);
             {
                 let _still = life.injector.stillness.write().unwrap();
                 copy_store(&root, &killed);
@@ -197,6 +198,37 @@ impl Life {
                     self.known.synced.extend(durable);
                 }
             }
+        }
+        self.check(store);
+    }
+
+    /// Trims the store by about a third.
+    fn trim(&mut self, store: &Store, root: &Path) {
+        // What is dropped must be durable before, and in the files, or it cannot be told here.
+        if self.injector.attempt(|| store.sync()).is_none() {
+            return self.check(store);
+        }
+        self.known.synced.clone_from(&self.known.held);
+        let bytes_max = store.stats().data_file_bytes * 2 / 3;
+        let dead = trimmed(root, store, bytes_max);
+        let trimmed = self.injector.attempt(|| store.trim(bytes_max));
+        let is_poisoned = store.sync().is_err_and(|error| is_poisoned(&error));
+        if trimmed.is_none() {
+            // This handle goes on with the old set.
+            self.check(store);
+            if !is_poisoned {
+                return;
+            }
+        }
+        let is_dead = |digest: &Digest| dead.contains(digest);
+        self.known.synced.retain(|digest, _| !is_dead(digest));
+        if trimmed.is_some() {
+            self.known.held.retain(|digest, _| !is_dead(digest));
+            self.known.dropped.extend(dead);
+        } else {
+            let held = self.known.held.iter().filter(|(digest, _)| is_dead(digest));
+            let uncertain = held.map(|(digest, content)| (*digest, content.clone()));
+            self.known.uncertain = uncertain.collect();
         }
         self.check(store);
     }

@@ -24,5 +24,6 @@ mod retired;
 mod set_index;
 mod shared_syncs;
 mod small;
+mod trim;
 mod unsynced;
 mod waiting;

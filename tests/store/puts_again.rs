@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::common::workload::{
     self, Contents, Kind, Step, Verdict, assert_holds, assert_lacks, assert_same, assert_undamaged,
-    assert_verifies, content, contents, copy_store, put_all, seam, walk,
+    assert_verifies, content, contents, copy_store, put_all, seam, trimmed, walk,
 };
 use crate::concurrency::{SetOnDrop, assert_reads, open, options, reopen};
 
@@ -140,6 +140,51 @@ fn h8_an_object_put_again_at_any_step_of_a_compaction_is_kept() {
     expected.extend(were_put);
     assert_same(&walk(&store), &expected);
     assert_holds(&store, &expected);
+    store.close().unwrap();
+    reopen(folder.path(), &expected);
+}
+
+#[test]
+fn h8_an_object_put_again_at_any_step_of_a_trim_is_kept() {
+    let folder = TempDir::new().unwrap();
+    let puts_again = Arc::new(PutsAgain::default());
+    let at_step = Arc::clone(&puts_again);
+    let operations = seam(move |step| {
+        at_step.put_one_at(step);
+        Verdict::Go
+    });
+    let options = options().operations(operations);
+    let store = options.open(folder.path()).unwrap();
+    let old = contents(0, 400, 100);
+    put_all(&store, &old);
+    let young = contents(1000, 50, 100);
+    put_all(&store, &young);
+    store.flush().unwrap();
+    let bytes_max = store.stats().data_file_bytes / 4;
+    let dropped = trimmed(folder.path(), &store, bytes_max);
+
+    let dead = old.iter().filter(|(digest, _)| dropped.contains(*digest));
+    *puts_again.dead.lock().unwrap() = dead.map(|(_, content)| content.clone()).collect();
+    *puts_again.store.lock().unwrap() = Some(store.clone());
+    store.trim(bytes_max).unwrap();
+    *puts_again.store.lock().unwrap() = None;
+
+    let at = puts_again.at.lock().unwrap().join("\n");
+    for step in [
+        "SyncFile MANIFEST.tmp",
+        "Rename MANIFEST.tmp",
+        "SyncDir segments",
+    ] {
+        assert!(
+            at.lines().any(|line| line == step),
+            "no put at {step}:\n{at}"
+        );
+    }
+    let mut expected = old;
+    expected.extend(young);
+    expected.retain(|digest, _| !dropped.contains(digest));
+    expected.extend(puts_again.put.lock().unwrap().clone());
+    assert_same(&walk(&store), &expected);
     store.close().unwrap();
     reopen(folder.path(), &expected);
 }

@@ -46,6 +46,8 @@ pub enum Action {
     Reopen(usize),
     Compact(Keep),
     CompactInSteps(Steps),
+    /// A trim to so many 256ths of the data files.
+    Trim(u64),
     Verify,
     Checkpoint,
     OpenBeside(bool),
@@ -132,6 +134,7 @@ pub fn actions() -> impl Strategy<Value = Action> {
         6 => (0..SEGMENT_BYTES.len()).prop_map(Action::Reopen),
         3 => keeps().prop_map(Action::Compact),
         4 => steps().prop_map(Action::CompactInSteps),
+        3 => (0..=256_u64).prop_map(Action::Trim),
         2 => Just(Action::Verify),
         2 => Just(Action::Checkpoint),
         3 => any::<bool>().prop_map(Action::OpenBeside),

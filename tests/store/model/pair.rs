@@ -10,7 +10,7 @@ use super::Manner;
 use super::actions::{Action, Content, Keep, SEGMENT_BYTES, Steps};
 use crate::common::workload::{
     self, Contents, assert_holds, assert_same, assert_verifies, content, disk_bytes, eventually,
-    walk,
+    trimmed, walk,
 };
 
 /// A store, the objects that it should hold, and a handle beside it.
@@ -123,6 +123,7 @@ impl Pair {
             Action::Reopen(size) => self.reopen(SEGMENT_BYTES[size]),
             Action::Compact(keep) => self.compact(keep),
             Action::CompactInSteps(steps) => self.compact_in_steps(&steps),
+            Action::Trim(of_256) => self.trim(of_256),
             Action::Verify => assert_verifies(self.store()),
             Action::Checkpoint => self.checkpoint(),
             Action::OpenBeside(mapped) => self.open_beside(mapped),
@@ -325,6 +326,16 @@ impl Pair {
             stats.live_objects + stats.dropped_objects,
             before.len() as u64
         );
+        self.check_everything();
+    }
+
+    fn trim(&mut self, of_256: u64) {
+        self.flush();
+        let bytes_max = self.store().stats().data_file_bytes * of_256 / 256;
+        let dropped = trimmed(self.folder.path(), self.store(), bytes_max);
+        let trimmed = self.store().trim(bytes_max).unwrap();
+        self.retain(|digest| !dropped.contains(digest));
+        assert_eq!(trimmed.bytes_after, self.store().stats().data_file_bytes);
         self.check_everything();
     }
 

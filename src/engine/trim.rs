@@ -1,0 +1,93 @@
+//! Trims: drops the oldest segments as a whole, without copying.
+//!
+//! A trim is atomic as a compaction is: the rename of one manifest commits it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::phase::{Closing, Phase};
+use super::writer::Writer;
+use crate::compaction::TrimStats;
+use crate::error::{Error, Result};
+use crate::segment::Sealed;
+use crate::segment_set::SegmentSet;
+
+impl Writer {
+    /// Drops the oldest segments until the data files have at most `bytes_max`. The segment that is
+    /// appended to stays.
+    pub(crate) fn trim(&self, bytes_max: u64) -> Result<TrimStats> {
+        self.dir().check_writable()?;
+        let oldest = self.change_phase(|phase| {
+            if !matches!(phase, Phase::Idle) {
+                return Err(Error::CompactionRunning);
+            }
+            let oldest = oldest_beyond(&self.set(), bytes_max);
+            let closing = Closing::that_drops(&oldest);
+            Ok((Phase::Closing(Arc::new(closing)), oldest))
+        })?;
+        // Until this is dropped, a put appends an object whose only copies are about to go.
+        let _closing = EndsPhase(self);
+        self.drop_segments(&oldest)
+    }
+
+    fn drop_segments(&self, ids: &BTreeSet<u32>) -> Result<TrimStats> {
+        self.seal_while(|id| ids.contains(&id))?;
+        let set = self.shared.set.load_full();
+        let dropping = set.sealed().iter().filter(|s| ids.contains(&s.id()));
+        let dropping: Vec<&Arc<Sealed>> = dropping.collect();
+        let stats = stats(&set, &dropping);
+        if dropping.is_empty() {
+            return Ok(stats);
+        }
+        let manifest_bytes = self.lock_ledger().bytes_with(dropping.len());
+        self.dir().require_space([manifest_bytes])?;
+        self.commit_compaction(ids, &[])?;
+        for segment in dropping {
+            segment.data().retire(self.dir());
+        }
+        Ok(stats)
+    }
+}
+
+/// Ends the phase of a trim, also if a panic drops it.
+struct EndsPhase<'a>(&'a Writer);
+
+impl Drop for EndsPhase<'_> {
+    fn drop(&mut self) {
+        self.0.set_phase(Phase::Idle);
+    }
+}
+
+/// Returns the lowest ids of segments without which the data files have at most `bytes_max`, or of
+/// all segments but the one that is appended to.
+fn oldest_beyond(set: &SegmentSet, bytes_max: u64) -> BTreeSet<u32> {
+    let sealed = set.sealed().iter();
+    let sealed = sealed.map(|sealed| (sealed.id(), sealed.data().len()));
+    let unsealed = set.unsealed().iter();
+    let unsealed = unsealed.map(|active| (active.id(), active.flushed_bytes()));
+    let lengths: BTreeMap<u32, u64> = sealed.chain(unsealed).collect();
+    let active = set.unsealed().last().map(|active| active.id());
+    let mut left: u64 = lengths.values().sum();
+    let droppable = lengths.into_iter().filter(|(id, _)| Some(*id) != active);
+    let oldest = droppable.take_while(|(_, bytes)| {
+        let is_beyond = left > bytes_max;
+        left -= bytes;
+        is_beyond
+    });
+    oldest.map(|(id, _)| id).collect()
+}
+
+fn stats(set: &SegmentSet, dropping: &[&Arc<Sealed>]) -> TrimStats {
+    let sealed = set.sealed().iter();
+    let sealed_bytes: u64 = sealed.map(|sealed| sealed.data().len()).sum();
+    let unsealed = set.unsealed().iter();
+    let unsealed_bytes: u64 = unsealed.map(|active| active.flushed_bytes()).sum();
+    let dropped_bytes: u64 = dropping.iter().map(|sealed| sealed.data().len()).sum();
+    let objects = dropping.iter().map(|s| u64::from(s.binding().objects));
+    TrimStats {
+        dropped_objects: objects.sum(),
+        dropped_segments: dropping.len() as u64,
+        bytes_before: sealed_bytes + unsealed_bytes,
+        bytes_after: sealed_bytes + unsealed_bytes - dropped_bytes,
+    }
+}
