@@ -13,7 +13,7 @@ use crate::segment::Sealed;
 use crate::segment_set::{ObjectCopy, Tried};
 
 /// The result of [`mark`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Marks {
     /// For each input, in their order, the records that stay, by their position in the sidecar.
     pub(super) live: Vec<AtomicBits>,

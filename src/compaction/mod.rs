@@ -22,7 +22,7 @@ use crate::segment::Sealed;
 pub(crate) use copy::Output;
 pub(crate) use live_list::LiveList;
 use mark::{Marks, mark};
-use plan::{Plan, plan};
+use plan::{InputSize, Plan, plan};
 
 /// Result of a compaction, or the expected result of a planned one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,8 +82,9 @@ pub(crate) struct Prepared {
     pub(crate) plan: Plan,
     /// For each input that is replaced, the positions of its live records in file order.
     live: Vec<Vec<u32>>,
-    /// For each input, the live records by their position in the sidecar.
-    marked: Vec<AtomicBits>,
+    marks: Marks,
+    /// Says whether this merges segments that hold no dead record.
+    merging: Merging,
     /// Data and sidecars of the new segments, in bytes.
     copied_bytes: u64,
     stats: CompactionStats,
@@ -96,11 +97,42 @@ pub(crate) fn prepare(
     keep: &(impl Fn(&Digest) -> bool + Sync),
 ) -> Result<Prepared> {
     let marks = mark(&inputs, keep)?;
-    let copied: Vec<Option<LiveRecords>> = inputs
-        .par_iter()
-        .zip(&marks.live)
-        .map(|(input, bits)| live_records(input, bits))
-        .collect::<Result<_>>()?;
+    let merging = Merging {
+        segment_bytes_max,
+        is_wanted: true,
+    };
+    prepare_marked(inputs, marks, merging)
+}
+
+/// Whether undersized segments are merged, and into how large ones.
+#[derive(Clone, Copy, Debug)]
+struct Merging {
+    segment_bytes_max: u64,
+    is_wanted: bool,
+}
+
+/// Plans the copying of the live records.
+fn prepare_marked(inputs: Vec<Arc<Sealed>>, marks: Marks, merging: Merging) -> Result<Prepared> {
+    let both = || inputs.par_iter().zip(&marks.live);
+    let partly_live = |(input, bits): (&Arc<Sealed>, &AtomicBits)| {
+        let is_whole = bits.count() == input.sidecar()?.len() as u64;
+        let records = (!is_whole).then(|| live_records(input, bits));
+        records.transpose()
+    };
+    let mut copied: Vec<Option<LiveRecords>> = both().map(partly_live).collect::<Result<_>>()?;
+    let merged = if merging.is_wanted {
+        plan::merged(&input_sizes(&inputs, &copied), merging.segment_bytes_max)
+    } else {
+        vec![false; inputs.len()]
+    };
+    let of_merged = both().zip(&merged).map(|((input, bits), is_merged)| {
+        let records = is_merged.then(|| live_records(input, bits));
+        records.transpose()
+    });
+    let of_merged: Vec<Option<LiveRecords>> = of_merged.collect::<Result<_>>()?;
+    for (copied, of_merged) in copied.iter_mut().zip(of_merged) {
+        *copied = copied.take().or(of_merged);
+    }
     let (live, lengths): (Vec<_>, Vec<_>) = copied
         .into_iter()
         .map(|records| match records {
@@ -108,7 +140,7 @@ pub(crate) fn prepare(
             None => (Vec::new(), None),
         })
         .unzip();
-    let plan = plan(&lengths, segment_bytes_max);
+    let plan = plan(&lengths, merging.segment_bytes_max);
     check_plan(&plan, &lengths, &marks)?;
     let copied_bytes = copied_bytes(&plan, &lengths);
     let stats = planned_stats(&inputs, &plan, copied_bytes, &marks);
@@ -116,10 +148,25 @@ pub(crate) fn prepare(
         inputs,
         plan,
         live,
-        marked: marks.live,
+        marks,
+        merging: Merging {
+            is_wanted: merged.contains(&true),
+            ..merging
+        },
         copied_bytes,
         stats,
     })
+}
+
+fn input_sizes(inputs: &[Arc<Sealed>], copied: &[Option<LiveRecords>]) -> Vec<InputSize> {
+    let sizes = inputs.iter().zip(copied).map(|(input, copied)| InputSize {
+        live_bytes: match copied {
+            Some(records) => records.bytes(),
+            None => input.binding().data_bytes,
+        },
+        is_whole: copied.is_none(),
+    });
+    sizes.collect()
 }
 
 /// Fails unless the plan keeps every marked record. A commit would drop a record that is left out.
@@ -149,17 +196,22 @@ struct LiveRecords {
     lengths: Vec<u32>,
 }
 
-/// Returns the live records, or `None` if all are live: then nothing is copied, and their order
-/// does not matter.
-fn live_records(input: &Sealed, bits: &AtomicBits) -> Result<Option<LiveRecords>> {
-    let sidecar = input.sidecar()?;
-    if bits.count() == sidecar.len() as u64 {
-        return Ok(None);
+impl LiveRecords {
+    /// Length of the records in a data file.
+    fn bytes(&self) -> u64 {
+        let lengths = self.lengths.iter();
+        lengths
+            .map(|&len| u64::from(len) + record::HEADER_BYTES)
+            .sum()
     }
+}
+
+fn live_records(input: &Sealed, bits: &AtomicBits) -> Result<LiveRecords> {
+    let sidecar = input.sidecar()?;
     let positions = positions_in_file_order(input, |at| bits.get(at))?;
     let lengths = positions.iter().map(|&at| sidecar.entry(at as usize));
     let lengths = lengths.flatten().map(|entry| entry.len).collect();
-    Ok(Some(LiveRecords { positions, lengths }))
+    Ok(LiveRecords { positions, lengths })
 }
 
 fn file_bytes(sealed: &Sealed) -> u64 {
@@ -206,8 +258,22 @@ impl Prepared {
         let positions = self.inputs[input].find(digest);
         // An input that cannot be asked is not known to keep a copy.
         positions.is_ok_and(|mut positions| {
-            positions.any(|(position, _)| self.marked[input].get(position))
+            positions.any(|(position, _)| self.marks.live[input].get(position))
         })
+    }
+
+    /// Whether the plan copies segments only to merge them.
+    pub(crate) const fn merges(&self) -> bool {
+        self.merging.is_wanted
+    }
+
+    /// Plans anew, without merging.
+    pub(crate) fn without_merging(self) -> Result<Self> {
+        let merging = Merging {
+            is_wanted: false,
+            ..self.merging
+        };
+        prepare_marked(self.inputs, self.marks, merging)
     }
 
     /// The expected result of carrying out the plan.
@@ -243,6 +309,11 @@ impl Prepared {
 mod tests {
     use super::*;
 
+    const NONE: Merging = Merging {
+        segment_bytes_max: 0,
+        is_wanted: false,
+    };
+
     #[test]
     fn a_straggler_is_live_and_takes_room() {
         let mut stats = CompactionStats {
@@ -271,7 +342,8 @@ mod tests {
                 outputs,
             },
             live: vec![vec![0, 2]],
-            marked: Vec::new(),
+            marks: Marks::default(),
+            merging: NONE,
             copied_bytes: 0,
             stats: CompactionStats::default(),
         };
@@ -295,7 +367,8 @@ mod tests {
             inputs: Vec::new(),
             plan: plan(&[Some(vec![6, 6, 6, 6, 6])], 10),
             live: Vec::new(),
-            marked: Vec::new(),
+            marks: Marks::default(),
+            merging: NONE,
             copied_bytes: 777,
             stats: CompactionStats::default(),
         };

@@ -7,7 +7,7 @@ use crate::format::record;
 /// The assignment of live records to new segments. It has numbers only, no files.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Inputs that stay as they are, because all their records are live.
+    /// Inputs that stay as they are.
     pub(crate) kept: Vec<usize>,
     /// Inputs that do not survive the compaction.
     pub(crate) replaced: Vec<usize>,
@@ -16,11 +16,50 @@ pub(crate) struct Plan {
     pub(crate) outputs: Vec<Vec<(usize, Range<usize>)>>,
 }
 
-/// Assigns the live records of the inputs that hold a dead record, in file order, to segments of at
-/// most `segment_bytes_max`. A record that is larger than that gets a segment of its own.
+/// The size of the live records of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InputSize {
+    pub(super) live_bytes: u64,
+    /// Whether all records are live. Such an input stays as it is unless it is merged.
+    pub(super) is_whole: bool,
+}
+
+/// Merges an input with its younger neighbours unless it has more than this many times their
+/// combined size. The segments that are left then triple in size from the youngest to the oldest,
+/// so there are few of them, and each byte is written again a logarithmic number of times.
+const MERGE_RATIO: u64 = 2;
+
+/// Chooses the inputs that are copied although they hold no dead record: each is merged with its
+/// younger neighbours if it is small against them and all of them fit into one segment. An input
+/// with dead records is copied in any case, and counts as a neighbour. `sizes` has the oldest input
+/// first. Takes linear time.
+pub(super) fn merged(sizes: &[InputSize], segment_bytes_max: u64) -> Vec<bool> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    // The inputs that are merged among those that were visited and fit into one segment.
+    let (mut group, mut younger_bytes) = (sizes.len()..sizes.len(), 0_u64);
+    for (input, size) in sizes.iter().enumerate().rev() {
+        let joined_bytes = younger_bytes.checked_add(size.live_bytes);
+        let fitting_bytes = joined_bytes.filter(|&bytes| bytes <= segment_bytes_max);
+        if fitting_bytes.is_none() {
+            groups.push(std::mem::replace(&mut group, input + 1..input + 1));
+        } else if size.live_bytes <= younger_bytes.saturating_mul(MERGE_RATIO) {
+            group.start = input;
+        }
+        younger_bytes = fitting_bytes.unwrap_or(size.live_bytes);
+    }
+    groups.push(group);
+    let mut is_merged = vec![false; sizes.len()];
+    for input in groups.into_iter().flatten() {
+        is_merged[input] = sizes[input].is_whole;
+    }
+    is_merged
+}
+
+/// Assigns the live records of the inputs that are copied, in file order, to segments of at most
+/// `segment_bytes_max`. A record that is larger than that gets a segment of its own.
 ///
 /// `live_lengths` has for each input the content lengths of its live records in file order, or
-/// `None` if it holds no dead record.
+/// `None` if it stays as it is.
 pub(super) fn plan(live_lengths: &[Option<Vec<u32>>], segment_bytes_max: u64) -> Plan {
     let mut plan = Plan {
         kept: Vec::new(),
@@ -118,8 +157,76 @@ fn push_range(outputs: &mut [Vec<(usize, Range<usize>)>], input: usize, range: R
 mod tests {
     use super::*;
 
+    fn sizes(live_bytes: &[u64]) -> Vec<InputSize> {
+        let whole = |&live_bytes| InputSize {
+            live_bytes,
+            is_whole: true,
+        };
+        live_bytes.iter().map(whole).collect()
+    }
+
+    /// The numbers of the merged inputs.
+    fn merged_of(sizes: &[InputSize], segment_bytes_max: u64) -> Vec<usize> {
+        let merged = merged(sizes, segment_bytes_max);
+        (0..sizes.len()).filter(|&input| merged[input]).collect()
+    }
+
     #[test]
-    fn a_segment_without_dead_records_is_kept() {
+    fn small_segments_are_merged_and_large_segments_are_left() {
+        assert_eq!(merged_of(&sizes(&[10, 10, 10]), 100), [0, 1, 2]);
+        assert_eq!(merged_of(&sizes(&[61, 20, 10]), 100), [1, 2]);
+        assert_eq!(merged_of(&sizes(&[60, 20, 10]), 100), [0, 1, 2]);
+        assert_eq!(merged_of(&sizes(&[60, 20, 10]), 89), [1, 2]);
+        // The 30 are too long for the 10 alone, and not for a segment that needs both.
+        assert_eq!(merged_of(&sizes(&[30, 10]), 200), [0; 0]);
+        assert_eq!(merged_of(&sizes(&[80, 30, 10]), 200), [0, 1, 2]);
+        // The youngest three fit into a segment, and the 40 beside them is left with the 90.
+        assert_eq!(merged_of(&sizes(&[90, 40, 40, 40, 10]), 100), [2, 3, 4]);
+        assert_eq!(merged_of(&sizes(&[90]), 100), [0; 0]);
+        assert_eq!(merged_of(&sizes(&[90, 90, 90]), 100), [0; 0]);
+        assert_eq!(merged_of(&sizes(&[u64::MAX, u64::MAX]), u64::MAX), [0; 0]);
+        assert_eq!(merged_of(&[], 100), [0; 0]);
+    }
+
+    #[test]
+    fn a_segment_with_dead_records_is_a_neighbour_and_not_merged_itself() {
+        let mut sizes = sizes(&[20, 10]);
+        sizes[1].is_whole = false;
+        assert_eq!(merged_of(&sizes, 100), [0]);
+        // Nothing is left of the neighbour, so there is nothing to merge with.
+        sizes[1].live_bytes = 0;
+        assert_eq!(merged_of(&sizes, 100), [0; 0]);
+    }
+
+    /// A store grows by one segment between compactions that drop nothing, as by checkpoints.
+    #[test]
+    fn the_cost_of_many_small_segments_is_logarithmic() {
+        const SEGMENT_BYTES_MAX: u64 = 1 << 20;
+        let (mut segments, mut written, mut most): (Vec<u64>, _, _) = (Vec::new(), 0, 0);
+        for _ in 0..1024 {
+            segments.push(1);
+            let merged = merged(&sizes(&segments), SEGMENT_BYTES_MAX);
+            let replaced = |is_wanted| {
+                let both = segments.iter().zip(&merged);
+                let wanted = both.filter(move |(_, merged)| **merged == is_wanted);
+                wanted.map(|(bytes, _)| *bytes)
+            };
+            let output: u64 = replaced(true).sum();
+            written += output;
+            let kept: Vec<u64> = replaced(false).collect();
+            segments = kept
+                .into_iter()
+                .chain((output > 0).then_some(output))
+                .collect();
+            most = most.max(segments.len());
+        }
+        assert_eq!(segments.iter().sum::<u64>(), 1024);
+        assert!(most <= 10, "{most} segments");
+        assert!(written <= 1024 * 20, "{written} written");
+    }
+
+    #[test]
+    fn an_input_that_is_not_copied_is_kept() {
         let plan = plan(&[None, Some(vec![1]), None], 100);
         assert_eq!(plan.kept, [0, 2]);
         assert_eq!(plan.replaced, [1]);

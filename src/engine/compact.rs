@@ -78,12 +78,15 @@ impl Writer {
         running: &RunningCompaction,
         prepared: Prepared,
     ) -> Result<CompactionStats> {
+        if prepared.plan.replaced.is_empty() {
+            return Ok(prepared.stats());
+        }
+        let (prepared, outputs) = self.copy_and_merge(prepared)?;
         let mut stats = prepared.stats();
         if prepared.plan.replaced.is_empty() {
             return Ok(stats);
         }
         let prepared = Arc::new(prepared);
-        let outputs = self.copy_live(&prepared)?;
         let committed = self.close_and_commit(&running.pins, &prepared, &outputs, &mut stats);
         if committed.is_err() {
             // The directory refuses to remove files if the commit may have happened.
@@ -92,6 +95,22 @@ impl Writer {
             }
         }
         committed.map(|()| stats)
+    }
+
+    /// Copies the live objects. If that fails and segments were to be merged, which nobody asked
+    /// for, plans and copies again without them: the disk may be too full for the merged segments,
+    /// or one of their records may have rotted.
+    fn copy_and_merge(&self, prepared: Prepared) -> Result<(Prepared, Vec<Output>)> {
+        match self.copy_live(&prepared) {
+            Ok(outputs) => Ok((prepared, outputs)),
+            Err(error) if !prepared.merges() || self.dir().check_writable().is_err() => Err(error),
+            Err(_) => {
+                let prepare = || prepared.without_merging();
+                let prepared = in_own_threads(prepare).map_err(Error::io(&self.shared.root))??;
+                let outputs = self.copy_live(&prepared)?;
+                Ok((prepared, outputs))
+            }
+        }
     }
 
     /// Copies the live objects into files with temporary names.

@@ -148,8 +148,13 @@ impl Compaction {
     /// compaction began, and drops all others. Asks `keep` once for each object, from several
     /// threads.
     ///
-    /// Segments without a dead object stay as they are. The live objects of other segments are
-    /// copied in file order, in parallel, and each is verified. Everything is durable before the
+    /// The live objects of segments that hold a dead one are copied in file order, in parallel, and
+    /// each is verified. Other segments stay as they are, unless they are small: a segment is merged
+    /// with its younger neighbours if it is at most twice as long as they are together and the
+    /// result fits into one segment. So checkpoints and closes leave few small segments behind,
+    /// and an object is copied for that a number of times that grows with the logarithm of the size
+    /// of the store. If merging fails, for lack of room or because an object has rotted, the
+    /// compaction goes on without it. Everything is durable before the
     /// one rename that commits. Readers of the old segments keep them; the last reader that is
     /// dropped removes their files.
     ///
@@ -157,8 +162,9 @@ impl Compaction {
     ///
     /// Fails with [`Error::NoSpace`], which says how much room is needed, if the file system has
     /// less, before anything is written. Objects are copied before the old segments can be removed,
-    /// so the room is about the size of the live objects in segments that hold a dead one: a
-    /// compaction that drops whole segments and copies nothing needs a few KiB. If the system does
+    /// so the room is about the size of the live objects in segments that hold a dead one, without
+    /// those that are merged: a compaction that drops whole segments and copies nothing needs a few
+    /// KiB. If the system does
     /// not tell its free room, as on Windows, or others use it up meanwhile, the error is
     /// [`Error::Io`].
     ///

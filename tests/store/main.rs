@@ -15,6 +15,7 @@ mod full_disk;
 mod handles;
 mod hash_functions;
 mod ids;
+mod merging;
 mod model;
 mod objects;
 mod options;
