@@ -208,6 +208,7 @@ pub use digest::{
     DIGEST_BYTES, Digest, DigestMismatch, HashFunction, Hashed, Hasher, ParseDigestError,
     ParseHashFunctionError,
 };
+pub use engine::EventCounts;
 pub use error::{Error, Result};
 pub use object::Object;
 pub use options::{Advice, Options, ReadMode, SEGMENT_BYTES_MAX_DEFAULT, VerifyReads};

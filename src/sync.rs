@@ -11,6 +11,7 @@
 //! handle.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 pub(crate) use variant::*;
 
@@ -35,6 +36,20 @@ pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 pub(crate) fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     let waited = condition.wait(guard);
     waited.unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A count of events since a store was opened. Nothing is concluded from it, so it orders no memory.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(std::sync::atomic::AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Whether a checker runs all threads in one thread of the system, so that none may start and await

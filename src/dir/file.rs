@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use super::folder::{FilePath, identity_of};
 use super::operations::{positional, uninterrupted};
-use super::{BlockWriter, Dir};
+use super::{BlockWriter, Dir, FileKind};
 use crate::error::{Error, Result};
 
 /// A file of ours that is open for writing.
@@ -15,9 +16,19 @@ pub(crate) struct WritableFile {
     pub(super) file: File,
     pub(super) path: FilePath,
     pub(super) dir: Dir,
+    /// Whether its fsyncs are counted as those of data.
+    pub(super) is_data: bool,
 }
 
 impl WritableFile {
+    /// Says which file of a segment this is.
+    pub(super) fn of_kind(self, kind: FileKind) -> Self {
+        Self {
+            is_data: kind == FileKind::Data,
+            ..self
+        }
+    }
+
     /// Returns the open file, for reading and mapping.
     pub(crate) const fn file(&self) -> &File {
         &self.file
@@ -77,6 +88,7 @@ impl WritableFile {
             match uninterrupted(write) {
                 Ok(0) => return Err(Error::io(&self.path)(io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
+                    self.dir.traffic().bytes_written.add(written as u64);
                     bytes = bytes.get(written..).unwrap_or_default();
                     offset += written as u64;
                 }
@@ -134,7 +146,11 @@ impl WritableFile {
         self.dir.check_own()?;
         let fast = self.dir.0.writing.fast_fsync;
         let operations = self.dir.operations();
+        let begin = Instant::now();
         let result = operations.sync_file(&self.file, &self.path, fast);
+        if self.is_data {
+            self.dir.traffic().count_data_sync(begin.elapsed());
+        }
         result.map_err(|error| {
             self.dir.poison(&self.path, "fsync", &error);
             Error::io(&self.path)(error)

@@ -28,6 +28,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 pub(crate) use block_writer::{BlockWriter, HUGE_PAGE_BYTES, SMALL_BLOCK_BYTES};
 pub(crate) use create::is_vacant;
@@ -45,6 +46,7 @@ pub(crate) use null_device::null_device;
 pub use operations::{Operations, System};
 
 use crate::error::{Error, Result};
+use crate::sync::Counter;
 use names::{MANIFEST, SEGMENTS, segment_file_name, set_index_file_name};
 
 /// Size of a file system's block: on most file systems a file takes a multiple of it.
@@ -67,6 +69,18 @@ struct Inner {
     closed: AtomicBool,
     /// The process that opened the folder.
     process: u32,
+    traffic: Traffic,
+}
+
+/// What went to the disk since the folder was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    /// Bytes that were written to files.
+    pub(crate) bytes_written: Counter,
+    /// Number of fsyncs of data files.
+    pub(crate) data_syncs: Counter,
+    /// Time that these took, in nanoseconds.
+    pub(crate) data_sync_nanoseconds: Counter,
 }
 
 /// How a [`Dir`] changes files.
@@ -77,6 +91,14 @@ pub(crate) struct Writing {
     pub(crate) fast_fsync: bool,
     /// Length of the blocks of a [`BlockWriter`].
     pub(crate) write_block_bytes: usize,
+}
+
+impl Traffic {
+    fn count_data_sync(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.data_syncs.add(1);
+        self.data_sync_nanoseconds.add(nanoseconds);
+    }
 }
 
 impl Dir {
@@ -95,6 +117,7 @@ impl Dir {
             poison: OnceLock::new(),
             closed: AtomicBool::new(false),
             process: std::process::id(),
+            traffic: Traffic::default(),
         }))))
     }
 
@@ -104,6 +127,10 @@ impl Dir {
 
     pub(crate) fn path(&self) -> &Path {
         self.0.folder.path()
+    }
+
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.0.traffic
     }
 
     pub(crate) fn manifest_path(&self) -> FilePath {
@@ -183,14 +210,14 @@ impl Dir {
         self.check_own()?;
         let path = self.segment_path(id, kind);
         let file = self.operations().create(&path).map_err(Error::io(&path))?;
-        Ok(self.writable(file, path))
+        Ok(self.writable(file, path).of_kind(kind))
     }
 
     /// Opens an existing file of a segment for reading and writing.
     pub(crate) fn open_segment_file(&self, id: u32, kind: FileKind) -> Result<WritableFile> {
         let path = self.segment_path(id, kind);
         let file = path.open_to_write().map_err(Error::io(&path))?;
-        Ok(self.writable(file, path))
+        Ok(self.writable(file, path).of_kind(kind))
     }
 
     fn writable(&self, file: File, path: FilePath) -> WritableFile {
@@ -198,6 +225,7 @@ impl Dir {
             file,
             path,
             dir: self.clone(),
+            is_data: false,
         }
     }
 

@@ -50,7 +50,8 @@ impl Dir {
 
     /// Creates the temporary from which a file of segment `id` will be made.
     pub(crate) fn create_segment_temporary(&self, id: u32, kind: FileKind) -> Result<WritableFile> {
-        self.create_temporary(&self.segment_path(id, kind))
+        let temporary = self.create_temporary(&self.segment_path(id, kind))?;
+        Ok(temporary.of_kind(kind))
     }
 
     /// Creates the temporary from which a run of the set index will be made.

@@ -94,7 +94,10 @@ impl Writer {
                 output.discard(self.dir());
             }
         }
-        committed.map(|()| stats)
+        committed.map(|()| {
+            self.events.compactions.add(1);
+            stats
+        })
     }
 
     /// Copies the live objects. If that fails and segments were to be merged, which nobody asked

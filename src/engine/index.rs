@@ -75,6 +75,7 @@ impl Writer {
         let damaged = damaged.filter(|run| run.is_damaged());
         let damaged: Vec<u32> = damaged.map(|run| run.number()).collect();
         if !damaged.is_empty() {
+            self.events.repairs.add(damaged.len() as u64);
             self.publish(|set| set.with_run(&damaged, None));
             self.shared.remove_unused_runs(damaged);
         }
@@ -138,6 +139,9 @@ impl Writer {
         let is_whole = run.is_some();
         let replaced = replaced.iter().map(|resolved| resolved.run().number());
         let replaced: Vec<u32> = replaced.collect();
+        if is_whole && !replaced.is_empty() {
+            self.events.run_merges.add(1);
+        }
         self.publish(|set| set.with_run(&replaced, run.clone()));
         self.shared
             .remove_unused_runs(replaced.into_iter().chain([number]));

@@ -5,7 +5,7 @@
 //! `sync` makes records durable, `seal` turns a full segment into a sealed one, `compact` drops
 //! dead objects, `trim` drops the oldest segments, `index` keeps the set index up to date, `checkpoint` makes another store, `repair`
 //! writes a sidecar anew, and `commit` replaces the manifest for all of them. `open` starts a
-//! writer and its two background threads, and `close` ends them.
+//! writer and its two background threads, and `close` ends them. `events` counts what they do.
 //!
 //! [`Shared`] is the part of an open store that readers need; it exists without a writer too.
 
@@ -14,6 +14,7 @@ mod checkpoint;
 mod close;
 mod commit;
 mod compact;
+mod events;
 mod ids;
 mod index;
 mod ledger;
@@ -32,6 +33,7 @@ mod trim;
 mod writer;
 
 pub(crate) use compact::RunningCompaction;
+pub use events::EventCounts;
 pub(crate) use open::OpenWriter;
 pub(crate) use shared::Shared;
 pub(crate) use writer::Writer;

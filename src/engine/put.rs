@@ -22,15 +22,25 @@ impl Writer {
         let view = View::of(&set);
         set.fetch(hashed.digest(), Wanted::Both);
         if is_duplicate(hashed, &phase, &set) {
+            self.count_dedup_hits(1);
             return Ok(false);
         }
         let mut appender = self.lock_appender();
         if view.is_current(&appender) {
             self.append(&mut appender, hashed)?;
-            Ok(true)
-        } else {
-            self.append_absent(&mut appender, &phase, hashed, &set)
+            return Ok(true);
         }
+        let is_new = self.append_absent(&mut appender, &phase, hashed, &set)?;
+        drop(appender);
+        if !is_new {
+            self.count_dedup_hits(1);
+        }
+        Ok(is_new)
+    }
+
+    /// Notes contents that were put and that the store held already.
+    pub(super) fn count_dedup_hits(&self, contents: usize) {
+        self.events.dedup_hits.add(contents as u64);
     }
 
     /// Returns the phase and the segments that exist in it. If the thread that seals does not keep

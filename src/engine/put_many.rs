@@ -82,6 +82,8 @@ impl Writer {
             let (section, others) = rest.split_at(count);
             let (section_stored, others_stored) = rest_stored.split_at_mut(count);
             self.put_section(section, section_stored)?;
+            let is_held = |stored: &&bool| !**stored;
+            self.count_dedup_hits(section_stored.iter().filter(is_held).count());
             (rest, rest_stored) = (others, others_stored);
         }
         Ok(stored)

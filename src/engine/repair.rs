@@ -26,6 +26,7 @@ impl Writer {
             let bytes = rebuilt.sidecar.as_bytes();
             self.dir()
                 .replace_segment_file(id, FileKind::Sidecar, bytes)?;
+            self.events.repairs.add(1);
         }
         Ok(())
     }

@@ -93,6 +93,7 @@ impl Writer {
         self.commit(&mut ledger, |manifest| {
             manifest.sealed.insert(id, *sealed.binding());
         })?;
+        self.events.seals.add(1);
         let sealed = Arc::new(sealed);
         self.publish(|set| set.with_sealed(Arc::clone(&sealed)));
         drop(ledger);

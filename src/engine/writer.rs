@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use super::background::{Job, SealRequests};
+use super::events::{EventCounts, Events};
 use super::ids::SegmentIds;
 use super::ledger::Ledger;
 use super::phase::Phase;
@@ -34,6 +35,7 @@ pub(crate) struct Writer {
     pub(super) seal_requests: SealRequests,
     pub(super) next_run_number: AtomicU32,
     pub(super) lock: WriterLock,
+    pub(super) events: Events,
 }
 
 impl Writer {
@@ -54,11 +56,17 @@ impl Writer {
             seal_requests,
             next_run_number: AtomicU32::new(next_run_number),
             lock,
+            events: Events::default(),
         }
     }
 
     pub(super) fn dir(&self) -> &Dir {
         &self.shared.dir
+    }
+
+    /// What this writer has done, without the repairs of the opening.
+    pub(crate) fn event_counts(&self) -> EventCounts {
+        self.events.counts(self.dir().traffic())
     }
 
     /// The present segments.

@@ -2,6 +2,7 @@
 
 use crate::digest::HashFunction;
 use crate::dir::Dir;
+use crate::engine::EventCounts;
 use crate::segment_set::SegmentSet;
 
 /// Figures about a store, from [`Store::stats`](crate::Store::stats).
@@ -33,6 +34,8 @@ pub struct StoreStats {
     pub set_index_runs: u64,
     /// Number of sealed segments that no run covers yet, which a lookup has to ask one by one.
     pub uncovered_segments: u64,
+    /// What has happened since the store was opened.
+    pub events: EventCounts,
     /// Figures about each segment, sorted by id.
     pub segments: Vec<SegmentStats>,
 }

@@ -71,13 +71,17 @@ impl Store {
         Ok(report)
     }
 
-    /// Counts objects and the lengths of files, for each segment and in total. Lists the folder
-    /// once.
+    /// Counts objects and the lengths of files, for each segment and in total, and tells what has
+    /// happened since the store was opened. Lists the folder once.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let shared = self.shared();
         let mut stats = stats(&shared.set.load());
         stats.count_torn_files(&shared.dir);
+        if let Access::Writer(open) = &self.handle.access {
+            stats.events = open.writer().event_counts();
+        }
+        stats.events.repairs += shared.report.repairs.len() as u64;
         stats
     }
 

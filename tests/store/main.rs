@@ -9,6 +9,7 @@ mod beside_compactions;
 mod compaction;
 mod concurrency;
 mod doubt;
+mod events;
 mod failed_sync;
 mod faults;
 mod full_disk;
