@@ -174,7 +174,7 @@
 //! | `simd` (default) | hashes with vector instructions where they are faster; without it, with the portable `blake2` |
 //! | `sha2`, `blake3` | the hash functions SHA-256 and BLAKE3 |
 //! | `bytes` | `bytes::Bytes::from(object)` without a copy |
-//! | `serde` | serializes reports, and digests in both directions |
+//! | `serde` | serializes and deserializes digests, statistics and reports |
 //! | `tracing` | events for repairs, seals and compactions |
 //! | `cli` | the command line, `sealstone` |
 //! | `test-seam` | for tests: replaces the operations that change a folder, `test_seam` |

@@ -26,7 +26,11 @@ use plan::{InputSize, Plan, plan};
 
 /// Result of a compaction, or the expected result of a planned one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 #[non_exhaustive]
 pub struct CompactionStats {
     /// Objects in the compacted segments that stay.

@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 
 /// The repairs of an opening, in order. Empty after a clean close.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 #[non_exhaustive]
 pub struct RecoveryReport {
     /// The repairs. `Display` says each in a sentence.
@@ -28,7 +32,7 @@ impl RecoveryReport {
 
 /// A repair, or damage that could not be repaired: something that a clean close does not leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Repair {
     /// A temporary of an interrupted operation was removed.

@@ -7,7 +7,11 @@ use crate::segment_set::SegmentSet;
 
 /// Figures about a store, from [`Store::stats`](crate::Store::stats).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 #[non_exhaustive]
 pub struct StoreStats {
     /// The hash function by which the store names its objects.
@@ -42,7 +46,7 @@ pub struct StoreStats {
 
 /// Figures about one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct SegmentStats {
     /// Id of the segment, which is in the names of its files.
@@ -61,7 +65,7 @@ pub struct SegmentStats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
-    derive(serde::Serialize),
+    derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "lowercase")
 )]
 #[non_exhaustive]

@@ -5,6 +5,11 @@ use std::fmt;
 /// Damage that did not hit the content of an object. `Display` says where it is, what is wrong, and
 /// what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self")
+)]
 #[non_exhaustive]
 pub enum Problem {
     /// The manifest is damaged.
@@ -188,17 +193,36 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Serializes a problem as its segment, its run and its sentence, which stay when variants are
-/// added.
+/// A problem in its serialized form: for a reader its segment, its run and its sentence, which stay when
+/// variants are added, and for a program the problem itself.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename = "Problem")]
+struct Serialized {
+    segment: Option<u32>,
+    run: Option<u32>,
+    what: String,
+    #[serde(with = "Problem")]
+    kind: Problem,
+}
+
 #[cfg(feature = "serde")]
 impl serde::Serialize for Problem {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeStruct as _;
-        let mut fields = serializer.serialize_struct("Problem", 3)?;
-        fields.serialize_field("segment", &self.segment())?;
-        fields.serialize_field("run", &self.run())?;
-        fields.serialize_field("what", &self.what())?;
-        fields.end()
+        let form = Serialized {
+            segment: self.segment(),
+            run: self.run(),
+            what: self.what(),
+            kind: self.clone(),
+        };
+        form.serialize(serializer)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Problem {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Serialized::deserialize(deserializer).map(|form| form.kind)
     }
 }
 

@@ -20,7 +20,11 @@ pub struct VerifyProgress {
 
 /// The result of [`Store::verify`](crate::Store::verify).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 #[non_exhaustive]
 pub struct VerifyReport {
     /// Copies of objects that were checked.
@@ -48,7 +52,7 @@ impl VerifyReport {
 
 /// A copy of an object whose bytes are not its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct CorruptObject {
     /// The segment that holds the copy.
@@ -64,6 +68,11 @@ pub struct CorruptObject {
 /// A file in the folder that the store does not need. `Display` says what it is and what becomes of
 /// it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self")
+)]
 #[non_exhaustive]
 pub enum Leftover {
     /// A damaged manifest that an opening kept beside the new one.
@@ -96,15 +105,34 @@ impl fmt::Display for Leftover {
     }
 }
 
-/// Serializes a leftover as its path and its sentence, which stay when variants are added.
+/// A leftover in its serialized form: for a reader its path and its sentence, which stay when variants are
+/// added, and for a program the leftover itself.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename = "Leftover")]
+struct Serialized {
+    path: PathBuf,
+    what: String,
+    #[serde(with = "Leftover")]
+    kind: Leftover,
+}
+
 #[cfg(feature = "serde")]
 impl serde::Serialize for Leftover {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeStruct as _;
         let (Self::DamagedManifest { path } | Self::Temporary { path }) = self;
-        let mut fields = serializer.serialize_struct("Leftover", 2)?;
-        fields.serialize_field("path", path)?;
-        fields.serialize_field("what", &self.to_string())?;
-        fields.end()
+        let form = Serialized {
+            path: path.clone(),
+            what: self.to_string(),
+            kind: self.clone(),
+        };
+        form.serialize(serializer)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Leftover {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Serialized::deserialize(deserializer).map(|form| form.kind)
     }
 }

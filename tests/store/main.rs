@@ -23,6 +23,8 @@ mod options;
 mod panics;
 mod puts_again;
 mod retired;
+#[cfg(feature = "serde")]
+mod serialized;
 mod set_index;
 mod shared_syncs;
 mod small;
