@@ -1,5 +1,6 @@
 //! The rules of the house that a compiler does not check.
 
+mod features;
 mod hazards;
 mod layers;
 mod pages;
