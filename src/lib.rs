@@ -126,7 +126,7 @@
 //! was. If manifest and files are of different moments, as in a backup that was restored file by file,
 //! nothing that is in a file is lost: nothing is removed, and objects that were dropped can come back.
 //! NEDB v3 may write between two openings. What it appends is found, and what it compacts away is
-//! reported.
+//! reported; see [Moving from NEDB v3](guide::moving_from_nedb_v3).
 //!
 //! A read of a damaged object is [`Error::Corrupt`], never "not found"; putting its content again
 //! repairs it. [`Store::verify`] finds all damage. After a failed fsync, writes are refused
@@ -261,6 +261,25 @@ pub use verify::{CorruptObject, Leftover, Problem, VerifyProgress, VerifyReport}
 #[cfg(feature = "test-seam")]
 pub mod test_seam {
     pub use crate::dir::{FilePath, Folder, Operations, System};
+}
+
+/// Pages for those who come from another store.
+pub mod guide {
+    #[doc = include_str!("guide/moving_from_nedb_v3.md")]
+    ///
+    /// ```
+    #[doc = include_str!("guide/nedb_adapter.rs")]
+    /// # fn main() -> Result<()> {
+    /// # let folder = tempfile::tempdir()?;
+    /// let store = SegmentStore::open(folder.path().join("objects"))?;
+    /// let hash = Digest::of("content").to_string();
+    /// store.put(&hash, b"content")?;
+    /// store.sync()?; // before the hash goes into an index
+    /// assert_eq!(store.get(&hash)?.as_deref(), Some(&b"content"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub mod moving_from_nedb_v3 {}
 }
 
 /// The examples of the README are compiled and run as tests.
