@@ -263,8 +263,42 @@ pub mod test_seam {
     pub use crate::dir::{FilePath, Folder, Operations, System};
 }
 
-/// Pages for those who come from another store.
+/// Pages for those who come from another store, and examples of what the store is made for.
 pub mod guide {
+    /// A build cache: finds the outputs of an action by a digest of all that went into it.
+    ///
+    /// Contents are flushed before the index names them; a compaction begins before the index is read.
+    ///
+    /// ```
+    #[doc = include_str!("guide/build_cache.rs")]
+    /// # fn main() -> Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let cache = BuildCache::new(Store::open(folder.path())?);
+    /// let action = Digest::of("cc -c a.c");
+    /// cache.record(action, &[b"object file", b"no warnings"])?;
+    /// assert_eq!(cache.outputs(&action)?.unwrap()[1], "no warnings");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub mod build_cache {}
+
+    /// A store for the blocks of a DAG, as a chain or a version control system has one.
+    ///
+    /// Blocks are synced before a root names them; garbage is what no root leads to.
+    ///
+    /// ```
+    #[doc = include_str!("guide/block_store.rs")]
+    /// # fn main() -> io::Result<()> {
+    /// # let folder = tempfile::tempdir()?;
+    /// let blocks = BlockStore(Store::open(folder.path())?);
+    /// let block = Block { links: Vec::new(), data: b"leaf".to_vec() };
+    /// let digest = blocks.put(&[block.clone()])?[0];
+    /// assert_eq!(blocks.get(&digest)?, Some(block));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub mod block_store {}
+
     #[doc = include_str!("guide/moving_from_nedb_v3.md")]
     ///
     /// ```

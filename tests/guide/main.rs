@@ -1,5 +1,10 @@
 //! The examples of the guide do what their pages say.
 
+#[path = "../../src/guide/block_store.rs"]
+mod block_store;
+#[path = "../../src/guide/build_cache.rs"]
+mod build_cache;
+mod examples;
 mod moving_from_nedb;
 #[path = "../../src/guide/nedb_adapter.rs"]
 mod nedb_adapter;
