@@ -1,6 +1,7 @@
 //! The counts of slow events: each moves with its event and with nothing else.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::hash::{digest_of, new_options};
 use crate::common::layout::{file, scratch, sidecar_name};
-use crate::common::workload::{EIO, Kind, Verdict, content, eventually, seam, system_error};
+use crate::common::workload::{EIO, Kind, Verdict, content, eventually, names, seam, system_error};
 use sealstone::{EventCounts, Hashed, Options, Store};
 
 /// Nothing is sealed or indexed in the background unless a test asks for it.
@@ -23,6 +24,12 @@ fn events(store: &Store) -> EventCounts {
 /// Seals all objects that were put.
 fn seal_all(store: &Store) {
     drop(store.begin_compaction().unwrap());
+}
+
+/// Writes in place: a file that the store has mapped must not become shorter, even for a moment.
+fn overwrite(path: &Path, bytes: &[u8]) {
+    let file = fs::File::options().write(true).open(path);
+    file.unwrap().write_all(bytes).unwrap();
 }
 
 /// The counts without those of the disk, which sealing, indexing and compacting move too.
@@ -239,7 +246,36 @@ fn repairs_of_the_opening_and_of_a_verification_are_counted() {
     let sidecar = file(folder.path(), &sidecar_name(0));
     let mut bytes = fs::read(&sidecar).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&sidecar, bytes).unwrap();
+    overwrite(&sidecar, &bytes);
     assert!(!verify().is_clean());
     assert_eq!(events(&store).repairs, 2);
+}
+
+#[test]
+fn a_damaged_run_that_is_built_anew_is_a_repair_and_no_merge() {
+    let folder = scratch();
+    let store = new_options()
+        .set_index_minimum(1, 0)
+        .open(folder.path())
+        .unwrap();
+    let digest = store.put(content(1, 100)).unwrap();
+    seal_all(&store);
+    let is_covered = || store.stats().set_index_runs == 1;
+    eventually("the segment is covered", is_covered);
+    let before = above_the_disk(&store);
+    let [run] = &names(folder.path(), &[".run"])[..] else {
+        panic!("there is one run");
+    };
+    let path = file(folder.path(), run);
+    let mut bytes = fs::read(&path).unwrap();
+    // Every byte but the header, so that the get meets the damage.
+    bytes[4096..].iter_mut().for_each(|byte| *byte ^= 0xff);
+    overwrite(&path, &bytes);
+
+    let object = store.get(digest).unwrap();
+    assert_eq!(object.unwrap(), content(1, 100));
+    eventually("the run is built anew", || {
+        events(&store).repairs == before.repairs + 1 && is_covered()
+    });
+    assert_eq!(events(&store).run_merges, before.run_merges);
 }
