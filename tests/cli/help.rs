@@ -6,7 +6,16 @@ use serde_json::{Value, json};
 
 use crate::{DAMAGED, DONE, Place, USAGE, hex};
 
-const COMMANDS: [&str; 7] = ["put", "get", "has", "ls", "stat", "verify", "compact"];
+const COMMANDS: [&str; 8] = [
+    "put",
+    "get",
+    "has",
+    "ls",
+    "stat",
+    "verify",
+    "compact",
+    "checkpoint",
+];
 
 #[test]
 fn every_command_has_a_help_with_examples_and_json() {
@@ -60,6 +69,7 @@ fn the_json_of_each_command_has_the_fields_that_its_help_shows() {
         ("ls", &["--long", &held]),
         ("stat", &[]),
         ("compact", &["--live", "list", "--dry-run"]),
+        ("checkpoint", &["copy"]),
     ] {
         let ran = place.run(&[&[command, "--json"], arguments].concat());
         let printed = shapes(&ran.stdout);

@@ -19,6 +19,7 @@ fn a_locked_store_can_be_read_but_not_written() {
         &["put", "file"][..],
         &["compact", "--live", "list"],
         &["verify", "--repair"],
+        &["checkpoint", "copy"],
     ] {
         place.run(arguments).fails(LOCKED_OR_IO, &[&folder]);
     }
@@ -68,6 +69,7 @@ fn only_put_creates_a_store() {
         &["stat"],
         &["verify"],
         &["compact", "--live", "list"],
+        &["checkpoint", "copy"],
     ] {
         place.run(arguments).fails(LOCKED_OR_IO, &[&folder]);
         assert!(!place.store().exists(), "{arguments:?}");

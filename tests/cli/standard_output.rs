@@ -72,6 +72,7 @@ fn an_answer_that_cannot_be_printed_is_an_error_that_is_told_once() {
         "stat --segments",
         "verify",
         "compact --live list --dry-run",
+        "checkpoint $(mktemp -u copy-XXXXXX)",
         "put file",
         "put --json file",
         "--help",

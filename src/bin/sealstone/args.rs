@@ -49,6 +49,8 @@ pub enum Command {
     Verify(VerifyArguments),
     /// Drop every object that is not in a list, and give back its space
     Compact(CompactArguments),
+    /// Make another store with the same objects, out of hard links
+    Checkpoint(CheckpointArguments),
 }
 
 #[derive(Debug, Args)]
@@ -142,4 +144,12 @@ pub struct CompactArguments {
     /// Drop every object; replaces --live, which refuses a list without an object of the store
     #[arg(long, conflicts_with_all = ["live", "allow_unknown"])]
     pub drop_everything: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = help::CHECKPOINT)]
+pub struct CheckpointArguments {
+    /// Folder of the new store; it does not exist, or is empty
+    #[arg(value_name = "DIR")]
+    pub target: PathBuf,
 }

@@ -65,7 +65,9 @@ impl Exit {
             | Error::DigestMismatch(_) => Self::Damaged,
             Error::AmbiguousPrefix { .. }
             | Error::BadPrefix { .. }
-            | Error::HashFunction { .. } => Self::Usage,
+            | Error::HashFunction { .. }
+            // Only `checkpoint` is given a folder that has to be empty.
+            | Error::NotEmpty { .. } => Self::Usage,
             // `NoStore` belongs here and not to `NotFound`: a script that runs `has` must be able to
             // tell a missing object from a disk that is not mounted.
             _ => Self::Io,

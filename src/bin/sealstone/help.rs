@@ -177,3 +177,22 @@ JSON:
    \"segments_before\": 2, \"segments_after\": 1}
 `live_missing` counts the digests of the list that the store does not hold. `bytes_reclaimed` is
 negative if the store grew.";
+
+pub const CHECKPOINT: &str = "\
+The new store has its files in DIR and is used like any other. Its files are hard links to those
+of this store, so it costs no space and next to no time; on another file system they are copied.
+From then on the two stores change independently of each other. But a file with two names is one
+file: damage to it is damage to both stores, so a checkpoint replaces no backup on another disk.
+
+The command locks the store as a writer does, and seals the segment that is being written. If it
+is interrupted, DIR can hold a part of a store, whose opening reports missing segments: remove DIR
+before you try again.
+
+Examples:
+  sealstone --store /srv/objects checkpoint /srv/objects.monday
+  sealstone --store /srv/objects checkpoint /mnt/disk/objects
+
+JSON:
+  {\"checkpoint\": \"/srv/objects.monday\", \"objects\": 9, \"content_bytes\": 4096}
+`checkpoint` is the name that was given, and `content_bytes` the length of the content of all
+objects. Bytes of a name that are not UTF-8 appear as U+FFFD.";

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod checkpoint;
 mod compact;
 mod destination;
 mod digest_args;
@@ -65,5 +66,6 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Stat(arguments) => stat::run(arguments, global, output),
         Command::Verify(arguments) => verify::run(arguments, global, output),
         Command::Compact(arguments) => compact::run(arguments, global, output),
+        Command::Checkpoint(arguments) => checkpoint::run(arguments, global, output),
     }
 }
