@@ -60,9 +60,12 @@ fn the_json_of_each_command_has_the_fields_that_its_help_shows() {
     place.write("file", b"file");
     place.write("list", held.as_bytes());
 
-    let put = place.run(&["put", "--json", "file"]).expect(DONE);
-    let printed = format!("{}{}", put.stdout, put.stderr.lines().last().unwrap());
-    assert_eq!(shapes(&printed), documented(&place, "put"));
+    place.write("lines", format!("{}  file", hex(b"file")).as_bytes());
+    for (command, argument) in [("put", "file"), ("check", "lines")] {
+        let ran = place.run(&[command, "--json", argument]).expect(DONE);
+        let printed = format!("{}{}", ran.stdout, ran.stderr.lines().last().unwrap());
+        assert_eq!(shapes(&printed), documented(&place, command));
+    }
     for (command, arguments) in [
         ("get", &[&held, "-o", "out"][..]),
         ("has", &[&held, "000000"]),

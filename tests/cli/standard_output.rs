@@ -62,6 +62,7 @@ fn an_answer_that_cannot_be_printed_is_an_error_that_is_told_once() {
     let place = Place::with(&[b"1"]);
     place.write("file", b"2");
     place.write("list", hex(b"1").as_bytes());
+    place.write("lines", format!("{}  file", hex(b"2")).as_bytes());
     let (get, has) = (format!("get {}", hex(b"1")), format!("has {}", hex(b"1")));
     for arguments in [
         "ls",
@@ -73,6 +74,8 @@ fn an_answer_that_cannot_be_printed_is_an_error_that_is_told_once() {
         "verify",
         "compact --live list --dry-run",
         "checkpoint $(mktemp -u copy-XXXXXX)",
+        "check lines",
+        "check --json lines",
         "put file",
         "put --json file",
         "--help",

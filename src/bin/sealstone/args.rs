@@ -49,6 +49,8 @@ pub enum Command {
     Verify(VerifyArguments),
     /// Drop every object that is not in a list, and give back its space
     Compact(CompactArguments),
+    /// Compare files with the digests that `put` printed
+    Check(CheckArguments),
     /// Make another store with the same objects, out of hard links
     Checkpoint(CheckpointArguments),
 }
@@ -144,6 +146,23 @@ pub struct CompactArguments {
     /// Drop every object; replaces --live, which refuses a list without an object of the store
     #[arg(long, conflicts_with_all = ["live", "allow_unknown"])]
     pub drop_everything: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = help::CHECK)]
+pub struct CheckArguments {
+    /// Print no line for a file that is as it was, and no summary if all are
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// The hash function that printed the list, instead of that of the store; blake2b if neither is
+    /// given
+    #[arg(long, value_name = "FUNCTION")]
+    pub hash: Option<HashFunction>,
+
+    /// File with the lines that `put` printed; `-` is standard input
+    #[arg(value_name = "LIST")]
+    pub list: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -1,38 +1,25 @@
 //! A list of digests, from a file or standard input.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::BufRead;
 use std::path::Path;
 
 use sealstone::Digest;
 
 use crate::exit::Failure;
-use crate::sources::unreadable;
-
-/// The byte order mark of UTF-8. Some editors on Windows write it at the beginning of a file.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+use crate::list_lines;
 
 /// Reads the whole list before anything else happens, because a wrong line must not cost an object.
 /// `-` is standard input.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Digest>> {
-    if path == Path::new("-") {
-        return parse("standard input", io::stdin().lock());
-    }
-    let name = path.display().to_string();
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    parse(&name, BufReader::new(file))
+    let (name, list) = list_lines::open(path)?;
+    parse(&name, list)
 }
 
 fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {
     let mut digests = Vec::new();
-    // `lines()` would refuse a path behind the digest that is not UTF-8.
-    for (number, line) in (1..).zip(list.split(b'\n')) {
-        let line = line.map_err(|error| {
-            Failure::Io(format!("{name}: not read to its end: {error}; try again"))
-        })?;
-        let begin = if number == 1 { BYTE_ORDER_MARK } else { b"" };
-        let line = line.strip_prefix(begin).unwrap_or(&line);
-        let Some(field) = first_field(line) else {
+    for line in list_lines::lines(name, list) {
+        let (number, line) = line?;
+        let Some(field) = first_field(&line) else {
             continue;
         };
         let digest = digest(field).ok_or_else(|| {
@@ -43,7 +30,7 @@ fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {
             ))
         })?;
         // If lines were joined by mistake, the objects of all digests but the first would be dropped.
-        if unnamed_fields(line).any(|field| self::digest(field).is_some()) {
+        if unnamed_fields(&line).any(|field| self::digest(field).is_some()) {
             return Err(Failure::Usage(format!(
                 "{name}, line {number}: there is more than one digest; nothing was done; \
                  give each a line of its own"
@@ -82,13 +69,13 @@ fn digest(field: &[u8]) -> Option<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::checksum_line;
+    use crate::checksum_line;
 
     #[test]
     fn comments_blank_lines_and_lines_of_put_are_understood() {
         let (one, two, three) = (Digest::of(b"1"), Digest::of(b"2"), Digest::of(b"3"));
         let mut list = format!("# kept\n\n  \t\n{one}\r\n").into_bytes();
-        list.extend(checksum_line(&two, Path::new("a\nb \\ c")));
+        list.extend(checksum_line::format(&two, Path::new("a\nb \\ c")));
         list.extend(format!("  {three}  caf\u{e9}").into_bytes());
         list.push(0xff);
         assert_eq!(parse("list", &list[..]).unwrap(), [one, two, three]);

@@ -14,8 +14,8 @@ Examples:
 Exit codes:
   0  everything was done
   1  an object was not found
-  2  the command line, or the list given to `compact`, is wrong; nothing was done
-  3  damaged data was met
+  2  the command line, or the list given to `compact` or `check`, is wrong; nothing was done
+  3  damaged data was met, or `check` found a file that was changed
   4  the store is locked by another writer or is not there, or a file could not be read or written
 
 If the data file of a segment is missing, every command ends with 3. With --allow-missing-segments
@@ -177,6 +177,31 @@ JSON:
    \"segments_before\": 2, \"segments_after\": 1}
 `live_missing` counts the digests of the list that the store does not hold. `bytes_reclaimed` is
 negative if the store grew.";
+
+pub const CHECK: &str = "\
+Reads each file of the list, and prints `PATH: OK`, `PATH: FAILED` if the content has another
+digest, or `PATH: FAILED open or read`, as `sha256sum -c` does. A relative name starts from the
+working directory. The exit code is 3 if a file failed, otherwise 4 if one could not be read. If a
+line of the list is wrong, nothing is checked and the exit code is 2; blank lines and lines that
+begin with `#` are ignored.
+
+No store is needed. If one is named, its hash function is used unless --hash is given, and nothing
+else of it is read.
+
+`b2sum -c` cannot check the lines of a store with the default function, because they have half of
+the digits that b2sum prints. The lines of a store that was created with --hash blake2b-256 or
+sha256 can be checked without this program, by `b2sum -c` or `sha256sum -c`.
+
+Examples:
+  sealstone check photos.list
+  sealstone check --quiet --hash sha256 layers.list
+  sealstone --store /srv/objects put -r photos | ssh backup sealstone check -
+
+JSON, an object a file, and the summary as the last line of standard error:
+  {\"digest\": \"6f3a..\", \"path\": \"a.txt\", \"result\": \"ok\"}
+  {\"files\": 9, \"ok\": 9, \"failed\": 0, \"unreadable\": 0}
+`digest` is that of the list, and `result` is ok, failed or unreadable. Bytes of a path that are
+not UTF-8 appear as U+FFFD.";
 
 pub const CHECKPOINT: &str = "\
 The new store has its files in DIR and is used like any other. Its files are hard links to those

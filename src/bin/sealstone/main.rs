@@ -7,7 +7,10 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod batch;
+mod check;
 mod checkpoint;
+mod checksum_line;
 mod compact;
 mod destination;
 mod digest_args;
@@ -16,6 +19,7 @@ mod exit;
 mod get;
 mod has;
 mod help;
+mod list_lines;
 mod ls;
 mod open;
 mod output;
@@ -66,6 +70,7 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Stat(arguments) => stat::run(arguments, global, output),
         Command::Verify(arguments) => verify::run(arguments, global, output),
         Command::Compact(arguments) => compact::run(arguments, global, output),
+        Command::Check(arguments) => check::run(arguments, global, output),
         Command::Checkpoint(arguments) => checkpoint::run(arguments, global, output),
     }
 }

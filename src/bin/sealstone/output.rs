@@ -1,9 +1,8 @@
 //! Printing: standard output, whose reader may go away, lines for standard error, and the words for
-//! counts, sizes and names.
+//! counts and sizes.
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
-use std::path::Path;
 
 use serde::Serialize;
 
@@ -151,31 +150,6 @@ pub fn say(message: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{message}");
 }
 
-/// Returns the line `DIGEST  PATH` in the form of coreutils' `b2sum`. A name that would break the line
-/// is escaped, and a backslash before the digest says so. On Unix all other bytes of the name are
-/// kept as they are.
-pub fn checksum_line(digest: &impl Display, path: &Path) -> Vec<u8> {
-    let name = path.as_os_str().as_encoded_bytes();
-    let mut escaped = Vec::with_capacity(name.len());
-    for &byte in name {
-        match byte {
-            b'\\' => escaped.extend(b"\\\\"),
-            b'\n' => escaped.extend(b"\\n"),
-            b'\r' => escaped.extend(b"\\r"),
-            _ => escaped.push(byte),
-        }
-    }
-    let mark = if escaped.len() == name.len() {
-        ""
-    } else {
-        "\\"
-    };
-    let mut line = format!("{mark}{digest}  ").into_bytes();
-    line.append(&mut escaped);
-    line.push(b'\n');
-    line
-}
-
 /// Returns a number with its noun: `1 file`, `2 files`.
 pub fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -195,14 +169,6 @@ pub fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_that_would_break_the_line_is_escaped_as_by_b2sum() {
-        let line = |name: &str| String::from_utf8(checksum_line(&"d1", Path::new(name))).unwrap();
-        assert_eq!(line("plain name"), "d1  plain name\n");
-        assert_eq!(line("a\nb"), "\\d1  a\\nb\n");
-        assert_eq!(line("a\\b\r"), "\\d1  a\\\\b\\r\n");
-    }
 
     #[test]
     fn a_size_is_given_in_bytes_and_if_it_is_large_in_a_larger_unit_too() {

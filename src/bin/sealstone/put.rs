@@ -10,32 +10,18 @@ use sealstone::{Digest, Hashed, Store};
 use serde::Serialize;
 
 use crate::args::{Global, PutArguments};
+use crate::batch::{self, Batch};
+use crate::checksum_line;
 use crate::exit::{Exit, Failure, describe};
-use crate::output::{Output, checksum_line, complain, count, say, size};
+use crate::output::{Output, complain, count, say, size};
 use crate::progress;
 use crate::sources::{Found, Source, Sources, unreadable};
-
-/// The size of the batches in which files are read and hashed in parallel. It is large enough to keep
-/// every core busy, and small enough to stay in memory. A larger file is a batch of its own.
-const BATCH_BYTES_MAX: u64 = 32 << 20;
-/// The most files of a batch. It is small enough for the lines of small files to appear while the work
-/// goes on, and large enough for few syncs.
-const BATCH_FILES_MAX: usize = 1024;
-/// The number of files that one thread hashes together.
-const HASHED_FILES: usize = 32;
 
 pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     if !arguments.recursive {
         refuse_folders(&arguments.paths)?;
     }
-    // If this were left to the first use of `rayon`, a failure to start its threads would panic.
-    rayon::ThreadPoolBuilder::new()
-        .build_global()
-        .map_err(|error| {
-            Failure::Io(format!(
-                "no thread can be started: {error}; raise the limit on processes and try again"
-            ))
-        })?;
+    batch::start_threads()?;
     let store = global.open_or_create(arguments.hash)?;
     let bar = if arguments.recursive {
         progress::spinner("{spinner} storing {msg} {elapsed}")
@@ -48,8 +34,7 @@ pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> an
         json: global.json,
         output,
         bar,
-        batch: Vec::new(),
-        batch_bytes: 0,
+        batch: Batch::default(),
         summary: Summary::default(),
     };
     let stored = put.all(sources);
@@ -80,8 +65,7 @@ struct Put<'a> {
     json: bool,
     output: &'a mut Output,
     bar: ProgressBar,
-    batch: Vec<Source>,
-    batch_bytes: u64,
+    batch: Batch<Source>,
     summary: Summary,
 }
 
@@ -122,20 +106,18 @@ impl Put<'_> {
     }
 
     fn enqueue(&mut self, source: Source) -> anyhow::Result<()> {
-        let bytes = self.batch_bytes.saturating_add(source.bytes_expected);
-        if bytes > BATCH_BYTES_MAX || self.batch.len() == BATCH_FILES_MAX {
+        let bytes_expected = source.bytes_expected;
+        if self.batch.is_full_for(bytes_expected) {
             self.store_batch()?;
         }
-        self.batch_bytes += source.bytes_expected;
-        self.batch.push(source);
+        self.batch.push(source, bytes_expected);
         Ok(())
     }
 
     fn store_batch(&mut self) -> anyhow::Result<()> {
-        let batch = std::mem::take(&mut self.batch);
-        self.batch_bytes = 0;
+        let batch = self.batch.take();
         let contents: Vec<_> = batch.par_iter().map(Source::read).collect();
-        let hashed = self.hash(&contents);
+        let hashed = batch::hash(self.store.hash_function(), &contents);
         let mut stored = Vec::with_capacity(batch.len());
         let put = batch.iter().zip(&hashed).try_for_each(|(source, hashed)| {
             match hashed {
@@ -150,26 +132,6 @@ impl Put<'_> {
         // The objects before an error are stored and get their lines; the error is reported first.
         let printed = self.sync_and_print(&stored);
         put.and(printed)
-    }
-
-    /// Hashes contents, several at a time where that is faster, and keeps the errors in their places.
-    fn hash<'c, C, E>(&self, contents: &'c [Result<C, E>]) -> Vec<Result<Hashed<'c>, &'c E>>
-    where
-        C: AsRef<[u8]> + Sync,
-        E: Sync,
-    {
-        let function = self.store.hash_function();
-        let parts = contents.par_chunks(HASHED_FILES);
-        let hashed = parts.flat_map_iter(|part| {
-            let read: Vec<&[u8]> = part.iter().flatten().map(AsRef::as_ref).collect();
-            let mut hashed = Hashed::of_many(function, &read).into_iter();
-            let in_place = part.iter().filter_map(move |content| match content {
-                Ok(_) => hashed.next().map(Ok),
-                Err(error) => Some(Err(error)),
-            });
-            in_place.collect::<Vec<_>>()
-        });
-        hashed.collect()
     }
 
     fn put<'a>(&self, path: &'a Path, hashed: &Hashed<'_>) -> anyhow::Result<Stored<'a>> {
@@ -213,7 +175,7 @@ impl Put<'_> {
                 new: stored.new,
             });
         }
-        let line = checksum_line(&stored.digest, stored.path);
+        let line = checksum_line::format(&stored.digest, stored.path);
         Ok(self.output.write_all(&line)?)
     }
 
