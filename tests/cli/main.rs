@@ -12,6 +12,7 @@ mod put;
 mod shared;
 mod standard_output;
 mod verify;
+mod waiting;
 mod walk;
 
 use std::collections::BTreeMap;

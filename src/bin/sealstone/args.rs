@@ -1,6 +1,7 @@
 //! The arguments of the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sealstone::HashFunction;
@@ -31,6 +32,20 @@ pub struct Global {
     /// Go on without segments whose data files are missing; their objects are then not found
     #[arg(long, global = true)]
     pub allow_missing_segments: bool,
+}
+
+/// For commands that change the store.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Waiting {
+    /// If another process has locked the store, wait this long for it; 0 is the default
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u64>,
+}
+
+impl Waiting {
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(self.wait.unwrap_or(0))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -66,6 +81,9 @@ pub struct PutArguments {
     /// blake3
     #[arg(long, value_name = "FUNCTION")]
     pub hash: Option<HashFunction>,
+
+    #[command(flatten)]
+    pub waiting: Waiting,
 
     /// Files to store; `-` is standard input
     #[arg(required = true, value_name = "PATH")]
@@ -117,7 +135,7 @@ pub struct StatArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = help::VERIFY)]
+#[command(after_help = help::VERIFY, mut_arg("wait", |wait| wait.requires("repair")))]
 pub struct VerifyArguments {
     /// Rebuild damaged indexes from their data; locks the store as a writer does
     #[arg(long)]
@@ -126,6 +144,9 @@ pub struct VerifyArguments {
     /// If there is no damage, remove the files that hold the cut-off ends of segments
     #[arg(long, requires = "repair")]
     pub remove_torn: bool,
+
+    #[command(flatten)]
+    pub waiting: Waiting,
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +167,9 @@ pub struct CompactArguments {
     /// Drop every object; replaces --live, which refuses a list without an object of the store
     #[arg(long, conflicts_with_all = ["live", "allow_unknown"])]
     pub drop_everything: bool,
+
+    #[command(flatten)]
+    pub waiting: Waiting,
 }
 
 #[derive(Debug, Args)]
@@ -168,6 +192,9 @@ pub struct CheckArguments {
 #[derive(Debug, Args)]
 #[command(after_help = help::CHECKPOINT)]
 pub struct CheckpointArguments {
+    #[command(flatten)]
+    pub waiting: Waiting,
+
     /// Folder of the new store; it does not exist, or is empty
     #[arg(value_name = "DIR")]
     pub target: PathBuf,

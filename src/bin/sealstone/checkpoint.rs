@@ -31,7 +31,7 @@ pub fn run(
         );
         return Err(Failure::Usage(text).into());
     }
-    let store = global.open_to_write()?;
+    let store = global.open_to_write(arguments.waiting)?;
     store.checkpoint(target)?;
     // Nothing was put in between, because this process is the only writer.
     let stats = store.stats();

@@ -33,7 +33,7 @@ pub fn run(
         return Err(would_drop_everything(list, "it contains no digest").into());
     }
 
-    let store = global.open_to_write()?;
+    let store = global.open_to_write(arguments.waiting)?;
     if let Some(list) = list {
         // A dry run refuses the same lists, and neither has begun anything by then.
         require_held(&live, list, arguments.allow_unknown, &store)?;

@@ -98,7 +98,8 @@ pub fn describe(error: &anyhow::Error) -> String {
 fn store_message(error: &Error) -> String {
     match error {
         Error::Locked { path } => format!(
-            "{}: another writer has this store open; try again when it has finished",
+            "{}: another writer has this store open; try again when it has finished, or pass \
+             --wait SECONDS",
             path.display()
         ),
         Error::MissingSegment { segment, path } => format!(

@@ -1,12 +1,17 @@
 //! Opens the store that `--store` names, in the mode that the command needs.
 
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use sealstone::{HashFunction, Options, Store};
+use sealstone::{Error, HashFunction, Options, Store};
 
-use crate::args::Global;
+use crate::args::{Global, Waiting};
 use crate::exit::Failure;
 use crate::output::complain;
+
+/// The time between two attempts to open a store that is locked.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Global {
     /// Opens the store for a command that changes nothing. This takes no lock and needs no permission
@@ -17,18 +22,44 @@ impl Global {
 
     /// Opens an existing store to change it. A command that would find nothing to do in a new store
     /// must not create one.
-    pub fn open_to_write(&self) -> anyhow::Result<Store> {
-        self.open(&Options::from_env().create(false))
+    pub fn open_to_write(&self, waiting: Waiting) -> anyhow::Result<Store> {
+        self.open_waiting(&Options::from_env().create(false), waiting)
     }
 
     /// Opens the store to change it, and creates it if it does not exist. If a hash function is given,
     /// the store has to have it.
-    pub fn open_or_create(&self, function: Option<HashFunction>) -> anyhow::Result<Store> {
+    pub fn open_or_create(
+        &self,
+        function: Option<HashFunction>,
+        waiting: Waiting,
+    ) -> anyhow::Result<Store> {
         let mut options = Options::from_env().create(true);
         if let Some(function) = function {
             options = options.hash_function(function);
         }
-        self.open(&options)
+        self.open_waiting(&options, waiting)
+    }
+
+    /// Tries again for as long as another process has locked the store and the user wants to wait.
+    fn open_waiting(&self, options: &Options, waiting: Waiting) -> anyhow::Result<Store> {
+        let wait = waiting.duration();
+        let begin = Instant::now();
+        let mut is_told = false;
+        loop {
+            let opened = self.open(options);
+            let is_locked = opened.as_ref().is_err_and(is_locked);
+            if !is_locked || begin.elapsed() >= wait {
+                return opened;
+            }
+            if !is_told {
+                let folder = self.folder()?.display();
+                complain(format_args!(
+                    "{folder}: waiting for another writer to finish"
+                ));
+                is_told = true;
+            }
+            thread::sleep(PAUSE);
+        }
     }
 
     fn open(&self, options: &Options) -> anyhow::Result<Store> {
@@ -48,4 +79,8 @@ impl Global {
             Failure::Usage("no store was named; pass --store DIR or set SEALSTONE_STORE".to_owned())
         })
     }
+}
+
+fn is_locked(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Locked { .. }))
 }

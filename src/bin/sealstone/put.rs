@@ -22,7 +22,7 @@ pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> an
         refuse_folders(&arguments.paths)?;
     }
     batch::start_threads()?;
-    let store = global.open_or_create(arguments.hash)?;
+    let store = global.open_or_create(arguments.hash, arguments.waiting)?;
     let bar = if arguments.recursive {
         progress::spinner("{spinner} storing {msg} {elapsed}")
     } else {

@@ -30,7 +30,7 @@ pub fn run(
     output: &mut Output,
 ) -> anyhow::Result<Exit> {
     let verdict = if arguments.repair {
-        let store = global.open_to_write()?;
+        let store = global.open_to_write(arguments.waiting)?;
         let mut report = check(&store)?;
         if !report.problems.is_empty() {
             // The first check of a writer repairs what it can; the second finds what is left.
