@@ -26,10 +26,49 @@ fn put_prints_digests_and_counts_the_new_objects() {
     let ran = place.run(&["put", "one", "two"]).expect(DONE);
     let digest = hex(b"same");
     assert_eq!(ran.stdout, format!("{digest}  one\n{digest}  two\n"));
+    let folder = place.store().display().to_string();
+    let created = format!("sealstone: {folder}: created a store that names its objects by blake2b");
+    let summary = "sealstone: 2 files, 8 bytes: 1 new, 1 already stored";
+    assert_eq!(ran.stderr, format!("{created}\n{summary}\n"));
+    // The store exists by now.
+    let ran = place.run(&["put", "one"]).expect(DONE);
     assert_eq!(
         ran.stderr,
-        "sealstone: 2 files, 8 bytes: 1 new, 1 already stored\n"
+        "sealstone: 1 file, 4 bytes: 0 new, 1 already stored\n"
     );
+}
+
+#[test]
+fn put_creates_no_store_if_nothing_can_be_read() {
+    let place = Place::new();
+    fs::create_dir(place.path("empty")).unwrap();
+    let ran = place.run(&["put", "-r", "missing", "empty"]);
+    let ran = ran.fails(
+        LOCKED_OR_IO,
+        &["missing: ", "1 not stored; see above, then put it again"],
+    );
+    assert!(!ran.stderr.contains("created"), "{}", ran.stderr);
+    let ran = place.run(&["put", "missing", "gone"]);
+    ran.fails(
+        LOCKED_OR_IO,
+        &["2 not stored; see above, then put those again"],
+    );
+    assert!(!place.store().exists());
+}
+
+#[test]
+fn a_quiet_put_prints_its_lines_and_its_errors_only() {
+    let place = Place::new();
+    place.write("file", b"1");
+    let line = format!("{}  file\n", hex(b"1"));
+    let ran = place.run(&["put", "--quiet", "file"]).expect(DONE);
+    assert_eq!((ran.stdout, &*ran.stderr), (line.clone(), ""));
+    let ran = place
+        .run(&["put", "-q", "-r", "store", "file"])
+        .expect(DONE);
+    assert_eq!((ran.stdout, &*ran.stderr), (line, ""));
+    let ran = place.run(&["put", "--quiet", "missing", "file"]);
+    ran.fails(LOCKED_OR_IO, &["missing: ", "1 not stored"]);
 }
 
 #[test]

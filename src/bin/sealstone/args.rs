@@ -77,6 +77,10 @@ pub struct PutArguments {
     #[arg(short, long)]
     pub recursive: bool,
 
+    /// Print no notes, and no summary if every file is stored
+    #[arg(short, long)]
+    pub quiet: bool,
+
     /// The hash function of a store that is created: blake2b (the default), blake2b-256, sha256 or
     /// blake3
     #[arg(long, value_name = "FUNCTION")]

@@ -44,10 +44,12 @@ exit code is 4. Any other error, such as a full disk, ends the command: the summ
 it was stopped, and for how many files a line was printed. A file without a line may be stored or
 not; putting it again is safe. If the reader of standard output goes away, storing goes on.
 
-With -r the entries of a folder are taken in the order of their names. Symbolic links, devices,
-pipes, sockets and the store's own files are skipped and named. A symbolic link on the command
-line is followed. The store is created if it does not exist. A file may have at most 4294967295
-bytes.
+With -r the entries of a folder are taken in the order of their names. Symbolic links are skipped
+and counted; devices, pipes, sockets and the store's own files are skipped and named. A symbolic
+link on the command line is followed. A file may have at most 4294967295 bytes.
+
+If the store does not exist, it is created when the first file has been read, and a note on
+standard error says so. If no file can be read, no store is created.
 
 Examples:
   sealstone --store /srv/objects put report.pdf
@@ -60,7 +62,8 @@ JSON, an object a line, and the summary as the last line of standard error:
   {\"files\": 9, \"bytes\": 4096, \"new\": 7, \"already_stored\": 2, \"failed\": 0, \"skipped\": 0,
    \"complete\": true}
 `files` counts the files with a line, and `bytes` their content. `complete` is false if an error
-ended the command before it had tried every file. Bytes of a path that are not UTF-8 appear as
+ended the command before it had tried every file. With --quiet the summary is printed only if a
+file was not stored. Bytes of a path that are not UTF-8 appear as
 U+FFFD.";
 
 pub const GET: &str = "\

@@ -28,6 +28,7 @@ mod put;
 mod sources;
 mod standard_output;
 mod stat;
+mod target;
 mod verify;
 
 use std::process::ExitCode;

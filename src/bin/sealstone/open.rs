@@ -4,9 +4,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sealstone::{Error, HashFunction, Options, Store};
+use sealstone::{Error, Options, Store};
 
-use crate::args::{Global, Waiting};
+use crate::args::{Global, PutArguments, Waiting};
 use crate::exit::Failure;
 use crate::output::complain;
 
@@ -26,18 +26,14 @@ impl Global {
         self.open_waiting(&Options::from_env().create(false), waiting)
     }
 
-    /// Opens the store to change it, and creates it if it does not exist. If a hash function is given,
-    /// the store has to have it.
-    pub fn open_or_create(
-        &self,
-        function: Option<HashFunction>,
-        waiting: Waiting,
-    ) -> anyhow::Result<Store> {
-        let mut options = Options::from_env().create(true);
-        if let Some(function) = function {
+    /// Opens the store to put into it, and creates it if it does not exist and `create` is set. If a
+    /// hash function is given, the store has to have it.
+    pub fn open_to_put(&self, arguments: &PutArguments, create: bool) -> anyhow::Result<Store> {
+        let mut options = Options::from_env().create(create);
+        if let Some(function) = arguments.hash {
             options = options.hash_function(function);
         }
-        self.open_waiting(&options, waiting)
+        self.open_waiting(&options, arguments.waiting)
     }
 
     /// Tries again for as long as another process has locked the store and the user wants to wait.

@@ -16,37 +16,42 @@ use crate::exit::{Exit, Failure, describe};
 use crate::output::{Output, complain, count, say, size};
 use crate::progress;
 use crate::sources::{Found, Source, Sources, unreadable};
+use crate::target::Target;
 
 pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     if !arguments.recursive {
         refuse_folders(&arguments.paths)?;
     }
     batch::start_threads()?;
-    let store = global.open_or_create(arguments.hash, arguments.waiting)?;
-    let bar = if arguments.recursive {
-        progress::spinner("{spinner} storing {msg} {elapsed}")
-    } else {
-        ProgressBar::hidden()
-    };
-    let sources = Sources::new(&arguments.paths, store.root());
     let mut put = Put {
-        store: &store,
+        target: Target::open(global, arguments)?,
         json: global.json,
+        is_quiet: arguments.quiet,
         output,
-        bar,
+        bar: if arguments.recursive {
+            progress::spinner("{spinner} storing {msg} {elapsed}")
+        } else {
+            ProgressBar::hidden()
+        },
         batch: Batch::default(),
+        link: None,
+        links: 0,
         summary: Summary::default(),
     };
-    let stored = put.all(sources);
+    let stored = put.all(Sources::new(&arguments.paths));
+    put.note_links();
     put.bar.finish_and_clear();
     let summary = put.summary;
     // After an error the buffered objects are still worth writing, though no line depends on them.
-    let closed = store.close();
+    let closed = put.target.close();
     let done = stored.and_then(|()| Ok(closed?));
     if let Err(error) = &done {
         complain(describe(error));
     }
-    summary.report(&done, global.json)
+    if !arguments.quiet || !summary.has_stored_all(&done) {
+        summary.print(done.is_ok(), global.json)?;
+    }
+    Ok(summary.exit(&done))
 }
 
 /// Refuses a folder before anything is stored, because the command line is wrong.
@@ -61,11 +66,15 @@ fn refuse_folders(paths: &[PathBuf]) -> Result<(), Failure> {
 }
 
 struct Put<'a> {
-    store: &'a Store,
+    target: Target<'a>,
     json: bool,
+    is_quiet: bool,
     output: &'a mut Output,
     bar: ProgressBar,
     batch: Batch<Source>,
+    /// The first symbolic link that was skipped, and the number of all.
+    link: Option<PathBuf>,
+    links: u64,
     summary: Summary,
 }
 
@@ -87,22 +96,51 @@ struct Line<'a> {
 }
 
 impl Put<'_> {
-    fn all(&mut self, sources: Sources<'_>) -> anyhow::Result<()> {
-        for found in sources {
-            match found {
-                Found::Source(source) => self.enqueue(source)?,
-                Found::Skipped { path, reason } => {
-                    self.summary.skipped += 1;
-                    let path = path.display();
-                    self.complain(&format!("skipped {path}: {reason}"));
-                }
-                Found::Unreadable { path, error } => {
-                    self.summary.failed += 1;
-                    self.complain(&unreadable(&path, &error).to_string());
-                }
+    fn all(&mut self, mut sources: Sources<'_>) -> anyhow::Result<()> {
+        let mut leaves_out = false;
+        loop {
+            if let (false, Some(store)) = (leaves_out, self.target.existing()) {
+                sources.leave_out(store);
+                leaves_out = true;
+            }
+            match sources.next() {
+                Some(found) => self.take(found)?,
+                None => return self.store_batch(),
             }
         }
-        self.store_batch()
+    }
+
+    fn take(&mut self, found: Found) -> anyhow::Result<()> {
+        match found {
+            Found::Source(source) => self.enqueue(source)?,
+            Found::Link(path) => {
+                self.summary.skipped += 1;
+                self.links += 1;
+                self.link.get_or_insert(path);
+            }
+            Found::Skipped { path, reason } => {
+                self.summary.skipped += 1;
+                self.note(&format!("skipped {}: {reason}", path.display()));
+            }
+            Found::Unreadable { path, error } => {
+                self.summary.failed += 1;
+                self.complain(&unreadable(&path, &error).to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Names the links in one line, because a tree can hold thousands.
+    fn note_links(&self) {
+        let Some(link) = self.link.as_deref().map(Path::display) else {
+            return;
+        };
+        self.note(&if self.links == 1 {
+            format!("skipped the symbolic link {link}; name it on the command line to follow it")
+        } else {
+            let links = count(self.links, "symbolic link");
+            format!("skipped {links}, such as {link}; name a link on the command line to follow it")
+        });
     }
 
     fn enqueue(&mut self, source: Source) -> anyhow::Result<()> {
@@ -117,41 +155,47 @@ impl Put<'_> {
     fn store_batch(&mut self) -> anyhow::Result<()> {
         let batch = self.batch.take();
         let contents: Vec<_> = batch.par_iter().map(Source::read).collect();
-        let hashed = batch::hash(self.store.hash_function(), &contents);
+        for error in contents.iter().filter_map(|content| content.as_ref().err()) {
+            self.summary.failed += 1;
+            self.complain(&describe(error));
+        }
+        if contents.iter().all(Result::is_err) {
+            return Ok(());
+        }
+        let store = self.existing_or_created()?;
+        let hashed = batch::hash(store.hash_function(), &contents);
         let mut stored = Vec::with_capacity(batch.len());
         let put = batch.iter().zip(&hashed).try_for_each(|(source, hashed)| {
-            match hashed {
-                Ok(hashed) => stored.push(self.put(&source.path, hashed)?),
-                Err(error) => {
-                    self.summary.failed += 1;
-                    self.complain(&describe(error));
-                }
+            if let Ok(hashed) = hashed {
+                stored.push(put(&store, &source.path, hashed)?);
             }
             anyhow::Ok(())
         });
         // The objects before an error are stored and get their lines; the error is reported first.
-        let printed = self.sync_and_print(&stored);
+        let printed = self.sync_and_print(&store, &stored);
         put.and(printed)
     }
 
-    fn put<'a>(&self, path: &'a Path, hashed: &Hashed<'_>) -> anyhow::Result<Stored<'a>> {
-        let put = self.store.put_hashed(hashed);
-        Ok(Stored {
-            digest: *hashed.digest(),
-            path,
-            bytes: hashed.content().len(),
-            new: put.with_context(|| path.display().to_string())?,
-        })
+    fn existing_or_created(&mut self) -> anyhow::Result<Store> {
+        if let Some(store) = self.target.existing() {
+            return Ok(store.clone());
+        }
+        let store = self.target.create()?.clone();
+        let (folder, function) = (store.root().display(), store.hash_function());
+        self.note(&format!(
+            "{folder}: created a store that names its objects by {function}"
+        ));
+        Ok(store)
     }
 
     /// Syncs, then prints the lines: a line says that every process can read the object, and that it
     /// survives a power failure. If the sync fails, these objects get no lines, though some may be
     /// stored.
-    fn sync_and_print(&mut self, stored: &[Stored<'_>]) -> anyhow::Result<()> {
+    fn sync_and_print(&mut self, store: &Store, stored: &[Stored<'_>]) -> anyhow::Result<()> {
         if stored.is_empty() {
             return Ok(());
         }
-        self.store.sync()?;
+        store.sync()?;
         // If both go to the same terminal, the bar must not end up between the lines.
         self.bar.clone().suspend(|| {
             stored.iter().try_for_each(|stored| self.print(stored))?;
@@ -179,9 +223,26 @@ impl Put<'_> {
         Ok(self.output.write_all(&line)?)
     }
 
+    /// Prints what is no error.
+    fn note(&self, message: &str) {
+        if !self.is_quiet {
+            self.complain(message);
+        }
+    }
+
     fn complain(&self, message: &str) {
         self.bar.suspend(|| complain(message));
     }
+}
+
+fn put<'a>(store: &Store, path: &'a Path, hashed: &Hashed<'_>) -> anyhow::Result<Stored<'a>> {
+    let put = store.put_hashed(hashed);
+    Ok(Stored {
+        digest: *hashed.digest(),
+        path,
+        bytes: hashed.content().len(),
+        new: put.with_context(|| path.display().to_string())?,
+    })
 }
 
 /// The figures of the last line. All but `failed` and `skipped` count only files with a line.
@@ -206,22 +267,30 @@ impl Summary {
         }
     }
 
-    fn report(self, done: &anyhow::Result<()>, json: bool) -> anyhow::Result<Exit> {
-        let complete = done.is_ok();
+    fn has_stored_all(self, done: &anyhow::Result<()>) -> bool {
+        done.is_ok() && self.failed == 0
+    }
+
+    fn exit(self, done: &anyhow::Result<()>) -> Exit {
+        match done {
+            Err(error) => Exit::of(error),
+            Ok(()) if self.failed > 0 => Exit::Io,
+            Ok(()) => Exit::Done,
+        }
+    }
+
+    /// Prints the figures. `complete` says that every file was tried.
+    fn print(self, complete: bool, json: bool) -> anyhow::Result<()> {
         if json {
             let summary = self;
             say(serde_json::to_string(&Report { summary, complete })?);
         } else {
-            self.print(complete);
+            complain(self.text(complete));
         }
-        Ok(match done {
-            Err(error) => Exit::of(error),
-            Ok(()) if self.failed > 0 => Exit::Io,
-            Ok(()) => Exit::Done,
-        })
+        Ok(())
     }
 
-    fn print(self, complete: bool) {
+    fn text(self, complete: bool) -> String {
         let (files, bytes) = (count(self.files, "file"), size(self.bytes));
         let (new, already_stored) = (HumanCount(self.new), HumanCount(self.already_stored));
         let mut text = format!("{files}, {bytes}: {new} new, {already_stored} already stored");
@@ -230,7 +299,8 @@ impl Summary {
         }
         if self.failed > 0 {
             let failed = HumanCount(self.failed);
-            text = format!("{text}, {failed} not stored; see above, then put those again");
+            let those = if self.failed == 1 { "it" } else { "those" };
+            text = format!("{text}, {failed} not stored; see above, then put {those} again");
         }
         if !complete {
             text = format!(
@@ -238,7 +308,7 @@ impl Summary {
                  cause and put the others again"
             );
         }
-        complain(text);
+        text
     }
 }
 

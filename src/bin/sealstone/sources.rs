@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::slice;
 
 use anyhow::Context as _;
-use sealstone::Error;
+use sealstone::{Error, Store};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::exit::Failure;
@@ -26,8 +26,16 @@ pub struct Source {
 /// The result of looking at an argument or an entry of a folder.
 pub enum Found {
     Source(Source),
-    Skipped { path: PathBuf, reason: &'static str },
-    Unreadable { path: PathBuf, error: io::Error },
+    /// A symbolic link that a walk met.
+    Link(PathBuf),
+    Skipped {
+        path: PathBuf,
+        reason: &'static str,
+    },
+    Unreadable {
+        path: PathBuf,
+        error: io::Error,
+    },
 }
 
 impl Found {
@@ -111,11 +119,20 @@ pub struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    pub fn new(paths: &'a [PathBuf], store_root: &Path) -> Self {
+    pub fn new(paths: &'a [PathBuf]) -> Self {
         Self {
             arguments: paths.iter(),
             walk: None,
-            own_folder: fs::canonicalize(store_root.join("segments")).ok(),
+            own_folder: None,
+        }
+    }
+
+    /// Leaves out the files of this store from now on, also in a walk that has begun.
+    pub fn leave_out(&mut self, store: &Store) {
+        self.own_folder = fs::canonicalize(store.root().join("segments")).ok();
+        if let Some(mut walk) = self.walk.take() {
+            walk.own_folder = self.own_folder_below(&walk.root);
+            self.walk = Some(walk);
         }
     }
 
@@ -174,6 +191,7 @@ impl Iterator for Sources<'_> {
 
 /// The walk below one folder. It follows no links and holds no folder open.
 struct Walk {
+    root: PathBuf,
     entries: walkdir::IntoIter,
     /// The store's own folder as this walk spells it.
     own_folder: Option<PathBuf>,
@@ -188,7 +206,8 @@ impl Walk {
         Self {
             entries: entries.into_iter(),
             own_folder,
-            entered: root,
+            entered: root.clone(),
+            root,
         }
     }
 
@@ -206,12 +225,11 @@ impl Walk {
                 Err(error) => Found::unreadable(path, error),
             });
         }
-        let reason = if file_type.is_symlink() {
-            "a symbolic link; name it on the command line to follow it"
-        } else {
-            "not a regular file; name it on the command line to read it"
-        };
         let path = entry.into_path();
+        if file_type.is_symlink() {
+            return Some(Found::Link(path));
+        }
+        let reason = "not a regular file; name it on the command line to read it";
         Some(Found::Skipped { path, reason })
     }
 
