@@ -59,7 +59,7 @@ fn compact_refuses_a_list_with_an_unknown_digest_unless_told_to_accept_it() {
     let ran = place.run(&arguments).expect(DONE);
     assert_eq!(
         ran.stderr,
-        "sealstone: 1 digest of the list not in the store\n"
+        "sealstone: 1 digest of the list is not in the store\n"
     );
     assert!(place.has(b"kept") && !place.has(b"other"));
     let stats = place.json(&[&arguments[..], &["--json"]].concat());

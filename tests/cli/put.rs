@@ -39,6 +39,44 @@ fn put_prints_digests_and_counts_the_new_objects() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn control_characters_of_names_reach_a_pipe_and_not_a_terminal() {
+    let place = Place::new();
+    place.write("tree/red\x1b[31m", b"1");
+    let arguments = ["put", "-q", "-r", "tree", "gone\x1b[2J"];
+    let ran = place.run(&arguments).expect(LOCKED_OR_IO);
+    assert_eq!(ran.stdout, format!("{}  tree/red\x1b[31m\n", hex(b"1")));
+
+    // `script` runs a command with a terminal for all that it prints.
+    let terminal = std::process::Command::new("script")
+        .args([
+            "-q",
+            "-e",
+            "-c",
+            "\"$PROGRAM\" put -q -r tree \"$GONE\"",
+            "/dev/null",
+        ])
+        .current_dir(place.folder.path())
+        .env("SEALSTONE_STORE", place.store())
+        .env("PROGRAM", env!("CARGO_BIN_EXE_sealstone"))
+        .env("GONE", arguments[4])
+        .env("SHELL", "/bin/sh")
+        .stdin(Stdio::null())
+        .output();
+    let Ok(terminal) = terminal else {
+        eprintln!("skipped: there is no `script` here");
+        return;
+    };
+    let shown = String::from_utf8(terminal.stdout).unwrap();
+    assert!(shown.contains("  tree/red\\u{1b}[31m\r\n"), "{shown:?}");
+    assert!(shown.contains("sealstone: gone\\u{1b}[2J: "), "{shown:?}");
+    assert!(
+        !shown.contains("\x1b[31m") && !shown.contains("\x1b[2J"),
+        "{shown:?}"
+    );
+}
+
+#[test]
 fn put_creates_no_store_if_nothing_can_be_read() {
     let place = Place::new();
     fs::create_dir(place.path("empty")).unwrap();

@@ -145,7 +145,7 @@ impl Check<'_> {
             Outcome::Failed => b": FAILED\n",
             Outcome::Unreadable => b": FAILED open or read\n",
         });
-        Ok(self.output.write_all(&line)?)
+        self.output.names(&line)
     }
 }
 

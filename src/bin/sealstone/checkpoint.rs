@@ -1,7 +1,6 @@
 //! `checkpoint`: makes another store with the same objects, out of hard links.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 use serde::Serialize;
@@ -46,7 +45,8 @@ pub fn run(
         output.json(&made)?;
     } else {
         let (objects, bytes) = (count(made.objects, "object"), size(made.content_bytes));
-        writeln!(output, "{}: {objects}, {bytes}", target.display())?;
+        let line = format!("{}: {objects}, {bytes}\n", target.display());
+        output.names(line.as_bytes())?;
     }
     Ok(Exit::Done)
 }

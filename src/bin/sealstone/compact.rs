@@ -50,7 +50,8 @@ pub fn run(
 
     if stats.live_missing > 0 {
         let unknown = count(stats.live_missing, "digest");
-        complain(format_args!("{unknown} of the list not in the store"));
+        let are = if stats.live_missing == 1 { "is" } else { "are" };
+        complain(format_args!("{unknown} of the list {are} not in the store"));
     }
     if global.json {
         let (dry_run, stats) = (arguments.dry_run, &stats);
@@ -83,9 +84,10 @@ fn require_held(
         return Err(would_drop_everything(list, "the store holds none of its digests").into());
     }
     if !allow_unknown {
+        let are = if unknown == 1 { "is" } else { "are" };
         let (list, unknown) = (list.display(), count(unknown as u64, "digest"));
         return Err(Failure::Usage(format!(
-            "{list}: {unknown} not in the store, for instance {example}; nothing was done; make \
+            "{list}: {unknown} {are} not in the store, for instance {example}; nothing was done; make \
              sure that the list belongs to this store, then pass --allow-unknown"
         ))
         .into());

@@ -35,7 +35,7 @@ Prints `DIGEST  PATH` for each file, as b2sum does. The digest is the first 64 d
 digest that b2sum prints; in a store that was created with --hash, it is what `b2sum -l 256`,
 `sha256sum` or `b3sum` prints. A store keeps its hash function. A name that contains a backslash,
 a line feed or a carriage return is escaped as b2sum escapes it, and its line begins with a
-backslash.
+backslash. On a terminal, other control characters are shown by their numbers.
 
 Lines appear while the work goes on, after a sync for each 1024 files or 32 MiB. A printed line
 says that every process can read the object from now on, and that it survives a power failure,

@@ -29,6 +29,7 @@ mod sources;
 mod standard_output;
 mod stat;
 mod target;
+mod terminal;
 mod verify;
 
 use std::process::ExitCode;

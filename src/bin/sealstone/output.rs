@@ -2,11 +2,12 @@
 //! counts and sizes.
 
 use std::fmt::Display;
-use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Stdout, Write};
 
 use serde::Serialize;
 
 use crate::standard_output;
+use crate::terminal::visible;
 
 /// Why nothing can be printed if standard output was unwritable from the start.
 pub const READ_ONLY: &str = "it is open for reading only";
@@ -44,6 +45,17 @@ impl Output {
     /// Returns whether the reader has gone away, so that a command that only prints can stop.
     pub fn reader_is_gone(&self) -> bool {
         self.state == State::ReaderGone
+    }
+
+    /// Prints lines that contain names of files. On a terminal, control characters of a name are
+    /// escaped.
+    pub fn names(&mut self, lines: &[u8]) -> anyhow::Result<()> {
+        if self.stdout.get_ref().is_terminal() {
+            self.write_all(&visible(lines))?;
+        } else {
+            self.write_all(lines)?;
+        }
+        Ok(())
     }
 
     /// Prints a JSON document, or one line of a stream of them.
@@ -145,9 +157,16 @@ pub fn complain(message: impl Display) {
 }
 
 /// Prints a line on standard error. Unlike `eprintln!`, it does not panic if the line cannot be
-/// written.
+/// written. On a terminal, control characters of the names in it are escaped.
 pub fn say(message: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{message}");
+    let mut stderr = io::stderr().lock();
+    let line = format!("{message}\n");
+    let line = if stderr.is_terminal() {
+        visible(line.as_bytes())
+    } else {
+        line.as_bytes().into()
+    };
+    let _ = stderr.write_all(&line);
 }
 
 /// Returns a number with its noun: `1 file`, `2 files`.

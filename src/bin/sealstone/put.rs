@@ -219,8 +219,8 @@ impl Put<'_> {
                 new: stored.new,
             });
         }
-        let line = checksum_line::format(&stored.digest, stored.path);
-        Ok(self.output.write_all(&line)?)
+        self.output
+            .names(&checksum_line::format(&stored.digest, stored.path))
     }
 
     /// Prints what is no error.

@@ -28,6 +28,7 @@ pub fn run(
 
 fn print_totals(stats: &StoreStats, output: &mut impl Write) -> io::Result<()> {
     let segments = stats.segments.len();
+    let uncovered = count(stats.uncovered_segments, "sealed segment");
     writeln!(output, "objects      {}", HumanCount(stats.objects))?;
     writeln!(output, "content      {}", size(stats.content_bytes))?;
     writeln!(output, "data files   {}", size(stats.data_file_bytes))?;
@@ -44,16 +45,12 @@ fn print_totals(stats: &StoreStats, output: &mut impl Write) -> io::Result<()> {
     if stats.torn_files > 0 {
         writeln!(
             output,
-            "torn         {} in {} (cut-off ends; `verify --repair --remove-torn` removes them)",
+            "torn         {} in {} (cut off from segments; `verify --repair --remove-torn` removes them)",
             size(stats.torn_file_bytes),
             count(stats.torn_files, "file"),
         )?;
     }
-    let uncovered = stats.uncovered_segments;
-    writeln!(
-        output,
-        "uncovered    {uncovered} (sealed segments that are not yet in the set index)"
-    )
+    writeln!(output, "uncovered    {uncovered} not yet in the set index")
 }
 
 fn print_segments(segments: &[SegmentStats], output: &mut impl Write) -> io::Result<()> {
