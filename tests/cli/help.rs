@@ -35,20 +35,49 @@ fn every_command_has_a_help_with_examples_and_json() {
     place.run(&[]).expect(USAGE);
 }
 
+/// Returns the arguments that print each page of help, and how they end.
+fn pages(end: &str) -> Vec<Vec<&str>> {
+    let commands = COMMANDS.iter().map(|command| vec![*command, end]);
+    commands.chain([vec![end]]).collect()
+}
+
 #[test]
-fn no_line_of_an_example_or_of_json_is_wrapped_at_a_width_of_100() {
+fn no_page_of_help_is_wider_than_80_columns() {
     let place = Place::new();
-    // What clap leaves as it is comes behind the last options.
     let text = |arguments: &[&str], columns: &str| {
         let output = place.command(arguments).env("COLUMNS", columns).output();
-        let help = String::from_utf8(output.unwrap().stdout).unwrap();
-        help.split_once("  -h, --help").unwrap().1.to_owned()
+        String::from_utf8(output.unwrap().stdout).unwrap()
     };
-    let mut helps = COMMANDS.map(|command| vec![command, "--help"]).to_vec();
-    helps.push(vec!["--help"]);
-    for arguments in helps {
-        let wide = text(&arguments, "1000");
-        assert_eq!(text(&arguments, "100"), wide, "{arguments:?}");
+    for arguments in [pages("-h"), pages("--help")].concat() {
+        let page = text(&arguments, "1000");
+        let longest = page
+            .lines()
+            .max_by_key(|line| line.chars().count())
+            .unwrap();
+        assert!(longest.chars().count() <= 80, "{arguments:?}: {longest}");
+        // Nothing that has lines of its own, such as JSON, is wrapped to fit.
+        assert_eq!(text(&arguments, "80"), page, "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_short_help_fits_a_screen_and_leaves_the_examples_to_the_long_one() {
+    let place = Place::new();
+    for (short, long) in pages("-h").iter().zip(pages("--help")) {
+        let [short, long] = [short, &long].map(|page| place.run(page).expect(DONE).stdout);
+        assert!(short.lines().count() <= 32, "{short}");
+        assert!(
+            !short.contains("Example") && short.contains("see more with '--help'"),
+            "{short}"
+        );
+        assert!(long.contains("Example"), "{long}");
+        for option in long
+            .lines()
+            .filter(|line| line.trim_start().starts_with("--"))
+        {
+            let name = option.split_whitespace().next().unwrap();
+            assert!(short.contains(name), "{name}: {short}");
+        }
     }
 }
 

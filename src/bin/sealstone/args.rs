@@ -10,7 +10,14 @@ use crate::digest_args::{DigestOrInput, ListPrefix, WantedDigest};
 use crate::help;
 
 #[derive(Debug, Parser)]
-#[command(name = "sealstone", version, about = help::ABOUT, after_help = help::SEALSTONE)]
+#[command(
+    name = "sealstone",
+    version,
+    max_term_width = 80,
+    about = help::SHORT_ABOUT,
+    long_about = help::ABOUT,
+    after_long_help = help::SEALSTONE
+)]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
@@ -19,10 +26,17 @@ pub struct Arguments {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The folder of the store
     // clap allows no global option to be `required`, so `open.rs` asks for this one.
-    #[arg(long, global = true, value_name = "DIR", env = "SEALSTONE_STORE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "SEALSTONE_STORE",
+        hide_env_values = true
+    )]
     pub store: Option<PathBuf>,
 
     /// Print JSON, in the form that the help of each command shows
@@ -71,7 +85,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = help::PUT)]
+#[command(after_long_help = help::PUT)]
 pub struct PutArguments {
     /// Store every file below each folder
     #[arg(short, long)]
@@ -95,7 +109,7 @@ pub struct PutArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = help::GET)]
+#[command(after_long_help = help::GET)]
 pub struct GetArguments {
     /// Digest of the object, or its first digits, 6 or more
     #[arg(value_name = "DIGEST")]
@@ -107,7 +121,7 @@ pub struct GetArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = help::HAS)]
+#[command(after_long_help = help::HAS)]
 pub struct HasArguments {
     /// Print nothing, only set the exit code
     #[arg(short, long)]
@@ -119,7 +133,7 @@ pub struct HasArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = help::LS)]
+#[command(after_long_help = help::LS)]
 pub struct LsArguments {
     /// Print the size of each object in bytes, too
     #[arg(short, long)]
@@ -131,7 +145,7 @@ pub struct LsArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = help::STAT)]
+#[command(after_long_help = help::STAT)]
 pub struct StatArguments {
     /// Show the figures of each segment, too
     #[arg(long)]
@@ -139,7 +153,7 @@ pub struct StatArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = help::VERIFY, mut_arg("wait", |wait| wait.requires("repair")))]
+#[command(after_long_help = help::VERIFY, mut_arg("wait", |wait| wait.requires("repair")))]
 pub struct VerifyArguments {
     /// Rebuild damaged indexes from their data; locks the store as a writer does
     #[arg(long)]
@@ -154,7 +168,7 @@ pub struct VerifyArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = help::COMPACT)]
+#[command(after_long_help = help::COMPACT)]
 pub struct CompactArguments {
     /// File with the digests to keep, one a line; `-` is standard input
     #[arg(long, value_name = "FILE", required_unless_present = "drop_everything")]
@@ -177,7 +191,7 @@ pub struct CompactArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = help::CHECK)]
+#[command(after_long_help = help::CHECK)]
 pub struct CheckArguments {
     /// Print no line for a file that is as it was, and no summary if all are
     #[arg(short, long)]
@@ -194,7 +208,7 @@ pub struct CheckArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = help::CHECKPOINT)]
+#[command(after_long_help = help::CHECKPOINT)]
 pub struct CheckpointArguments {
     #[command(flatten)]
     pub waiting: Waiting,
