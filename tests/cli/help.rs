@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{DAMAGED, DONE, Place, USAGE, hex};
 
-const COMMANDS: [&str; 8] = [
+pub const COMMANDS: [&str; 8] = [
     "put",
     "get",
     "has",
@@ -35,9 +35,10 @@ fn every_command_has_a_help_with_examples_and_json() {
     place.run(&[]).expect(USAGE);
 }
 
-/// Returns the arguments that print each page of help, and how they end.
+/// Returns the arguments that print each page of help. They end with `end`.
 fn pages(end: &str) -> Vec<Vec<&str>> {
-    let commands = COMMANDS.iter().map(|command| vec![*command, end]);
+    let commands = COMMANDS.iter().chain(&["completions", "man"]);
+    let commands = commands.map(|command| vec![*command, end]);
     commands.chain([vec![end]]).collect()
 }
 

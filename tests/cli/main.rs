@@ -8,6 +8,7 @@ mod get;
 mod has_ls_stat;
 mod hash;
 mod help;
+mod pages;
 mod put;
 mod shared;
 mod standard_output;

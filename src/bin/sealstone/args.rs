@@ -82,6 +82,10 @@ pub enum Command {
     Check(CheckArguments),
     /// Make another store with the same objects, out of hard links
     Checkpoint(CheckpointArguments),
+    /// Print the script by which a shell completes commands and options
+    Completions(CompletionsArguments),
+    /// Print the manual page of the program or of a command
+    Man(ManArguments),
 }
 
 #[derive(Debug, Args)]
@@ -216,4 +220,20 @@ pub struct CheckpointArguments {
     /// Folder of the new store; it does not exist, or is empty
     #[arg(value_name = "DIR")]
     pub target: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = help::COMPLETIONS)]
+pub struct CompletionsArguments {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = help::MAN)]
+pub struct ManArguments {
+    /// A command, for a page of its own
+    #[arg(value_name = "COMMAND")]
+    pub command: Option<String>,
 }

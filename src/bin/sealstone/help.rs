@@ -250,3 +250,21 @@ JSON:
   {\"checkpoint\": \"/srv/objects.monday\", \"objects\": 9, \"content_bytes\": 4096}
 `checkpoint` is the name that was given, and `content_bytes` the length of the
 content of all objects. Bytes of a name that are not UTF-8 appear as U+FFFD.";
+
+pub const COMPLETIONS: &str = "\
+Where a shell looks for the script depends on the system. After an update of
+this program print it again.
+
+Examples:
+  sealstone completions bash > /usr/share/bash-completion/completions/sealstone
+  sealstone completions zsh > ~/.zfunc/_sealstone
+  sealstone completions fish > ~/.config/fish/completions/sealstone.fish";
+
+pub const MAN: &str = "\
+The page of the program names every command, and the page of a command has what
+its --help prints.
+
+Examples:
+  sealstone man | man -l -
+  sealstone man > /usr/local/share/man/man1/sealstone.1
+  sealstone man put > /usr/local/share/man/man1/sealstone-put.1";

@@ -1,8 +1,8 @@
 //! `sealstone`: a content-addressed object store on the command line.
 //!
 //! Standard output carries the answer and nothing else, so that it can be piped; notes, progress and
-//! errors go to standard error. Each command is a file of its own with a function `run`, and `exit.rs`
-//! alone decides the exit codes.
+//! errors go to standard error. Each command is a file of its own with a function `run`, but for the two
+//! of `pages.rs`, and `exit.rs` alone decides the exit codes.
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +23,7 @@ mod list_lines;
 mod ls;
 mod open;
 mod output;
+mod pages;
 mod progress;
 mod put;
 mod sources;
@@ -74,5 +75,7 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Compact(arguments) => compact::run(arguments, global, output),
         Command::Check(arguments) => check::run(arguments, global, output),
         Command::Checkpoint(arguments) => checkpoint::run(arguments, global, output),
+        Command::Completions(arguments) => pages::completions(arguments, global, output),
+        Command::Man(arguments) => pages::man(arguments, global, output),
     }
 }
