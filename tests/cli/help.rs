@@ -127,13 +127,18 @@ fn the_json_of_each_command_has_the_fields_that_its_help_shows() {
 /// Returns the shapes of the JSON values in the help of a command.
 fn documented(place: &Place, command: &str) -> Vec<Value> {
     let help = place.run(&[command, "--help"]).expect(DONE).stdout;
-    let (_, from) = help.split_once("\nJSON").unwrap();
-    let lines = from.lines().skip(1);
+    shown_behind("\nJSON", &help)
+}
+
+/// Returns the shapes of the JSON values that a help shows behind the line that begins with this.
+pub fn shown_behind(begin: &str, help: &str) -> Vec<Value> {
+    let (_, from) = help.split_once(begin).unwrap();
+    let lines = from.lines().skip_while(|line| !line.starts_with("  "));
     let json: Vec<_> = lines.take_while(|line| line.starts_with("  ")).collect();
     shapes(&json.join("\n"))
 }
 
-fn shapes(text: &str) -> Vec<Value> {
+pub fn shapes(text: &str) -> Vec<Value> {
     serde_json::Deserializer::from_str(text)
         .into_iter::<Value>()
         .map(|value| shape(&value.unwrap_or_else(|error| panic!("{error}: {text}"))))

@@ -8,6 +8,7 @@ mod get;
 mod has_ls_stat;
 mod hash;
 mod help;
+mod messages;
 mod pages;
 mod put;
 mod shared;
@@ -177,12 +178,14 @@ impl Ran {
         self
     }
 
-    /// Expects this exit code and an error that begins with the name of the program and contains each
-    /// of `parts`.
+    /// Expects this exit code and an error that begins with the name of the program, or with `--json`
+    /// is an object, and contains each of `parts`.
     #[track_caller]
     fn fails(self, code: i32, parts: &[&str]) -> Self {
         let ran = self.expect(code);
-        assert!(ran.stderr.starts_with("sealstone: "), "{}", ran.stderr);
+        let begins = ["sealstone: ", "{\"error\":"];
+        let has_begin = begins.iter().any(|begin| ran.stderr.starts_with(begin));
+        assert!(has_begin, "{}", ran.stderr);
         for part in parts {
             assert!(ran.stderr.contains(part), "no `{part}` in: {}", ran.stderr);
         }

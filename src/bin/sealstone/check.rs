@@ -13,8 +13,9 @@ use serde::Serialize;
 use crate::args::{CheckArguments, Global};
 use crate::batch::{self, Batch};
 use crate::checksum_line::{self, Expected};
-use crate::exit::{Exit, Failure, describe};
-use crate::output::{Output, complain, count, say};
+use crate::exit::{Exit, Failure};
+use crate::messages::Messages;
+use crate::output::{Output, count};
 use crate::progress;
 use crate::sources::Source;
 
@@ -36,13 +37,14 @@ pub fn run(
         function,
         is_quiet: arguments.quiet,
         json: global.json,
+        messages: global.messages(),
         output,
         bar: progress::spinner("{spinner} checking {msg} {elapsed}"),
         summary: Summary::default(),
     };
     check.all(list)?;
     check.bar.finish_and_clear();
-    check.summary.report(arguments.quiet, global.json)
+    check.summary.report(arguments.quiet, global.messages())
 }
 
 /// Returns the function that was asked for, or that of the store if one was named.
@@ -58,6 +60,7 @@ struct Check<'a> {
     function: HashFunction,
     is_quiet: bool,
     json: bool,
+    messages: Messages,
     output: &'a mut Output,
     bar: ProgressBar,
     summary: Summary,
@@ -114,7 +117,7 @@ impl Check<'_> {
                     Ok(hashed) if hashed.digest() == digest => Outcome::Ok,
                     Ok(_) => Outcome::Failed,
                     Err(error) => {
-                        complain(describe(error));
+                        self.messages.error(error);
                         Outcome::Unreadable
                     }
                 };
@@ -174,11 +177,9 @@ impl Summary {
         }
     }
 
-    fn report(self, is_quiet: bool, json: bool) -> anyhow::Result<Exit> {
-        if json {
-            say(serde_json::to_string(&self)?);
-        } else if !is_quiet || self.ok < self.files {
-            complain(self.text());
+    fn report(self, is_quiet: bool, messages: Messages) -> anyhow::Result<Exit> {
+        if !is_quiet || self.ok < self.files {
+            messages.summary(&self, || self.text())?;
         }
         Ok(if self.failed > 0 {
             Exit::Damaged

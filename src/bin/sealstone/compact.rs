@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::args::{CompactArguments, Global};
 use crate::digest_list;
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, complain, count, size};
+use crate::output::{Output, count, size};
 use crate::progress;
 
 #[derive(Serialize)]
@@ -51,7 +51,8 @@ pub fn run(
     if stats.live_missing > 0 {
         let unknown = count(stats.live_missing, "digest");
         let are = if stats.live_missing == 1 { "is" } else { "are" };
-        complain(format_args!("{unknown} of the list {are} not in the store"));
+        let note = format_args!("{unknown} of the list {are} not in the store");
+        global.messages().note(note);
     }
     if global.json {
         let (dry_run, stats) = (arguments.dry_run, &stats);

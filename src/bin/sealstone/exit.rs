@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use sealstone::Error;
 
-use crate::output::{READ_ONLY, complain, unwritable};
+use crate::messages::Messages;
+use crate::output::{READ_ONLY, unwritable};
 use crate::standard_output;
 
 /// How the command ended. `help::SEALSTONE` explains the numbers to the user.
@@ -121,11 +122,11 @@ fn store_message(error: &Error) -> String {
 }
 
 /// Prints the error that clap found, or the help or the version that was asked for.
-pub fn report_usage(error: &clap::Error) -> Exit {
+pub fn report_usage(error: &clap::Error, messages: Messages) -> Exit {
     if error.use_stderr() {
         let text = error.render().to_string();
         match text.strip_prefix("error: ") {
-            Some(text) => complain(text.trim_end()),
+            Some(text) => messages.failure(text.trim_end(), Exit::Usage),
             // The help, because no command was given. Nobody is left to tell if it cannot be printed.
             None => drop(error.print()),
         }
@@ -140,7 +141,7 @@ pub fn report_usage(error: &clap::Error) -> Exit {
         // The reader is gone, as in `sealstone --help | head -1`.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Exit::Done,
         Err(error) => {
-            complain(unwritable(&error));
+            messages.failure(unwritable(&error), Exit::Io);
             Exit::Io
         }
         Ok(()) => Exit::Done,

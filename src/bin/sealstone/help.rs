@@ -32,6 +32,13 @@ standard error. If the reader of standard output goes away, as in `sealstone ls
 | head`, that is no error. An answer that cannot be printed for another reason
 is an error: the exit code is 4.
 
+With --json, each line of standard error is an object: an error, a note, or the
+summary that `put` and `check` print last:
+  {\"error\": \"..\", \"exit_code\": 4}
+  {\"note\": \"..\"}
+`exit_code` is the code that the command ends with unless there is another
+error.
+
 `get`, `has`, `ls`, `stat`, and `verify` without --repair change nothing: they
 work beside a running writer and on a read-only file system.";
 

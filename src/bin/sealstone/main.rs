@@ -1,8 +1,9 @@
 //! `sealstone`: a content-addressed object store on the command line.
 //!
 //! Standard output carries the answer and nothing else, so that it can be piped; notes, progress and
-//! errors go to standard error. Each command is a file of its own with a function `run`, but for the two
-//! of `pages.rs`, and `exit.rs` alone decides the exit codes.
+//! errors go to standard error, by way of `messages.rs` and `progress.rs`. Each command is a file of
+//! its own with a function `run`, but for the two of `pages.rs`, and `exit.rs` alone decides the exit
+//! codes.
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ mod has;
 mod help;
 mod list_lines;
 mod ls;
+mod messages;
 mod open;
 mod output;
 mod pages;
@@ -39,12 +41,17 @@ use clap::Parser as _;
 
 use crate::args::{Arguments, Command};
 use crate::exit::Exit;
-use crate::output::{Output, complain};
+use crate::messages::Messages;
+use crate::output::Output;
 
 fn main() -> ExitCode {
     let exit = match Arguments::try_parse() {
         Ok(arguments) => run_and_report(&arguments),
-        Err(error) => exit::report_usage(&error),
+        Err(error) => {
+            // A command line that is wrong has no arguments to ask.
+            let is_json = std::env::args_os().any(|argument| argument == "--json");
+            exit::report_usage(&error, Messages::new(is_json))
+        }
     };
     ExitCode::from(exit)
 }
@@ -57,7 +64,7 @@ fn run_and_report(arguments: &Arguments) -> Exit {
     match result.and_then(|exit| flushed.map(|()| exit)) {
         Ok(exit) => exit,
         Err(error) => {
-            complain(exit::describe(&error));
+            arguments.global.messages().error(&error);
             Exit::of(&error)
         }
     }

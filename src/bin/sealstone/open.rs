@@ -8,7 +8,6 @@ use sealstone::{Error, Options, Store};
 
 use crate::args::{Global, PutArguments, Waiting};
 use crate::exit::Failure;
-use crate::output::complain;
 
 /// The time between two attempts to open a store that is locked.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -49,9 +48,8 @@ impl Global {
             }
             if !is_told {
                 let folder = self.folder()?.display();
-                complain(format_args!(
-                    "{folder}: waiting for another writer to finish"
-                ));
+                let note = format_args!("{folder}: waiting for another writer to finish");
+                self.messages().note(note);
                 is_told = true;
             }
             thread::sleep(PAUSE);
@@ -64,7 +62,7 @@ impl Global {
             .allow_missing_segments(self.allow_missing_segments);
         let store = options.open(self.folder()?)?;
         for repair in &store.recovery().repairs {
-            complain(format_args!("recovery: {repair}"));
+            self.messages().note(format_args!("recovery: {repair}"));
         }
         Ok(store)
     }

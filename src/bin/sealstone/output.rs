@@ -1,5 +1,4 @@
-//! Printing: standard output, whose reader may go away, lines for standard error, and the words for
-//! counts and sizes.
+//! Printing: standard output, whose reader may go away, and the words for counts and sizes.
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Stdout, Write};
@@ -149,24 +148,6 @@ pub fn unwritable(reason: &impl Display) -> io::Error {
     io::Error::other(format!(
         "standard output: {reason}; free some space or send it elsewhere"
     ))
-}
-
-/// Prints a message of this program on standard error.
-pub fn complain(message: impl Display) {
-    say(format_args!("sealstone: {message}"));
-}
-
-/// Prints a line on standard error. Unlike `eprintln!`, it does not panic if the line cannot be
-/// written. On a terminal, control characters of the names in it are escaped.
-pub fn say(message: impl Display) {
-    let mut stderr = io::stderr().lock();
-    let line = format!("{message}\n");
-    let line = if stderr.is_terminal() {
-        visible(line.as_bytes())
-    } else {
-        line.as_bytes().into()
-    };
-    let _ = stderr.write_all(&line);
 }
 
 /// Returns a number with its noun: `1 file`, `2 files`.

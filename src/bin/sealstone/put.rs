@@ -12,8 +12,9 @@ use serde::Serialize;
 use crate::args::{Global, PutArguments};
 use crate::batch::{self, Batch};
 use crate::checksum_line;
-use crate::exit::{Exit, Failure, describe};
-use crate::output::{Output, complain, count, say, size};
+use crate::exit::{Exit, Failure};
+use crate::messages::Messages;
+use crate::output::{Output, count, size};
 use crate::progress;
 use crate::sources::{Found, Source, Sources, unreadable};
 use crate::target::Target;
@@ -25,6 +26,7 @@ pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> an
     batch::start_threads()?;
     let mut put = Put {
         target: Target::open(global, arguments)?,
+        messages: global.messages(),
         json: global.json,
         is_quiet: arguments.quiet,
         output,
@@ -46,10 +48,13 @@ pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> an
     let closed = put.target.close();
     let done = stored.and_then(|()| Ok(closed?));
     if let Err(error) = &done {
-        complain(describe(error));
+        global.messages().error(error);
     }
     if !arguments.quiet || !summary.has_stored_all(&done) {
-        summary.print(done.is_ok(), global.json)?;
+        let complete = done.is_ok();
+        let report = Report { summary, complete };
+        let messages = global.messages();
+        messages.summary(&report, || summary.text(complete))?;
     }
     Ok(summary.exit(&done))
 }
@@ -67,6 +72,7 @@ fn refuse_folders(paths: &[PathBuf]) -> Result<(), Failure> {
 
 struct Put<'a> {
     target: Target<'a>,
+    messages: Messages,
     json: bool,
     is_quiet: bool,
     output: &'a mut Output,
@@ -124,7 +130,7 @@ impl Put<'_> {
             }
             Found::Unreadable { path, error } => {
                 self.summary.failed += 1;
-                self.complain(&unreadable(&path, &error).to_string());
+                self.error(&unreadable(&path, &error).into());
             }
         }
         Ok(())
@@ -157,7 +163,7 @@ impl Put<'_> {
         let contents: Vec<_> = batch.par_iter().map(Source::read).collect();
         for error in contents.iter().filter_map(|content| content.as_ref().err()) {
             self.summary.failed += 1;
-            self.complain(&describe(error));
+            self.error(error);
         }
         if contents.iter().all(Result::is_err) {
             return Ok(());
@@ -223,15 +229,15 @@ impl Put<'_> {
             .names(&checksum_line::format(&stored.digest, stored.path))
     }
 
-    /// Prints what is no error.
+    /// Prints what is no error, unless the user wants no notes.
     fn note(&self, message: &str) {
         if !self.is_quiet {
-            self.complain(message);
+            self.bar.suspend(|| self.messages.note(message));
         }
     }
 
-    fn complain(&self, message: &str) {
-        self.bar.suspend(|| complain(message));
+    fn error(&self, error: &anyhow::Error) {
+        self.bar.suspend(|| self.messages.error(error));
     }
 }
 
@@ -279,17 +285,7 @@ impl Summary {
         }
     }
 
-    /// Prints the figures. `complete` says that every file was tried.
-    fn print(self, complete: bool, json: bool) -> anyhow::Result<()> {
-        if json {
-            let summary = self;
-            say(serde_json::to_string(&Report { summary, complete })?);
-        } else {
-            complain(self.text(complete));
-        }
-        Ok(())
-    }
-
+    /// Returns the figures in words. `complete` says that every file was tried.
     fn text(self, complete: bool) -> String {
         let (files, bytes) = (count(self.files, "file"), size(self.bytes));
         let (new, already_stored) = (HumanCount(self.new), HumanCount(self.already_stored));

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::args::{Global, VerifyArguments};
 use crate::exit::Exit;
-use crate::output::{Output, complain, count, size};
+use crate::output::{Output, count, size};
 use crate::progress;
 
 #[derive(Serialize)]
@@ -55,7 +55,8 @@ pub fn run(
     if verdict.clean {
         return Ok(Exit::Done);
     }
-    complain(verdict.summary(global.folder()?));
+    let summary = verdict.summary(global.folder()?);
+    global.messages().failure(summary, Exit::Damaged);
     Ok(Exit::Damaged)
 }
 
