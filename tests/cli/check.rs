@@ -95,6 +95,19 @@ fn the_function_is_the_one_that_is_given_or_that_of_the_store_or_the_default() {
 }
 
 #[test]
+fn a_folder_under_the_name_of_a_file_cannot_be_read() {
+    let place = Place::with(&[]);
+    fs::create_dir(place.path("folder")).unwrap();
+    place.write("list", format!("{}  folder\n", hex(b"1")).as_bytes());
+    let ran = place.run(&["check", "list"]);
+    let ran = ran.fails(
+        LOCKED_OR_IO,
+        &["folder: ", "check the path and its permissions"],
+    );
+    assert_eq!(ran.stdout, "folder: FAILED open or read\n");
+}
+
+#[test]
 fn a_wrong_list_is_refused_before_a_file_is_read() {
     let place = Place::with(&[]);
     let digest = hex(b"1");

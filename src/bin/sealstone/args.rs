@@ -95,7 +95,7 @@ pub struct PutArguments {
     #[arg(short, long)]
     pub recursive: bool,
 
-    /// Print no notes, and no summary if every file is stored
+    /// Do not name what is skipped or created, and print no summary if every file is stored
     #[arg(short, long)]
     pub quiet: bool,
 

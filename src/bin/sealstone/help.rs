@@ -11,6 +11,7 @@ Examples:
   export SEALSTONE_STORE=/srv/objects
   sealstone put -r photos > photos.list
   sealstone get 6f3a21 -o holiday.jpg
+  sealstone check --quiet photos.list
   sealstone compact --live photos.list
 
 Exit codes:

@@ -97,7 +97,11 @@ fn read_to_end(reader: impl Read, bytes_expected: u64, path: &Path) -> anyhow::R
     reader
         .take(CONTENT_BYTES_MAX + 1)
         .read_to_end(&mut content)
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| match error.kind() {
+            // On Unix a folder can be opened like a file.
+            io::ErrorKind::IsADirectory => unreadable(path, &error),
+            _ => failed(&error),
+        })?;
     check_size(content.len() as u64, path)?;
     Ok(content)
 }
