@@ -174,14 +174,16 @@ Examples:
 JSON:
   {\"clean\": false, \"lost\": 1, \"objects\": 9, \"bytes\": 4096, \"cancelled\": false,
    \"corrupt\": [{\"digest\": \"6f3a..\", \"segment\": 0, \"offset\": 4, \"len\": 12}],
-   \"problems\": [{\"segment\": 0, \"run\": null, \"what\": \"..\"}],
+   \"problems\": [{\"segment\": 0, \"run\": null, \"what\": \"..\",
+     \"kind\": {\"DamagedSidecar\": {\"segment\": 0, \"reason\": \"..\"}}}],
    \"leftovers\": [{\"path\": \"/srv/objects/segments/MANIFEST.damaged\",
-                   \"what\": \"..\"}]}
+     \"what\": \"..\", \"kind\": {\"DamagedManifest\": {\"path\": \"..\"}}}]}
 `objects` counts the copies that were checked, and `bytes` their content. `lost`
 counts the objects of which no copy is whole. `offset` and `len` are in bytes. A
 problem of the set index has the number of its `run`, and `segment` is null if
 the problem belongs to no segment. `leftovers` are files that the store does not
-need: they are no problem, and the exit code does not count them.
+need: they are no problem, and the exit code does not count them. `kind` has the
+name of a problem or leftover, and its fields; `what` says the same in words.
 `torn_files_removed` counts the files that --remove-torn removed, and is there
 only if it did.";
 
