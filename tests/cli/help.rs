@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{DAMAGED, DONE, Place, USAGE, hex};
 
-pub const COMMANDS: [&str; 8] = [
+pub const COMMANDS: [&str; 10] = [
     "put",
     "get",
     "has",
@@ -15,6 +15,8 @@ pub const COMMANDS: [&str; 8] = [
     "verify",
     "compact",
     "checkpoint",
+    "export",
+    "import",
 ];
 
 #[test]
@@ -125,7 +127,7 @@ fn the_json_of_each_command_has_the_fields_that_its_help_shows() {
 }
 
 /// Returns the shapes of the JSON values in the help of a command.
-fn documented(place: &Place, command: &str) -> Vec<Value> {
+pub fn documented(place: &Place, command: &str) -> Vec<Value> {
     let help = place.run(&[command, "--help"]).expect(DONE).stdout;
     shown_behind("\nJSON", &help)
 }

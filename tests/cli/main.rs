@@ -13,6 +13,7 @@ mod pages;
 mod put;
 mod shared;
 mod standard_output;
+mod stream;
 mod verify;
 mod waiting;
 mod walk;

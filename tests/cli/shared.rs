@@ -13,6 +13,7 @@ fn a_locked_store_can_be_read_but_not_written() {
     writer.put(b"content").unwrap();
     writer.sync().unwrap();
     place.write("file", b"1");
+    place.write("stream", b"");
     place.write("list", hex(b"content").as_bytes());
     let folder = place.store().display().to_string();
     for arguments in [
@@ -20,6 +21,7 @@ fn a_locked_store_can_be_read_but_not_written() {
         &["compact", "--live", "list"],
         &["verify", "--repair"],
         &["checkpoint", "copy"],
+        &["import", "stream"],
     ] {
         place.run(arguments).fails(LOCKED_OR_IO, &[&folder]);
     }
@@ -49,6 +51,7 @@ fn commands_that_read_change_no_file() {
         &["ls", "--long"],
         &["stat"],
         &["verify"],
+        &["export"],
     ] {
         let output = place.command(arguments).output().unwrap();
         assert!(output.status.success());
@@ -57,7 +60,7 @@ fn commands_that_read_change_no_file() {
 }
 
 #[test]
-fn only_put_creates_a_store() {
+fn only_put_and_import_create_a_store() {
     let place = Place::new();
     place.write("list", hex(b"1").as_bytes());
     let digest = hex(b"1");
@@ -68,6 +71,7 @@ fn only_put_creates_a_store() {
         &["ls"],
         &["stat"],
         &["verify"],
+        &["export"],
         &["compact", "--live", "list"],
         &["checkpoint", "copy"],
     ] {

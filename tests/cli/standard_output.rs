@@ -17,6 +17,7 @@ fn a_reader_that_went_away_is_no_error_and_put_still_stores() {
         &["get", &digest],
         &["stat"],
         &["verify"],
+        &["export"],
         &["--help"],
         &["put", "--json", "file"],
     ] {
@@ -72,6 +73,7 @@ fn an_answer_that_cannot_be_printed_is_an_error_that_is_told_once() {
         &has,
         "stat --segments",
         "verify",
+        "export",
         "compact --live list --dry-run",
         "checkpoint $(mktemp -u copy-XXXXXX)",
         "check lines",

@@ -8,17 +8,20 @@ use sealstone::Store;
 
 use crate::{DONE, LOCKED_OR_IO, Place, USAGE, hex};
 
-const WRITING: [&[&str]; 4] = [
+const WRITING: [&[&str]; 5] = [
     &["put", "file"],
     &["compact", "--live", "list"],
     &["verify", "--repair"],
     &["checkpoint", "copy"],
+    &["import", "stream"],
 ];
 
 fn place_with_files() -> Place {
     let place = Place::with(&[b"1"]);
     place.write("file", b"1");
     place.write("list", hex(b"1").as_bytes());
+    let stream = place.command(&["export"]).output().unwrap().stdout;
+    place.write("stream", &stream);
     place
 }
 

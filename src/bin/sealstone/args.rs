@@ -82,6 +82,10 @@ pub enum Command {
     Check(CheckArguments),
     /// Make another store with the same objects, out of hard links
     Checkpoint(CheckpointArguments),
+    /// Write all objects as a stream, for `import`
+    Export(ExportArguments),
+    /// Store the objects of a stream that `export` has written
+    Import(ImportArguments),
     /// Print the script by which a shell completes commands and options
     Completions(CompletionsArguments),
     /// Print the manual page of the program or of a command
@@ -220,6 +224,39 @@ pub struct CheckpointArguments {
     /// Folder of the new store; it does not exist, or is empty
     #[arg(value_name = "DIR")]
     pub target: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = help::EXPORT)]
+pub struct ExportArguments {
+    /// Leave out the objects whose digests are in LIST; `-` is standard input
+    #[arg(long, value_name = "LIST")]
+    pub except: Option<PathBuf>,
+
+    /// Print no summary if every object is written
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = help::IMPORT)]
+pub struct ImportArguments {
+    #[command(flatten)]
+    pub options: ImportOptions,
+
+    /// File with a stream; `-` is standard input
+    #[arg(value_name = "SOURCE")]
+    pub source: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ImportOptions {
+    /// Do not name a store that is created, and print no summary if all is stored
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    #[command(flatten)]
+    pub waiting: Waiting,
 }
 
 #[derive(Debug, Args)]

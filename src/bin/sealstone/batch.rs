@@ -1,4 +1,4 @@
-//! Batches of files, which are read and hashed in parallel.
+//! Batches of files or objects, which are read and hashed in parallel.
 
 use rayon::prelude::*;
 use sealstone::{HashFunction, Hashed};
@@ -14,26 +14,33 @@ const FILES_MAX: usize = 1024;
 /// The number of files that one thread hashes together.
 const HASHED_FILES: usize = 32;
 
-/// Files that wait for being read.
+/// Files or objects that wait for being read or stored.
 pub struct Batch<T> {
     files: Vec<T>,
     bytes: u64,
+    count_max: usize,
 }
 
 impl<T> Default for Batch<T> {
     fn default() -> Self {
-        Self {
-            files: Vec::new(),
-            bytes: 0,
-        }
+        Self::with_count_max(FILES_MAX)
     }
 }
 
 impl<T> Batch<T> {
+    /// Makes an empty batch that takes at most this many.
+    pub fn with_count_max(count_max: usize) -> Self {
+        Self {
+            files: Vec::new(),
+            bytes: 0,
+            count_max,
+        }
+    }
+
     /// Returns whether a file of this size belongs to the next batch.
     pub fn is_full_for(&self, bytes_expected: u64) -> bool {
         let bytes = self.bytes.saturating_add(bytes_expected);
-        bytes > BYTES_MAX || self.files.len() == FILES_MAX
+        bytes > BYTES_MAX || self.files.len() == self.count_max
     }
 
     pub fn push(&mut self, file: T, bytes_expected: u64) {
@@ -59,7 +66,20 @@ pub fn start_threads() -> Result<(), Failure> {
     })
 }
 
-/// Hashes contents, several at a time where that is faster, and keeps the errors in their places.
+/// Hashes contents, several at a time where that is faster.
+pub fn hash_all<C>(function: HashFunction, contents: &[C]) -> Vec<Hashed<'_>>
+where
+    C: AsRef<[u8]> + Sync,
+{
+    let parts = contents.par_chunks(HASHED_FILES);
+    let hashed = parts.flat_map_iter(|part| {
+        let part: Vec<&[u8]> = part.iter().map(AsRef::as_ref).collect();
+        Hashed::of_many(function, &part)
+    });
+    hashed.collect()
+}
+
+/// Hashes the contents that were read, several at a time where that is faster, and keeps the errors in their places.
 pub fn hash<C, E>(function: HashFunction, contents: &[Result<C, E>]) -> Vec<Result<Hashed<'_>, &E>>
 where
     C: AsRef<[u8]> + Sync,

@@ -33,6 +33,8 @@ pub enum Failure {
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
+    Damaged(String),
+    #[error("{0}")]
     Io(String),
 }
 
@@ -53,6 +55,7 @@ impl Exit {
         match failure {
             Failure::NotFound(_) => Self::NotFound,
             Failure::Usage(_) => Self::Usage,
+            Failure::Damaged(_) => Self::Damaged,
             Failure::Io(_) => Self::Io,
         }
     }

@@ -17,9 +17,11 @@ mod destination;
 mod digest_args;
 mod digest_list;
 mod exit;
+mod export;
 mod get;
 mod has;
 mod help;
+mod import;
 mod list_lines;
 mod ls;
 mod messages;
@@ -31,6 +33,7 @@ mod put;
 mod sources;
 mod standard_output;
 mod stat;
+mod stream;
 mod target;
 mod terminal;
 mod verify;
@@ -82,6 +85,8 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Compact(arguments) => compact::run(arguments, global, output),
         Command::Check(arguments) => check::run(arguments, global, output),
         Command::Checkpoint(arguments) => checkpoint::run(arguments, global, output),
+        Command::Export(arguments) => export::run(arguments, global, output),
+        Command::Import(arguments) => import::run(arguments, global),
         Command::Completions(arguments) => pages::completions(arguments, global, output),
         Command::Man(arguments) => pages::man(arguments, global, output),
     }

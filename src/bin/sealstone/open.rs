@@ -4,9 +4,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sealstone::{Error, Options, Store};
+use sealstone::{Error, HashFunction, Options, Store};
 
-use crate::args::{Global, PutArguments, Waiting};
+use crate::args::{Global, Waiting};
 use crate::exit::Failure;
 
 /// The time between two attempts to open a store that is locked.
@@ -27,12 +27,17 @@ impl Global {
 
     /// Opens the store to put into it, and creates it if it does not exist and `create` is set. If a
     /// hash function is given, the store has to have it.
-    pub fn open_to_put(&self, arguments: &PutArguments, create: bool) -> anyhow::Result<Store> {
+    pub fn open_to_put(
+        &self,
+        hash: Option<HashFunction>,
+        waiting: Waiting,
+        create: bool,
+    ) -> anyhow::Result<Store> {
         let mut options = Options::from_env().create(create);
-        if let Some(function) = arguments.hash {
+        if let Some(function) = hash {
             options = options.hash_function(function);
         }
-        self.open_waiting(&options, arguments.waiting)
+        self.open_waiting(&options, waiting)
     }
 
     /// Tries again for as long as another process has locked the store and the user wants to wait.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
 use rayon::prelude::*;
-use sealstone::{Digest, Hashed, Store};
+use sealstone::{Digest, HashFunction, Hashed, Store};
 use serde::Serialize;
 
 use crate::args::{Global, PutArguments};
@@ -17,7 +17,7 @@ use crate::messages::Messages;
 use crate::output::{Output, count, size};
 use crate::progress;
 use crate::sources::{Found, Source, Sources, unreadable};
-use crate::target::Target;
+use crate::target::{Target, creation_note};
 
 pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     if !arguments.recursive {
@@ -25,7 +25,8 @@ pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> an
     }
     batch::start_threads()?;
     let mut put = Put {
-        target: Target::open(global, arguments)?,
+        target: Target::open(global, arguments.hash, arguments.waiting)?,
+        hash: arguments.hash,
         messages: global.messages(),
         json: global.json,
         is_quiet: arguments.quiet,
@@ -72,6 +73,7 @@ fn refuse_folders(paths: &[PathBuf]) -> Result<(), Failure> {
 
 struct Put<'a> {
     target: Target<'a>,
+    hash: Option<HashFunction>,
     messages: Messages,
     json: bool,
     is_quiet: bool,
@@ -186,11 +188,8 @@ impl Put<'_> {
         if let Some(store) = self.target.existing() {
             return Ok(store.clone());
         }
-        let store = self.target.create()?.clone();
-        let (folder, function) = (store.root().display(), store.hash_function());
-        self.note(&format!(
-            "{folder}: created a store that names its objects by {function}"
-        ));
+        let store = self.target.create(self.hash)?.clone();
+        self.note(&creation_note(&store));
         Ok(store)
     }
 

@@ -1,28 +1,32 @@
-//! The store that `put` writes to.
+//! The store that `put` and `import` write to.
 
-use sealstone::{Error, Store};
+use sealstone::{Error, HashFunction, Store};
 
-use crate::args::{Global, PutArguments};
+use crate::args::{Global, Waiting};
 
 /// The store if it exists. Otherwise it is created when the first content has been read, so that a
 /// wrong path on the command line leaves no empty store behind.
 pub struct Target<'a> {
     global: &'a Global,
-    arguments: &'a PutArguments,
+    waiting: Waiting,
     store: Option<Store>,
 }
 
 impl<'a> Target<'a> {
-    /// Opens the store if it exists.
-    pub fn open(global: &'a Global, arguments: &'a PutArguments) -> anyhow::Result<Self> {
-        let store = match global.open_to_put(arguments, false) {
+    /// Opens the store if it exists. If a hash function is given, the store has to have it.
+    pub fn open(
+        global: &'a Global,
+        hash: Option<HashFunction>,
+        waiting: Waiting,
+    ) -> anyhow::Result<Self> {
+        let store = match global.open_to_put(hash, waiting, false) {
             Ok(store) => Some(store),
             Err(error) if is_absent(&error) => None,
             Err(error) => return Err(error),
         };
         Ok(Self {
             global,
-            arguments,
+            waiting,
             store,
         })
     }
@@ -32,9 +36,9 @@ impl<'a> Target<'a> {
         self.store.as_ref()
     }
 
-    /// Creates the store, which does not exist yet.
-    pub fn create(&mut self) -> anyhow::Result<&Store> {
-        let store = self.global.open_to_put(self.arguments, true)?;
+    /// Creates the store, which does not exist yet, with this hash function or the default.
+    pub fn create(&mut self, hash: Option<HashFunction>) -> anyhow::Result<&Store> {
+        let store = self.global.open_to_put(hash, self.waiting, true)?;
         Ok(self.store.insert(store))
     }
 
@@ -46,4 +50,10 @@ impl<'a> Target<'a> {
 
 fn is_absent(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(Error::NoStore { .. }))
+}
+
+/// Returns the note for a store that was created.
+pub fn creation_note(store: &Store) -> String {
+    let (folder, function) = (store.root().display(), store.hash_function());
+    format!("{folder}: created a store that names its objects by {function}")
 }

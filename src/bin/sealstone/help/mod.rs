@@ -1,5 +1,9 @@
 //! The parts of the help texts that clap prints unchanged: examples, JSON and exit codes.
 
+mod moving;
+
+pub use moving::*;
+
 pub const SHORT_ABOUT: &str = "Keep objects by the digests of their contents";
 
 pub const ABOUT: &str = "\

@@ -1,0 +1,51 @@
+//! The help of the commands that move objects between stores.
+
+pub const EXPORT: &str = "\
+Writes every object to standard output, in the order of the store's files. Each
+is checked against its digest before a byte of it is written. A damaged object
+is named and left out, the others are written, and the exit code is 3. `import`
+reads the stream. Standard output cannot be a terminal.
+
+The list of --except has a digest of 64 digits a line; blank lines, lines that
+begin with `#`, and whatever follows the digest are ignored, so the output of
+`ls` and `put` will do. Digests that the store does not hold are no error. All
+of the list is read before the stream begins.
+
+The stream has a head (`sealstrm`, the version 1 in 4 bytes, the name of the
+hash function in 16 bytes, filled up with zeros), a record for each object (`R`,
+32 bytes of digest, the length in 4 bytes, the content) and an end (`E`, the
+number of records and the length of all contents, each in 8 bytes). Numbers are
+little-endian.
+
+Examples:
+  sealstone --store /srv/objects export > objects.stream
+  sealstone export | ssh backup sealstone --store /srv/copy import -
+  ssh backup sealstone --store /srv/copy ls | sealstone export --except - |
+    ssh backup sealstone --store /srv/copy import -
+
+JSON, the summary as the last line of standard error:
+  {\"objects\": 9, \"bytes\": 4096, \"left_out\": 2, \"damaged\": 0}
+`objects` counts the objects of the stream, and `bytes` their content. With
+--quiet the summary is printed only if an object is damaged.";
+
+pub const IMPORT: &str = "\
+SOURCE is a stream that `export` has written, in a file or on standard input. A
+store that does not exist is created, with the hash function of SOURCE; another
+hash function than that of the store is refused.
+
+Each object is checked against its digest before it is stored, and synced with
+others of up to 32 MiB before it is counted. If a stream is cut, all records
+that came whole are kept, and the exit code is 4. If a record does not have its
+digest, or the stream is damaged in another way, what came before is kept, and
+the exit code is 3. Importing the whole stream again completes the store.
+
+Examples:
+  sealstone --store /srv/copy import objects.stream
+  sealstone export | ssh backup sealstone --store /srv/copy import -
+
+JSON, the summary as the last line of standard error:
+  {\"objects\": 9, \"bytes\": 4096, \"new\": 7, \"already_stored\": 2,
+   \"complete\": true}
+`objects` counts the objects that are stored now, and `bytes` their content.
+`complete` is false if an error ended the command early. With --quiet the
+summary is printed only if the exit code is not 0.";

@@ -1,0 +1,105 @@
+//! `import`: copies objects into the store from a stream, from another store, or from NEDB's files.
+
+mod stream;
+mod summary;
+
+use indicatif::{HumanBytes, ProgressBar};
+use sealstone::{Error, HashFunction, Hashed, Store};
+
+use crate::args::{Global, ImportArguments, ImportOptions};
+use crate::batch;
+use crate::exit::{Exit, Failure};
+use crate::messages::Messages;
+use crate::output::count;
+use crate::progress;
+use crate::target::{Target, creation_note};
+
+use summary::{Report, Summary};
+
+pub fn run(arguments: &ImportArguments, global: &Global) -> anyhow::Result<Exit> {
+    batch::start_threads()?;
+    stream::run(&arguments.source, arguments.options, global)
+}
+
+/// The store that gets the objects, and what has been done so far.
+struct Import<'a> {
+    target: Target<'a>,
+    messages: Messages,
+    is_quiet: bool,
+    bar: ProgressBar,
+    summary: Summary,
+}
+
+impl<'a> Import<'a> {
+    /// Opens the store if it exists.
+    fn new(options: ImportOptions, global: &'a Global) -> anyhow::Result<Self> {
+        Ok(Self {
+            target: Target::open(global, None, options.waiting)?,
+            messages: global.messages(),
+            is_quiet: options.quiet,
+            bar: progress::spinner("{spinner} importing {msg} {elapsed}"),
+            summary: Summary::default(),
+        })
+    }
+
+    /// Refuses a store that names its objects by another function than `origin`, if it exists.
+    fn require(&self, function: HashFunction, origin: &str) -> Result<(), Failure> {
+        match self.target.existing().map(Store::hash_function) {
+            Some(other) if other != function => Err(Failure::Usage(format!(
+                "the store names its objects by {other}, and {origin} by {function}; nothing was \
+                 stored; name a store of {function}, or a new one"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the store, which is created with this function if it does not exist.
+    fn store(&mut self, function: HashFunction) -> anyhow::Result<Store> {
+        if let Some(store) = self.target.existing() {
+            return Ok(store.clone());
+        }
+        let store = self.target.create(Some(function))?.clone();
+        if !self.is_quiet {
+            let note = creation_note(&store);
+            self.bar.suspend(|| self.messages.note(note));
+        }
+        Ok(store)
+    }
+
+    /// Stores objects durably, and counts them.
+    fn put(&mut self, store: &Store, hashed: &[Hashed<'_>]) -> Result<(), Error> {
+        let new = store.put_many_hashed(hashed)?;
+        store.sync()?;
+        for (hashed, is_new) in hashed.iter().zip(new) {
+            self.summary.add(hashed.content().len() as u64, is_new);
+        }
+        self.show_progress();
+        Ok(())
+    }
+
+    fn show_progress(&self) {
+        let objects = count(self.summary.objects, "object");
+        let bytes = HumanBytes(self.summary.bytes);
+        self.bar.set_message(format!("{objects}, {bytes}"));
+    }
+
+    /// Closes the store and prints the summary. `done` says whether everything was tried.
+    fn end(self, done: anyhow::Result<()>) -> anyhow::Result<Exit> {
+        self.bar.finish_and_clear();
+        // After an error what is buffered is still worth writing, though it is not counted.
+        let closed = self.target.close();
+        let done = done.and_then(|()| Ok(closed?));
+        if let Err(error) = &done {
+            self.messages.error(error);
+        }
+        let report = Report {
+            summary: self.summary,
+            complete: done.is_ok(),
+        };
+        let exit = done.as_ref().err().map_or(Exit::Done, Exit::of);
+        if !self.is_quiet || exit != Exit::Done {
+            self.messages.summary(&report, || report.text())?;
+        }
+        Ok(exit)
+    }
+}

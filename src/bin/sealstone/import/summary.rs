@@ -1,0 +1,52 @@
+//! The last line of `import`.
+
+use indicatif::HumanCount;
+use serde::Serialize;
+
+use crate::output::{count, size};
+
+/// What has been done. Only objects count that are stored durably.
+#[derive(Clone, Copy, Default, Serialize)]
+pub struct Summary {
+    pub objects: u64,
+    pub bytes: u64,
+    pub new: u64,
+    pub already_stored: u64,
+}
+
+impl Summary {
+    pub fn add(&mut self, bytes: u64, is_new: bool) {
+        self.objects += 1;
+        self.bytes += bytes;
+        if is_new {
+            self.new += 1;
+        } else {
+            self.already_stored += 1;
+        }
+    }
+}
+
+/// The summary of `--json`.
+#[derive(Clone, Copy, Serialize)]
+pub struct Report {
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Whether everything was tried.
+    pub complete: bool,
+}
+
+impl Report {
+    pub fn text(&self) -> String {
+        let summary = &self.summary;
+        let (objects, bytes) = (count(summary.objects, "object"), size(summary.bytes));
+        let (new, held) = (HumanCount(summary.new), HumanCount(summary.already_stored));
+        let mut text = format!("{objects}, {bytes}: {new} new, {held} already stored");
+        if !self.complete {
+            text.push_str(
+                "; stopped by the error above: these objects are kept; mend the cause and import \
+                 again, which stores the others",
+            );
+        }
+        text
+    }
+}
