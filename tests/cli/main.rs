@@ -8,6 +8,7 @@ mod get;
 mod has_ls_stat;
 mod hash;
 mod help;
+mod import;
 mod messages;
 mod pages;
 mod put;

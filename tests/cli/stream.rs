@@ -23,7 +23,7 @@ impl Place {
     }
 
     /// Returns all objects of the store, or none if there is no store.
-    fn objects(&self) -> BTreeMap<Digest, Vec<u8>> {
+    pub fn objects(&self) -> BTreeMap<Digest, Vec<u8>> {
         let store = Options::new().read_only(true).open(self.store());
         let Ok(store) = store else {
             return BTreeMap::new();

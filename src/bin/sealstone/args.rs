@@ -84,7 +84,7 @@ pub enum Command {
     Checkpoint(CheckpointArguments),
     /// Write all objects as a stream, for `import`
     Export(ExportArguments),
-    /// Store the objects of a stream that `export` has written
+    /// Store the objects of a stream or of another store
     Import(ImportArguments),
     /// Print the script by which a shell completes commands and options
     Completions(CompletionsArguments),
@@ -244,7 +244,7 @@ pub struct ImportArguments {
     #[command(flatten)]
     pub options: ImportOptions,
 
-    /// File with a stream; `-` is standard input
+    /// File with a stream of `export`, or the folder of a store; `-` is standard input
     #[arg(value_name = "SOURCE")]
     pub source: PathBuf,
 }

@@ -79,6 +79,11 @@ impl Exit {
     }
 }
 
+/// Returns whether an error tells of a damaged object or index, beside which others can be read.
+pub fn is_damage(error: &Error) -> bool {
+    matches!(error, Error::Corrupt { .. } | Error::CorruptIndex { .. })
+}
+
 /// Returns the messages of an error and of its causes in one line, each once: a message may contain
 /// the text of its cause.
 pub fn describe(error: &anyhow::Error) -> String {

@@ -2,13 +2,13 @@
 
 use std::io::{self, IsTerminal as _};
 
-use sealstone::{Digest, Error, Object, Store};
+use sealstone::{Digest, Store};
 use serde::Serialize;
 
 use crate::args::{ExportArguments, Global};
 use crate::batch::{self, Batch};
 use crate::digest_list;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, is_damage};
 use crate::messages::Messages;
 use crate::output::{Output, count, size};
 use crate::stream::Writer;
@@ -63,7 +63,9 @@ impl Export<'_> {
     fn all(&mut self, store: &Store, except: &[Digest]) -> anyhow::Result<()> {
         let mut batch = Batch::default();
         for object in store.lengths() {
-            let (digest, bytes) = object?;
+            let Some((digest, bytes)) = self.undamaged(object)? else {
+                continue;
+            };
             if except.binary_search(&digest).is_ok() {
                 self.summary.left_out += 1;
                 continue;
@@ -81,32 +83,27 @@ impl Export<'_> {
 
     fn batch(&mut self, store: &Store, digests: &[Digest]) -> anyhow::Result<()> {
         for (digest, object) in digests.iter().zip(store.get_many(digests)) {
-            self.object(digest, object)?;
-        }
-        Ok(())
-    }
-
-    /// Writes an object, or names it if it is damaged.
-    fn object(
-        &mut self,
-        digest: &Digest,
-        object: sealstone::Result<Option<Object>>,
-    ) -> anyhow::Result<()> {
-        match object {
-            Ok(Some(content)) => {
+            // What is not there any more was dropped since the digests were read.
+            if let Some(content) = self.undamaged(object)?.flatten() {
                 self.stream.record(digest, &content)?;
                 self.summary.objects += 1;
                 self.summary.bytes += content.len() as u64;
             }
-            // It was dropped since the digests were read.
-            Ok(None) => {}
-            Err(error @ Error::Corrupt { .. }) => {
-                self.summary.damaged += 1;
-                self.messages.error(&error.into());
-            }
-            Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// Returns `None` for damage, which is named.
+    fn undamaged<T>(&mut self, result: sealstone::Result<T>) -> anyhow::Result<Option<T>> {
+        match result {
+            Ok(whole) => Ok(Some(whole)),
+            Err(error) if is_damage(&error) => {
+                self.summary.damaged += 1;
+                self.messages.error(&error.into());
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -127,8 +124,8 @@ impl Summary {
             text = format!("{text}, {left_out} of the list left out");
         }
         if self.damaged > 0 {
-            let damaged = count(self.damaged, "damaged object");
-            text = format!("{text}, {damaged} not in the stream; see above");
+            let damaged = indicatif::HumanCount(self.damaged);
+            text = format!("{text}, {damaged} damaged and not in the stream; see above");
         }
         text
     }

@@ -16,7 +16,12 @@ impl Global {
     /// Opens the store for a command that changes nothing. This takes no lock and needs no permission
     /// to write.
     pub fn open_to_read(&self) -> anyhow::Result<Store> {
-        self.open(&Options::from_env().read_only(true).create(false))
+        self.open_other_to_read(self.folder()?)
+    }
+
+    /// Opens a store that is not the one of `--store` in the same way.
+    pub fn open_other_to_read(&self, folder: &Path) -> anyhow::Result<Store> {
+        self.open(folder, &Options::from_env().read_only(true).create(false))
     }
 
     /// Opens an existing store to change it. A command that would find nothing to do in a new store
@@ -42,17 +47,17 @@ impl Global {
 
     /// Tries again for as long as another process has locked the store and the user wants to wait.
     fn open_waiting(&self, options: &Options, waiting: Waiting) -> anyhow::Result<Store> {
-        let wait = waiting.duration();
+        let (folder, wait) = (self.folder()?, waiting.duration());
         let begin = Instant::now();
         let mut is_told = false;
         loop {
-            let opened = self.open(options);
+            let opened = self.open(folder, options);
             let is_locked = opened.as_ref().is_err_and(is_locked);
             if !is_locked || begin.elapsed() >= wait {
                 return opened;
             }
             if !is_told {
-                let folder = self.folder()?.display();
+                let folder = folder.display();
                 let note = format_args!("{folder}: waiting for another writer to finish");
                 self.messages().note(note);
                 is_told = true;
@@ -61,11 +66,11 @@ impl Global {
         }
     }
 
-    fn open(&self, options: &Options) -> anyhow::Result<Store> {
+    fn open(&self, folder: &Path, options: &Options) -> anyhow::Result<Store> {
         let options = options
             .clone()
             .allow_missing_segments(self.allow_missing_segments);
-        let store = options.open(self.folder()?)?;
+        let store = options.open(folder)?;
         for repair in &store.recovery().repairs {
             self.messages().note(format_args!("recovery: {repair}"));
         }

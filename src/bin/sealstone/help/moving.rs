@@ -3,7 +3,7 @@
 pub const EXPORT: &str = "\
 Writes every object to standard output, in the order of the store's files. Each
 is checked against its digest before a byte of it is written. A damaged object
-is named and left out, the others are written, and the exit code is 3. `import`
+or index is named, everything else is written, and the exit code is 3. `import`
 reads the stream. Standard output cannot be a terminal.
 
 The list of --except has a digest of 64 digits a line; blank lines, lines that
@@ -29,9 +29,10 @@ JSON, the summary as the last line of standard error:
 --quiet the summary is printed only if an object is damaged.";
 
 pub const IMPORT: &str = "\
-SOURCE is a stream that `export` has written, in a file or on standard input. A
-store that does not exist is created, with the hash function of SOURCE; another
-hash function than that of the store is refused.
+SOURCE is a stream that `export` has written, in a file or on standard input, or
+the folder of another store. A store that does not exist is created, with the
+hash function of SOURCE; another hash function than that of the store is
+refused.
 
 Each object is checked against its digest before it is stored, and synced with
 others of up to 32 MiB before it is counted. If a stream is cut, all records
@@ -39,13 +40,19 @@ that came whole are kept, and the exit code is 4. If a record does not have its
 digest, or the stream is damaged in another way, what came before is kept, and
 the exit code is 3. Importing the whole stream again completes the store.
 
+Of another store, which is not changed, only those objects are read that this
+store does not hold. A damaged object is named, the others are stored, and the
+exit code is 3.
+
 Examples:
   sealstone --store /srv/copy import objects.stream
+  sealstone --store /srv/copy import /srv/objects
   sealstone export | ssh backup sealstone --store /srv/copy import -
 
 JSON, the summary as the last line of standard error:
   {\"objects\": 9, \"bytes\": 4096, \"new\": 7, \"already_stored\": 2,
-   \"complete\": true}
-`objects` counts the objects that are stored now, and `bytes` their content.
-`complete` is false if an error ended the command early. With --quiet the
-summary is printed only if the exit code is not 0.";
+   \"damaged\": 0, \"complete\": true}
+`objects` counts the objects of SOURCE that are stored now, and `bytes` their
+content. `damaged` counts the damaged objects of SOURCE, and its damaged
+indexes. `complete` is false if an error ended the command early. With --quiet
+the summary is printed only if the exit code is not 0.";

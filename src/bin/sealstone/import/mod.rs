@@ -1,5 +1,6 @@
 //! `import`: copies objects into the store from a stream, from another store, or from NEDB's files.
 
+mod store;
 mod stream;
 mod summary;
 
@@ -12,13 +13,22 @@ use crate::exit::{Exit, Failure};
 use crate::messages::Messages;
 use crate::output::count;
 use crate::progress;
+use crate::sources::Source;
 use crate::target::{Target, creation_note};
 
 use summary::{Report, Summary};
 
+/// The most objects of a batch, so that small ones do not fill the memory with what surrounds them.
+const OBJECTS_MAX: usize = 32 << 10;
+
 pub fn run(arguments: &ImportArguments, global: &Global) -> anyhow::Result<Exit> {
     batch::start_threads()?;
-    stream::run(&arguments.source, arguments.options, global)
+    let (source, options) = (&arguments.source, arguments.options);
+    if !Source::is_stdin(source) && source.is_dir() {
+        store::run(source, options, global)
+    } else {
+        stream::run(source, options, global)
+    }
 }
 
 /// The store that gets the objects, and what has been done so far.
@@ -68,19 +78,22 @@ impl<'a> Import<'a> {
 
     /// Stores objects durably, and counts them.
     fn put(&mut self, store: &Store, hashed: &[Hashed<'_>]) -> Result<(), Error> {
+        if hashed.is_empty() {
+            return Ok(());
+        }
         let new = store.put_many_hashed(hashed)?;
         store.sync()?;
         for (hashed, is_new) in hashed.iter().zip(new) {
             self.summary.add(hashed.content().len() as u64, is_new);
         }
-        self.show_progress();
-        Ok(())
-    }
-
-    fn show_progress(&self) {
         let objects = count(self.summary.objects, "object");
         let bytes = HumanBytes(self.summary.bytes);
         self.bar.set_message(format!("{objects}, {bytes}"));
+        Ok(())
+    }
+
+    fn error(&self, error: &anyhow::Error) {
+        self.bar.suspend(|| self.messages.error(error));
     }
 
     /// Closes the store and prints the summary. `done` says whether everything was tried.
@@ -96,7 +109,10 @@ impl<'a> Import<'a> {
             summary: self.summary,
             complete: done.is_ok(),
         };
-        let exit = done.as_ref().err().map_or(Exit::Done, Exit::of);
+        let exit = match &done {
+            Err(error) => Exit::of(error),
+            Ok(()) => report.summary.exit(),
+        };
         if !self.is_quiet || exit != Exit::Done {
             self.messages.summary(&report, || report.text())?;
         }

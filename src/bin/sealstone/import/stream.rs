@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use sealstone::{Digest, DigestMismatch, Error, HashFunction};
 
-use super::Import;
+use super::{Import, OBJECTS_MAX};
 use crate::args::{Global, ImportOptions};
 use crate::batch::{self, Batch};
 use crate::exit::{Exit, Failure};
@@ -16,8 +16,6 @@ use crate::stream::{Reader, StreamError};
 
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 256 << 10;
-/// The most records of a batch, so that small ones do not fill the memory with what surrounds them.
-const BATCH_RECORDS: usize = 32 << 10;
 
 /// Imports the stream in a file; `-` is standard input.
 pub fn run(path: &Path, options: ImportOptions, global: &Global) -> anyhow::Result<Exit> {
@@ -30,7 +28,7 @@ pub fn run(path: &Path, options: ImportOptions, global: &Global) -> anyhow::Resu
         import: &mut import,
         name: &name,
         function: reader.hash_function(),
-        batch: Batch::with_count_max(BATCH_RECORDS),
+        batch: Batch::with_count_max(OBJECTS_MAX),
         stored: 0,
     };
     let done = records.all(reader);

@@ -3,15 +3,17 @@
 use indicatif::HumanCount;
 use serde::Serialize;
 
+use crate::exit::Exit;
 use crate::output::{count, size};
 
-/// What has been done. Only objects count that are stored durably.
+/// What has been done. `objects` counts what is stored durably, whether it was before or not.
 #[derive(Clone, Copy, Default, Serialize)]
 pub struct Summary {
     pub objects: u64,
     pub bytes: u64,
     pub new: u64,
     pub already_stored: u64,
+    pub damaged: u64,
 }
 
 impl Summary {
@@ -22,6 +24,15 @@ impl Summary {
             self.new += 1;
         } else {
             self.already_stored += 1;
+        }
+    }
+
+    /// Returns how a command ends that has tried everything.
+    pub fn exit(&self) -> Exit {
+        if self.damaged > 0 {
+            Exit::Damaged
+        } else {
+            Exit::Done
         }
     }
 }
@@ -41,6 +52,10 @@ impl Report {
         let (objects, bytes) = (count(summary.objects, "object"), size(summary.bytes));
         let (new, held) = (HumanCount(summary.new), HumanCount(summary.already_stored));
         let mut text = format!("{objects}, {bytes}: {new} new, {held} already stored");
+        if summary.damaged > 0 {
+            let damaged = HumanCount(summary.damaged);
+            text = format!("{text}, {damaged} damaged and not stored; see above");
+        }
         if !self.complete {
             text.push_str(
                 "; stopped by the error above: these objects are kept; mend the cause and import \
