@@ -41,7 +41,8 @@ fn every_command_has_a_help_with_examples_and_json() {
 fn pages(end: &str) -> Vec<Vec<&str>> {
     let commands = COMMANDS.iter().chain(&["completions", "man"]);
     let commands = commands.map(|command| vec![*command, end]);
-    commands.chain([vec![end]]).collect()
+    let others = [vec!["import", "nedb", end], vec![end]];
+    commands.chain(others).collect()
 }
 
 #[test]
@@ -126,9 +127,10 @@ fn the_json_of_each_command_has_the_fields_that_its_help_shows() {
     assert_eq!(shapes(&ran.stdout), documented(&place, "verify"));
 }
 
-/// Returns the shapes of the JSON values in the help of a command.
+/// Returns the shapes of the JSON values in the help of a command, such as `import nedb`.
 pub fn documented(place: &Place, command: &str) -> Vec<Value> {
-    let help = place.run(&[command, "--help"]).expect(DONE).stdout;
+    let words = command.split(' ').chain(["--help"]);
+    let help = place.run(&words.collect::<Vec<_>>()).expect(DONE).stdout;
     shown_behind("\nJSON", &help)
 }
 

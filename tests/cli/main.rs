@@ -10,6 +10,7 @@ mod hash;
 mod help;
 mod import;
 mod messages;
+mod nedb;
 mod pages;
 mod put;
 mod shared;

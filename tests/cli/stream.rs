@@ -242,6 +242,7 @@ fn the_json_of_export_and_import_has_the_fields_that_the_help_shows() {
     let ran = place.run_with_input(&["import", "-", "--json"], &output.stdout);
     let import = crate::help::documented(&place, "import");
     assert_eq!(shapes(&ran.stderr), import);
+    assert_eq!(crate::help::documented(&place, "import nedb"), import);
 }
 
 /// More objects than a batch of either side takes, and some that are a batch of their own.

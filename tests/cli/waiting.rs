@@ -8,12 +8,13 @@ use sealstone::Store;
 
 use crate::{DONE, LOCKED_OR_IO, Place, USAGE, hex};
 
-const WRITING: [&[&str]; 5] = [
+const WRITING: [&[&str]; 6] = [
     &["put", "file"],
     &["compact", "--live", "list"],
     &["verify", "--repair"],
     &["checkpoint", "copy"],
     &["import", "stream"],
+    &["import", "nedb", "objects"],
 ];
 
 fn place_with_files() -> Place {
@@ -22,6 +23,7 @@ fn place_with_files() -> Place {
     place.write("list", hex(b"1").as_bytes());
     let stream = place.command(&["export"]).output().unwrap().stdout;
     place.write("stream", &stream);
+    place.write("objects/file", b"");
     place
 }
 

@@ -238,15 +238,44 @@ pub struct ExportArguments {
     pub quiet: bool,
 }
 
+// The options are those of the subcommand, too. A folder that has its name can be written with `./`.
 #[derive(Debug, Args)]
-#[command(after_long_help = help::IMPORT)]
+#[command(
+    override_usage = help::IMPORT_USAGE,
+    after_long_help = help::IMPORT,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    mut_arg("quiet", |quiet| quiet.global(true)),
+    mut_arg("wait", |wait| wait.global(true))
+)]
 pub struct ImportArguments {
+    #[command(subcommand)]
+    pub from: Option<ImportFrom>,
+
     #[command(flatten)]
     pub options: ImportOptions,
 
     /// File with a stream of `export`, or the folder of a store; `-` is standard input
-    #[arg(value_name = "SOURCE")]
-    pub source: PathBuf,
+    #[arg(value_name = "SOURCE", required = true)]
+    pub source: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImportFrom {
+    /// Store the objects that NEDB keeps in files of their own
+    Nedb(NedbArguments),
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = help::IMPORT_NEDB)]
+pub struct NedbArguments {
+    /// Remove each file whose object is stored and synced
+    #[arg(long)]
+    pub remove: bool,
+
+    /// The folder `objects` of NEDB
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, Args)]

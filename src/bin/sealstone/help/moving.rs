@@ -28,6 +28,10 @@ JSON, the summary as the last line of standard error:
 `objects` counts the objects of the stream, and `bytes` their content. With
 --quiet the summary is printed only if an object is damaged.";
 
+pub const IMPORT_USAGE: &str = "\
+sealstone import [OPTIONS] <SOURCE>
+       sealstone import nedb [OPTIONS] <DIR>";
+
 pub const IMPORT: &str = "\
 SOURCE is a stream that `export` has written, in a file or on standard input, or
 the folder of another store. A store that does not exist is created, with the
@@ -51,8 +55,33 @@ Examples:
 
 JSON, the summary as the last line of standard error:
   {\"objects\": 9, \"bytes\": 4096, \"new\": 7, \"already_stored\": 2,
-   \"damaged\": 0, \"complete\": true}
+   \"damaged\": 0, \"failed\": 0, \"other_files\": 0, \"removed\": 0,
+   \"complete\": true}
 `objects` counts the objects of SOURCE that are stored now, and `bytes` their
-content. `damaged` counts the damaged objects of SOURCE, and its damaged
-indexes. `complete` is false if an error ended the command early. With --quiet
+content. `damaged` counts the damaged objects of another store, and its damaged
+indexes. Only `import nedb` counts `failed`, `other_files` and `removed`; its
+--help says more. `complete` is false if an error ended the command early. With --quiet
 the summary is printed only if the exit code is not 0.";
+
+pub const IMPORT_NEDB: &str = "\
+NEDB keeps an object in DIR/<2 digits>/<62 digits>, the digest of the bytes of
+the file. The store has to have the default hash function, as a store that is
+created has. The store can be in DIR itself.
+
+A file whose bytes have another digest is named and left, and the exit code is
+3. A file that cannot be read or removed is named, and the exit code is 4. Other
+files and symbolic links are left alone and counted. With --remove, a file is
+removed after its object was synced, and only then; folders stay.
+
+Examples:
+  sealstone --store db/objects import nedb db/objects
+  sealstone --store /srv/objects import nedb --remove db/objects
+
+JSON, the summary as the last line of standard error:
+  {\"objects\": 9, \"bytes\": 4096, \"new\": 7, \"already_stored\": 2,
+   \"damaged\": 0, \"failed\": 0, \"other_files\": 1, \"removed\": 9,
+   \"complete\": true}
+`objects` counts the files whose objects are stored now, `damaged` those with
+another digest, and `failed` those that were not read or not removed. `complete`
+is false if an error ended the command early. With --quiet the summary is
+printed only if the exit code is not 0.";

@@ -1,5 +1,6 @@
 //! `import`: copies objects into the store from a stream, from another store, or from NEDB's files.
 
+mod nedb;
 mod store;
 mod stream;
 mod summary;
@@ -7,7 +8,7 @@ mod summary;
 use indicatif::{HumanBytes, ProgressBar};
 use sealstone::{Error, HashFunction, Hashed, Store};
 
-use crate::args::{Global, ImportArguments, ImportOptions};
+use crate::args::{Global, ImportArguments, ImportFrom, ImportOptions};
 use crate::batch;
 use crate::exit::{Exit, Failure};
 use crate::messages::Messages;
@@ -23,11 +24,17 @@ const OBJECTS_MAX: usize = 32 << 10;
 
 pub fn run(arguments: &ImportArguments, global: &Global) -> anyhow::Result<Exit> {
     batch::start_threads()?;
-    let (source, options) = (&arguments.source, arguments.options);
-    if !Source::is_stdin(source) && source.is_dir() {
-        store::run(source, options, global)
-    } else {
-        stream::run(source, options, global)
+    let options = arguments.options;
+    match (&arguments.from, &arguments.source) {
+        (Some(ImportFrom::Nedb(nedb)), None) => nedb::run(nedb, options, global),
+        (None, Some(source)) if !Source::is_stdin(source) && source.is_dir() => {
+            store::run(source, options, global)
+        }
+        (None, Some(source)) => stream::run(source, options, global),
+        _ => {
+            let text = "give either a SOURCE or `nedb DIR`; nothing was stored";
+            Err(Failure::Usage(text.to_owned()).into())
+        }
     }
 }
 

@@ -14,6 +14,10 @@ pub struct Summary {
     pub new: u64,
     pub already_stored: u64,
     pub damaged: u64,
+    /// Files that were not read or not removed.
+    pub failed: u64,
+    pub other_files: u64,
+    pub removed: u64,
 }
 
 impl Summary {
@@ -31,6 +35,8 @@ impl Summary {
     pub fn exit(&self) -> Exit {
         if self.damaged > 0 {
             Exit::Damaged
+        } else if self.failed > 0 {
+            Exit::Io
         } else {
             Exit::Done
         }
@@ -52,13 +58,19 @@ impl Report {
         let (objects, bytes) = (count(summary.objects, "object"), size(summary.bytes));
         let (new, held) = (HumanCount(summary.new), HumanCount(summary.already_stored));
         let mut text = format!("{objects}, {bytes}: {new} new, {held} already stored");
-        if summary.damaged > 0 {
-            let damaged = HumanCount(summary.damaged);
-            text = format!("{text}, {damaged} damaged and not stored; see above");
+        for (number, what) in [
+            (summary.removed, "removed"),
+            (summary.other_files, "other files left alone"),
+            (summary.damaged, "damaged and not stored, see above"),
+            (summary.failed, "not read or not removed, see above"),
+        ] {
+            if number > 0 {
+                text = format!("{text}, {} {what}", HumanCount(number));
+            }
         }
         if !self.complete {
             text.push_str(
-                "; stopped by the error above: these objects are kept; mend the cause and import \
+                "; stopped by the error above: what is counted is kept; mend the cause and import \
                  again, which stores the others",
             );
         }
