@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{DAMAGED, DONE, Place, USAGE, hex};
 
-pub const COMMANDS: [&str; 10] = [
+pub const COMMANDS: [&str; 11] = [
     "put",
     "get",
     "has",
@@ -17,6 +17,7 @@ pub const COMMANDS: [&str; 10] = [
     "checkpoint",
     "export",
     "import",
+    "diff",
 ];
 
 #[test]

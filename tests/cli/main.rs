@@ -4,6 +4,7 @@
 mod check;
 mod checkpoint;
 mod compact;
+mod diff;
 mod get;
 mod has_ls_stat;
 mod hash;

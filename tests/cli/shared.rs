@@ -52,6 +52,7 @@ fn commands_that_read_change_no_file() {
         &["stat"],
         &["verify"],
         &["export"],
+        &["diff", "store"],
     ] {
         let output = place.command(arguments).output().unwrap();
         assert!(output.status.success());
@@ -72,6 +73,7 @@ fn only_put_and_import_create_a_store() {
         &["stat"],
         &["verify"],
         &["export"],
+        &["diff", "store"],
         &["compact", "--live", "list"],
         &["checkpoint", "copy"],
     ] {
@@ -114,6 +116,8 @@ fn a_store_with_a_missing_segment_is_read_only_if_that_is_allowed() {
         (&["ls", "--long"], DONE),
         (&["stat"], DONE),
         (&["verify"], DAMAGED),
+        (&["diff", "store"], DONE),
+        (&["import", "store"], DONE),
         (&lists, DONE),
         (&["put", "lost"], DONE),
         (&["get", &lost], DONE),

@@ -74,6 +74,7 @@ fn an_answer_that_cannot_be_printed_is_an_error_that_is_told_once() {
         "stat --segments",
         "verify",
         "export",
+        "diff --json store",
         "compact --live list --dry-run",
         "checkpoint $(mktemp -u copy-XXXXXX)",
         "check lines",

@@ -86,6 +86,8 @@ pub enum Command {
     Export(ExportArguments),
     /// Store the objects of a stream or of another store
     Import(ImportArguments),
+    /// List the objects that only one of two stores holds
+    Diff(DiffArguments),
     /// Print the script by which a shell completes commands and options
     Completions(CompletionsArguments),
     /// Print the manual page of the program or of a command
@@ -286,6 +288,14 @@ pub struct ImportOptions {
 
     #[command(flatten)]
     pub waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = help::DIFF)]
+pub struct DiffArguments {
+    /// Folder of the other store
+    #[arg(value_name = "OTHER")]
+    pub other: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ mod checkpoint;
 mod checksum_line;
 mod compact;
 mod destination;
+mod diff;
 mod digest_args;
 mod digest_list;
 mod exit;
@@ -87,6 +88,7 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Checkpoint(arguments) => checkpoint::run(arguments, global, output),
         Command::Export(arguments) => export::run(arguments, global, output),
         Command::Import(arguments) => import::run(arguments, global),
+        Command::Diff(arguments) => diff::run(arguments, global, output),
         Command::Completions(arguments) => pages::completions(arguments, global, output),
         Command::Man(arguments) => pages::man(arguments, global, output),
     }

@@ -20,7 +20,7 @@ Examples:
 
 Exit codes:
   0  everything was done
-  1  an object was not found
+  1  an object was not found, or `diff` found a difference
   2  the command line, or the list given to `compact` or `check`, is wrong;
      nothing was done
   3  damaged data was met, or `check` found a file that was changed
@@ -38,14 +38,15 @@ standard error. If the reader of standard output goes away, as in `sealstone ls
 is an error: the exit code is 4.
 
 With --json, each line of standard error is an object: an error, a note, or the
-summary that `put` and `check` print last:
+summary that `put`, `check`, `export` and `import` print last:
   {\"error\": \"..\", \"exit_code\": 4}
   {\"note\": \"..\"}
 `exit_code` is the code that the command ends with unless there is another
 error.
 
-`get`, `has`, `ls`, `stat`, and `verify` without --repair change nothing: they
-work beside a running writer and on a read-only file system.";
+`get`, `has`, `ls`, `stat`, `export`, `diff`, and `verify` without --repair
+change nothing: they work beside a running writer and on a read-only file
+system.";
 
 pub const PUT: &str = "\
 Prints `DIGEST  PATH` for each file, as b2sum does. The digest is the first 64

@@ -85,3 +85,19 @@ JSON, the summary as the last line of standard error:
 another digest, and `failed` those that were not read or not removed. `complete`
 is false if an error ended the command early. With --quiet the summary is
 printed only if the exit code is not 0.";
+
+pub const DIFF: &str = "\
+Prints `< DIGEST` for each object that only the store holds, and then `> DIGEST`
+for each that only OTHER holds, both in the order of the files. The exit code is
+0 if the stores hold the same objects, and 1 if not. This compares indexes and
+reads no content; use `verify` for that. Both stores have to have the same hash
+function.
+
+`import OTHER` stores the objects of the lines that begin with >.
+
+Examples:
+  sealstone --store /srv/objects diff /mnt/backup/objects
+  if sealstone diff /mnt/backup/objects > /dev/null; then echo complete; fi
+
+JSON; `only_in` is store or other:
+  [{\"digest\": \"6f3a..\", \"only_in\": \"store\"}]";
