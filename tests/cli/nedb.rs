@@ -132,6 +132,47 @@ fn a_full_disk_removes_nothing() {
 }
 
 #[test]
+fn a_damaged_copy_in_the_store_is_repaired_before_the_file_is_removed() {
+    let place = Place::with(&[b"precious"]);
+    place.damage(b"precious");
+    place.write_loose(b"precious");
+    let remove = ["import", "nedb", "--remove", "--json", "objects"];
+    let figures = summary(&place.run(&remove).expect(DONE));
+    assert_eq!(
+        (&figures["new"], &figures["removed"]),
+        (&1.into(), &1.into())
+    );
+    assert!(!place.path(&name(b"precious")).exists());
+    let got = place.run(&["get", &hex(b"precious")]).expect(DONE);
+    assert_eq!(got.stdout, "precious");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_that_cannot_be_removed_is_named_and_its_object_is_stored() {
+    let place = Place::new();
+    place.write_loose(b"1");
+    let script = "mount --bind objects objects 2>/dev/null || exit 77\n\
+                  mount -o remount,bind,ro objects 2>/dev/null || exit 77\n\
+                  exec \"$0\" import nedb --remove objects";
+    let launcher = ["unshare", "--user", "--map-root-user", "--mount", "sh"];
+    let Some(ran) = place.run_script_as(&launcher, script) else {
+        eprintln!("skipped: no folder can be made read-only here");
+        return;
+    };
+    let ran = ran.expect(LOCKED_OR_IO);
+    for part in [
+        &name(b"1")[..],
+        "stored, but not removed: ",
+        "1 new",
+        "1 not read or not removed",
+    ] {
+        assert!(ran.stderr.contains(part), "no `{part}` in: {}", ran.stderr);
+    }
+    assert!(place.has(b"1") && place.path(&name(b"1")).exists());
+}
+
+#[test]
 fn a_source_that_is_no_folder_is_refused_and_a_store_is_not_created_for_nothing() {
     let place = Place::new();
     place.write("file", b"1");

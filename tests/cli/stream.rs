@@ -175,6 +175,19 @@ fn the_records_before_one_with_another_digest_are_kept() {
 }
 
 #[test]
+fn an_import_repairs_a_damaged_copy() {
+    let stream = Place::with(&CONTENTS).export(&[]);
+    let place = Place::with(&CONTENTS);
+    place.damage(b"three");
+    let ran = place.run_with_input(&["import", "-", "--json"], &stream);
+    let figures = summary(&ran.expect(DONE));
+    assert_eq!(figures["new"], 1);
+    assert_eq!(figures["already_stored"], 3);
+    let got = place.run(&["get", &hex(b"three")]).expect(DONE);
+    assert_eq!(got.stdout, "three");
+}
+
+#[test]
 fn a_stream_of_another_hash_function_is_refused_and_a_new_store_takes_it_over() {
     let place = Place::new();
     let options = Options::new().hash_function(HashFunction::Sha256);
@@ -194,6 +207,28 @@ fn a_stream_of_another_hash_function_is_refused_and_a_new_store_takes_it_over() 
     assert_eq!(store.hash_function(), HashFunction::Sha256);
     drop(store);
     assert_eq!(copy.objects(), place.objects());
+}
+
+#[test]
+fn a_newer_stream_bytes_behind_the_end_and_a_missing_record_are_errors() {
+    let place = Place::with(&CONTENTS);
+    let stream = place.export(&[]);
+    let mut newer = stream.clone();
+    newer[8] = 2;
+    let parts = ["has version 2", "knows version 1", "update this program"];
+    Place::new().import(&newer).fails(USAGE, &parts);
+
+    let twice = [&stream[..], &stream].concat();
+    let copy = Place::new();
+    let parts = ["bytes follow its end; what came before is stored; "];
+    copy.import(&twice).expect(DAMAGED);
+    copy.import(&twice).fails(DAMAGED, &parts);
+    assert_eq!(copy.objects(), place.objects());
+
+    let mut shorter = stream.clone();
+    shorter.drain(28..28 + 37 + CONTENTS[0].len());
+    let ran = Place::new().run_with_input(&["import", "--quiet", "-"], &shorter);
+    ran.fails(DAMAGED, &["its end does not count the records"]);
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Export<'_> {
         Ok(())
     }
 
-    /// Returns `None` for damage, which is named.
+    /// Returns `None` for damage, after it was named.
     fn undamaged<T>(&mut self, result: sealstone::Result<T>) -> anyhow::Result<Option<T>> {
         match result {
             Ok(whole) => Ok(Some(whole)),

@@ -24,8 +24,8 @@ Exit codes:
   2  the command line, or the list given to `compact` or `check`, is wrong;
      nothing was done
   3  damaged data was met, or `check` found a file that was changed
-  4  the store is locked by another writer or is not there, or a file
-     could not be read or written
+  4  the store is locked by another writer or is not there, a file could
+     not be read or written, or a stream was cut
 
 If the data file of a segment is missing, every command ends with 3. With
 --allow-missing-segments a command goes on and names the segment on standard

@@ -74,7 +74,7 @@ impl Copying<'_, '_> {
         Ok(contents)
     }
 
-    /// Returns `None` for damage of the other store, which is named.
+    /// Returns `None` for damage of the other store, after it was named.
     fn undamaged<T>(&mut self, result: sealstone::Result<T>) -> anyhow::Result<Option<T>> {
         match result {
             Ok(whole) => Ok(Some(whole)),

@@ -28,7 +28,7 @@ pub struct Incoming<'a, R> {
 /// Why a stream could not be read further. The records before are whole.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    #[error("it is not read to its end: {0}")]
+    #[error("not read to its end: {0}")]
     Read(io::Error),
     #[error("the stream is cut: its end is missing")]
     Cut,
@@ -81,14 +81,16 @@ impl<R: Read> Reader<R> {
         match kind {
             RECORD => self.record().map(Some),
             END => self.end().map(|()| None),
-            _ => Err(StreamError::Damaged("where a record begins is none")),
+            _ => Err(StreamError::Damaged(
+                "a part of it is neither a record nor its end",
+            )),
         }
     }
 
     fn record(&mut self) -> Result<Incoming<'_, R>, StreamError> {
         let digest = Digest::from(read::<32>(&mut self.input)?);
         let length = u32::from_le_bytes(read(&mut self.input)?);
-        let too_long = StreamError::Damaged("it is longer than any stream");
+        let too_long = StreamError::Damaged("its contents are longer than can be counted");
         let counts = (
             self.records.checked_add(1),
             self.content_bytes.checked_add(length.into()),
@@ -108,13 +110,13 @@ impl<R: Read> Reader<R> {
         let records = u64::from_le_bytes(read(&mut self.input)?);
         let content_bytes = u64::from_le_bytes(read(&mut self.input)?);
         if (records, content_bytes) != (self.records, self.content_bytes) {
-            let what = "its end counts other records than came";
+            let what = "its end does not count the records before it";
             return Err(StreamError::Damaged(what));
         }
         match read::<1>(&mut self.input) {
             Err(StreamError::Cut) => Ok(()),
             Err(error) => Err(error),
-            Ok(_) => Err(StreamError::Damaged("something follows its end")),
+            Ok(_) => Err(StreamError::Damaged("bytes follow its end")),
         }
     }
 }
@@ -151,8 +153,8 @@ fn function(name: [u8; NAME_BYTES]) -> Result<HashFunction, StreamError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Writer;
     use super::*;
-    use crate::stream::Writer;
 
     fn stream(contents: &[&[u8]]) -> Vec<u8> {
         let mut bytes = Vec::new();
