@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Store;
 #[cfg(doc)]
-use crate::Options;
+use crate::options::Options;
 use crate::compaction::{CompactionStats, LiveList, Prepared, TrimStats};
 use crate::digest::Digest;
 use crate::engine::RunningCompaction;
@@ -75,7 +75,7 @@ impl Store {
     ///
     /// The segment that is appended to is never dropped. So the data files can exceed the bound by
     /// up to one segment: set [`Options::segment_bytes_max`] to a small part of the bound.
-    /// [`StoreStats::data_file_bytes`] is the length that this compares, and costs no I/O by itself.
+    /// [`StoreStats::data_file_bytes`](crate::StoreStats::data_file_bytes) is the length that this compares, and costs no I/O by itself.
     ///
     /// Puts and reads go on. A put that returns after this began, and whose object only a dropped
     /// segment holds, appends the object anew. Objects and readers that use a dropped segment keep
