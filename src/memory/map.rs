@@ -163,7 +163,7 @@ impl Map {
 
     /// Returns the readable bytes of a range, from the beginning of their first page. `None` if there
     /// are none.
-    fn pages_of(&self, range: Range<u64>) -> Option<(usize, usize)> {
+    pub(super) fn pages_of(&self, range: Range<u64>) -> Option<(usize, usize)> {
         let readable = self.readable.load(Ordering::Acquire);
         let in_memory = |at: u64| usize::try_from(at).map_or(readable, |at| at.min(readable));
         let (begin, end) = (in_memory(range.start), in_memory(range.end));
@@ -175,6 +175,11 @@ impl Map {
         let base = self.raw.as_ref().map_or(0, |raw| raw.as_ptr().addr());
         let begin = part.as_ptr().addr().saturating_sub(base);
         begin as u64..(begin + part.len()) as u64
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) const fn raw(&self) -> Option<&MmapRaw> {
+        self.raw.as_ref()
     }
 
     /// Gives advice to the system. If the system does not know or refuses it, only speed is lost.

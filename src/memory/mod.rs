@@ -11,9 +11,11 @@ mod grow_only_map;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod keep;
+mod limit;
 mod map;
 mod prefetch;
 pub(crate) mod quota;
+mod residence;
 mod watched;
 
 pub(crate) use append_buffer::{AppendBuffer, AppendBufferWriter, SharedAppendBuffer};
@@ -21,9 +23,11 @@ pub(crate) use bits::AtomicBits;
 pub(crate) use fork_mark::ForkMark;
 pub(crate) use grow_only_map::{Computed, GrowOnlyMap};
 pub(crate) use keep::keep_in_memory;
+pub(crate) use limit::memory_bytes;
 #[cfg(test)]
 pub(crate) use map::DISK_READ_MIN;
 #[cfg(test)]
 pub(crate) use map::requests;
 pub(crate) use map::{LONG_CONTENT_BYTES, Map, PAGE_BYTES, REQUEST_BYTES, is_disk_read};
 pub(crate) use prefetch::{prefetch, prefetch_value};
+pub(crate) use residence::give_up;

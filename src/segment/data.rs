@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::RecordHash;
+use super::drop_behind::MappedBytes;
 use super::read_ahead::ReadAhead;
 use crate::digest::HashFunction;
 use crate::dir::{
@@ -29,6 +30,8 @@ pub(crate) struct Data {
     /// The file that was opened. `None` if the system does not say which it is.
     identity: Option<Identity>,
     source: Source,
+    /// Counted while the file is mapped.
+    _mapped: Option<MappedBytes>,
     retired: OnceLock<Dir>,
 }
 
@@ -68,6 +71,7 @@ impl Data {
             len,
             hash_function: reading.hash_function,
             identity,
+            _mapped: matches!(source, Source::Map(_)).then(|| MappedBytes::count(len)),
             source,
             retired: OnceLock::new(),
         })

@@ -8,6 +8,7 @@ pub(crate) mod batches;
 pub(crate) mod begun;
 pub(crate) mod content;
 pub(crate) mod data;
+mod drop_behind;
 pub(crate) mod expected;
 pub(crate) mod fanout;
 pub(crate) mod file_bytes;

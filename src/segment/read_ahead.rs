@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 
+use super::drop_behind::DropBehind;
 use crate::memory::Map;
 
 /// How far a walk that gives advice reads ahead, in bytes: some requests, so that the disk is never
@@ -22,6 +23,7 @@ pub(crate) struct ReadAhead {
     /// A map for this walk alone, through which the system reads the file in order. The walk finds the
     /// bytes in the map that all use: advice on that one would have gets read ahead, too.
     map_of_walk: Option<Map>,
+    behind: Option<DropBehind>,
 }
 
 impl ReadAhead {
@@ -29,10 +31,17 @@ impl ReadAhead {
     /// and tells the length of that. Gives advice where that is impossible or not worth it.
     pub(crate) fn of_file(len: u64, open: impl FnOnce() -> Option<(File, u64)>) -> Self {
         let opened = (len >= MAPPED_BYTES_MIN).then(open).flatten();
-        let map = opened.map(|(file, found)| Map::of_walked_file(&file, len.min(found)));
+        let map_of_walk = opened.and_then(|(file, found)| {
+            let map = Map::of_walked_file(&file, len.min(found)).ok()?;
+            Some((file, map))
+        });
+        let Some((file, map)) = map_of_walk else {
+            return Self::default();
+        };
         Self {
             end: 0,
-            map_of_walk: map.and_then(Result::ok),
+            behind: DropBehind::of_walk(file, &map),
+            map_of_walk: Some(map),
         }
     }
 
@@ -45,11 +54,14 @@ impl ReadAhead {
         };
         let begin = self.end.max(step.start);
         let is_asked_for = begin < step.end;
-        if let Some(map) = &self.map_of_walk {
+        if let Some(map_of_walk) = &self.map_of_walk {
             if is_asked_for {
                 let end = step.end.max(begin.saturating_add(READ_BYTES));
-                map.touch(begin..end);
+                map_of_walk.touch(begin..end);
                 self.end = end;
+            }
+            if let Some(behind) = &mut self.behind {
+                behind.drop_before(step.start, [map_of_walk, map]);
             }
             return;
         }
