@@ -34,6 +34,8 @@ pub struct EventCounts {
     pub run_merges: u64,
     /// Number of compactions that changed the set of segments.
     pub compactions: u64,
+    /// Number of trims that dropped a segment.
+    pub trims: u64,
     /// Number of repairs: those of the opening, which [`Store::recovery`](crate::Store::recovery) lists;
     /// damaged runs of the set index that were dropped since, to be built anew; and damaged sidecars
     /// that [`Store::verify`](crate::Store::verify) wrote anew. A put that stores content again
@@ -58,6 +60,7 @@ pub(super) struct Events {
     pub(super) seals: Counter,
     pub(super) run_merges: Counter,
     pub(super) compactions: Counter,
+    pub(super) trims: Counter,
     pub(super) repairs: Counter,
     pub(super) dedup_hits: Counter,
 }
@@ -69,6 +72,7 @@ impl Events {
             seals: self.seals.get(),
             run_merges: self.run_merges.get(),
             compactions: self.compactions.get(),
+            trims: self.trims.get(),
             repairs: self.repairs.get(),
             data_syncs: traffic.data_syncs.get(),
             data_sync_nanoseconds: traffic.data_sync_nanoseconds.get(),

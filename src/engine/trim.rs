@@ -42,6 +42,7 @@ impl Writer {
         let manifest_bytes = self.lock_ledger().bytes_with(dropping.len());
         self.dir().require_space([manifest_bytes])?;
         self.commit_compaction(ids, &[])?;
+        self.events.trims.add(1);
         for segment in dropping {
             segment.data().retire(self.dir());
         }

@@ -3,14 +3,14 @@
 use std::fmt;
 
 use super::Store;
-#[cfg(doc)]
-use crate::options::Options;
 use crate::compaction::{CompactionStats, LiveList, Prepared, TrimStats};
 use crate::digest::Digest;
 use crate::engine::RunningCompaction;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
+#[cfg(doc)]
+use crate::options::Options;
 
 impl Store {
     /// Begins a compaction. It keeps every object that is put from here on, also an old object that
@@ -75,7 +75,8 @@ impl Store {
     ///
     /// The segment that is appended to is never dropped. So the data files can exceed the bound by
     /// up to one segment: set [`Options::segment_bytes_max`] to a small part of the bound.
-    /// [`StoreStats::data_file_bytes`](crate::StoreStats::data_file_bytes) is the length that this compares, and costs no I/O by itself.
+    /// The length that this compares is
+    /// [`StoreStats::data_file_bytes`](crate::StoreStats::data_file_bytes).
     ///
     /// Puts and reads go on. A put that returns after this began, and whose object only a dropped
     /// segment holds, appends the object anew. Objects and readers that use a dropped segment keep

@@ -224,6 +224,20 @@ fn only_a_compaction_that_changes_the_segments_is_counted() {
 }
 
 #[test]
+fn only_a_trim_that_drops_a_segment_is_counted() {
+    let folder = scratch();
+    let store = open(folder.path());
+    store.put(content(1, 100)).unwrap();
+    seal_all(&store);
+    let mut expected = above_the_disk(&store);
+    store.trim(u64::MAX).unwrap();
+    assert_eq!(above_the_disk(&store), expected);
+    store.trim(0).unwrap();
+    expected.trims = 1;
+    assert_eq!(above_the_disk(&store), expected);
+}
+
+#[test]
 fn repairs_of_the_opening_and_of_a_verification_are_counted() {
     let folder = scratch();
     let store = open(folder.path());
