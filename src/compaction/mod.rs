@@ -66,7 +66,11 @@ impl CompactionStats {
 
 /// Result of a [`trim`](crate::Store::trim).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 #[non_exhaustive]
 pub struct TrimStats {
     /// Objects in the dropped segments. An object counts too if another segment holds a copy.

@@ -1,9 +1,7 @@
 //! Messages to the two background threads: one seals, the other builds the set index.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::segment_set::SegmentSet;
 use crate::sync::mpsc::Sender;
 use crate::sync::{Mutex, lock};
 
@@ -11,8 +9,8 @@ use crate::sync::{Mutex, lock};
 pub(super) enum Job {
     /// Seals the full segments.
     Seal,
-    /// Drops a set as soon as no reader uses it.
-    DropWhenUnused(Arc<SegmentSet>),
+    /// Drops the outdated sets as soon as no reader uses them.
+    DropUnusedSets,
 }
 
 /// The sending end to the thread that seals.

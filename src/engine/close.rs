@@ -25,6 +25,7 @@ impl OpenWriter {
         }
         // The next opening makes up for a failure here.
         let _ = writer.finish_up();
+        writer.give_up_outdated_sets();
         // An object may outlive the store and hold a retired segment. The next opening removes that
         // segment's files, since the folder may have another writer when the object is dropped.
         writer.dir().close();

@@ -10,7 +10,6 @@ use crate::dir::FileKind;
 use crate::error::Result;
 use crate::format::Sidecar;
 use crate::segment::{Active, Sealed};
-use crate::segment_set::SegmentSet;
 use crate::sync::lock;
 use crate::sync::mpsc::Receiver;
 
@@ -20,21 +19,19 @@ const OUTDATED_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 impl Writer {
     /// Runs the thread that seals.
     pub(super) fn seal_until_closed(&self, jobs: &Receiver<Job>) {
-        let mut outdated: Vec<Arc<SegmentSet>> = Vec::new();
+        let mut is_any_outdated = false;
         loop {
-            let job = if outdated.is_empty() {
-                jobs.recv().map_err(RecvTimeoutError::from)
-            } else {
+            let job = if is_any_outdated {
                 jobs.recv_timeout(OUTDATED_CHECK_INTERVAL)
+            } else {
+                jobs.recv().map_err(RecvTimeoutError::from)
             };
             match job {
                 Ok(Job::Seal) => self.seal_in_background(),
-                Ok(Job::DropWhenUnused(set)) => outdated.push(set),
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Job::DropUnusedSets) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            // A reader can no longer reach a set of which this thread has the only handle.
-            outdated.retain(|set| Arc::strong_count(set) > 1);
+            is_any_outdated = self.drop_unused_sets();
         }
     }
 
@@ -70,11 +67,11 @@ impl Writer {
     /// being sealed.
     pub(super) fn seal_oldest(&self) -> Result<bool> {
         let _sealing = lock(&self.sealing);
-        let set = self.shared.set.load_full();
-        let [oldest, _, ..] = set.unsealed() else {
-            return Ok(false);
+        let oldest = match self.set().unsealed() {
+            [oldest, _, ..] => Arc::clone(oldest),
+            _ => return Ok(false),
         };
-        self.seal(oldest)?;
+        self.seal(&oldest)?;
         Ok(true)
     }
 

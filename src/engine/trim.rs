@@ -32,10 +32,7 @@ impl Writer {
 
     fn drop_segments(&self, ids: &BTreeSet<u32>) -> Result<TrimStats> {
         self.seal_while(|id| ids.contains(&id))?;
-        let set = self.shared.set.load_full();
-        let dropping = set.sealed().iter().filter(|s| ids.contains(&s.id()));
-        let dropping: Vec<&Arc<Sealed>> = dropping.collect();
-        let stats = stats(&set, &dropping);
+        let (dropping, stats) = chosen(&self.shared.set.load_full(), ids);
         if dropping.is_empty() {
             return Ok(stats);
         }
@@ -46,6 +43,9 @@ impl Writer {
         for segment in dropping {
             segment.data().retire(self.dir());
         }
+        // Unless readers use a segment, its last handle is dropped here, and its files are removed. If
+        // that were left to the thread that seals, a cache could grow faster than the thread removes.
+        self.drop_unused_sets();
         Ok(stats)
     }
 }
@@ -78,17 +78,21 @@ fn oldest_beyond(set: &SegmentSet, bytes_max: u64) -> BTreeSet<u32> {
     oldest.map(|(id, _)| id).collect()
 }
 
-fn stats(set: &SegmentSet, dropping: &[&Arc<Sealed>]) -> TrimStats {
+/// Returns the sealed segments with these ids, and the result of dropping them.
+fn chosen(set: &SegmentSet, ids: &BTreeSet<u32>) -> (Vec<Arc<Sealed>>, TrimStats) {
+    let dropping = set.sealed().iter().filter(|s| ids.contains(&s.id()));
+    let dropping: Vec<Arc<Sealed>> = dropping.cloned().collect();
     let sealed = set.sealed().iter();
     let sealed_bytes: u64 = sealed.map(|sealed| sealed.data().len()).sum();
     let unsealed = set.unsealed().iter();
     let unsealed_bytes: u64 = unsealed.map(|active| active.flushed_bytes()).sum();
     let dropped_bytes: u64 = dropping.iter().map(|sealed| sealed.data().len()).sum();
     let objects = dropping.iter().map(|s| u64::from(s.binding().objects));
-    TrimStats {
+    let stats = TrimStats {
         dropped_objects: objects.sum(),
         dropped_segments: dropping.len() as u64,
         bytes_before: sealed_bytes + unsealed_bytes,
         bytes_after: sealed_bytes + unsealed_bytes - dropped_bytes,
-    }
+    };
+    (dropping, stats)
 }

@@ -31,6 +31,8 @@ pub(crate) struct Writer {
     /// A panic leaves the appender whole, since each field changes only after the event that it
     /// records. So the puts of other threads go on.
     appender: Mutex<Appender>,
+    /// Replaced sets that readers still used. No other lock is taken while this one is held.
+    outdated: Mutex<Vec<Arc<SegmentSet>>>,
     pub(super) ids: SegmentIds,
     pub(super) seal_requests: SealRequests,
     pub(super) next_run_number: AtomicU32,
@@ -51,6 +53,7 @@ impl Writer {
             phase: RwLock::new(Phase::default()),
             sealing: Mutex::new(()),
             appender: Mutex::new(appender),
+            outdated: Mutex::new(Vec::new()),
             ids: SegmentIds::new(ledger.next_id()),
             ledger: Mutex::new(ledger),
             seal_requests,
@@ -112,11 +115,33 @@ impl Writer {
     ///
     /// Dropping the last handle to an old set frees the index and the maps of segments that only
     /// this set has, and removes their files. If a reader still uses the old set, the thread that
-    /// seals drops it, so that no reader has to in the middle of a `get`.
+    /// seals or the next trim drops it, so that no reader has to in the middle of a `get`.
     pub(super) fn publish(&self, change: impl Fn(&SegmentSet) -> SegmentSet) {
         let old = self.shared.replace_set(change);
         if Arc::strong_count(&old) > 1 {
-            self.seal_requests.send(Job::DropWhenUnused(old));
+            lock(&self.outdated).push(old);
+            self.seal_requests.send(Job::DropUnusedSets);
         }
+    }
+
+    /// Drops the outdated sets that no reader uses, with the files that only they have. Returns whether
+    /// others are left.
+    pub(super) fn drop_unused_sets(&self) -> bool {
+        let mut outdated = lock(&self.outdated);
+        // A reader can no longer reach a set of which this is the only handle.
+        let is_used = |set: &Arc<SegmentSet>| Arc::strong_count(set) > 1;
+        let (used, unused): (Vec<_>, Vec<_>) = outdated.drain(..).partition(is_used);
+        outdated.extend(used);
+        let is_any_left = !outdated.is_empty();
+        // Removing files takes long, and whoever publishes a set waits for this lock.
+        drop(outdated);
+        drop(unused);
+        is_any_left
+    }
+
+    /// Gives up the outdated sets, also those that readers use.
+    pub(super) fn give_up_outdated_sets(&self) {
+        let outdated = std::mem::take(&mut *lock(&self.outdated));
+        drop(outdated);
     }
 }

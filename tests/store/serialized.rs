@@ -13,7 +13,7 @@ use crate::common::layout::{data_name, file, scratch, sidecar_name};
 use crate::common::workload::content;
 use sealstone::{
     CompactionStats, HashFunction, Problem, RecoveryReport, Repair, SegmentState, StoreStats,
-    VerifyReport,
+    TrimStats, VerifyReport,
 };
 
 /// Checks that a value is the same after it was written as JSON and read.
@@ -108,6 +108,7 @@ fn fields_that_a_report_lacks_are_empty() {
     }
     assert_eq!(read::<StoreStats>(), StoreStats::default());
     assert_eq!(read::<CompactionStats>(), CompactionStats::default());
+    assert_eq!(read::<TrimStats>(), TrimStats::default());
     assert_eq!(read::<VerifyReport>(), VerifyReport::default());
     assert_eq!(read::<RecoveryReport>(), RecoveryReport::default());
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -12,8 +14,8 @@ use tempfile::TempDir;
 use crate::common::hash::{digest_of, new_options};
 use crate::common::layout::{data_name, file, record, segments};
 use crate::common::workload::{
-    Contents, Verdict, assert_lacks, assert_same, assert_undamaged, assert_verifies, content,
-    contents, disk_bytes, eventually, seam, walk, without_syncing,
+    Contents, Kind, Verdict, assert_lacks, assert_same, assert_undamaged, assert_verifies, content,
+    contents, disk_bytes, eventually, names, seam, walk, without_syncing,
 };
 
 const SEGMENT_BYTES_MAX: u64 = 4096;
@@ -63,6 +65,34 @@ fn the_oldest_segments_go_until_the_data_files_are_within_the_bound() {
     assert_undamaged(&store);
     assert_same(&walk(&store), &kept);
     assert_lacks(&store, &digests[..dropped]);
+}
+
+/// A cache that puts and trims without a pause, on a disk that is slow to remove files.
+#[test]
+fn files_of_dropped_segments_do_not_pile_up() {
+    let folder = TempDir::new().unwrap();
+    let operations = seam(|step| {
+        if step.kind == Kind::Remove {
+            thread::sleep(Duration::from_millis(2));
+        }
+        match step.kind {
+            Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
+            _ => Verdict::Go,
+        }
+    });
+    let store = options()
+        .operations(operations)
+        .open(folder.path())
+        .unwrap();
+    let bound = 3 * SEGMENT_BYTES_MAX;
+    let mut most = 0;
+    for round in 0..300 {
+        put_numbered(&store, round * 40..(round + 1) * 40);
+        store.trim(bound).unwrap();
+        most = most.max(names(folder.path(), &[".dat"]).len());
+    }
+    // A few are held by a run that is being built. When the thread that seals removed all, there were 422.
+    assert!(most <= 60, "{most} data files of at most 4 segments");
 }
 
 #[test]
