@@ -120,6 +120,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A compaction also merges small segments. A cache that may forget old objects needs none:
+//! [`Store::trim`] drops the oldest segments until the data files are within a bound.
+//!
 //! # When something is wrong
 //!
 //! Opening repairs what it can repair without losing anything, and [`Store::recovery`] says what that

@@ -74,6 +74,19 @@ pub fn scratch() -> TempDir {
     }
 }
 
+/// Copies this test program to `copy`, to be started from there. Another program does it: while this one
+/// has the copy open for writing, another test may start a process, which inherits the open file for a
+/// moment, and a file that is open for writing cannot be started ("text file busy").
+#[cfg(unix)]
+pub fn copy_this_program(copy: &Path) {
+    let program = std::env::current_exe().unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg(program)
+        .arg(copy)
+        .status();
+    assert!(copied.unwrap().success());
+}
+
 /// Returns `len` bytes that look random and depend on `seed` only. This is `SplitMix64`, written
 /// out because the streams of the `rand` crate change from version to version and the fixture may
 /// not.

@@ -1,10 +1,13 @@
 //! The test program as a process of its own.
 
+use std::env;
 #[cfg(target_os = "linux")]
 use std::os::unix::{fs::chown, process::CommandExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::{env, fs};
+
+#[cfg(target_os = "linux")]
+use crate::common::layout::copy_this_program;
 
 const FOLDER: &str = "SEALSTONE_LIMITED_FOLDER";
 
@@ -34,7 +37,7 @@ pub fn run_as_nobody(test: &str, folder: &Path) -> Output {
     if is_root {
         // The user "nobody" may not see every folder.
         let copy = folder.join("program");
-        fs::copy(program, &copy).unwrap();
+        copy_this_program(&copy);
         chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
         program = copy;
     }

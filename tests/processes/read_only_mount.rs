@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 
 use crate::common::hash::new_options;
+use crate::common::layout::copy_this_program;
 use crate::common::workload;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -142,7 +143,7 @@ fn h3_an_unprivileged_reader_on_a_read_only_mount_follows_a_writer_and_changes_n
     fs::set_permissions(folder.path(), open_to_all).unwrap();
     let root = folder.path().join("store");
     let program = folder.path().join("program");
-    fs::copy(env::current_exe().unwrap(), &program).unwrap();
+    copy_this_program(&program);
 
     let writer = options().open(&root).unwrap();
     put_all(&writer, &contents(0, 100, OBJECT_BYTES));
