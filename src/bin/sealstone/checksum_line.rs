@@ -11,7 +11,7 @@ use sealstone::Digest;
 use crate::exit::Failure;
 use crate::list_lines;
 
-/// What each escaped byte of a name is written as.
+/// The bytes of a name that are escaped, each with its escape.
 const ESCAPES: [(u8, &[u8; 2]); 3] = [(b'\\', b"\\\\"), (b'\n', b"\\n"), (b'\r', b"\\r")];
 
 /// Returns a line with its line feed. On Unix all bytes of the name that are not escaped are kept as

@@ -79,9 +79,20 @@ impl Exit {
     }
 }
 
-/// Returns whether an error tells of a damaged object or index, beside which others can be read.
-pub fn is_damage(error: &Error) -> bool {
-    matches!(error, Error::Corrupt { .. } | Error::CorruptIndex { .. })
+/// Passes damage of an object or an index to `note`, and returns `None` for it: others can be read beside
+/// it.
+pub fn undamaged<T>(
+    result: sealstone::Result<T>,
+    note: impl FnOnce(anyhow::Error),
+) -> sealstone::Result<Option<T>> {
+    match result {
+        Ok(whole) => Ok(Some(whole)),
+        Err(error @ (Error::Corrupt { .. } | Error::CorruptIndex { .. })) => {
+            note(error.into());
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the messages of an error and of its causes in one line, each once: a message may contain

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::args::{ExportArguments, Global};
 use crate::batch::{self, Batch};
 use crate::digest_list;
-use crate::exit::{Exit, Failure, is_damage};
+use crate::exit::{self, Exit, Failure};
 use crate::messages::Messages;
 use crate::output::{Output, count, size};
 use crate::stream::Writer;
@@ -83,7 +83,7 @@ impl Export<'_> {
 
     fn batch(&mut self, store: &Store, digests: &[Digest]) -> anyhow::Result<()> {
         for (digest, object) in digests.iter().zip(store.get_many(digests)) {
-            // What is not there any more was dropped since the digests were read.
+            // An object that is absent now was dropped after its digest was read.
             if let Some(content) = self.undamaged(object)?.flatten() {
                 self.stream.record(digest, &content)?;
                 self.summary.objects += 1;
@@ -95,15 +95,10 @@ impl Export<'_> {
 
     /// Returns `None` for damage, after it was named.
     fn undamaged<T>(&mut self, result: sealstone::Result<T>) -> anyhow::Result<Option<T>> {
-        match result {
-            Ok(whole) => Ok(Some(whole)),
-            Err(error) if is_damage(&error) => {
-                self.summary.damaged += 1;
-                self.messages.error(&error.into());
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
+        Ok(exit::undamaged(result, |error| {
+            self.summary.damaged += 1;
+            self.messages.error(&error);
+        })?)
     }
 }
 

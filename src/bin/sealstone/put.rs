@@ -17,7 +17,7 @@ use crate::messages::Messages;
 use crate::output::{Output, count, size};
 use crate::progress;
 use crate::sources::{Found, Source, Sources, unreadable};
-use crate::target::{Target, creation_note};
+use crate::target::Target;
 
 pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     if !arguments.recursive {
@@ -105,17 +105,10 @@ struct Line<'a> {
 
 impl Put<'_> {
     fn all(&mut self, mut sources: Sources<'_>) -> anyhow::Result<()> {
-        let mut leaves_out = false;
-        loop {
-            if let (false, Some(store)) = (leaves_out, self.target.existing()) {
-                sources.leave_out(store);
-                leaves_out = true;
-            }
-            match sources.next() {
-                Some(found) => self.take(found)?,
-                None => return self.store_batch(),
-            }
+        while let Some(found) = sources.next_beside(self.target.existing()) {
+            self.take(found)?;
         }
+        self.store_batch()
     }
 
     fn take(&mut self, found: Found) -> anyhow::Result<()> {
@@ -170,7 +163,10 @@ impl Put<'_> {
         if contents.iter().all(Result::is_err) {
             return Ok(());
         }
-        let store = self.existing_or_created()?;
+        let (store, note) = self.target.get_or_create(self.hash)?;
+        if let Some(note) = note {
+            self.note(&note);
+        }
         let hashed = batch::hash(store.hash_function(), &contents);
         let mut stored = Vec::with_capacity(batch.len());
         let put = batch.iter().zip(&hashed).try_for_each(|(source, hashed)| {
@@ -182,15 +178,6 @@ impl Put<'_> {
         // The objects before an error are stored and get their lines; the error is reported first.
         let printed = self.sync_and_print(&store, &stored);
         put.and(printed)
-    }
-
-    fn existing_or_created(&mut self) -> anyhow::Result<Store> {
-        if let Some(store) = self.target.existing() {
-            return Ok(store.clone());
-        }
-        let store = self.target.create(self.hash)?.clone();
-        self.note(&creation_note(&store));
-        Ok(store)
     }
 
     /// Syncs, then prints the lines: a line says that every process can read the object, and that it

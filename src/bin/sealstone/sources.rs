@@ -131,8 +131,29 @@ impl<'a> Sources<'a> {
         }
     }
 
+    /// Returns the next entry beside a store, which may not exist yet. Its own files are left out.
+    pub fn next_beside(&mut self, store: Option<&Store>) -> Option<Found> {
+        if let (None, Some(store)) = (&self.own_folder, store) {
+            self.leave_out(store);
+        }
+        self.next()
+    }
+
+    fn next(&mut self) -> Option<Found> {
+        loop {
+            if let Some(found) = self.walk.as_mut().and_then(Walk::next) {
+                return Some(found);
+            }
+            self.walk = None;
+            let path = self.arguments.next()?.clone();
+            if let Some(found) = self.argument(path) {
+                return Some(found);
+            }
+        }
+    }
+
     /// Leaves out the files of this store from now on, also in a walk that has begun.
-    pub fn leave_out(&mut self, store: &Store) {
+    fn leave_out(&mut self, store: &Store) {
         self.own_folder = fs::canonicalize(store.root().join("segments")).ok();
         if let Some(mut walk) = self.walk.take() {
             walk.own_folder = self.own_folder_below(&walk.root);
@@ -173,23 +194,6 @@ impl<'a> Sources<'a> {
         }
         let below = own_folder.strip_prefix(canonical_root).ok()?;
         Some(root.join(below))
-    }
-}
-
-impl Iterator for Sources<'_> {
-    type Item = Found;
-
-    fn next(&mut self) -> Option<Found> {
-        loop {
-            if let Some(found) = self.walk.as_mut().and_then(Walk::next) {
-                return Some(found);
-            }
-            self.walk = None;
-            let path = self.arguments.next()?.clone();
-            if let Some(found) = self.argument(path) {
-                return Some(found);
-            }
-        }
     }
 }
 

@@ -36,10 +36,19 @@ impl<'a> Target<'a> {
         self.store.as_ref()
     }
 
-    /// Creates the store, which does not exist yet, with this hash function or the default.
-    pub fn create(&mut self, hash: Option<HashFunction>) -> anyhow::Result<&Store> {
+    /// Returns the store. If it does not exist, creates it with this hash function or the default, and
+    /// returns a note of that too.
+    pub fn get_or_create(
+        &mut self,
+        hash: Option<HashFunction>,
+    ) -> anyhow::Result<(Store, Option<String>)> {
+        if let Some(store) = &self.store {
+            return Ok((store.clone(), None));
+        }
         let store = self.global.open_to_put(hash, self.waiting, true)?;
-        Ok(self.store.insert(store))
+        self.store = Some(store.clone());
+        let note = creation_note(&store);
+        Ok((store, Some(note)))
     }
 
     /// Writes what is still buffered.
@@ -52,8 +61,7 @@ fn is_absent(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(Error::NoStore { .. }))
 }
 
-/// Returns the note for a store that was created.
-pub fn creation_note(store: &Store) -> String {
+fn creation_note(store: &Store) -> String {
     let (folder, function) = (store.root().display(), store.hash_function());
     format!("{folder}: created a store that names its objects by {function}")
 }

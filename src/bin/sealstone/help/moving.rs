@@ -44,9 +44,9 @@ that came whole are kept, and the exit code is 4. If a record does not have its
 digest, or the stream is damaged in another way, what came before is kept, and
 the exit code is 3. Importing the whole stream again completes the store.
 
-Of another store, which is not changed, only those objects are read that this
-store does not hold. A damaged object is named, the others are stored, and the
-exit code is 3.
+From another store the command reads only the objects that this store lacks, and
+it does not change the other store. It names a damaged object, stores the others,
+and ends with the exit code 3.
 
 Examples:
   sealstone --store /srv/copy import objects.stream

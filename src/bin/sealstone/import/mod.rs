@@ -15,7 +15,7 @@ use crate::messages::Messages;
 use crate::output::count;
 use crate::progress;
 use crate::sources::Source;
-use crate::target::{Target, creation_note};
+use crate::target::Target;
 
 use summary::{Report, Summary};
 
@@ -72,12 +72,8 @@ impl<'a> Import<'a> {
 
     /// Returns the store, which is created with this function if it does not exist.
     fn store(&mut self, function: HashFunction) -> anyhow::Result<Store> {
-        if let Some(store) = self.target.existing() {
-            return Ok(store.clone());
-        }
-        let store = self.target.create(Some(function))?.clone();
-        if !self.is_quiet {
-            let note = creation_note(&store);
+        let (store, note) = self.target.get_or_create(Some(function))?;
+        if let Some(note) = note.filter(|_| !self.is_quiet) {
             self.bar.suspend(|| self.messages.note(note));
         }
         Ok(store)

@@ -56,18 +56,11 @@ struct Files<'a, 'b> {
 
 impl Files<'_, '_> {
     fn all(&mut self, mut sources: Sources<'_>) -> anyhow::Result<()> {
-        let mut leaves_out = false;
-        loop {
-            // The store can be in the same folder, as that of NEDB was.
-            if let (false, Some(store)) = (leaves_out, self.import.target.existing()) {
-                sources.leave_out(store);
-                leaves_out = true;
-            }
-            match sources.next() {
-                Some(found) => self.take(found)?,
-                None => return self.store_batch(),
-            }
+        // The store can be in the same folder, as that of NEDB was.
+        while let Some(found) = sources.next_beside(self.import.target.existing()) {
+            self.take(found)?;
         }
+        self.store_batch()
     }
 
     fn take(&mut self, found: Found) -> anyhow::Result<()> {

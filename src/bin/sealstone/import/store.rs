@@ -7,7 +7,7 @@ use sealstone::{Digest, Object, Store};
 use super::{Import, OBJECTS_MAX};
 use crate::args::{Global, ImportOptions};
 use crate::batch::{self, Batch};
-use crate::exit::{Exit, is_damage};
+use crate::exit::{self, Exit};
 
 /// Imports the store in a folder.
 pub fn run(folder: &Path, options: ImportOptions, global: &Global) -> anyhow::Result<Exit> {
@@ -68,7 +68,7 @@ impl Copying<'_, '_> {
     fn read(&mut self, digests: &[Digest]) -> anyhow::Result<Vec<Object>> {
         let mut contents = Vec::with_capacity(digests.len());
         for object in self.source.get_many(digests) {
-            // What is not there any more was dropped since the digests were read.
+            // An object that is absent now was dropped after its digest was read.
             contents.extend(self.undamaged(object)?.flatten());
         }
         Ok(contents)
@@ -76,16 +76,10 @@ impl Copying<'_, '_> {
 
     /// Returns `None` for damage of the other store, after it was named.
     fn undamaged<T>(&mut self, result: sealstone::Result<T>) -> anyhow::Result<Option<T>> {
-        match result {
-            Ok(whole) => Ok(Some(whole)),
-            Err(error) if is_damage(&error) => {
-                self.import.summary.damaged += 1;
-                let folder = self.folder.display().to_string();
-                self.import
-                    .error(&anyhow::Error::from(error).context(folder));
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
+        Ok(exit::undamaged(result, |error| {
+            self.import.summary.damaged += 1;
+            let folder = self.folder.display().to_string();
+            self.import.error(&error.context(folder));
+        })?)
     }
 }

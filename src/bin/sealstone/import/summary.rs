@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::exit::Exit;
 use crate::output::{count, size};
 
-/// What has been done. `objects` counts what is stored durably, whether it was before or not.
+/// The figures of an import. `objects` counts the objects that are durable now, new or not.
 #[derive(Clone, Copy, Default, Serialize)]
 pub struct Summary {
     pub objects: u64,
