@@ -72,7 +72,7 @@ struct Inner {
     traffic: Traffic,
 }
 
-/// What went to the disk since the folder was opened.
+/// Counts writes and fsyncs since the folder was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     /// Bytes that were written to files.

@@ -189,10 +189,7 @@ impl Writer {
     /// Begins to pin, at a moment when no put is under way, and rolls, so that no further record is
     /// appended to an input.
     fn begin_pinning(&self) -> Result<Arc<Pins>> {
-        self.change_phase(|phase| {
-            if !matches!(phase, Phase::Idle) {
-                return Err(Error::CompactionRunning);
-            }
+        self.begin_phase(|| {
             let mut appender = self.lock_appender();
             if appender.end() > 0 {
                 self.roll(&mut appender, 0)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::phase::{Closing, Phase};
 use super::writer::Writer;
 use crate::compaction::TrimStats;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::segment::Sealed;
 use crate::segment_set::SegmentSet;
 
@@ -17,10 +17,7 @@ impl Writer {
     /// appended to stays.
     pub(crate) fn trim(&self, bytes_max: u64) -> Result<TrimStats> {
         self.dir().check_writable()?;
-        let oldest = self.change_phase(|phase| {
-            if !matches!(phase, Phase::Idle) {
-                return Err(Error::CompactionRunning);
-            }
+        let oldest = self.begin_phase(|| {
             let oldest = oldest_beyond(&self.set(), bytes_max);
             let closing = Closing::that_drops(&oldest);
             Ok((Phase::Closing(Arc::new(closing)), oldest))

@@ -85,14 +85,15 @@ impl Writer {
         read(&self.phase)
     }
 
-    /// Changes the phase to the one that `next` returns, at a moment when no put is under way.
-    pub(super) fn change_phase<T>(
-        &self,
-        next: impl FnOnce(&Phase) -> Result<(Phase, T)>,
-    ) -> Result<T> {
+    /// Changes the idle phase to the one that `next` returns, at a moment when no put is under way.
+    /// Fails while a compaction or a trim runs.
+    pub(super) fn begin_phase<T>(&self, next: impl FnOnce() -> Result<(Phase, T)>) -> Result<T> {
         let mut phase = write(&self.phase);
-        let (changed, result) = next(&phase)?;
-        *phase = changed;
+        if !matches!(*phase, Phase::Idle) {
+            return Err(Error::CompactionRunning);
+        }
+        let (begun, result) = next()?;
+        *phase = begun;
         Ok(result)
     }
 
