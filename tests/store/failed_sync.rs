@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::common::workload::{
     Contents, EIO, EMFILE, Kind, Step, Verdict, assert_holds, assert_same, assert_undamaged,
-    assert_verifies, contents, eventually, put_all, seam, system_error, walk,
+    assert_verifies, contents, eventually, pretend_to_sync, put_all, seam, system_error, walk,
 };
 use crate::faults::{Record, assert_poisoned, assert_system_error, list, options};
 
@@ -87,10 +87,7 @@ fn failing_once(
             record.0.lock().unwrap().push(step.clone());
             return system_error(EIO);
         }
-        match step.kind {
-            Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
-            _ => Verdict::Go,
-        }
+        pretend_to_sync(step)
     });
     (operations, armed, since)
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::common::hash::new_options;
 use crate::common::workload::{
-    Kind, Step, Verdict, contents, eventually, put_all, seam, settle, without_syncing,
+    Kind, Step, contents, eventually, pretend_to_sync, put_all, seam, settle, without_syncing,
 };
 
 const SEGMENT_BYTES_MAX: u64 = 2000;
@@ -65,10 +65,7 @@ impl Record {
         let record = self.clone();
         seam(move |step| {
             record.0.lock().unwrap().push(step.clone());
-            match step.kind {
-                Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
-                _ => Verdict::Go,
-            }
+            pretend_to_sync(step)
         })
     }
 

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use crate::common::hash::new_options;
 use crate::common::workload::{
     Contents, EMFILE, Kind, Step, Verdict, assert_holds, assert_same, assert_undamaged, completes,
-    contents, copy_store, eventually, names, put_all, seam, seam_with_stillness, settle,
-    system_error, walk,
+    contents, copy_store, eventually, names, pretend_to_sync, put_all, seam, seam_with_stillness,
+    settle, system_error, walk,
 };
 use crate::small::options;
 
@@ -27,10 +27,7 @@ fn open(root: &Path, fails: fn(&Step) -> bool) -> (Store, Arc<AtomicBool>) {
         if switch.load(Ordering::Relaxed) && fails(step) {
             return system_error(EMFILE);
         }
-        match step.kind {
-            Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
-            _ => Verdict::Go,
-        }
+        pretend_to_sync(step)
     });
     let options = new_options().segment_bytes_max(2000).operations(operations);
     (options.open(root).unwrap(), is_short)

@@ -12,7 +12,7 @@ use crate::common::hash::new_options;
 use crate::common::layout::{data_name, file};
 use crate::common::workload::{
     Contents, ENOSPC, Kind, Verdict, assert_holds, assert_same, assert_undamaged, assert_verifies,
-    contents, put_all, seam, system_error, walk, without_syncing,
+    contents, pretend_to_sync, put_all, seam, system_error, walk, without_syncing,
 };
 
 const SEGMENT_BYTES_MAX: u64 = 64 << 10;
@@ -98,10 +98,7 @@ fn segments_of_many_checkpoints_stay_few() {
         if step.is(Kind::Write, ".dat.tmp") {
             count.fetch_add(step.len as u64, Ordering::Relaxed);
         }
-        match step.kind {
-            Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
-            _ => Verdict::Go,
-        }
+        pretend_to_sync(step)
     });
     let store = options()
         .operations(operations)

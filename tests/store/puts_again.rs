@@ -1,6 +1,7 @@
 //! Objects that are put for the first time and again while a compaction drops them.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
@@ -71,6 +72,26 @@ thread_local! {
 }
 
 impl PutsAgain {
+    /// Opens a store whose requests to the system are the moments of the puts.
+    fn open(root: &Path) -> (Store, Arc<Self>) {
+        let puts_again = Arc::new(Self::default());
+        let at_step = Arc::clone(&puts_again);
+        let operations = seam(move |step| {
+            at_step.put_one_at(step);
+            Verdict::Go
+        });
+        let store = options().operations(operations).open(root).unwrap();
+        (store, puts_again)
+    }
+
+    /// Puts objects of `dead` into the store while `work` runs.
+    fn during(&self, store: &Store, dead: Vec<Vec<u8>>, work: impl FnOnce()) {
+        *self.dead.lock().unwrap() = dead;
+        *self.store.lock().unwrap() = Some(store.clone());
+        work();
+        *self.store.lock().unwrap() = None;
+    }
+
     fn put_one_at(&self, step: &Step) {
         // The append lock is held while the active segment's files are created and written.
         let is_append = matches!(step.kind, Kind::Create | Kind::Write | Kind::Cut)
@@ -98,14 +119,7 @@ impl PutsAgain {
 #[test]
 fn h8_an_object_put_again_at_any_step_of_a_compaction_is_kept() {
     let folder = TempDir::new().unwrap();
-    let puts_again = Arc::new(PutsAgain::default());
-    let at_step = Arc::clone(&puts_again);
-    let operations = seam(move |step| {
-        at_step.put_one_at(step);
-        Verdict::Go
-    });
-    let options = options().operations(operations);
-    let store = options.open(folder.path()).unwrap();
+    let (store, puts_again) = PutsAgain::open(folder.path());
     let live = contents(0, 400, 100);
     let dead = contents(1000, 2000, 100);
     let mut all: Vec<&Vec<u8>> = live.values().chain(dead.values()).collect();
@@ -115,12 +129,11 @@ fn h8_an_object_put_again_at_any_step_of_a_compaction_is_kept() {
     }
 
     let compaction = store.begin_compaction().unwrap();
-    *puts_again.dead.lock().unwrap() = dead.values().cloned().collect();
-    *puts_again.store.lock().unwrap() = Some(store.clone());
-    compaction
-        .finish(|digest| live.contains_key(digest))
-        .unwrap();
-    *puts_again.store.lock().unwrap() = None;
+    puts_again.during(&store, dead.into_values().collect(), || {
+        compaction
+            .finish(|digest| live.contains_key(digest))
+            .unwrap();
+    });
 
     let at = puts_again.at.lock().unwrap().join("\n");
     for (kind, ending) in [
@@ -147,14 +160,7 @@ fn h8_an_object_put_again_at_any_step_of_a_compaction_is_kept() {
 #[test]
 fn h8_an_object_put_again_at_any_step_of_a_trim_is_kept() {
     let folder = TempDir::new().unwrap();
-    let puts_again = Arc::new(PutsAgain::default());
-    let at_step = Arc::clone(&puts_again);
-    let operations = seam(move |step| {
-        at_step.put_one_at(step);
-        Verdict::Go
-    });
-    let options = options().operations(operations);
-    let store = options.open(folder.path()).unwrap();
+    let (store, puts_again) = PutsAgain::open(folder.path());
     let old = contents(0, 400, 100);
     put_all(&store, &old);
     let young = contents(1000, 50, 100);
@@ -164,10 +170,10 @@ fn h8_an_object_put_again_at_any_step_of_a_trim_is_kept() {
     let dropped = trimmed(folder.path(), &store, bytes_max);
 
     let dead = old.iter().filter(|(digest, _)| dropped.contains(*digest));
-    *puts_again.dead.lock().unwrap() = dead.map(|(_, content)| content.clone()).collect();
-    *puts_again.store.lock().unwrap() = Some(store.clone());
-    store.trim(bytes_max).unwrap();
-    *puts_again.store.lock().unwrap() = None;
+    let dead = dead.map(|(_, content)| content.clone()).collect();
+    puts_again.during(&store, dead, || {
+        store.trim(bytes_max).unwrap();
+    });
 
     let at = puts_again.at.lock().unwrap().join("\n");
     for step in [

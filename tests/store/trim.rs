@@ -15,7 +15,7 @@ use crate::common::hash::{digest_of, new_options};
 use crate::common::layout::{data_name, file, record, segments};
 use crate::common::workload::{
     Contents, Kind, Verdict, assert_lacks, assert_same, assert_undamaged, assert_verifies, content,
-    contents, disk_bytes, eventually, names, seam, walk, without_syncing,
+    contents, disk_bytes, eventually, names, pretend_to_sync, seam, walk, without_syncing,
 };
 
 const SEGMENT_BYTES_MAX: u64 = 4096;
@@ -75,10 +75,7 @@ fn files_of_dropped_segments_do_not_pile_up() {
         if step.kind == Kind::Remove {
             thread::sleep(Duration::from_millis(2));
         }
-        match step.kind {
-            Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
-            _ => Verdict::Go,
-        }
+        pretend_to_sync(step)
     });
     let store = options()
         .operations(operations)

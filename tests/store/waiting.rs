@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::common::workload::{
     Contents, Kind, PATIENCE, Step, Verdict, assert_holds, assert_verifies, completes, content,
-    contents, eventually, put_all, seam, walk,
+    contents, eventually, pretend_to_sync, put_all, seam, walk,
 };
 use crate::concurrency::{SEGMENT_BYTES_MAX, assert_reads, open, options, reopen};
 
@@ -239,10 +239,7 @@ fn h44_a_compaction_and_a_checkpoint_seal_only_segments_that_were_full() {
                 fill(&store, 1000 + sealed);
             }
         }
-        match step.kind {
-            Kind::SyncFile | Kind::SyncDir => Verdict::Pretend,
-            _ => Verdict::Go,
-        }
+        pretend_to_sync(step)
     });
     let store = options()
         .operations(operations)
