@@ -1,8 +1,8 @@
 //! Hashes several contents at a time, in the lanes of vector registers.
 //!
 //! One BLAKE2b cannot use wide registers well, since each step waits for the step before. Several of
-//! them side by side can: eight with AVX-512 ([`lanes`](super::lanes)), else what `blake2b_simd::many`
-//! takes side by side, four with AVX2.
+//! them side by side can: eight or four with AVX-512 ([`lanes`](super::lanes)), else what
+//! `blake2b_simd::many` takes side by side, four with AVX2.
 //!
 //! The next content goes into a lane as soon as the lane's content has ended, so different lengths
 //! cost nothing until the contents run out. From then on lanes stay empty while the longest content
@@ -103,7 +103,7 @@ fn hashed_alone(blocks: impl Iterator<Item = usize> + Clone, lanes: usize) -> us
 /// `take` with the position of its content.
 fn hash_together<'a>(
     output: Output,
-    contents: impl Iterator<Item = (usize, &'a [u8])> + Clone,
+    contents: impl ExactSizeIterator<Item = (usize, &'a [u8])>,
     mut take: impl FnMut(usize, Digest),
 ) {
     #[cfg(target_arch = "x86_64")]

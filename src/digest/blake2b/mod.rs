@@ -42,6 +42,12 @@ impl Output {
             Self::Short => 32,
         }
     }
+
+    /// The parameters: no key, fanout and depth 1, and the length of the output.
+    #[cfg(any(target_arch = "x86_64", test))]
+    const fn parameters(self) -> u64 {
+        0x0101_0000 | self.bytes() as u64
+    }
 }
 
 /// RFC 7693, section 2.6: the state before anything is mixed into it.
