@@ -6,10 +6,10 @@ use std::ops::Range;
 use super::map::{Map, PAGE_BYTES};
 
 impl Map {
-    /// Returns the parts of the readable bytes that are on the disk only, in order, by whole pages.
-    /// Returns none if the system does not say.
-    pub(crate) fn parts_on_disk(&self) -> Vec<Range<u64>> {
-        let pages = self.residence();
+    /// Returns the parts of the readable bytes that are on the disk only, in order, by whole pages. Pass
+    /// the file that is mapped. `None` if the system does not say.
+    pub(crate) fn parts_on_disk(&self, file: &File) -> Option<Vec<Range<u64>>> {
+        let pages = self.residence(file)?;
         let mut begin = 0;
         let mut parts = Vec::new();
         for same in pages.chunk_by(|a, b| a == b) {
@@ -19,15 +19,17 @@ impl Map {
             }
             begin = end;
         }
-        parts
+        Some(parts)
     }
 
-    /// For each page, 1 if it is in memory and 0 if it is not. Empty if the system does not say.
-    fn residence(&self) -> Vec<u8> {
-        let bytes = self.bytes();
-        let mut pages = vec![0; bytes.len().div_ceil(PAGE_BYTES)];
+    /// For each page, 1 if it is in memory and 0 if it is not. `None` if the system does not say.
+    fn residence(&self, file: &File) -> Option<Vec<u8>> {
+        #[cfg(not(target_os = "linux"))]
+        let _ = file;
         #[cfg(target_os = "linux")]
-        if !bytes.is_empty() && rustix::param::page_size() == PAGE_BYTES {
+        if is_owned(file) && rustix::param::page_size() == PAGE_BYTES {
+            let bytes = self.bytes();
+            let mut pages = vec![0; bytes.len().div_ceil(PAGE_BYTES)];
             // SAFETY: The range is mapped for as long as `self` is borrowed, and begins at a page, since
             // a map does. The system fills a byte for each page of the range, and `pages` has as many.
             let result = unsafe {
@@ -39,11 +41,10 @@ impl Map {
                 for page in &mut pages {
                     *page &= 1;
                 }
-                return pages;
+                return Some(pages);
             }
         }
-        pages.clear();
-        pages
+        None
     }
 
     /// Takes the pages of a range out of the page table, so that the system can give them up. A read
@@ -60,6 +61,15 @@ impl Map {
             };
         }
     }
+}
+
+/// Whether this process owns a file. For files of others, Linux says that all pages are in memory.
+#[cfg(target_os = "linux")]
+fn is_owned(file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let user = rustix::process::geteuid();
+    user.is_root() || file.metadata().is_ok_and(|metadata| metadata.uid() == user.as_raw())
 }
 
 /// Has the system give up a part of a file that is in memory and that nobody has in a page table.

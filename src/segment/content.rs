@@ -80,6 +80,16 @@ impl<'a> Content<'a> {
         }
     }
 
+    /// Asks for a very long content that is on the disk, for a caller who does not hash it. A lookup has
+    /// asked for the first [`REQUEST_BYTES`] itself where a wait was likely, and to find out whether one
+    /// is takes as long as the rest of the lookup.
+    #[inline]
+    pub(crate) fn fetch_unhashed(&self) {
+        if self.bytes().len() > REQUEST_BYTES {
+            self.fetch();
+        }
+    }
+
     /// Map, offset and bytes of a mapped content that is [long](LONG_CONTENT_BYTES).
     #[inline]
     fn mapped_long(&self) -> Option<(&'a Map, u64, &'a [u8])> {

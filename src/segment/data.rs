@@ -122,7 +122,7 @@ impl Data {
     /// Begins to read ahead of a walk through the file.
     pub(crate) fn read_ahead(&self) -> ReadAhead {
         match &self.source {
-            Source::Map(_) => ReadAhead::of_file(self.len, || self.open_same()),
+            Source::Map(map) => ReadAhead::of_file(self.len, map, || self.open_same()),
             Source::File(_) | Source::Named | Source::Closed => ReadAhead::default(),
         }
     }

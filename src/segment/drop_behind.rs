@@ -48,20 +48,16 @@ pub(super) struct DropBehind {
 }
 
 impl DropBehind {
-    /// Returns `None` if the data files fit into memory, or if this one is short or all of it is in
-    /// memory.
-    pub(super) fn of_walk(file: File, map: &Map) -> Option<Self> {
-        let is_long = map.bytes().len() as u64 >= KEPT_BYTES + GIVEN_UP_AT_A_TIME;
+    /// Returns `None` if the data files fit into memory, or if this one, of `len` bytes, is short. The
+    /// parts `on_disk` are not in memory.
+    pub(super) fn of_walk(file: File, len: u64, on_disk: Vec<Range<u64>>) -> Option<Self> {
+        let is_long = len >= KEPT_BYTES + GIVEN_UP_AT_A_TIME;
         if !is_long || MAPPED_BYTES.load(Ordering::Relaxed) <= memory_bytes() / PART_OF_MEMORY {
-            return None;
-        }
-        let brought_in = map.parts_on_disk();
-        if brought_in.is_empty() {
             return None;
         }
         Some(Self {
             file: HeldFile::hold(file)?,
-            brought_in: brought_in.into(),
+            brought_in: on_disk.into(),
             done: None,
         })
     }

@@ -27,21 +27,32 @@ pub(crate) struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Reads ahead of a walk through a mapped file of `len` bytes. `open` opens what has its name now
-    /// and tells the length of that. Gives advice where that is impossible or not worth it.
-    pub(crate) fn of_file(len: u64, open: impl FnOnce() -> Option<(File, u64)>) -> Self {
-        let opened = (len >= MAPPED_BYTES_MIN).then(open).flatten();
-        let map_of_walk = opened.and_then(|(file, found)| {
-            let map = Map::of_walked_file(&file, len.min(found)).ok()?;
-            Some((file, map))
-        });
-        let Some((file, map)) = map_of_walk else {
+    /// Reads ahead of a walk through a file of `len` bytes that is mapped by `map`. `open` opens what has
+    /// its name now and tells the length of that. Gives advice where that is impossible or not worth it:
+    /// for a short file, and for one that is in memory, where another map costs a fault for every few
+    /// pages.
+    pub(crate) fn of_file(
+        len: u64,
+        map: &Map,
+        open: impl FnOnce() -> Option<(File, u64)>,
+    ) -> Self {
+        if len < MAPPED_BYTES_MIN {
+            return Self::default();
+        }
+        let Some((file, found)) = open() else {
+            return Self::default();
+        };
+        let on_disk = map.parts_on_disk(&file);
+        if on_disk.as_ref().is_some_and(Vec::is_empty) {
+            return Self::default();
+        }
+        let Ok(map_of_walk) = Map::of_walked_file(&file, len.min(found)) else {
             return Self::default();
         };
         Self {
             end: 0,
-            behind: DropBehind::of_walk(file, &map),
-            map_of_walk: Some(map),
+            behind: on_disk.and_then(|parts| DropBehind::of_walk(file, len, parts)),
+            map_of_walk: Some(map_of_walk),
         }
     }
 

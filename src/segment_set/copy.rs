@@ -107,7 +107,7 @@ impl<'a> ObjectCopy<'a> {
         // What a system call has copied can differ from what it copied before.
         let is_once = verify == VerifyReads::FirstRead && !matches!(content, Content::Heap(_));
         if is_once && self.was_verified() {
-            content.fetch();
+            content.fetch_unhashed();
             return Ok(Some(content.known_right()));
         }
         let Some(verified) = content.verify(self.hash_function(), &self.entry().digest) else {

@@ -66,6 +66,38 @@ pub(super) const WINDOW: usize = 256;
 /// Content that is asked for together, in bytes, so that it is still in memory when its turn comes.
 const WINDOW_BYTES: u64 = 8 << 20;
 
+/// How many lookups there are for one that finds out whether the store is still in memory, as powers of
+/// two. The longer the records, the more a lookup waits for the disk before that is found out, and the
+/// less finding out adds to a lookup that hashes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LookIntervals {
+    hashed: u32,
+    unhashed: u32,
+}
+
+impl LookIntervals {
+    const OF_ENTRIES: u32 = 9;
+
+    pub(super) const fn new(record_bytes_mean: u64) -> Self {
+        let (hashed, unhashed) = match record_bytes_mean >> 10 {
+            0..8 => (9, 9),
+            8..64 => (7, 9),
+            64..1_024 => (4, 8),
+            _ => (2, 7),
+        };
+        Self { hashed, unhashed }
+    }
+
+    #[inline]
+    const fn log2(self, wanted: Wanted) -> u32 {
+        match wanted {
+            Wanted::Entries => Self::OF_ENTRIES,
+            Wanted::Contents => self.hashed,
+            Wanted::Both => self.unhashed,
+        }
+    }
+}
+
 thread_local! {
     /// The last random number of this thread. Threads that shared one would wait for each other. It is
     /// followed by 0, so that the first lookup of a thread finds out about waits: a thread may not live
@@ -78,7 +110,7 @@ impl SegmentSet {
     /// Call it before the lookup. In memory it costs next to nothing.
     #[inline]
     pub(crate) fn fetch(&self, digest: &Digest, wanted: Wanted) {
-        if self.waits.are_likely_for_any(wanted.parts()) || self.is_look_due(1) {
+        if self.waits.are_likely_for_any(wanted.parts()) || self.is_look_due(1, wanted) {
             self.fetch_one(digest, wanted);
         }
     }
@@ -93,7 +125,7 @@ impl SegmentSet {
     ) {
         if self.waits.are_likely_for_any(wanted.parts()) {
             self.fetch_window(digests, wanted);
-        } else if self.is_look_due(digests.len())
+        } else if self.is_look_due(digests.len(), wanted)
             && let Some(last) = digests.last()
         {
             self.fetch_one(last, wanted);
@@ -109,25 +141,13 @@ impl SegmentSet {
     /// Whether one of so many lookups should find out about waits. At random: a counter keeps step with
     /// callers who alternate between stores or calls, and then always falls on the same of them.
     #[inline]
-    fn is_look_due(&self, count: usize) -> bool {
+    fn is_look_due(&self, count: usize, wanted: Wanted) -> bool {
         // The constants are those of Numerical Recipes; the upper bits are the random ones.
         let random = RANDOM.get().wrapping_mul(1_664_525);
         let random = random.wrapping_add(1_013_904_223);
         RANDOM.set(random);
-        let one_in_many = random >> (u32::BITS - self.look_interval_log2);
+        let one_in_many = random >> (u32::BITS - self.look_intervals.log2(wanted));
         (one_in_many as usize) < count
-    }
-
-    /// How many lookups there are for one that finds out whether the store is still in memory, as a
-    /// power of two. The longer the records, the more a lookup waits for the disk before that is found
-    /// out, and the less finding out adds to a lookup.
-    pub(super) const fn look_interval_log2(record_bytes_mean: u64) -> u32 {
-        match record_bytes_mean >> 10 {
-            0..8 => 9,
-            8..64 => 7,
-            64..1_024 => 4,
-            _ => 2,
-        }
     }
 
     #[cold]
@@ -342,7 +362,7 @@ mod tests {
     #[test]
     fn the_first_lookup_of_each_thread_finds_out_about_waits() {
         let set = SegmentSet::new(HashFunction::default(), vec![], vec![], vec![]);
-        let is_due = || set.is_look_due(1);
+        let is_due = || set.is_look_due(1, Wanted::Contents);
         let due = |_| std::thread::scope(|scope| scope.spawn(is_due).join().unwrap());
         assert!((0..3).all(due));
         // A caller may alternate between several kinds of lookups. Each kind finds out about waits.

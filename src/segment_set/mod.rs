@@ -24,6 +24,7 @@ pub(crate) use resolved_run::{ResolvedRun, RunSize};
 pub(crate) use tried::Tried;
 
 use disk_waits::LookupWaits;
+use fetch::LookIntervals;
 
 use crate::digest::HashFunction;
 use crate::run::Run;
@@ -46,8 +47,7 @@ pub(crate) struct SegmentSet {
     record_bytes_mean: u64,
     /// Whether lookups wait for the disk.
     waits: LookupWaits,
-    /// How many lookups there are for one that finds out about waits, as a power of two.
-    look_interval_log2: u32,
+    look_intervals: LookIntervals,
 }
 
 impl SegmentSet {
@@ -68,7 +68,7 @@ impl SegmentSet {
             hash_function,
             record_bytes_mean,
             waits: LookupWaits::default(),
-            look_interval_log2: Self::look_interval_log2(record_bytes_mean),
+            look_intervals: LookIntervals::new(record_bytes_mean),
             sealed,
             unsealed,
             runs,
