@@ -12,11 +12,17 @@ use crate::error::Result;
 use crate::segment::Sealed;
 use crate::segment_set::SegmentSet;
 
+/// The most dropped segments whose files a trim removes itself. To remove one of 256 MiB takes 50 ms.
+const SEGMENTS_REMOVED_AT_ONCE: usize = 4;
+
 impl Writer {
     /// Drops the oldest segments until the data files have at most `bytes_max`. The segment that is
     /// appended to stays.
     pub(crate) fn trim(&self, bytes_max: u64) -> Result<TrimStats> {
         self.dir().check_writable()?;
+        // What the trim before has left to the thread that seals: a cache could grow faster than the
+        // thread removes files.
+        self.drop_unused_sets();
         let oldest = self.begin_phase(|| {
             let oldest = oldest_beyond(&self.set(), bytes_max);
             let closing = Closing::that_drops(&oldest);
@@ -35,14 +41,17 @@ impl Writer {
         }
         let manifest_bytes = self.lock_ledger().bytes_with(dropping.len());
         self.dir().require_space([manifest_bytes])?;
+        // The last handle to a segment removes its files. While this set is held, that is the handle of
+        // the set that the commit replaces, which the thread that seals drops.
+        let left_to_thread = (dropping.len() > SEGMENTS_REMOVED_AT_ONCE).then(|| self.set());
         self.commit_compaction(ids, &[])?;
         self.events.trims.add(1);
         for segment in dropping {
             segment.data().retire(self.dir());
         }
-        // Unless readers use a segment, its last handle is dropped here, and its files are removed. If
-        // that were left to the thread that seals, a cache could grow faster than the thread removes.
-        self.drop_unused_sets();
+        if left_to_thread.is_none() {
+            self.drop_unused_sets();
+        }
         Ok(stats)
     }
 }

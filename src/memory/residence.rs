@@ -69,7 +69,10 @@ fn is_owned(file: &File) -> bool {
     use std::os::unix::fs::MetadataExt;
 
     let user = rustix::process::geteuid();
-    user.is_root() || file.metadata().is_ok_and(|metadata| metadata.uid() == user.as_raw())
+    user.is_root()
+        || file
+            .metadata()
+            .is_ok_and(|metadata| metadata.uid() == user.as_raw())
 }
 
 /// Has the system give up a part of a file that is in memory and that nobody has in a page table.

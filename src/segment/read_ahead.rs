@@ -31,11 +31,7 @@ impl ReadAhead {
     /// its name now and tells the length of that. Gives advice where that is impossible or not worth it:
     /// for a short file, and for one that is in memory, where another map costs a fault for every few
     /// pages.
-    pub(crate) fn of_file(
-        len: u64,
-        map: &Map,
-        open: impl FnOnce() -> Option<(File, u64)>,
-    ) -> Self {
+    pub(crate) fn of_file(len: u64, map: &Map, open: impl FnOnce() -> Option<(File, u64)>) -> Self {
         if len < MAPPED_BYTES_MIN {
             return Self::default();
         }

@@ -81,13 +81,13 @@ impl Store {
     /// Puts and reads go on. A put that returns after this began, and whose object only a dropped
     /// segment holds, appends the object anew. Objects and readers that use a dropped segment keep
     /// it, and the thread that indexes does while it builds a run; the last of them removes its
-    /// files. Other files are gone when this returns. The rename of one manifest commits, so a crash
-    /// leaves all of these segments or none.
+    /// files. Other files are gone when this returns if it drops at most four segments, as a trim of a
+    /// cache mostly does. Those of more are removed in the background, and at the latest by the next
+    /// trim. The rename of one manifest commits, so a crash leaves all of these segments or none.
     ///
-    /// Takes time in proportion to the number of segments, and writes one manifest and removes two
-    /// files for each dropped segment. A segment that
-    /// is to be dropped and waits to be sealed is sealed first. If many objects were dropped, the
-    /// thread that indexes rebuilds the set index in the background.
+    /// Takes time in proportion to the number of segments, and writes one manifest. A segment that is
+    /// to be dropped and waits to be sealed is sealed first. If many objects were dropped, the thread
+    /// that indexes rebuilds the set index in the background.
     ///
     /// ```
     /// # let folder = tempfile::tempdir()?;

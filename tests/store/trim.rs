@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -82,14 +82,47 @@ fn files_of_dropped_segments_do_not_pile_up() {
         .open(folder.path())
         .unwrap();
     let bound = 3 * SEGMENT_BYTES_MAX;
-    let mut most = 0;
-    for round in 0..300 {
-        put_numbered(&store, round * 40..(round + 1) * 40);
-        store.trim(bound).unwrap();
-        most = most.max(names(folder.path(), &[".dat"]).len());
+    // A trim drops two segments, and another eight, which it leaves to the thread that seals.
+    for puts in [40, 160] {
+        let mut most = 0;
+        for round in 0..300 {
+            put_numbered(&store, round * puts..(round + 1) * puts);
+            store.trim(bound).unwrap();
+            most = most.max(names(folder.path(), &[".dat"]).len());
+        }
+        // A few are held by a run that is being built. When that thread removed all, there were 422.
+        assert!(most <= 60, "{puts} puts: {most} data files");
     }
-    // A few are held by a run that is being built. When the thread that seals removed all, there were 422.
-    assert!(most <= 60, "{most} data files of at most 4 segments");
+}
+
+/// To remove files takes long: a trim of many segments does not wait for it, and the next one makes
+/// sure that it is done.
+#[test]
+fn files_of_many_dropped_segments_are_removed_behind_the_trim() {
+    let folder = TempDir::new().unwrap();
+    let blocked = Arc::new(AtomicBool::new(true));
+    let is_blocked = Arc::clone(&blocked);
+    let trimming = thread::current().id();
+    let operations = seam(move |step| {
+        let is_elsewhere = thread::current().id() != trimming;
+        while step.is(Kind::Remove, ".dat") && is_blocked.load(Ordering::Relaxed) {
+            assert!(is_elsewhere, "the trim removes {step:?}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        pretend_to_sync(step)
+    });
+    let store = options()
+        .operations(operations)
+        .open(folder.path())
+        .unwrap();
+    put_numbered(&store, 0..200);
+    let stats = store.trim(0).unwrap();
+    assert!(stats.dropped_segments > 4, "{stats:?}");
+    blocked.store(false, Ordering::Relaxed);
+    store.trim(0).unwrap();
+    eventually("the files of dropped segments are removed", || {
+        names(folder.path(), &[".dat"]).len() == store.stats().segments.len()
+    });
 }
 
 #[test]
