@@ -76,26 +76,77 @@ macro_rules! mix {
 macro_rules! round {
     ($v:ident, $m:ident, $round:literal) => {{
         const S: [usize; 16] = SIGMA[$round % 10];
-        mix!(
-            $v,
-            $m,
-            (0, 4, 8, 12, S[0], S[1])(1, 5, 9, 13, S[2], S[3])(2, 6, 10, 14, S[4], S[5])(
-                3, 7, 11, 15, S[6], S[7]
-            )
-        );
-        mix!(
-            $v,
-            $m,
-            (0, 5, 10, 15, S[8], S[9])(1, 6, 11, 12, S[10], S[11])(2, 7, 8, 13, S[12], S[13])(
-                3, 4, 9, 14, S[14], S[15]
-            )
-        );
+        mix! { $v, $m,
+            (0, 4, 8, 12, S[0], S[1]) (1, 5, 9, 13, S[2], S[3])
+            (2, 6, 10, 14, S[4], S[5]) (3, 7, 11, 15, S[6], S[7])
+        }
+        mix! { $v, $m,
+            (0, 5, 10, 15, S[8], S[9]) (1, 6, 11, 12, S[10], S[11])
+            (2, 7, 8, 13, S[12], S[13]) (3, 4, 9, 14, S[14], S[15])
+        }
     }};
 }
 
-/// The compression of a step.
+/// The instructions, and the compression of a step.
 macro_rules! compression {
-    ($lanes:ident) => {
+    (
+        $lanes:ident lanes in $register:ident,
+        $load:ident, $store:ident, $set1:ident, $blend:ident, $add:ident, $xor:ident,
+        $rotate_right:ident, $shuffle:ident
+    ) => {
+        type Register = $register;
+
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512vl")]
+        fn load(row: &[u64; $lanes]) -> Register {
+            // SAFETY: reads as many bytes as a register has, and `row` has as many; the instruction asks
+            // for no alignment.
+            unsafe { $load(row.as_ptr().cast()) }
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512vl")]
+        fn store(row: &mut [u64; $lanes], register: Register) {
+            // SAFETY: writes as many bytes as a register has, and `row` has as many; the instruction
+            // asks for no alignment.
+            unsafe { $store(row.as_mut_ptr().cast(), register) }
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512vl")]
+        fn set1(word: u64) -> Register {
+            $set1(word.cast_signed())
+        }
+
+        /// The words of `b` where the bit of a lane is set, else those of `a`.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512vl")]
+        fn blend(lanes: u8, a: Register, b: Register) -> Register {
+            $blend(lanes, a, b)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512vl")]
+        fn add(a: Register, b: Register) -> Register {
+            $add(a, b)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512vl")]
+        fn xor(a: Register, b: Register) -> Register {
+            $xor(a, b)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512vl")]
+        fn rotate_right<const BITS: i32>(a: Register) -> Register {
+            if BITS == 32 {
+                $shuffle::<SWAP_HALVES_OF_WORDS>(a)
+            } else {
+                $rotate_right::<BITS>(a)
+            }
+        }
+
         #[target_feature(enable = "avx512f,avx512vl")]
         pub(super) fn compress(states: &mut States<$lanes>, step: &Step<'_, $lanes>) {
             let mut state = [set1(0); 8];
@@ -170,57 +221,17 @@ mod registers_of_512_bits {
 
     use super::{BLOCK_BYTES, Block, IV, LANES, SIGMA, SWAP_HALVES_OF_WORDS, States, Step};
 
-    type Register = __m512i;
-
-    compression!(LANES);
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn load(row: &[u64; LANES]) -> Register {
-        // SAFETY: reads the 64 bytes of `row`; the instruction asks for no alignment.
-        unsafe { _mm512_loadu_si512(row.as_ptr().cast()) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn store(row: &mut [u64; LANES], register: Register) {
-        // SAFETY: writes the 64 bytes of `row`; the instruction asks for no alignment.
-        unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), register) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn set1(word: u64) -> Register {
-        _mm512_set1_epi64(word.cast_signed())
-    }
-
-    /// The words of `b` where the bit of a lane is set, else those of `a`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn blend(lanes: u8, a: Register, b: Register) -> Register {
-        _mm512_mask_blend_epi64(lanes, a, b)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn add(a: Register, b: Register) -> Register {
-        _mm512_add_epi64(a, b)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn xor(a: Register, b: Register) -> Register {
-        _mm512_xor_si512(a, b)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn rotate_right<const BITS: i32>(a: Register) -> Register {
-        if BITS == 32 {
-            return _mm512_shuffle_epi32::<SWAP_HALVES_OF_WORDS>(a);
-        }
-        _mm512_ror_epi64::<BITS>(a)
-    }
+    compression!(
+        LANES lanes in __m512i,
+        _mm512_loadu_si512,
+        _mm512_storeu_si512,
+        _mm512_set1_epi64,
+        _mm512_mask_blend_epi64,
+        _mm512_add_epi64,
+        _mm512_xor_si512,
+        _mm512_ror_epi64,
+        _mm512_shuffle_epi32
+    );
 
     /// Word `i` of each block, as register `i`. The words are in little-endian order, as on this
     /// architecture.
@@ -277,57 +288,17 @@ mod registers_of_256_bits {
 
     use super::{BLOCK_BYTES, Block, HALF_LANES, IV, SIGMA, SWAP_HALVES_OF_WORDS, States, Step};
 
-    type Register = __m256i;
-
-    compression!(HALF_LANES);
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn load(row: &[u64; HALF_LANES]) -> Register {
-        // SAFETY: reads the 32 bytes of `row`; the instruction asks for no alignment.
-        unsafe { _mm256_loadu_si256(row.as_ptr().cast()) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn store(row: &mut [u64; HALF_LANES], register: Register) {
-        // SAFETY: writes the 32 bytes of `row`; the instruction asks for no alignment.
-        unsafe { _mm256_storeu_si256(row.as_mut_ptr().cast(), register) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn set1(word: u64) -> Register {
-        _mm256_set1_epi64x(word.cast_signed())
-    }
-
-    /// The words of `b` where the bit of a lane is set, else those of `a`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn blend(lanes: u8, a: Register, b: Register) -> Register {
-        _mm256_mask_blend_epi64(lanes, a, b)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn add(a: Register, b: Register) -> Register {
-        _mm256_add_epi64(a, b)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn xor(a: Register, b: Register) -> Register {
-        _mm256_xor_si256(a, b)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn rotate_right<const BITS: i32>(a: Register) -> Register {
-        if BITS == 32 {
-            return _mm256_shuffle_epi32::<SWAP_HALVES_OF_WORDS>(a);
-        }
-        _mm256_ror_epi64::<BITS>(a)
-    }
+    compression!(
+        HALF_LANES lanes in __m256i,
+        _mm256_loadu_si256,
+        _mm256_storeu_si256,
+        _mm256_set1_epi64x,
+        _mm256_mask_blend_epi64,
+        _mm256_add_epi64,
+        _mm256_xor_si256,
+        _mm256_ror_epi64,
+        _mm256_shuffle_epi32
+    );
 
     /// Word `i` of each block, as register `i`. The words are in little-endian order, as on this
     /// architecture.
