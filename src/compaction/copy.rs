@@ -10,14 +10,13 @@ use rayon::prelude::*;
 
 use super::Prepared;
 use crate::digest::Digest;
-use crate::dir::{BlockWriter, Dir, FileKind, FilePath, WritableFile};
+use crate::dir::{BlockWriter, Dir, FileKind, WritableFile};
 use crate::error::{Error, Result};
-use crate::format::{Entry, SealedSegment, Sidecar, record};
+use crate::format::{Entry, Sidecar, record};
 use crate::object::Object;
 use crate::segment::batches::{BATCH_RECORDS_MAX, batches, span};
 use crate::segment::read_ahead::ReadAhead;
-use crate::segment::sidecar::binding_of;
-use crate::segment::{Data, Sealed, content_len};
+use crate::segment::{Data, Output, Sealed, content_len};
 use crate::segment_set::{ObjectCopy, SegmentSet};
 
 impl Prepared {
@@ -47,31 +46,16 @@ impl Prepared {
         set: &SegmentSet,
     ) -> Result<Output> {
         let data = dir.create_segment_temporary(id, FileKind::Data)?;
-        let written = self.write_behind(&data, parts, set).and_then(|copied| {
-            data.sync()?;
-            let file = dir.create_segment_temporary(id, FileKind::Sidecar)?;
-            let written = file.write_all_at(copied.sidecar.as_bytes(), 0);
-            let written = written.and_then(|()| file.sync());
-            if let Err(error) = written {
-                let _ = dir.remove_if_present(file.path());
-                return Err(error);
-            }
-            Ok((copied, file.path().clone()))
-        });
-        match written {
-            Ok((copied, sidecar_path)) => Ok(Output {
-                id,
-                binding: binding_of(&copied.sidecar, copied.data_bytes),
-                sidecar: Arc::new(copied.sidecar),
-                // The paths are enough from here on; open files could be too many.
-                data_path: data.path().clone(),
-                sidecar_path,
-            }),
-            Err(error) => {
-                let _ = dir.remove_if_present(data.path());
-                Err(error)
-            }
-        }
+        let copied = self.write_behind(&data, parts, set);
+        let output = copied.and_then(
+            |Copied {
+                 sidecar,
+                 data_bytes,
+             }| { Output::of_temporary(dir, id, &data, data_bytes, sidecar) },
+        );
+        output.inspect_err(|_| {
+            let _ = dir.remove_if_present(data.path());
+        })
     }
 
     /// Writes an output and syncs it while it is being written: if it were synced only at the end,
@@ -248,30 +232,4 @@ impl<'a> RecordWriter<'a> {
 struct Copied {
     sidecar: Sidecar<Vec<u8>>,
     data_bytes: u64,
-}
-
-/// A new segment, durable under temporary names.
-pub(crate) struct Output {
-    pub(crate) id: u32,
-    pub(crate) binding: SealedSegment,
-    pub(crate) sidecar: Arc<Sidecar<Vec<u8>>>,
-    data_path: FilePath,
-    sidecar_path: FilePath,
-}
-
-impl Output {
-    /// Gives both files their names. The directory is not synced yet.
-    pub(crate) fn rename_into_place(&self, dir: &Dir) -> Result<()> {
-        dir.rename_into_place(&self.data_path)?;
-        dir.rename_into_place(&self.sidecar_path)
-    }
-
-    /// Removes the files, under whatever name they have.
-    pub(crate) fn discard(&self, dir: &Dir) {
-        // The next opening removes files that stay: they have the name of a temporary, or the
-        // manifest lists their segment as retired.
-        let _ = dir.remove_if_present(&self.data_path);
-        let _ = dir.remove_if_present(&self.sidecar_path);
-        let _ = dir.remove_segment(self.id);
-    }
 }

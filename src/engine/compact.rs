@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use super::phase::{Closing, Phase, Pins};
 use super::writer::Writer;
-use crate::compaction::{self, CompactionStats, Output, Prepared};
+use crate::compaction::{self, CompactionStats, Prepared};
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, Result};
 use crate::format::Sidecar;
-use crate::segment::Sealed;
+use crate::segment::{Output, Sealed};
 use crate::segment_set::SegmentSet;
 use crate::threads::in_own_threads;
 

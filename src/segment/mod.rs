@@ -15,6 +15,7 @@ pub(crate) mod file_bytes;
 mod journal_writer;
 mod keyed_hash;
 mod once;
+mod output;
 #[cfg(all(test, shuttle))]
 mod publication;
 pub(crate) mod read_ahead;
@@ -25,6 +26,7 @@ pub(crate) mod sidecar;
 pub(crate) use active::Active;
 pub(crate) use appender::Appender;
 pub(crate) use data::Data;
+pub(crate) use output::Output;
 pub(crate) use sealed::Sealed;
 
 use batches::{BATCH_RECORDS_MAX, batches};
