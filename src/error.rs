@@ -110,6 +110,13 @@ pub enum Error {
         bytes: u64,
     },
 
+    /// A reader whose content was put failed. Its error is the [`source`](std::error::Error::source).
+    #[error("the content could not be read to its end, so it was not stored; put it again")]
+    Content {
+        /// The error of the reader.
+        source: io::Error,
+    },
+
     /// Content was given together with a digest that is not its own.
     #[error(transparent)]
     DigestMismatch(#[from] DigestMismatch),
@@ -235,7 +242,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         use io::ErrorKind as Kind;
         let kind = match &error {
-            Error::Io { source, .. } => source.kind(),
+            Error::Io { source, .. } | Error::Content { source } => source.kind(),
             Error::NoStore { .. } | Error::MissingSegment { .. } => Kind::NotFound,
             Error::Locked { .. } | Error::CompactionRunning => Kind::ResourceBusy,
             Error::ReadOnly => Kind::ReadOnlyFilesystem,

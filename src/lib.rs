@@ -99,7 +99,8 @@
 //!
 //! [`Store::put`] hashes the content, looks whether the store holds it, and appends it if not. The
 //! object can be read at once, and survives power loss after the next [`Store::sync`]. A thread in the
-//! background seals full segments; `sync` covers them too. To hash elsewhere, put [`Hashed`].
+//! background seals full segments; `sync` covers them too. To hash elsewhere, put [`Hashed`]. Content
+//! that need not fit into memory is put from a reader: [`Store::put_reader`].
 //!
 //! Objects are named by BLAKE2b-512 truncated to 32 bytes, unless the store is created with
 //! [`Options::hash_function`]: BLAKE2b-256, SHA-256 and BLAKE3 are there for stores that others address
@@ -137,7 +138,7 @@
 //!
 //! # Limits
 //!
-//! - An object has at most `u32::MAX` bytes. It is read and hashed as a whole.
+//! - An object has at most `u32::MAX` bytes. A read hashes all of it.
 //! - A store uses at most 2^32 segment ids in its life.
 //! - Each segment is mapped twice, data and sidecar, while all stores of the process have no more maps
 //!   than half of what Linux allows (`vm.max_map_count`, 65,530 by default). So about 12,000 segments
@@ -215,7 +216,7 @@ pub use digest::{
     DIGEST_BYTES, Digest, DigestMismatch, HashFunction, Hashed, Hasher, ParseDigestError,
     ParseHashFunctionError,
 };
-pub use engine::EventCounts;
+pub use engine::{EventCounts, Stored};
 pub use error::{Error, Result};
 pub use object::Object;
 pub use options::{Advice, Options, ReadMode, SEGMENT_BYTES_MAX_DEFAULT, VerifyReads};

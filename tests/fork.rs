@@ -213,6 +213,8 @@ fn use_inherited(store: Store, held: &Contents, root: &Path, log: &Log) -> io::R
     log.expect("put_many_hashed", || {
         refuses(store.put_many_hashed(&[]).map(drop))
     })?;
+    let put_reader = || store.put_reader(io::empty()).map(drop);
+    log.expect("put_reader", || refuses(put_reader()))?;
     log.expect("flush", || refuses(store.flush()))?;
     log.expect("sync", || refuses(store.sync()))?;
     log.expect("begin_compaction", || {

@@ -124,7 +124,7 @@ fn unless_running<T>(result: Result<T, Error>) -> Option<T> {
 
 type Operation = (&'static str, fn(&World));
 
-const OPERATIONS: [Operation; 30] = [
+const OPERATIONS: [Operation; 31] = [
     ("open a writer", |world| {
         let opened = options().open(world.root());
         assert!(matches!(opened, Err(Error::Locked { .. })), "{opened:?}");
@@ -171,6 +171,15 @@ const OPERATIONS: [Operation; 30] = [
         let new: Vec<&[u8]> = new.iter().map(Vec::as_slice).collect();
         let hashed = Hashed::of_many(hash_function(), &new);
         assert_eq!(world.store.put_many_hashed(&hashed).unwrap(), [true; 200]);
+    }),
+    ("put_reader", |world| {
+        for content in world.new_contents(20) {
+            let stored = world.store.put_reader(&content[..]).unwrap();
+            assert_eq!(stored.digest, digest_of(&content));
+        }
+        let long = content(1 << 62, 100_000);
+        world.store.put_reader(&long[..]).unwrap();
+        assert!(!world.store.put_reader(&long[..]).unwrap().is_new);
     }),
     ("get", |world| assert_holds(&world.store, &world.held)),
     ("get_many", |world| world.assert_reads_many(&world.store)),

@@ -1,7 +1,7 @@
 //! The actions of a writer, one verb a file.
 //!
 //! [`Writer`] owns the locks and states their order (`writer.rs`). The verbs are its methods: `put`
-//! and `put_many` append objects that the store does not hold, `roll` goes on with a new segment,
+//! and `put_many` append objects that the store does not hold, `put_reader` gives long content a segment of its own, `roll` goes on with a new segment,
 //! `sync` makes records durable, `seal` turns a full segment into a sealed one, `compact` drops
 //! dead objects, `trim` drops the oldest segments, `index` keeps the set index up to date, `checkpoint` makes another store, `repair`
 //! writes a sidecar anew, and `commit` replaces the manifest for all of them. `open` starts a
@@ -22,6 +22,7 @@ mod open;
 mod phase;
 mod put;
 mod put_many;
+mod put_reader;
 mod repair;
 mod roll;
 #[cfg(all(test, shuttle))]
@@ -35,5 +36,6 @@ mod writer;
 pub(crate) use compact::RunningCompaction;
 pub use events::EventCounts;
 pub(crate) use open::OpenWriter;
+pub use put_reader::Stored;
 pub(crate) use shared::Shared;
 pub(crate) use writer::Writer;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::tried::Tried;
-use crate::digest::{Digest, HashFunction};
+use crate::digest::{Digest, HashFunction, Hasher};
 use crate::error::{Error, Result};
 use crate::format::Entry;
 use crate::memory::Map;
@@ -11,6 +11,9 @@ use crate::options::VerifyReads;
 use crate::segment::active_index::Indexed;
 use crate::segment::content::{Content, Verified};
 use crate::segment::{Active, Extent, Sealed};
+
+/// Bytes of a copy that are read and hashed at a time.
+const PIECE_BYTES: u32 = 1 << 20;
 
 /// One record of an object, which an index has found.
 #[derive(Clone, Copy)]
@@ -81,9 +84,14 @@ impl<'a> ObjectCopy<'a> {
     /// The bytes, not verified. `None` if the file is shorter than the index says.
     pub(crate) fn content(&self) -> Result<Option<Content<'a>>> {
         let Entry { offset, len, .. } = *self.entry();
+        self.part(Extent { offset, len })
+    }
+
+    /// Bytes of the file that holds the copy. `None` if the file is too short.
+    fn part(&self, extent: Extent) -> Result<Option<Content<'a>>> {
         match self {
-            Self::Sealed { segment, .. } => segment.content(offset, len as usize),
-            Self::Unsealed { segment, .. } => segment.read(Extent { offset, len }),
+            Self::Sealed { segment, .. } => segment.content(extent.offset, extent.len as usize),
+            Self::Unsealed { segment, .. } => segment.read(extent),
         }
     }
 
@@ -173,12 +181,7 @@ impl<'a> ObjectCopy<'a> {
     /// Whether this copy equals `content`, byte for byte, and its record has the right length, without
     /// which the sidecar could not be rebuilt from the data.
     pub(crate) fn holds(&self, content: &[u8]) -> Result<bool> {
-        if self.entry().len as usize != content.len() {
-            return Ok(false);
-        }
-        if let Self::Sealed { segment, entry, .. } = self
-            && segment.data().content_len(entry.offset)? != Some(content.len())
-        {
+        if self.entry().len as usize != content.len() || !self.has_right_header()? {
             return Ok(false);
         }
         let Some(stored) = self.content()? else {
@@ -186,6 +189,43 @@ impl<'a> ObjectCopy<'a> {
         };
         stored.fetch();
         Ok(stored.bytes() == content)
+    }
+
+    /// Whether the header of the record gives the length that the sidecar gives.
+    fn has_right_header(&self) -> Result<bool> {
+        match self {
+            Self::Sealed { segment, entry, .. } => {
+                Ok(segment.data().content_len(entry.offset)? == Some(entry.len as usize))
+            }
+            Self::Unsealed { .. } => Ok(true),
+        }
+    }
+
+    /// Whether this copy [holds](Self::holds) the content of its digest. Has one piece of it in memory at
+    /// a time.
+    pub(crate) fn is_whole(&self) -> Result<bool> {
+        if !self.has_right_header()? {
+            return Ok(false);
+        }
+        let Entry { offset, len, .. } = *self.entry();
+        let mut hasher = Hasher::new(self.hash_function());
+        let mut done = 0;
+        while done < len {
+            let piece = Extent {
+                offset: offset + u64::from(done),
+                len: PIECE_BYTES.min(len - done),
+            };
+            let Some(content) = self.part(piece)? else {
+                return Ok(false);
+            };
+            content.fetch();
+            hasher.update(content.bytes());
+            if let Some(map) = self.map() {
+                map.forget(piece.offset..piece.offset + u64::from(piece.len));
+            }
+            done += piece.len;
+        }
+        Ok(hasher.finish() == self.entry().digest)
     }
 
     #[cold]

@@ -141,6 +141,15 @@ impl SegmentSet {
         holding(self.unsealed_copies(hashed.digest()), hashed, accept)
     }
 
+    /// Returns a segment that holds a whole copy of this length, if there is one. Reads it all, but has no
+    /// more than a piece of it in memory at a time.
+    pub(crate) fn segment_with_whole_copy(&self, digest: &Digest, len: u32) -> Option<u32> {
+        let mut copies = self.copies(digest).flatten();
+        let is_whole =
+            |copy: &ObjectCopy<'_>| copy.entry().len == len && copy.is_whole().unwrap_or(false);
+        Some(copies.find(is_whole)?.segment_id())
+    }
+
     /// Whether a segment for which `is_meant` is true holds a copy.
     pub(crate) fn is_held_in(
         &self,

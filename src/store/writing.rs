@@ -1,9 +1,11 @@
 //! Puts, syncs and checkpoints.
 
+use std::io::Read;
 use std::path::Path;
 
 use super::Store;
 use crate::digest::{Digest, Hashed};
+use crate::engine::Stored;
 use crate::error::{Error, Result};
 
 impl Store {
@@ -44,6 +46,53 @@ impl Store {
         let writer = self.writer()?;
         self.require_same_function(hashed)?;
         writer.put(hashed)
+    }
+
+    /// Stores the content that a reader gives up to its end, and returns its digest and its length.
+    ///
+    /// Content of up to 32 MiB, or an eighth of a segment if that is less, is collected in memory, and
+    /// then put as [`put`](Self::put) does. Longer content is written to a segment of its own while it
+    /// comes, once, and about 3 MiB of it are in memory at a time. It is durable when this returns, as
+    /// after a [`sync`](Self::sync), for about seven fsyncs. If the store holds it already, the copy is
+    /// read and hashed, and what was written is removed; threads that put the same long content at the
+    /// same time may each store it, until the next compaction. For [`trim`](Self::trim) long content is
+    /// as old as the beginning of this call.
+    ///
+    /// Other puts never wait for the reader. Nobody sees the object before all of it was read.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("file");
+    /// # std::fs::write(&path, "content")?;
+    /// # let store = sealstone::Store::open(folder.path())?;
+    /// let stored = store.put_reader(std::fs::File::open(path)?)?;
+    /// assert_eq!(store.get(stored.digest)?.unwrap(), "content");
+    /// assert_eq!((stored.bytes, stored.is_new), (7, true));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`Error::Content`] if the reader fails, and like [`put`](Self::put). Nothing was stored
+    /// then, and of the reader an unknown part is read.
+    pub fn put_reader(&self, mut content: impl Read) -> Result<Stored> {
+        self.writer()?.put_reader(&mut content, None)
+    }
+
+    /// Does [`put_reader`](Self::put_reader) for content whose digest is known, as that of a file that
+    /// was fetched from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`Error::DigestMismatch`] if the content has another digest, and like
+    /// [`put_reader`](Self::put_reader). Nothing was stored then.
+    pub fn put_reader_as(
+        &self,
+        digest: impl AsRef<Digest>,
+        mut content: impl Read,
+    ) -> Result<Stored> {
+        let writer = self.writer()?;
+        writer.put_reader(&mut content, Some(digest.as_ref()))
     }
 
     fn require_same_function(&self, hashed: &Hashed<'_>) -> Result<()> {

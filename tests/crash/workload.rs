@@ -138,6 +138,20 @@ impl<'a> Life<'a> {
         self.contents.insert(digest, content);
     }
 
+    /// Puts content that is long for this store, which is durable at once.
+    fn put_reader(&mut self) {
+        self.next_number += 1;
+        let len = self.rng.random_range(400..2500);
+        let content = content(self.next_number, len);
+        let digest = self.shape.function.digest(&content);
+        self.recorder.mark(Mark::Putting(digest));
+        self.store().put_reader(&content[..]).unwrap();
+        self.recorder.mark(Mark::Put(digest));
+        self.recorder.mark(Mark::SyncedOne(digest));
+        self.held.insert(digest);
+        self.contents.insert(digest, content);
+    }
+
     fn put_many(&mut self) {
         let count = self.rng.random_range(2..8);
         let contents: Vec<Vec<u8>> = (0..count).map(|_| self.new_content()).collect();
@@ -312,7 +326,7 @@ impl<'a> Life<'a> {
     }
 
     fn step(&mut self) {
-        match self.rng.random_range(0..46) {
+        match self.rng.random_range(0..48) {
             0..14 => {
                 let content = self.new_content();
                 self.put(content);
@@ -331,6 +345,7 @@ impl<'a> Life<'a> {
             39..41 => self.store().flush().unwrap(),
             41 | 42 => self.sync_in_threads(),
             43 | 44 => self.trim(),
+            45 | 46 => self.put_reader(),
             _ if self.checkpoints < 2 => self.checkpoint(),
             _ => {}
         }

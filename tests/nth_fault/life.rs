@@ -138,6 +138,19 @@ impl Life {
         }
     }
 
+    /// Puts content that is long for this store, which is durable at once.
+    fn put_reader(&mut self, store: &Store, content: Vec<u8>) {
+        let digest = digest_of(&content);
+        self.known.ever_put.insert(digest, content.clone());
+        let put = || store.put_reader(&content[..]);
+        if self.injector.attempt(put).is_some() {
+            self.known.held.insert(digest, content.clone());
+            self.known.synced.insert(digest, content);
+        } else {
+            assert!(!store.contains(digest).unwrap(), "a failed put");
+        }
+    }
+
     fn put_many(&mut self, store: &Store, many: &Contents) {
         self.known.ever_put.extend(many.clone());
         let in_order: Vec<&Vec<u8>> = many.values().collect();
@@ -261,6 +274,7 @@ impl Life {
             self.put(store, content(number, len));
         }
         self.put_many(store, &contents(200, 12, 250));
+        self.put_reader(store, content(300, 1200));
         self.check(store);
         let again: Vec<Vec<u8>> = self.known.held.values().step_by(4).cloned().collect();
         for content in again {

@@ -21,6 +21,7 @@ mod model;
 mod objects;
 mod options;
 mod panics;
+mod put_reader;
 mod puts_again;
 mod retired;
 #[cfg(feature = "serde")]

@@ -25,6 +25,7 @@ pub struct Pair {
     beside: Option<(Store, Contents)>,
     /// The number of walks under way, which keep the files that they read.
     walks: usize,
+    puts: u32,
 }
 
 fn bytes_of((number, len): Content) -> Vec<u8> {
@@ -45,6 +46,7 @@ impl Pair {
             held: Vec::new(),
             beside: None,
             walks: 0,
+            puts: 0,
         }
     }
 
@@ -63,9 +65,18 @@ impl Pair {
         Some((*digest, content.clone()))
     }
 
+    /// Puts a content, each third time from a reader.
     fn put(&mut self, content: Vec<u8>) -> Digest {
-        let digest = self.store().put(&content).unwrap();
-        assert_eq!(digest, self.digest_of(&content));
+        self.puts += 1;
+        let digest = self.digest_of(&content);
+        if self.puts.is_multiple_of(3) {
+            let stored = self.store().put_reader(&content[..]).unwrap();
+            let is_new = !self.model.contains_key(&digest);
+            assert_eq!((stored.digest, stored.is_new), (digest, is_new));
+            assert_eq!(stored.bytes, content.len() as u64);
+        } else {
+            assert_eq!(self.store().put(&content).unwrap(), digest);
+        }
         self.model.insert(digest, content);
         digest
     }
