@@ -10,6 +10,8 @@ mod has_ls_stat;
 mod hash;
 mod help;
 mod import;
+#[cfg(target_os = "linux")]
+mod long;
 mod messages;
 mod nedb;
 mod pages;

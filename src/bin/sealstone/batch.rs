@@ -6,7 +6,7 @@ use sealstone::{HashFunction, Hashed};
 use crate::exit::Failure;
 
 /// The size of a batch. It is large enough to keep every core busy, and small enough to stay in
-/// memory. A larger file is a batch of its own.
+/// memory. A larger file is read in pieces, and belongs to no batch.
 const BYTES_MAX: u64 = 32 << 20;
 /// The most files of a batch. It is small enough for the lines of small files to appear while the work
 /// goes on, and large enough for few syncs.
@@ -53,6 +53,11 @@ impl<T> Batch<T> {
         self.bytes = 0;
         std::mem::take(&mut self.files)
     }
+}
+
+/// Returns whether content of this length is too long for a batch.
+pub const fn is_long(bytes: u64) -> bool {
+    bytes > BYTES_MAX
 }
 
 /// Starts the threads. If this were left to the first use of `rayon`, a failure to start them would

@@ -103,7 +103,7 @@ impl Check<'_> {
                     digest,
                     Source {
                         path,
-                        bytes_expected,
+                        bytes_expected: Some(bytes_expected),
                     },
                 )
             })

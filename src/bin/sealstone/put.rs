@@ -1,12 +1,12 @@
 //! `put`: stores files, and prints their digests as `b2sum` and `sha256sum` do.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
 use rayon::prelude::*;
-use sealstone::{Digest, HashFunction, Hashed, Store};
+use sealstone::{Digest, Error, HashFunction, Hashed, Store};
 use serde::Serialize;
 
 use crate::args::{Global, PutArguments};
@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::messages::Messages;
 use crate::output::{Output, count, size};
 use crate::progress;
-use crate::sources::{Found, Source, Sources, unreadable};
+use crate::sources::{Found, Source, Sources, cut_off, unreadable};
 use crate::target::Target;
 
 pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
@@ -90,7 +90,7 @@ struct Put<'a> {
 struct Stored<'a> {
     digest: Digest,
     path: &'a Path,
-    bytes: usize,
+    bytes: u64,
     new: bool,
 }
 
@@ -99,7 +99,7 @@ struct Stored<'a> {
 struct Line<'a> {
     digest: String,
     path: &'a str,
-    bytes: usize,
+    bytes: u64,
     new: bool,
 }
 
@@ -124,8 +124,7 @@ impl Put<'_> {
                 self.note(&format!("skipped {}: {reason}", path.display()));
             }
             Found::Unreadable { path, error } => {
-                self.summary.failed += 1;
-                self.error(&unreadable(&path, &error).into());
+                self.fail(&unreadable(&path, &error).into());
             }
         }
         Ok(())
@@ -145,7 +144,11 @@ impl Put<'_> {
     }
 
     fn enqueue(&mut self, source: Source) -> anyhow::Result<()> {
-        let bytes_expected = source.bytes_expected;
+        if source.is_long() {
+            self.store_batch()?;
+            return self.store_long(&source);
+        }
+        let bytes_expected = source.bytes_expected.unwrap_or(0);
         if self.batch.is_full_for(bytes_expected) {
             self.store_batch()?;
         }
@@ -157,16 +160,12 @@ impl Put<'_> {
         let batch = self.batch.take();
         let contents: Vec<_> = batch.par_iter().map(Source::read).collect();
         for error in contents.iter().filter_map(|content| content.as_ref().err()) {
-            self.summary.failed += 1;
-            self.error(error);
+            self.fail(error);
         }
         if contents.iter().all(Result::is_err) {
             return Ok(());
         }
-        let (store, note) = self.target.get_or_create(self.hash)?;
-        if let Some(note) = note {
-            self.note(&note);
-        }
+        let store = self.store()?;
         let hashed = batch::hash(store.hash_function(), &contents);
         let mut stored = Vec::with_capacity(batch.len());
         let put = batch.iter().zip(&hashed).try_for_each(|(source, hashed)| {
@@ -178,6 +177,57 @@ impl Put<'_> {
         // The objects before an error are stored and get their lines; the error is reported first.
         let printed = self.sync_and_print(&store, &stored);
         put.and(printed)
+    }
+
+    /// Stores content that need not fit into memory.
+    fn store_long(&mut self, source: &Source) -> anyhow::Result<()> {
+        let path = &source.path;
+        let mut content = match source.open() {
+            Ok(content) => BufReader::new(content),
+            Err(error) => {
+                self.fail(&error);
+                return Ok(());
+            }
+        };
+        // No store is created for what cannot be read.
+        if let Err(error) = content.fill_buf() {
+            self.fail(&cut_off(path, &error).into());
+            return Ok(());
+        }
+        let store = self.store()?;
+        match store.put_reader(content) {
+            Ok(stored) => {
+                let stored = Stored {
+                    digest: stored.digest,
+                    path,
+                    bytes: stored.bytes,
+                    new: stored.is_new,
+                };
+                self.sync_and_print(&store, &[stored])
+            }
+            Err(Error::Content { source }) => {
+                self.fail(&cut_off(path, &source).into());
+                Ok(())
+            }
+            Err(error) => {
+                let is_too_large = matches!(error, Error::TooLarge { .. });
+                let error = anyhow::Error::from(error).context(path.display().to_string());
+                if !is_too_large {
+                    return Err(error);
+                }
+                self.fail(&error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns the store, which is created if it does not exist.
+    fn store(&mut self) -> anyhow::Result<Store> {
+        let (store, note) = self.target.get_or_create(self.hash)?;
+        if let Some(note) = note {
+            self.note(&note);
+        }
+        Ok(store)
     }
 
     /// Syncs, then prints the lines: a line says that every process can read the object, and that it
@@ -222,6 +272,12 @@ impl Put<'_> {
         }
     }
 
+    /// Reports an error by which a file was not stored.
+    fn fail(&mut self, error: &anyhow::Error) {
+        self.summary.failed += 1;
+        self.error(error);
+    }
+
     fn error(&self, error: &anyhow::Error) {
         self.bar.suspend(|| self.messages.error(error));
     }
@@ -232,7 +288,7 @@ fn put<'a>(store: &Store, path: &'a Path, hashed: &Hashed<'_>) -> anyhow::Result
     Ok(Stored {
         digest: *hashed.digest(),
         path,
-        bytes: hashed.content().len(),
+        bytes: hashed.content().len() as u64,
         new: put.with_context(|| path.display().to_string())?,
     })
 }
@@ -251,7 +307,7 @@ struct Summary {
 impl Summary {
     fn add(&mut self, stored: &Stored<'_>) {
         self.files += 1;
-        self.bytes += stored.bytes as u64;
+        self.bytes += stored.bytes;
         if stored.new {
             self.new += 1;
         } else {

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use sealstone::{Error, Store};
 use walkdir::{DirEntry, WalkDir};
 
+use crate::batch;
 use crate::exit::Failure;
 
 /// The longest content that a record can hold.
@@ -19,8 +20,8 @@ const CONTENT_BYTES_MAX: u64 = u32::MAX as u64;
 /// A file or standard input.
 pub struct Source {
     pub path: PathBuf,
-    /// The size of a regular file, otherwise 0. It is a hint: the file may change before it is read.
-    pub bytes_expected: u64,
+    /// The size of a regular file. It is a hint: the file may change before it is read.
+    pub bytes_expected: Option<u64>,
 }
 
 /// The result of looking at an argument or an entry of a folder.
@@ -39,7 +40,7 @@ pub enum Found {
 }
 
 impl Found {
-    fn source(path: PathBuf, bytes_expected: u64) -> Self {
+    fn source(path: PathBuf, bytes_expected: Option<u64>) -> Self {
         Self::Source(Source {
             path,
             bytes_expected,
@@ -65,15 +66,39 @@ impl Source {
         path == Path::new("-")
     }
 
-    pub fn read(&self) -> anyhow::Result<Vec<u8>> {
+    /// Returns whether the content may be too long to be collected in memory.
+    pub fn is_long(&self) -> bool {
+        self.bytes_expected.is_none_or(batch::is_long)
+    }
+
+    pub fn open(&self) -> anyhow::Result<Box<dyn Read>> {
         if Self::is_stdin(&self.path) {
-            return read_to_end(io::stdin().lock(), 0, &self.path);
+            return Ok(Box::new(io::stdin().lock()));
         }
         // A file that is too large is not even opened.
-        check_size(self.bytes_expected, &self.path)?;
+        check_size(self.bytes_expected.unwrap_or(0), &self.path)?;
         let file = File::open(&self.path).map_err(|error| unreadable(&self.path, &error))?;
-        read_to_end(file, self.bytes_expected, &self.path)
+        Ok(Box::new(file))
     }
+
+    pub fn read(&self) -> anyhow::Result<Vec<u8>> {
+        let bytes_expected = self.bytes_expected.unwrap_or(0);
+        read_to_end(self.open()?, bytes_expected, &self.path)
+    }
+}
+
+/// Returns the failure for content that was not read to its end.
+pub fn cut_off(path: &Path, error: &io::Error) -> Failure {
+    match error.kind() {
+        // On Unix a folder can be opened like a file.
+        io::ErrorKind::IsADirectory => unreadable(path, error),
+        _ => not_read(path, error),
+    }
+}
+
+fn not_read(path: &Path, error: &dyn Display) -> Failure {
+    let path = path.display();
+    Failure::Io(format!("{path}: not read to its end: {error}; try again"))
 }
 
 /// Returns the failure for a file or folder that cannot be read.
@@ -85,23 +110,15 @@ pub fn unreadable(path: &Path, error: &io::Error) -> Failure {
 }
 
 fn read_to_end(reader: impl Read, bytes_expected: u64, path: &Path) -> anyhow::Result<Vec<u8>> {
-    let failed = |error: &dyn Display| {
-        let path = path.display();
-        Failure::Io(format!("{path}: not read to its end: {error}; try again"))
-    };
     let mut content = Vec::new();
     content
         .try_reserve_exact(usize::try_from(bytes_expected)?)
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| not_read(path, &error))?;
     // One byte more than a record can hold is enough to see that the content is too large.
     reader
         .take(CONTENT_BYTES_MAX + 1)
         .read_to_end(&mut content)
-        .map_err(|error| match error.kind() {
-            // On Unix a folder can be opened like a file.
-            io::ErrorKind::IsADirectory => unreadable(path, &error),
-            _ => failed(&error),
-        })?;
+        .map_err(|error| cut_off(path, &error))?;
     check_size(content.len() as u64, path)?;
     Ok(content)
 }
@@ -165,12 +182,12 @@ impl<'a> Sources<'a> {
     /// whose walk begins.
     fn argument(&mut self, path: PathBuf) -> Option<Found> {
         if Source::is_stdin(&path) {
-            return Some(Found::source(path, 0));
+            return Some(Found::source(path, None));
         }
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => self.begin_walk(path),
-            Ok(metadata) if metadata.is_file() => Some(Found::source(path, metadata.len())),
-            Ok(_) => Some(Found::source(path, 0)),
+            Ok(metadata) if metadata.is_file() => Some(Found::source(path, Some(metadata.len()))),
+            Ok(_) => Some(Found::source(path, None)),
             Err(error) => Some(Found::Unreadable { path, error }),
         }
     }
@@ -229,7 +246,7 @@ impl Walk {
             let bytes_expected = entry.metadata().map(|metadata| metadata.len());
             let path = entry.into_path();
             return Some(match bytes_expected {
-                Ok(bytes_expected) => Found::source(path, bytes_expected),
+                Ok(bytes_expected) => Found::source(path, Some(bytes_expected)),
                 Err(error) => Found::unreadable(path, error),
             });
         }

@@ -5,8 +5,10 @@ mod store;
 mod stream;
 mod summary;
 
+use std::io::Read;
+
 use indicatif::{HumanBytes, ProgressBar};
-use sealstone::{Error, HashFunction, Hashed, Store};
+use sealstone::{Digest, Error, HashFunction, Hashed, Store};
 
 use crate::args::{Global, ImportArguments, ImportFrom, ImportOptions};
 use crate::batch;
@@ -89,10 +91,29 @@ impl<'a> Import<'a> {
         for (hashed, is_new) in hashed.iter().zip(new) {
             self.summary.add(hashed.content().len() as u64, is_new);
         }
+        self.show();
+        Ok(())
+    }
+
+    /// Stores an object durably that need not fit into memory, and counts it.
+    fn put_long(
+        &mut self,
+        store: &Store,
+        digest: &Digest,
+        content: impl Read,
+    ) -> Result<(), Error> {
+        let stored = store.put_reader_as(digest, content)?;
+        store.sync()?;
+        self.summary.add(stored.bytes, stored.is_new);
+        self.show();
+        Ok(())
+    }
+
+    /// Shows what has been done so far.
+    fn show(&self) {
         let objects = count(self.summary.objects, "object");
         let bytes = HumanBytes(self.summary.bytes);
         self.bar.set_message(format!("{objects}, {bytes}"));
-        Ok(())
     }
 
     fn error(&self, error: &anyhow::Error) {

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::slice;
 
 use rayon::prelude::*;
-use sealstone::{Digest, HashFunction, Hashed};
+use sealstone::{Digest, Error, HashFunction, Hashed};
 
 use super::{Import, OBJECTS_MAX};
 use crate::args::{Global, ImportOptions, NedbArguments};
 use crate::batch::{self, Batch};
 use crate::exit::{Exit, Failure};
-use crate::sources::{Found, Source, Sources, unreadable};
+use crate::sources::{Found, Source, Sources, cut_off, unreadable};
 
 /// The function by which NEDB names its objects.
 const FUNCTION: HashFunction = HashFunction::Blake2b;
@@ -78,7 +78,11 @@ impl Files<'_, '_> {
     }
 
     fn enqueue(&mut self, digest: Digest, source: Source) -> anyhow::Result<()> {
-        let bytes_expected = source.bytes_expected;
+        if source.is_long() {
+            self.store_batch()?;
+            return self.store_long(&digest, &source);
+        }
+        let bytes_expected = source.bytes_expected.unwrap_or(0);
         if self.batch.is_full_for(bytes_expected) {
             self.store_batch()?;
         }
@@ -112,6 +116,27 @@ impl Files<'_, '_> {
             for path in paths {
                 self.remove(path);
             }
+        }
+        Ok(())
+    }
+
+    /// Stores a file that need not fit into memory.
+    fn store_long(&mut self, digest: &Digest, source: &Source) -> anyhow::Result<()> {
+        let path = &source.path;
+        let content = match source.open() {
+            Ok(content) => content,
+            Err(error) => {
+                self.fail(&error);
+                return Ok(());
+            }
+        };
+        let store = self.import.store(FUNCTION)?;
+        match self.import.put_long(&store, digest, content) {
+            Ok(()) if self.removes => self.remove(path),
+            Ok(()) => {}
+            Err(Error::DigestMismatch(_)) => self.name_damaged(path),
+            Err(Error::Content { source }) => self.fail(&cut_off(path, &source).into()),
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use anyhow::Context as _;
 use sealstone::{Digest, DigestMismatch, Error, HashFunction};
 
 use super::{Import, OBJECTS_MAX};
@@ -12,7 +11,7 @@ use crate::args::{Global, ImportOptions};
 use crate::batch::{self, Batch};
 use crate::exit::{Exit, Failure};
 use crate::sources::{Source, unreadable};
-use crate::stream::{Reader, StreamError};
+use crate::stream::{Incoming, Reader, StreamError};
 
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -72,10 +71,36 @@ impl Records<'_, '_> {
             if self.batch.is_full_for(length) {
                 self.store_batch()?;
             }
+            if batch::is_long(length) {
+                self.store_batch()?;
+                self.store_long(&digest, record)?;
+                continue;
+            }
             let content = record.content().map_err(failed)?;
             self.batch.push((digest, content), length);
         }
         Ok(())
+    }
+
+    /// Stores a record that need not fit into memory.
+    fn store_long<R: Read>(
+        &mut self,
+        digest: &Digest,
+        record: Incoming<'_, R>,
+    ) -> anyhow::Result<()> {
+        let store = self.import.store(self.function)?;
+        match self.import.put_long(&store, digest, record.into_reader()) {
+            Ok(()) => self.stored += 1,
+            Err(Error::Content { source }) => return Err(failure(self.name, &source.into()).into()),
+            Err(error) => return Err(self.at_next_record(error)),
+        }
+        Ok(())
+    }
+
+    /// Names the record that was not stored.
+    fn at_next_record(&self, error: Error) -> anyhow::Error {
+        let record = format!("{}, record {}", self.name, self.stored + 1);
+        anyhow::Error::from(error).context(record)
     }
 
     /// Stores the records of the batch before the first one whose content has another digest.
@@ -99,8 +124,7 @@ impl Records<'_, '_> {
         }
         match error {
             None => Ok(()),
-            Some(error) => Err(Error::from(error))
-                .with_context(|| format!("{}, record {}", self.name, self.stored + 1)),
+            Some(error) => Err(self.at_next_record(error.into())),
         }
     }
 }

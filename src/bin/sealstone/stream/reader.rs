@@ -1,6 +1,6 @@
 //! Parses a stream of objects.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Take};
 
 use sealstone::{Digest, HashFunction, ParseHashFunctionError};
 
@@ -121,7 +121,13 @@ impl<R: Read> Reader<R> {
     }
 }
 
-impl<R: Read> Incoming<'_, R> {
+impl<'a, R: Read> Incoming<'a, R> {
+    /// Returns a reader of the content, which has not been compared with the digest. The reader fails if
+    /// the stream ends before the content does.
+    pub fn into_reader(self) -> impl Read + use<'a, R> {
+        Content(self.input.take(self.length.into()))
+    }
+
     /// Reads the content, which has not been compared with the digest. The memory grows with what
     /// comes.
     pub fn content(self) -> Result<Vec<u8>, StreamError> {
@@ -132,6 +138,20 @@ impl<R: Read> Incoming<'_, R> {
             return Err(StreamError::Cut);
         }
         Ok(content)
+    }
+}
+
+/// The content of a record.
+struct Content<'a, R>(Take<&'a mut R>);
+
+impl<R: Read> Read for Content<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        let is_cut = read == 0 && !buffer.is_empty() && self.0.limit() > 0;
+        if is_cut {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(read)
     }
 }
 
@@ -197,6 +217,22 @@ mod tests {
             for (digest, content) in records {
                 assert_eq!(Digest::of(&content), digest);
             }
+        }
+    }
+
+    #[test]
+    fn content_that_is_read_in_pieces_is_whole_or_an_error() {
+        let bytes = stream(&[b"one", b"three"]);
+        let first = |bytes: &[u8]| -> io::Result<String> {
+            let mut reader = Reader::new(bytes).map_err(io::Error::other)?;
+            let record = reader.next_record().map_err(io::Error::other)?.unwrap();
+            io::read_to_string(record.into_reader())
+        };
+        let content_at = 28 + 37;
+        assert_eq!(first(&bytes).unwrap(), "one");
+        for length in content_at..content_at + 3 {
+            let error = first(&bytes[..length]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
         }
     }
 
