@@ -98,7 +98,7 @@ impl Writer {
         for (looked_up, stored) in contents.chunks(LOOKUPS).zip(stored.chunks_mut(LOOKUPS)) {
             let digests = looked_up.iter().map(Hashed::digest);
             set.fetch_many(digests.clone(), Wanted::Both);
-            set.prefetch_copies(digests);
+            set.prefetch_copies(digests, Wanted::Both);
             let looked_up = looked_up.iter().zip(stored);
             absent.extend(looked_up.filter(|(hashed, _)| !is_duplicate(hashed, &phase, &set)));
         }

@@ -29,5 +29,7 @@ pub(crate) use map::DISK_READ_MIN;
 #[cfg(test)]
 pub(crate) use map::requests;
 pub(crate) use map::{LONG_CONTENT_BYTES, Map, PAGE_BYTES, REQUEST_BYTES, is_disk_read};
+#[cfg(test)]
+pub(crate) use prefetch::prefetched;
 pub(crate) use prefetch::{prefetch, prefetch_value};
 pub(crate) use residence::give_up;

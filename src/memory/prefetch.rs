@@ -31,3 +31,24 @@ fn prefetch_line(pointer: *const u8) {
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
 fn prefetch_line(_pointer: *const u8) {}
+
+/// Counts the records that are prefetched, for tests that bound the work of a lookup.
+#[cfg(test)]
+pub(crate) mod prefetched {
+    use std::cell::Cell;
+
+    thread_local! {
+        static RECORDS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn count() {
+        RECORDS.set(RECORDS.get() + 1);
+    }
+
+    /// Returns how many records this thread prefetches while it runs `work`.
+    pub(crate) fn of(work: impl FnOnce()) -> u64 {
+        let before = RECORDS.get();
+        work();
+        RECORDS.get() - before
+    }
+}

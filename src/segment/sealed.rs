@@ -254,6 +254,8 @@ impl Sealed {
     pub(crate) fn prefetch_record(&self, offset: u64) {
         let begin = offset.saturating_sub(record::HEADER_BYTES);
         if let Some(record) = self.data.mapped(begin, self.record_bytes_mean) {
+            #[cfg(test)]
+            crate::memory::prefetched::count();
             prefetch(record);
         }
     }

@@ -59,7 +59,7 @@ impl SegmentSet {
         for window in digests.chunks(WINDOW) {
             self.fetch_many(window.iter(), Wanted::Entries);
             for digests in window.chunks(BATCH) {
-                self.prefetch_copies(digests.iter());
+                self.prefetch_copies(digests.iter(), Wanted::Entries);
                 answers.extend(digests.iter().map(|digest| self.contains_fetched(digest)));
             }
         }
@@ -165,10 +165,14 @@ impl SegmentSet {
         }
     }
 
-    /// Prefetches what [`segment_holding`](Self::segment_holding) reads first for each of these
-    /// digests: the buckets, and then the entries and records to which they lead. Pass some dozens
+    /// Prefetches what the lookup of an entry reads first for each of these digests: the buckets, and
+    /// then the entries to which they lead, with their records if those are `wanted`. Pass some dozens
     /// at most: with more, the first have left the cache when their turn comes.
-    pub(crate) fn prefetch_copies<'a>(&self, digests: impl Iterator<Item = &'a Digest> + Clone) {
+    pub(crate) fn prefetch_copies<'a>(
+        &self,
+        digests: impl Iterator<Item = &'a Digest> + Clone,
+        wanted: Wanted,
+    ) {
         for digest in digests.clone() {
             self.prefetch_buckets(digest);
         }
@@ -180,7 +184,9 @@ impl SegmentSet {
                 {
                     let geometry = &run.index().header().geometry;
                     segment.prefetch_entry_at(digest, geometry, &location);
-                    segment.prefetch_record(location.offset());
+                    if wanted.has_contents() {
+                        segment.prefetch_record(location.offset());
+                    }
                 }
             }
         }
@@ -202,4 +208,32 @@ struct Unverified<'a> {
     segment: u32,
     offset: u64,
     content: Content<'a>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::prefetched;
+    use crate::options::Options;
+
+    #[test]
+    fn a_batch_of_contains_brings_no_record_into_the_cache() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options::new().set_index_minimum(1, 1);
+        let store = options.open(folder.path()).unwrap();
+        let contents: Vec<[u8; 8]> = (0..1000_u64).map(u64::to_le_bytes).collect();
+        let digests = store.put_many(&contents).unwrap();
+        store.compact(|_| true).unwrap();
+        store.close().unwrap();
+        let store = options.open(folder.path()).unwrap();
+        let contains = || {
+            let held = store.contains_many(&digests);
+            assert!(held.into_iter().all(Result::unwrap));
+        };
+        assert_eq!(prefetched::of(contains), 0);
+        let put = || {
+            assert_eq!(store.put_many(&contents).unwrap(), digests);
+        };
+        assert!(prefetched::of(put) > 0);
+    }
 }

@@ -37,7 +37,7 @@ impl Wanted {
         matches!(self, Self::Entries | Self::Both)
     }
 
-    const fn has_contents(self) -> bool {
+    pub(super) const fn has_contents(self) -> bool {
         matches!(self, Self::Contents | Self::Both)
     }
 
