@@ -303,6 +303,27 @@ pub mod guide {
     /// ```
     pub mod block_store {}
 
+    /// A backup tool with a catalogue in `SQLite`.
+    ///
+    /// Contents are synced before the catalogue commits what names them; a compaction begins before the
+    /// catalogue is read.
+    ///
+    /// ```
+    #[doc = include_str!("guide/backup.rs")]
+    /// # fn main() -> Result<()> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # std::fs::write(folder.path().join("file"), "content")?;
+    /// let mut backups = Backups::open(&folder.path().join("backups"))?;
+    /// backups.back_up("monday", folder.path(), &["file"])?;
+    /// let mut content = Vec::new();
+    /// assert!(backups.restore("monday", "file", &mut content)?);
+    /// assert_eq!(content, b"content");
+    /// backups.forget("monday")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub mod backup {}
+
     #[doc = include_str!("guide/moving_from_nedb_v3.md")]
     ///
     /// ```

@@ -1,5 +1,8 @@
 //! The examples of the guide do what their pages say.
 
+mod backup;
+#[path = "../../src/guide/backup.rs"]
+mod backup_tool;
 #[path = "../../src/guide/block_store.rs"]
 mod block_store;
 #[path = "../../src/guide/build_cache.rs"]
