@@ -1,6 +1,6 @@
 //! `export`: writes the objects of a store as a stream.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, BufWriter, IsTerminal as _};
 
 use sealstone::{Digest, Store};
 use serde::Serialize;
@@ -12,6 +12,9 @@ use crate::exit::{self, Exit, Failure};
 use crate::messages::Messages;
 use crate::output::{Output, count, size};
 use crate::stream::Writer;
+
+/// Bytes that are written at once, so that the next program is not woken for each few objects.
+const BUFFER_BYTES: usize = 256 << 10;
 
 pub fn run(
     arguments: &ExportArguments,
@@ -31,16 +34,17 @@ pub fn run(
     batch::start_threads()?;
     let store = global.open_to_read()?;
     let messages = global.messages();
-    let mut export = Export {
-        stream: Writer::begin(&mut *output, store.hash_function())?,
-        messages,
-        summary: Summary::default(),
+    let summary = {
+        let buffered = BufWriter::with_capacity(BUFFER_BYTES, &mut *output);
+        let mut export = Export {
+            stream: Writer::begin(buffered, store.hash_function())?,
+            messages,
+            summary: Summary::default(),
+        };
+        export.all(&store, &except)?;
+        export.stream.end()?;
+        export.summary
     };
-    export.all(&store, &except)?;
-    let Export {
-        stream, summary, ..
-    } = export;
-    stream.end()?;
     let has_damage = summary.damaged > 0;
     if (!arguments.quiet || has_damage) && !output.reader_is_gone() {
         messages.summary(&summary, || summary.text())?;
@@ -53,7 +57,7 @@ pub fn run(
 }
 
 struct Export<'a> {
-    stream: Writer<&'a mut Output>,
+    stream: Writer<BufWriter<&'a mut Output>>,
     messages: Messages,
     summary: Summary,
 }
@@ -73,7 +77,7 @@ impl Export<'_> {
             if batch.is_full_for(bytes) {
                 self.batch(store, &batch.take())?;
             }
-            if self.stream.output().reader_is_gone() {
+            if self.stream.output().get_ref().reader_is_gone() {
                 return Ok(());
             }
             batch.push(digest, bytes);

@@ -47,6 +47,8 @@ struct Import<'a> {
     is_quiet: bool,
     bar: ProgressBar,
     summary: Summary,
+    /// What was stored and is not known to be durable.
+    unsynced: Summary,
 }
 
 impl<'a> Import<'a> {
@@ -58,6 +60,7 @@ impl<'a> Import<'a> {
             is_quiet: options.quiet,
             bar: progress::spinner("{spinner} importing {msg} {elapsed}"),
             summary: Summary::default(),
+            unsynced: Summary::default(),
         })
     }
 
@@ -81,21 +84,21 @@ impl<'a> Import<'a> {
         Ok(store)
     }
 
-    /// Stores objects durably, and counts them.
+    /// Stores objects. They are counted when they are durable: after a [`sync`](Self::sync), or at the end.
+    /// The store seals its segments meanwhile, so a loss of power costs those that are not sealed yet.
     fn put(&mut self, store: &Store, hashed: &[Hashed<'_>]) -> Result<(), Error> {
         if hashed.is_empty() {
             return Ok(());
         }
         let new = store.put_many_hashed(hashed)?;
-        store.sync()?;
         for (hashed, is_new) in hashed.iter().zip(new) {
-            self.summary.add(hashed.content().len() as u64, is_new);
+            self.unsynced.add(hashed.content().len() as u64, is_new);
         }
         self.show();
         Ok(())
     }
 
-    /// Stores an object durably that need not fit into memory, and counts it.
+    /// Stores an object that need not fit into memory.
     fn put_long(
         &mut self,
         store: &Store,
@@ -103,16 +106,23 @@ impl<'a> Import<'a> {
         content: impl Read,
     ) -> Result<(), Error> {
         let stored = store.put_reader_as(digest, content)?;
-        store.sync()?;
-        self.summary.add(stored.bytes, stored.is_new);
+        self.unsynced.add(stored.bytes, stored.is_new);
         self.show();
+        Ok(())
+    }
+
+    /// Makes durable what was stored, and counts it.
+    fn sync(&mut self, store: &Store) -> Result<(), Error> {
+        store.sync()?;
+        self.summary.absorb(&mut self.unsynced);
         Ok(())
     }
 
     /// Shows what has been done so far.
     fn show(&self) {
-        let objects = count(self.summary.objects, "object");
-        let bytes = HumanBytes(self.summary.bytes);
+        let objects = self.summary.objects + self.unsynced.objects;
+        let objects = count(objects, "object");
+        let bytes = HumanBytes(self.summary.bytes + self.unsynced.bytes);
         self.bar.set_message(format!("{objects}, {bytes}"));
     }
 
@@ -121,10 +131,13 @@ impl<'a> Import<'a> {
     }
 
     /// Closes the store and prints the summary. `done` says whether everything was tried.
-    fn end(self, done: anyhow::Result<()>) -> anyhow::Result<Exit> {
+    fn end(mut self, done: anyhow::Result<()>) -> anyhow::Result<Exit> {
         self.bar.finish_and_clear();
-        // After an error what is buffered is still worth writing, though it is not counted.
+        // After an error, too, what was stored before is made durable.
         let closed = self.target.close();
+        if closed.is_ok() {
+            self.summary.absorb(&mut self.unsynced);
+        }
         let done = done.and_then(|()| Ok(closed?));
         if let Err(error) = &done {
             self.messages.error(error);

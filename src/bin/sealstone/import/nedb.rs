@@ -111,6 +111,7 @@ impl Files<'_, '_> {
         }
         let store = self.import.store(FUNCTION)?;
         self.import.put(&store, &objects)?;
+        self.import.sync(&store)?;
         // From here on the objects are durable.
         if self.removes {
             for path in paths {
@@ -131,7 +132,8 @@ impl Files<'_, '_> {
             }
         };
         let store = self.import.store(FUNCTION)?;
-        match self.import.put_long(&store, digest, content) {
+        let put = self.import.put_long(&store, digest, content);
+        match put.and_then(|()| self.import.sync(&store)) {
             Ok(()) if self.removes => self.remove(path),
             Ok(()) => {}
             Err(Error::DigestMismatch(_)) => self.name_damaged(path),

@@ -8,13 +8,15 @@ use sealstone::{Digest, DigestMismatch, Error, HashFunction};
 
 use super::{Import, OBJECTS_MAX};
 use crate::args::{Global, ImportOptions};
-use crate::batch::{self, Batch};
+use crate::batch;
 use crate::exit::{Exit, Failure};
 use crate::sources::{Source, unreadable};
-use crate::stream::{Incoming, Reader, StreamError};
+use crate::stream::{Reader, StreamError};
 
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 256 << 10;
+/// Bytes that are stored at once, unless a single content is longer.
+const PART_BYTES: usize = 8 << 20;
 
 /// Imports the stream in a file; `-` is standard input.
 pub fn run(path: &Path, options: ImportOptions, global: &Global) -> anyhow::Result<Exit> {
@@ -27,16 +29,15 @@ pub fn run(path: &Path, options: ImportOptions, global: &Global) -> anyhow::Resu
         import: &mut import,
         name: &name,
         function: reader.hash_function(),
-        batch: Batch::with_count_max(OBJECTS_MAX),
         stored: 0,
     };
     let done = records.all(reader);
     import.end(done)
 }
 
-fn open(path: &Path) -> Result<(String, Box<dyn Read>), Failure> {
+fn open(path: &Path) -> Result<(String, Box<dyn Read + Send>), Failure> {
     if Source::is_stdin(path) {
-        return Ok(("standard input".to_owned(), Box::new(io::stdin().lock())));
+        return Ok(("standard input".to_owned(), Box::new(io::stdin())));
     }
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     Ok((path.display().to_string(), Box::new(file)))
@@ -47,49 +48,92 @@ struct Records<'a, 'b> {
     /// The name of the stream for messages.
     name: &'a str,
     function: HashFunction,
-    batch: Batch<(Digest, Vec<u8>)>,
     /// The number of records that are stored.
     stored: u64,
 }
 
+/// Records that are read together and stored together.
+#[derive(Default)]
+struct Part {
+    records: Vec<(Digest, u32)>,
+    /// One after the other: an allocation for each would take longer than reading it.
+    contents: Vec<u8>,
+}
+
+/// What comes after a part.
+enum Next {
+    Part,
+    /// A record whose content need not fit into memory.
+    Long(Digest, u32),
+    End,
+}
+
+impl Part {
+    /// Reads the next records in the place of the present ones. After an error there are those that came
+    /// whole.
+    fn read<R: Read>(&mut self, reader: &mut Reader<R>) -> Result<Next, StreamError> {
+        self.records.clear();
+        self.contents.clear();
+        while self.contents.len() < PART_BYTES && self.records.len() < OBJECTS_MAX {
+            let Some(record) = reader.next_record()? else {
+                return Ok(Next::End);
+            };
+            let (digest, length) = (record.digest, record.length);
+            if batch::is_long(length.into()) {
+                return Ok(Next::Long(digest, length));
+            }
+            record.append_content(&mut self.contents)?;
+            self.records.push((digest, length));
+        }
+        Ok(Next::Part)
+    }
+
+    fn contents(&self) -> Vec<&[u8]> {
+        let mut rest = &self.contents[..];
+        let lengths = self.records.iter().map(|&(_, length)| length as usize);
+        lengths
+            .map(|length| {
+                let (content, others) = rest.split_at(length);
+                rest = others;
+                content
+            })
+            .collect()
+    }
+}
+
 impl Records<'_, '_> {
-    fn all<R: Read>(&mut self, reader: Reader<R>) -> anyhow::Result<()> {
-        let read = self.read(reader);
-        // The records that came whole before an error are kept.
-        self.store_batch()?;
-        read?;
+    fn all<R: Read + Send>(&mut self, mut reader: Reader<R>) -> anyhow::Result<()> {
+        let (mut part, mut other) = (Part::default(), Part::default());
+        let mut next = part.read(&mut reader);
+        loop {
+            next = if let Ok(Next::Part) = next {
+                // One part is stored while the next is read.
+                let (stored, next) = rayon::join(|| self.store(&part), || other.read(&mut reader));
+                stored?;
+                std::mem::swap(&mut part, &mut other);
+                next
+            } else {
+                // The records that came whole before an error are kept.
+                self.store(&part)?;
+                match next.map_err(|error| failure(self.name, &error))? {
+                    Next::Long(digest, length) => {
+                        self.store_long(&digest, reader.content(length))?;
+                    }
+                    Next::Part => {}
+                    Next::End => break,
+                }
+                part.read(&mut reader)
+            };
+        }
         // A stream without a record makes a store, too.
         self.import.store(self.function)?;
         Ok(())
     }
 
-    fn read<R: Read>(&mut self, mut reader: Reader<R>) -> anyhow::Result<()> {
-        let name = self.name;
-        let failed = |error: StreamError| failure(name, &error);
-        while let Some(record) = reader.next_record().map_err(failed)? {
-            let (digest, length) = (record.digest, record.length.into());
-            if self.batch.is_full_for(length) {
-                self.store_batch()?;
-            }
-            if batch::is_long(length) {
-                self.store_batch()?;
-                self.store_long(&digest, record)?;
-                continue;
-            }
-            let content = record.content().map_err(failed)?;
-            self.batch.push((digest, content), length);
-        }
-        Ok(())
-    }
-
     /// Stores a record that need not fit into memory.
-    fn store_long<R: Read>(
-        &mut self,
-        digest: &Digest,
-        record: Incoming<'_, R>,
-    ) -> anyhow::Result<()> {
+    fn store_long(&mut self, digest: &Digest, content: impl Read) -> anyhow::Result<()> {
         let store = self.import.store(self.function)?;
-        match self.import.put_long(&store, digest, record.into_reader()) {
+        match self.import.put_long(&store, digest, content) {
             Ok(()) => self.stored += 1,
             Err(Error::Content { source }) => return Err(failure(self.name, &source.into()).into()),
             Err(error) => return Err(self.at_next_record(error)),
@@ -103,17 +147,14 @@ impl Records<'_, '_> {
         anyhow::Error::from(error).context(record)
     }
 
-    /// Stores the records of the batch before the first one whose content has another digest.
-    fn store_batch(&mut self) -> anyhow::Result<()> {
-        let batch = self.batch.take();
-        let (digests, contents): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    /// Stores the records of a part before the first one whose content has another digest.
+    fn store(&mut self, part: &Part) -> anyhow::Result<()> {
+        let contents = part.contents();
         let mut hashed = batch::hash_all(self.function, &contents);
-        let mismatch = digests
-            .iter()
-            .zip(&hashed)
-            .position(|(digest, hashed)| digest != hashed.digest());
+        let mut records = part.records.iter().zip(&hashed);
+        let mismatch = records.position(|((digest, _), hashed)| digest != hashed.digest());
         let error = mismatch.map(|at| DigestMismatch {
-            expected: digests[at],
+            expected: part.records[at].0,
             actual: *hashed[at].digest(),
         });
         hashed.truncate(mismatch.unwrap_or(hashed.len()));

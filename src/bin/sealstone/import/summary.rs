@@ -31,6 +31,15 @@ impl Summary {
         }
     }
 
+    /// Adds the objects of another count, which then has none.
+    pub fn absorb(&mut self, other: &mut Self) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+        self.new += other.new;
+        self.already_stored += other.already_stored;
+        *other = Self::default();
+    }
+
     /// Returns how a command ends that has tried everything.
     pub fn exit(&self) -> Exit {
         if self.damaged > 0 {

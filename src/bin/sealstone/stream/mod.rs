@@ -25,7 +25,7 @@
 mod reader;
 mod writer;
 
-pub use reader::{Incoming, Reader, StreamError};
+pub use reader::{Reader, StreamError};
 pub use writer::Writer;
 
 const MAGIC: &[u8; 8] = b"sealstrm";

@@ -87,6 +87,12 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// Returns a reader of the content of the record that came last, if nothing of it was read. It has not
+    /// been compared with the digest. The reader fails if the stream ends before the content does.
+    pub fn content(&mut self, length: u32) -> impl Read + '_ {
+        Content((&mut self.input).take(length.into()))
+    }
+
     fn record(&mut self) -> Result<Incoming<'_, R>, StreamError> {
         let digest = Digest::from(read::<32>(&mut self.input)?);
         let length = u32::from_le_bytes(read(&mut self.input)?);
@@ -121,23 +127,24 @@ impl<R: Read> Reader<R> {
     }
 }
 
-impl<'a, R: Read> Incoming<'a, R> {
-    /// Returns a reader of the content, which has not been compared with the digest. The reader fails if
-    /// the stream ends before the content does.
-    pub fn into_reader(self) -> impl Read + use<'a, R> {
-        Content(self.input.take(self.length.into()))
-    }
-
-    /// Reads the content, which has not been compared with the digest. The memory grows with what
-    /// comes.
-    pub fn content(self) -> Result<Vec<u8>, StreamError> {
-        let mut content = Vec::with_capacity(self.length.min(RESERVED_BYTES_MAX) as usize);
+impl<R: Read> Incoming<'_, R> {
+    /// Appends the content to `contents`, which has not been compared with the digest. The memory grows
+    /// with what comes. After an error nothing is appended.
+    pub fn append_content(self, contents: &mut Vec<u8>) -> Result<(), StreamError> {
+        let begin = contents.len();
+        contents.reserve(self.length.min(RESERVED_BYTES_MAX) as usize);
         let mut limited = self.input.take(self.length.into());
-        limited.read_to_end(&mut content)?;
-        if limited.limit() > 0 {
-            return Err(StreamError::Cut);
+        let read = limited.read_to_end(contents);
+        let is_cut = limited.limit() > 0;
+        if read.is_err() || is_cut {
+            contents.truncate(begin);
         }
-        Ok(content)
+        read?;
+        if is_cut {
+            Err(StreamError::Cut)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -192,7 +199,9 @@ mod tests {
             let mut reader = Reader::new(bytes)?;
             while let Some(record) = reader.next_record()? {
                 let digest = record.digest;
-                records.push((digest, record.content()?));
+                let mut content = Vec::new();
+                record.append_content(&mut content)?;
+                records.push((digest, content));
             }
             Ok(())
         };
@@ -226,7 +235,8 @@ mod tests {
         let first = |bytes: &[u8]| -> io::Result<String> {
             let mut reader = Reader::new(bytes).map_err(io::Error::other)?;
             let record = reader.next_record().map_err(io::Error::other)?.unwrap();
-            io::read_to_string(record.into_reader())
+            let length = record.length;
+            io::read_to_string(reader.content(length))
         };
         let content_at = 28 + 37;
         assert_eq!(first(&bytes).unwrap(), "one");
@@ -246,7 +256,11 @@ mod tests {
         let mut reader = Reader::new(&bytes[..]).unwrap();
         let record = reader.next_record().unwrap().unwrap();
         assert_eq!(record.length, u32::MAX);
-        assert!(matches!(record.content(), Err(StreamError::Cut)));
+        let mut content = b"before".to_vec();
+        let appended = record.append_content(&mut content);
+        assert!(matches!(appended, Err(StreamError::Cut)));
+        assert_eq!(content, b"before");
+        assert!(content.capacity() < 1 << 20);
     }
 
     #[test]
