@@ -75,6 +75,8 @@ impl Writer {
             segment.commit(digest, len)?;
         } else {
             self.count_dedup_hits(1);
+            // The copy may be one that was appended and is not durable yet.
+            self.sync()?;
         }
         Ok(Stored {
             digest,
@@ -147,7 +149,9 @@ impl<'a> OwnSegment<'a> {
     fn write(&self, begin: Vec<u8>, rest: &mut dyn Read) -> Result<(Digest, u32)> {
         let mut hasher = Hasher::new(self.writer.shared.hash_function());
         let mut file = BlockWriter::new(&self.data, self.data.write_block_bytes());
-        file.append(&record::header(0))?;
+        // Until the length is known, one that no file has: what a crash leaves is then no record. With 0
+        // it would be one, and the bytes of the content would be taken for those that follow.
+        file.append(&record::header(u32::MAX))?;
         hasher.update(&begin);
         file.append(&begin)?;
         drop(begin);

@@ -138,13 +138,16 @@ impl<'a> Life<'a> {
         self.contents.insert(digest, content);
     }
 
-    /// Puts content that is long for this store, which is durable at once.
+    /// Puts content that is long for this store, which is durable at once, also if it was put before.
     fn put_reader(&mut self) {
         self.next_number += 1;
         let len = self.rng.random_range(400..2500);
         let content = content(self.next_number, len);
         let digest = self.shape.function.digest(&content);
-        self.recorder.mark(Mark::Putting(digest));
+        if self.rng.random_bool(0.5) {
+            self.put(content.clone());
+        }
+        self.recorder.mark(Mark::PuttingFromReader(digest));
         self.store().put_reader(&content[..]).unwrap();
         self.recorder.mark(Mark::Put(digest));
         self.recorder.mark(Mark::SyncedOne(digest));

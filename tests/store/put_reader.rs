@@ -250,6 +250,37 @@ fn while_a_reader_is_waited_for_everything_else_goes_on() {
     assert_eq!(store.get(digest_of(&long)).unwrap().unwrap(), long);
 }
 
+/// The content consists of bytes that would be records, and the store is so young that an opening keeps
+/// what a killed process has left.
+#[test]
+fn what_a_kill_leaves_of_long_content_is_no_object() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    let record = [&[4, 0, 0, 0][..], b"fake"].concat();
+    let long = record.repeat(8 * PIECE_BYTES / record.len());
+    let killed = TempDir::new().unwrap();
+    let copy = || {
+        for file in fs::read_dir(folder.path().join("segments")).unwrap() {
+            let file = file.unwrap();
+            fs::create_dir_all(killed.path().join("segments")).unwrap();
+            let to = killed.path().join("segments").join(file.file_name());
+            fs::copy(file.path(), to).unwrap();
+        }
+    };
+    let stored = store.put_reader(Meanwhile {
+        content: &long[..],
+        work: RefCell::new(Box::new(copy)),
+    });
+    assert!(stored.unwrap().is_new);
+    let written = names(killed.path(), &[".dat.tmp"]);
+    assert_eq!(written.len(), 1);
+    let written = killed.path().join("segments").join(&written[0]);
+    assert!(fs::metadata(written).unwrap().len() > PIECE_BYTES as u64);
+
+    let store = open(&killed);
+    assert!(store.is_empty(), "{:?}", store.recovery());
+}
+
 #[test]
 fn long_content_that_is_put_during_a_compaction_is_kept() {
     let folder = TempDir::new().unwrap();
