@@ -1,6 +1,8 @@
 //! `has`, `ls` and `stat`.
 
-use crate::{DONE, NOT_FOUND, Place, USAGE, hex, sorted_lines};
+use serde_json::json;
+
+use crate::{DONE, NOT_FOUND, Place, USAGE, hex, json_lines, sorted_lines};
 
 #[test]
 fn has_answers_yes_or_no_for_each_digest() {
@@ -13,11 +15,13 @@ fn has_answers_yes_or_no_for_each_digest() {
     let ran = place.run(&["has", "-q", &one, "000000"]).expect(NOT_FOUND);
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""));
     place.run(&["has", "12345"]).fails(USAGE, &["12345"]);
+    let ran = place.run(&["has", "--json", &one[..6], "000000"]);
     assert_eq!(
-        place.json(&["has", "--json", &one[..6], "000000"]),
-        serde_json::json!([
-            { "digest": one, "present": true }, { "digest": "000000", "present": false },
-        ])
+        json_lines(&ran.expect(NOT_FOUND).stdout),
+        [
+            json!({ "digest": one, "present": true }),
+            json!({ "digest": "000000", "present": false }),
+        ]
     );
 }
 
@@ -30,12 +34,9 @@ fn has_reads_digests_from_standard_input() {
     let expected = format!("{two}  yes\n{one}  yes\n{absent}  no\n{two}  yes\n{one}  yes\n");
     assert_eq!(ran.expect(NOT_FOUND).stdout, expected);
     let ran = place.run_with_input(&["has", "--json", "-"], list.as_bytes());
-    let answers: serde_json::Value = serde_json::from_str(&ran.expect(NOT_FOUND).stdout).unwrap();
-    assert_eq!(answers.as_array().unwrap().len(), 4);
-    assert_eq!(
-        answers[1],
-        serde_json::json!({ "digest": absent, "present": false })
-    );
+    let answers = json_lines(&ran.expect(NOT_FOUND).stdout);
+    assert_eq!(answers.len(), 4);
+    assert_eq!(answers[1], json!({ "digest": absent, "present": false }));
     let ran = place.run_with_input(&["has", "-q", "-"], one.as_bytes());
     assert_eq!(ran.expect(DONE).stdout, "");
     place.run_with_input(&["has", "-"], b"").expect(DONE);
@@ -75,17 +76,16 @@ fn ls_lists_digests_and_sizes() {
     assert_eq!(ran.stdout, format!("{two}  2\n"));
     assert_eq!(
         place.json(&["ls", "--long", "--json", &two[..5].to_uppercase()]),
-        serde_json::json!([{ "digest": two, "bytes": 2 }])
+        json!({ "digest": two, "bytes": 2 })
     );
-    assert_eq!(place.json(&["ls", "--json"]).as_array().unwrap().len(), 3);
+    let listed = place.run(&["ls", "--json"]).expect(DONE).stdout;
+    assert_eq!(json_lines(&listed).len(), 3);
 
     place
         .run(&["ls", "00000000"])
         .fails(NOT_FOUND, &["00000000"]);
-    assert_eq!(
-        place.json(&["ls", "--json", "00000000"]),
-        serde_json::json!([])
-    );
+    let ran = place.run(&["ls", "--json", "00000000"]);
+    assert_eq!(ran.expect(NOT_FOUND).stdout, "");
     place.run(&["ls", "xyz"]).fails(USAGE, &["xyz"]);
     Place::with(&[]).run(&["ls"]).expect(DONE);
 }

@@ -64,6 +64,8 @@ fn an_answer_that_cannot_be_printed_is_an_error_that_is_told_once() {
     place.write("file", b"2");
     place.write("list", hex(b"1").as_bytes());
     place.write("lines", format!("{}  file", hex(b"2")).as_bytes());
+    let empty = sealstone::Store::open(place.path("empty"));
+    empty.unwrap().close().unwrap();
     let (get, has) = (format!("get {}", hex(b"1")), format!("has {}", hex(b"1")));
     for arguments in [
         "ls",
@@ -74,7 +76,7 @@ fn an_answer_that_cannot_be_printed_is_an_error_that_is_told_once() {
         "stat --segments",
         "verify",
         "export",
-        "diff --json store",
+        "diff --json empty",
         "compact --live list --dry-run",
         "checkpoint $(mktemp -u copy-XXXXXX)",
         "check lines",

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::args::{DiffArguments, Global};
 use crate::exit::{Exit, Failure};
-use crate::output::{JsonArray, Output};
+use crate::output::Output;
 
 /// Number of digests that are looked up together.
 const BATCH: usize = 4096;
@@ -31,12 +31,16 @@ pub fn run(
     }
     let mut differences = Differences {
         output,
-        array: global.json.then(JsonArray::default),
+        is_json: global.json,
         is_empty: true,
     };
     differences.print_absent(&store, &other, Side::Store)?;
     differences.print_absent(&other, &store, Side::Other)?;
-    differences.end()
+    Ok(if differences.is_empty {
+        Exit::Done
+    } else {
+        Exit::NotFound
+    })
 }
 
 /// The store that holds an object.
@@ -53,10 +57,10 @@ struct Difference {
     only_in: Side,
 }
 
-/// Lines of text, or one JSON array.
+/// Lines of text or of JSON.
 struct Differences<'a> {
     output: &'a mut Output,
-    array: Option<JsonArray>,
+    is_json: bool,
     is_empty: bool,
 }
 
@@ -83,9 +87,9 @@ impl Differences<'_> {
 
     fn print(&mut self, digest: &Digest, only_in: Side) -> anyhow::Result<()> {
         self.is_empty = false;
-        if let Some(array) = &mut self.array {
+        if self.is_json {
             let digest = digest.to_string();
-            return array.push(self.output, &Difference { digest, only_in });
+            return self.output.json(&Difference { digest, only_in });
         }
         let mark = match only_in {
             Side::Store => '<',
@@ -93,16 +97,5 @@ impl Differences<'_> {
         };
         writeln!(self.output, "{mark} {digest}")?;
         Ok(())
-    }
-
-    fn end(self) -> anyhow::Result<Exit> {
-        if let Some(array) = self.array {
-            array.end(self.output)?;
-        }
-        Ok(if self.is_empty {
-            Exit::Done
-        } else {
-            Exit::NotFound
-        })
     }
 }

@@ -11,7 +11,7 @@ use crate::args::{Global, HasArguments};
 use crate::digest_args::DigestOrInput;
 use crate::digest_list;
 use crate::exit::Exit;
-use crate::output::{JsonArray, Output};
+use crate::output::Output;
 
 /// Number of digests that are looked up together.
 const BATCH: usize = 4096;
@@ -34,7 +34,7 @@ pub fn run(arguments: &HasArguments, global: &Global, output: &mut Output) -> an
     }
     let mut answers = Answers {
         output,
-        array: (global.json && !arguments.quiet).then(JsonArray::default),
+        is_json: global.json,
         is_quiet: arguments.quiet,
     };
     let mut exit = Exit::Done;
@@ -47,7 +47,6 @@ pub fn run(arguments: &HasArguments, global: &Global, output: &mut Output) -> an
             }
         }
     }
-    answers.end()?;
     Ok(exit)
 }
 
@@ -94,8 +93,7 @@ struct Answer {
 
 struct Answers<'a> {
     output: &'a mut Output,
-    /// For JSON.
-    array: Option<JsonArray>,
+    is_json: bool,
     is_quiet: bool,
 }
 
@@ -104,19 +102,12 @@ impl Answers<'_> {
         if self.is_quiet {
             return Ok(());
         }
-        if let Some(array) = &mut self.array {
+        if self.is_json {
             let digest = asked.to_string();
-            return array.push(self.output, &Answer { digest, present });
+            return self.output.json(&Answer { digest, present });
         }
         let answer = if present { "yes" } else { "no" };
         writeln!(self.output, "{asked}  {answer}")?;
         Ok(())
-    }
-
-    fn end(self) -> anyhow::Result<()> {
-        match self.array {
-            Some(array) => array.end(self.output),
-            None => Ok(()),
-        }
     }
 }

@@ -7,19 +7,17 @@ use serde::Serialize;
 
 use crate::args::{Global, LsArguments};
 use crate::exit::{Exit, Failure};
-use crate::output::{JsonArray, Output};
+use crate::output::Output;
 
 pub fn run(arguments: &LsArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let store = global.open_to_read()?;
     let mut listing = Listing {
         output,
-        array: global.json.then(JsonArray::default),
+        is_json: global.json,
         is_empty: true,
     };
     list(&store, arguments, &mut listing)?;
-    let is_empty = listing.end()?;
-
-    if is_empty && !arguments.prefix.is_empty() {
+    if listing.is_empty && !arguments.prefix.is_empty() {
         let (folder, prefix) = (global.folder()?.display(), &arguments.prefix);
         let text = format!("{folder}: no digest begins with {prefix}; give fewer digits");
         return Err(Failure::NotFound(text).into());
@@ -40,11 +38,10 @@ fn list(store: &Store, arguments: &LsArguments, listing: &mut Listing<'_>) -> an
     Ok(())
 }
 
-/// Lines of text, or one JSON array.
+/// Lines of text or of JSON.
 struct Listing<'a> {
     output: &'a mut Output,
-    /// For JSON.
-    array: Option<JsonArray>,
+    is_json: bool,
     is_empty: bool,
 }
 
@@ -58,22 +55,14 @@ struct Entry {
 impl Listing<'_> {
     fn line(&mut self, digest: &Digest, bytes: Option<u64>) -> anyhow::Result<()> {
         self.is_empty = false;
-        if let Some(array) = &mut self.array {
+        if self.is_json {
             let digest = digest.to_string();
-            array.push(self.output, &Entry { digest, bytes })?;
+            self.output.json(&Entry { digest, bytes })?;
         } else if let Some(bytes) = bytes {
             writeln!(self.output, "{digest}  {bytes}")?;
         } else {
             writeln!(self.output, "{digest}")?;
         }
         Ok(())
-    }
-
-    /// Returns whether there was nothing to list.
-    fn end(self) -> anyhow::Result<bool> {
-        if let Some(array) = self.array {
-            array.end(self.output)?;
-        }
-        Ok(self.is_empty)
     }
 }

@@ -59,14 +59,8 @@ impl Output {
 
     /// Prints a JSON document, or one line of a stream of them.
     pub fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
-        self.json_value(value)?;
+        serde_json::to_writer(&mut *self, value).map_err(io::Error::from)?;
         self.write_all(b"\n")?;
-        Ok(())
-    }
-
-    /// Prints a JSON value without a line feed behind it.
-    pub fn json_value(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
-        serde_json::to_writer(self, value).map_err(io::Error::from)?;
         Ok(())
     }
 
@@ -119,27 +113,6 @@ impl Write for Output {
             // `write` has returned the error if there was anything to print.
             State::ReaderGone | State::ReadOnly => Ok(()),
         }
-    }
-}
-
-/// A JSON array that is written as it grows, a line for each value.
-#[derive(Default)]
-pub struct JsonArray {
-    has_values: bool,
-}
-
-impl JsonArray {
-    pub fn push(&mut self, output: &mut Output, value: &impl Serialize) -> anyhow::Result<()> {
-        let before: &[u8] = if self.has_values { b",\n" } else { b"[" };
-        self.has_values = true;
-        output.write_all(before)?;
-        output.json_value(value)
-    }
-
-    pub fn end(self, output: &mut Output) -> anyhow::Result<()> {
-        let end: &[u8] = if self.has_values { b"]\n" } else { b"[]\n" };
-        output.write_all(end)?;
-        Ok(())
     }
 }
 

@@ -121,9 +121,9 @@ Examples:
   if sealstone --store /srv/objects has -q \"$digest\"; then echo stored; fi
   sealstone --store /srv/objects has - < photos.list | grep ' no$'
 
-JSON:
-  [{\"digest\": \"6f3a..\", \"present\": true},
-   {\"digest\": \"99b0c4\", \"present\": false}]
+JSON, an object a line:
+  {\"digest\": \"6f3a..\", \"present\": true}
+  {\"digest\": \"99b0c4\", \"present\": false}
 `digest` has all 64 digits if the object was found; otherwise it repeats the
 argument.";
 
@@ -136,8 +136,8 @@ Examples:
   sealstone --store /srv/objects ls
   sealstone --store /srv/objects ls --long 6f
 
-JSON; `bytes` only with --long:
-  [{\"digest\": \"6f3a..\", \"bytes\": 12}]";
+JSON, an object a line; `bytes` only with --long:
+  {\"digest\": \"6f3a..\", \"bytes\": 12}";
 
 pub const STAT: &str = "\
 Prints the number of objects, the bytes of their content, and the bytes of the

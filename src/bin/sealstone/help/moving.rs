@@ -99,5 +99,5 @@ Examples:
   sealstone --store /srv/objects diff /mnt/backup/objects
   if sealstone diff /mnt/backup/objects > /dev/null; then echo complete; fi
 
-JSON; `only_in` is store or other:
-  [{\"digest\": \"6f3a..\", \"only_in\": \"store\"}]";
+JSON, an object a line; `only_in` is store or other:
+  {\"digest\": \"6f3a..\", \"only_in\": \"store\"}";
