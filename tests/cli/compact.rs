@@ -18,6 +18,37 @@ fn compact_reads_the_lines_of_put_and_ls() {
 }
 
 #[test]
+fn compact_reads_the_json_of_put_and_ls() {
+    let place = Place::with(&[b"dropped", b"listed"]);
+    place.write("file", b"kept");
+    let lines = place.run(&["put", "--json", "file"]).expect(DONE).stdout;
+    let prefix = &hex(b"listed")[..6];
+    let listed = place.run(&["ls", "--json", "--long", prefix]).stdout;
+    let list = format!("\u{feff}{lines}{listed}");
+    let ran = place.run_with_input(&["compact", "--live", "-"], list.as_bytes());
+    assert_eq!(ran.expect(DONE).stderr, "");
+    assert!(place.has(b"kept") && place.has(b"listed") && !place.has(b"dropped"));
+}
+
+#[test]
+fn compact_drops_nothing_if_a_line_of_json_is_wrong() {
+    let place = Place::with(&[b"1", b"2"]);
+    let before = place.files();
+    let listed = place.run(&["ls", "--json"]).expect(DONE).stdout;
+    // The first is what a full disk leaves, the second an array, the third pretty-printed.
+    for bad in [
+        listed[..listed.len() - 2].to_owned(),
+        format!("[{}]", listed.trim_end().replace('\n', ",\n")),
+        listed.replace('{', "{\n"),
+    ] {
+        place.write("bad", bad.as_bytes());
+        let ran = place.run(&["compact", "--live", "bad"]);
+        ran.fails(USAGE, &["bad, line ", "nothing was done"]);
+        assert_eq!(place.files(), before);
+    }
+}
+
+#[test]
 fn a_dry_run_of_compact_gives_the_figures_of_a_real_run_and_changes_nothing() {
     let place = Place::with(&[b"dropped", b"kept"]);
     place.write("list", hex(b"kept").as_bytes());

@@ -4,6 +4,7 @@ use std::io::BufRead;
 use std::path::Path;
 
 use sealstone::Digest;
+use serde::Deserialize;
 
 use crate::exit::Failure;
 use crate::list_lines;
@@ -19,27 +20,72 @@ fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {
     let mut digests = Vec::new();
     for line in list_lines::lines(name, list) {
         let (number, line) = line?;
-        let Some(field) = first_field(&line) else {
-            continue;
-        };
-        let digest = digest(field).ok_or_else(|| {
-            let field = String::from_utf8_lossy(field);
-            Failure::Usage(format!(
-                "{name}, line {number}: `{field}` is not a digest; nothing was done; \
-                 begin the line with 64 hexadecimal digits or with #"
-            ))
-        })?;
-        // If lines were joined by mistake, the objects of all digests but the first would be dropped.
-        if unnamed_fields(&line).any(|field| self::digest(field).is_some()) {
-            return Err(Failure::Usage(format!(
-                "{name}, line {number}: there is more than one digest; nothing was done; \
-                 give each a line of its own"
-            ))
-            .into());
-        }
-        digests.push(digest);
+        let digest = parse_line(&line)
+            .map_err(|wrong| Failure::Usage(wrong.text(name, number, "nothing was done")))?;
+        digests.extend(digest);
     }
     Ok(digests)
+}
+
+/// What is wrong with a line.
+#[derive(Debug)]
+enum Wrong {
+    NoDigest(String),
+    Json(String),
+    Several,
+}
+
+impl Wrong {
+    /// Returns the message. `done` says what has become of the other lines.
+    fn text(&self, name: &str, number: u64, done: &str) -> String {
+        let (what, remedy) = match self {
+            Self::NoDigest(field) => (
+                format!("`{field}` is not a digest"),
+                "begin the line with 64 hexadecimal digits or with #",
+            ),
+            Self::Json(error) => (
+                format!("this is no object with a `digest` of 64 digits: {error}"),
+                "give each object a line of its own, as --json prints it",
+            ),
+            Self::Several => (
+                "there is more than one digest".to_owned(),
+                "give each a line of its own",
+            ),
+        };
+        format!("{name}, line {number}: {what}; {done}; {remedy}")
+    }
+}
+
+/// Returns the digest of a line, or `None` for a blank line or a remark.
+fn parse_line(line: &[u8]) -> Result<Option<Digest>, Wrong> {
+    let Some(field) = first_field(line) else {
+        return Ok(None);
+    };
+    if field.starts_with(b"{") {
+        return json_digest(line).map(Some);
+    }
+    let Some(found) = digest(field) else {
+        let field = String::from_utf8_lossy(field).into_owned();
+        return Err(Wrong::NoDigest(field));
+    };
+    // If lines were joined by mistake, the objects of all digests but the first would be dropped.
+    if unnamed_fields(line).any(|field| digest(field).is_some()) {
+        return Err(Wrong::Several);
+    }
+    Ok(Some(found))
+}
+
+/// Parses an object as the commands print it with --json. Behind it there must be nothing: joined lines
+/// have more than one digest.
+fn json_digest(line: &[u8]) -> Result<Digest, Wrong> {
+    #[derive(Deserialize)]
+    struct Line {
+        digest: String,
+    }
+    let line: Line =
+        serde_json::from_slice(line).map_err(|error| Wrong::Json(error.to_string()))?;
+    let digest = line.digest.parse::<Digest>();
+    digest.map_err(|error| Wrong::Json(error.to_string()))
 }
 
 fn first_field(line: &[u8]) -> Option<&[u8]> {
@@ -102,6 +148,34 @@ mod tests {
                 error.starts_with("list, line 1: there is more than one"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn an_object_of_json_has_one_digest_and_a_line_of_its_own() {
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        let list = format!(
+            "\u{feff}{{\"digest\": \"{one}\", \"bytes\": 1}}\r\n{two}\n {{\"digest\":\"{two}\"}} "
+        );
+        assert_eq!(parse("list", list.as_bytes()).unwrap(), [one, two, two]);
+        let object = format!("{{\"digest\":\"{one}\"}}");
+        let cut = &object[..object.len() - 1];
+        for bad in [
+            cut,
+            "{",
+            "{}",
+            "{\"digest\": 1}",
+            &object.replace(&one.to_string(), "99b0c4"),
+            &format!("{object}{object}"),
+            &format!("{object},"),
+            &format!("{object} {two}"),
+            &format!("{cut},\"digest\":\"{two}\"}}"),
+            &format!("[{object}]"),
+        ] {
+            let list = format!("{one}\n{bad}\n");
+            let error = parse("list", list.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with("list, line 2: "), "{error}");
+            assert!(error.contains("; nothing was done; "), "{error}");
         }
     }
 

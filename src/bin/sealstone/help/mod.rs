@@ -113,8 +113,9 @@ is missing. This looks an object up and does not read its content; use `verify`
 for that.
 
 With `-`, standard input has a digest of 64 digits at the beginning of each
-line, as the lines of `put` and `ls` do; what follows it, blank lines and lines
-that begin with # are ignored. All of it is read before the first answer.
+line, as the lines of `put` and `ls` do, also those of --json; what follows it,
+blank lines and lines that begin with # are ignored. All of it is read before
+the first answer.
 
 Examples:
   sealstone --store /srv/objects has 6f3a21 99b0c4
@@ -195,8 +196,8 @@ only if it did.";
 pub const COMPACT: &str = "\
 The list has a digest of 64 digits a line. Blank lines, lines that begin with
 `#`, and whatever follows the digest are ignored, so the output of `put` and
-`ls` will do. If a line is wrong or has several digests, nothing is done and the
-exit code is 2. The same holds if the store does not hold every digest of the
+`ls` will do, also that of --json: an object a line, with a field `digest`. If a
+line is wrong or has several digests, nothing is done and the exit code is 2. The same holds if the store does not hold every digest of the
 list, unless --allow-unknown is given. A list without a digest, or with none
 that the store holds, is refused even then: to drop every object, pass
 --drop-everything instead of a list.

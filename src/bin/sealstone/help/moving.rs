@@ -8,8 +8,8 @@ reads the stream. Standard output cannot be a terminal.
 
 The list of --except has a digest of 64 digits a line; blank lines, lines that
 begin with `#`, and whatever follows the digest are ignored, so the output of
-`ls` and `put` will do. Digests that the store does not hold are no error. All
-of the list is read before the stream begins.
+`ls` and `put` will do, also that of --json. Digests that the store does not
+hold are no error. All of the list is read before the stream begins.
 
 The stream has a head (`sealstrm`, the version 1 in 4 bytes, the name of the
 hash function in 16 bytes, filled up with zeros), a record for each object (`R`,
