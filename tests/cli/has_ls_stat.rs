@@ -40,10 +40,6 @@ fn has_reads_digests_from_standard_input() {
     let ran = place.run_with_input(&["has", "-q", "-"], one.as_bytes());
     assert_eq!(ran.expect(DONE).stdout, "");
     place.run_with_input(&["has", "-"], b"").expect(DONE);
-    // Nothing is printed if a line is wrong.
-    let wrong = format!("{one}\n{}\n", &two[..6]);
-    let ran = place.run_with_input(&["has", "-"], wrong.as_bytes());
-    assert_eq!(ran.fails(USAGE, &["standard input, line 2"]).stdout, "");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The command line as its users see it: its output, its files and its exit codes.
 #![cfg(feature = "cli")]
 
+mod asked;
 mod check;
 mod checkpoint;
 mod compact;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use sealstone::HashFunction;
 
-use crate::digest_args::{DigestOrInput, ListPrefix, WantedDigest};
+use crate::digest_args::{ListPrefix, OrInput, WantedDigest};
 use crate::help;
 
 #[derive(Debug, Parser)]
@@ -121,9 +121,10 @@ pub struct PutArguments {
 #[derive(Debug, Args)]
 #[command(after_long_help = help::GET)]
 pub struct GetArguments {
-    /// Digest of the object, or its first digits, 6 or more
+    /// Digest of the object, or its first digits, 6 or more; `-` reads whole digests from standard
+    /// input
     #[arg(value_name = "DIGEST")]
-    pub digest: WantedDigest,
+    pub digest: OrInput<WantedDigest>,
 
     /// Write to FILE instead of standard output; a regular file is replaced once all is written
     #[arg(short, long, value_name = "FILE")]
@@ -139,7 +140,7 @@ pub struct HasArguments {
 
     /// Digests, or their first digits, 6 or more; `-` reads whole digests from standard input
     #[arg(required = true, value_name = "DIGEST")]
-    pub digests: Vec<DigestOrInput>,
+    pub digests: Vec<OrInput<WantedDigest>>,
 }
 
 #[derive(Debug, Args)]
@@ -149,9 +150,10 @@ pub struct LsArguments {
     #[arg(short, long)]
     pub long: bool,
 
-    /// List only digests that begin with these digits
-    #[arg(value_name = "PREFIX", default_value_t)]
-    pub prefix: ListPrefix,
+    /// List only digests that begin with these digits; `-` prints the sizes of the objects whose
+    /// digests are on standard input
+    #[arg(value_name = "PREFIX")]
+    pub prefix: Option<OrInput<ListPrefix>>,
 }
 
 #[derive(Debug, Args)]

@@ -72,27 +72,27 @@ fn ambiguous(prefix: &str, candidates: &[Digest]) -> String {
     lines.join("\n")
 }
 
-/// A digest, or `-` for the digests on standard input.
+/// An argument, or `-` for the digests on standard input.
 #[derive(Clone, Debug)]
-pub enum DigestOrInput {
-    Digest(WantedDigest),
+pub enum OrInput<T> {
+    Argument(T),
     Input,
 }
 
-impl FromStr for DigestOrInput {
-    type Err = String;
+impl<T: FromStr> FromStr for OrInput<T> {
+    type Err = T::Err;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, T::Err> {
         if text == "-" {
             Ok(Self::Input)
         } else {
-            text.parse().map(Self::Digest)
+            text.parse().map(Self::Argument)
         }
     }
 }
 
-/// The digits with which a listed digest must begin; none by default.
-#[derive(Clone, Debug, Default)]
+/// The digits with which a listed digest must begin.
+#[derive(Clone, Debug)]
 pub struct ListPrefix(String);
 
 impl FromStr for ListPrefix {
@@ -115,12 +115,8 @@ impl fmt::Display for ListPrefix {
 }
 
 impl ListPrefix {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub fn matches(&self, digest: &Digest) -> bool {
-        self.is_empty() || digest.to_string().starts_with(&self.0)
+        digest.to_string().starts_with(&self.0)
     }
 }
 

@@ -1,13 +1,13 @@
 //! A list of digests, from a file or standard input.
 
-use std::io::BufRead;
+use std::io::{self, BufRead, BufReader, StdinLock};
 use std::path::Path;
 
 use sealstone::Digest;
 use serde::Deserialize;
 
 use crate::exit::Failure;
-use crate::list_lines;
+use crate::list_lines::{self, Lines, STANDARD_INPUT};
 
 /// Reads the whole list before anything else happens, because a wrong line must not cost an object.
 /// `-` is standard input.
@@ -25,6 +25,63 @@ fn parse(name: &str, list: impl BufRead) -> anyhow::Result<Vec<Digest>> {
         digests.extend(digest);
     }
     Ok(digests)
+}
+
+/// Bytes of standard input that are read at a time.
+const INPUT_BYTES: usize = 256 << 10;
+
+/// The digests on standard input in batches, for commands that answer them. A batch ends where the next
+/// line would have to be waited for, so that a program can ask, read the answer, and ask again.
+pub struct Batches {
+    lines: Lines<'static, BufReader<StdinLock<'static>>>,
+    digests_max: usize,
+    /// What is wrong with the line behind the last batch.
+    failure: Option<Failure>,
+}
+
+impl Batches {
+    pub fn of_input(digests_max: usize) -> Self {
+        let input = BufReader::with_capacity(INPUT_BYTES, io::stdin().lock());
+        Self {
+            lines: list_lines::lines(STANDARD_INPUT, input),
+            digests_max,
+            failure: None,
+        }
+    }
+
+    /// Returns the digest of a line, if it has one.
+    fn digest(line: Result<(u64, Vec<u8>), Failure>) -> Result<Option<Digest>, Failure> {
+        let (number, line) = line?;
+        parse_line(&line).map_err(|wrong| {
+            let done = "the lines before it were answered";
+            Failure::Usage(wrong.text(STANDARD_INPUT, number, done))
+        })
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Vec<Digest>, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(failure) = self.failure.take() {
+            return Some(Err(failure));
+        }
+        let mut batch = Vec::new();
+        while batch.len() < self.digests_max && (batch.is_empty() || self.lines.has_next()) {
+            let Some(line) = self.lines.next() else {
+                break;
+            };
+            match Self::digest(line) {
+                Ok(digest) => batch.extend(digest),
+                Err(failure) if batch.is_empty() => return Some(Err(failure)),
+                Err(failure) => {
+                    self.failure = Some(failure);
+                    break;
+                }
+            }
+        }
+        (!batch.is_empty()).then_some(Ok(batch))
+    }
 }
 
 /// What is wrong with a line.

@@ -10,7 +10,7 @@ use crate::output::{READ_ONLY, unwritable};
 use crate::standard_output;
 
 /// How the command ended. `help::SEALSTONE` explains the numbers to the user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     Done = 0,
     NotFound = 1,

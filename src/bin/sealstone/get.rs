@@ -6,10 +6,20 @@ use serde_json::json;
 
 use crate::args::{GetArguments, Global};
 use crate::destination::Destination;
+use crate::digest_args::OrInput;
 use crate::exit::{Exit, Failure};
+use crate::get_many;
 use crate::output::Output;
 
 pub fn run(arguments: &GetArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    let wanted = match &arguments.digest {
+        OrInput::Argument(wanted) => wanted,
+        OrInput::Input if arguments.output.is_none() => return get_many::run(global, output),
+        OrInput::Input => {
+            let text = "`get -` writes to standard output; leave -o out";
+            return Err(Failure::Usage(text.to_owned()).into());
+        }
+    };
     let file = arguments.output.as_deref().unwrap_or(Path::new("-"));
     // The command line is checked before the store is opened.
     let destination = Destination::named(file)?;
@@ -24,7 +34,6 @@ pub fn run(arguments: &GetArguments, global: &Global, output: &mut Output) -> an
     }
 
     let store = global.open_to_read()?;
-    let wanted = &arguments.digest;
     let digest = wanted.resolve(&store)?;
     let object = digest.map(|digest| store.get(digest)).transpose()?;
     let Some(object) = object.flatten() else {

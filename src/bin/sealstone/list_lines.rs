@@ -1,7 +1,7 @@
 //! The lines of a list, which is a file or standard input.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::exit::Failure;
@@ -9,29 +9,62 @@ use crate::sources::unreadable;
 
 /// The byte order mark of UTF-8. Some editors on Windows write it at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// The name of standard input in messages.
+pub const STANDARD_INPUT: &str = "standard input";
 
 /// Opens a list, and returns it behind its name for messages. `-` is standard input.
 pub fn open(path: &Path) -> Result<(String, Box<dyn BufRead>), Failure> {
     if path == Path::new("-") {
-        return Ok(("standard input".to_owned(), Box::new(io::stdin().lock())));
+        return Ok((STANDARD_INPUT.to_owned(), Box::new(io::stdin().lock())));
     }
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     Ok((path.display().to_string(), Box::new(BufReader::new(file))))
 }
 
-/// Yields each line with its number, without the byte order mark and the line feed. `lines()` would
-/// refuse a name that is not UTF-8.
-pub fn lines(
-    name: &str,
-    list: impl BufRead,
-) -> impl Iterator<Item = Result<(u64, Vec<u8>), Failure>> {
-    (1..).zip(list.split(b'\n')).map(move |(number, line)| {
-        let mut line = line.map_err(|error| {
-            Failure::Io(format!("{name}: not read to its end: {error}; try again"))
-        })?;
-        if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+/// Yields each line with its number, without the byte order mark and the line feed. [`BufRead::lines`]
+/// would refuse a name that is not UTF-8.
+pub fn lines<R: BufRead>(name: &str, list: R) -> Lines<'_, R> {
+    Lines {
+        name,
+        list,
+        number: 0,
+    }
+}
+
+pub struct Lines<'a, R> {
+    name: &'a str,
+    list: R,
+    number: u64,
+}
+
+impl<R: Read> Lines<'_, BufReader<R>> {
+    /// Returns whether the next line can be had without waiting for it.
+    pub fn has_next(&self) -> bool {
+        self.list.buffer().contains(&b'\n')
+    }
+}
+
+impl<R: BufRead> Iterator for Lines<'_, R> {
+    type Item = Result<(u64, Vec<u8>), Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut line = Vec::new();
+        match self.list.read_until(b'\n', &mut line) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(error) => {
+                let name = self.name;
+                let text = format!("{name}: not read to its end: {error}; try again");
+                return Some(Err(Failure::Io(text)));
+            }
+        }
+        self.number += 1;
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        if self.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
             line.drain(..BYTE_ORDER_MARK.len());
         }
-        Ok((number, line))
-    })
+        Some(Ok((self.number, line)))
+    }
 }

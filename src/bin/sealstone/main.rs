@@ -20,6 +20,7 @@ mod digest_list;
 mod exit;
 mod export;
 mod get;
+mod get_many;
 mod has;
 mod help;
 mod import;

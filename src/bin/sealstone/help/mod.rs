@@ -92,6 +92,16 @@ not UTF-8 appear as U+FFFD.";
 pub const GET: &str = "\
 The content is checked against its digest before a byte of it is written.
 
+With `-`, standard input has a digest of 64 digits at the beginning of each
+line, as the lines of `put` and `ls` do, also those of --json; what follows it,
+blank lines and lines that begin with # are ignored. Each is answered as `git
+cat-file --batch` does: `DIGEST BYTES`, a line feed, the content, a line feed.
+For an object that is missing or damaged the answer is `DIGEST missing` or
+`DIGEST damaged` and a line feed; the others follow, and the exit code is 1, or
+3 if one was damaged. Answers are written before the command waits for another
+line, so a program can ask, read the answer, and ask again. A wrong line ends
+the command with the exit code 2.
+
 With -o, a regular file is replaced as a whole by a new file, which gets its
 mode; other hard links keep the old content. A symbolic link stays, and the file
 that it leads to is replaced. A link that leads nowhere is refused, as by cp. A
@@ -101,11 +111,17 @@ device, a pipe, or a file that a process has open (/dev/stdout, /dev/fd/3,
 Examples:
   sealstone --store /srv/objects get 6f3a21 > report.pdf
   sealstone --store /srv/objects get 6f3a21 -o report.pdf
+  sealstone --store /srv/objects get --json - < photos.list
 
-JSON, only with -o FILE, because otherwise standard output carries the content:
+JSON with -o FILE; without it standard output carries the content:
   {\"digest\": \"6f3a..\", \"bytes\": 12, \"file\": \"report.pdf\"}
 `digest` has all 64 digits, `bytes` is the length of the content, and `file` is
-the name given to -o. Bytes of a name that are not UTF-8 appear as U+FFFD.";
+the name given to -o. Bytes of a name that are not UTF-8 appear as U+FFFD.
+
+JSON of `get -`, an object a line:
+  {\"digest\": \"6f3a..\", \"result\": \"ok\", \"bytes\": 5, \"content\": \"aGVsbG8=\"}
+  {\"digest\": \"99b0..\", \"result\": \"missing\", \"bytes\": null, \"content\": null}
+`result` is ok, missing or damaged, and `content` is in base64, with padding.";
 
 pub const HAS: &str = "\
 Prints `DIGEST  yes` or `DIGEST  no` for each; the exit code is 1 if any object
@@ -114,8 +130,8 @@ for that.
 
 With `-`, standard input has a digest of 64 digits at the beginning of each
 line, as the lines of `put` and `ls` do, also those of --json; what follows it,
-blank lines and lines that begin with # are ignored. All of it is read before
-the first answer.
+blank lines and lines that begin with # are ignored. Answers are printed before
+the command waits for another line. A wrong line ends it with the exit code 2.
 
 Examples:
   sealstone --store /srv/objects has 6f3a21 99b0c4
@@ -133,12 +149,21 @@ The digests come in the order of the store's files. The exit code is 1 if no
 digest begins with PREFIX. The sizes with --long come from the indexes; no
 content is read, use `verify` for that.
 
+With `-`, the command reads digests from standard input as `has -` does, and
+prints `DIGEST  BYTES` for each, or `DIGEST  missing`; the exit code is 1 if any
+object is missing.
+
 Examples:
   sealstone --store /srv/objects ls
   sealstone --store /srv/objects ls --long 6f
+  sealstone --store /srv/objects ls - < photos.list
 
 JSON, an object a line; `bytes` only with --long:
-  {\"digest\": \"6f3a..\", \"bytes\": 12}";
+  {\"digest\": \"6f3a..\", \"bytes\": 12}
+
+JSON of `ls -`, an object a line:
+  {\"digest\": \"6f3a..\", \"bytes\": 12}
+  {\"digest\": \"99b0..\", \"bytes\": null}";
 
 pub const STAT: &str = "\
 Prints the number of objects, the bytes of their content, and the bytes of the
