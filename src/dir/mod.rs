@@ -148,24 +148,10 @@ impl Dir {
     pub(crate) fn list(&self) -> Result<Listing> {
         let names = self.0.folder.names().map_err(Error::io(self.path()))?;
         let mut listing = Listing::default();
-        for name in names.iter().filter_map(|name| name.to_str()) {
+        for name in names {
             listing.add(name, &self.0.folder);
         }
         Ok(listing)
-    }
-
-    /// Returns the files with bytes that recovery cut off, each with its length.
-    pub(crate) fn torn_files(&self) -> Result<Vec<(FilePath, u64)>> {
-        let mut files = Vec::new();
-        for id in self.list()?.torn {
-            let path = self.segment_path(id, FileKind::Torn);
-            match path.own_status() {
-                Ok(status) => files.push((path, status.len)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::io(&path)(error)),
-            }
-        }
-        Ok(files)
     }
 
     /// Returns the bytes of the manifest, or `None` if there is none. A manifest is text, so

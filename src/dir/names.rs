@@ -1,6 +1,7 @@
 //! The names of our files.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 
 use super::{FilePath, Folder};
 
@@ -104,7 +105,7 @@ pub(crate) struct Temporary {
     pub(crate) of: TemporaryOf,
 }
 
-/// The files of ours that the folder holds. Other files are not listed, and are left alone.
+/// The files that the folder holds.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) data: BTreeSet<u32>,
@@ -116,11 +117,21 @@ pub(crate) struct Listing {
     pub(crate) temporaries: Vec<Temporary>,
     /// Damaged manifests that were kept.
     pub(crate) damaged_manifests: Vec<FilePath>,
+    /// Names that are not ours. These files are left alone.
+    pub(crate) foreign: Vec<OsString>,
 }
 
 impl Listing {
-    /// Adds a file of the folder, if it is one of ours.
-    pub(super) fn add(&mut self, name: &str, folder: &Folder) {
+    /// Adds a file of the folder.
+    pub(super) fn add(&mut self, name: OsString, folder: &Folder) {
+        match name.to_str() {
+            Some(ours) if self.add_ours(ours, folder) => {}
+            _ => self.foreign.push(name),
+        }
+    }
+
+    /// Adds a file if it is one of ours, and returns whether it is.
+    fn add_ours(&mut self, name: &str, folder: &Folder) -> bool {
         if let Some(of) = parse_temporary_name(name) {
             let path = folder.file(name);
             self.temporaries.push(Temporary { path, of });
@@ -136,7 +147,10 @@ impl Listing {
             ids.insert(id);
         } else if is_damaged_manifest_name(name) {
             self.damaged_manifests.push(folder.file(name));
+        } else {
+            return [MANIFEST, LOCK].contains(&name);
         }
+        true
     }
 
     /// Returns the highest id in the name of any file, temporaries included.

@@ -1,7 +1,7 @@
 //! Computes figures about a store.
 
 use crate::digest::HashFunction;
-use crate::dir::Dir;
+use crate::dir::{Dir, FileKind, Listing};
 use crate::engine::EventCounts;
 use crate::segment_set::SegmentSet;
 
@@ -30,10 +30,13 @@ pub struct StoreStats {
     pub files: u64,
     /// Number of files with bytes that an opening cut off the end of a segment, `seg-N.torn`. They
     /// are counted in the folder; 0 if it cannot be listed. See
-    /// [`remove_torn_files`](crate::Store::remove_torn_files).
+    /// [`remove_leftovers`](crate::Store::remove_leftovers).
     pub torn_files: u64,
     /// Total length of those files, in bytes.
     pub torn_file_bytes: u64,
+    /// Number of files and folders beside the data files that are not the store's. They are left
+    /// alone; [`verify`](crate::Store::verify) names them.
+    pub foreign_files: u64,
     /// Number of runs of the set index, each of which a lookup probes.
     pub set_index_runs: u64,
     /// Number of sealed segments that no run covers yet, which a lookup has to ask one by one.
@@ -79,11 +82,14 @@ pub enum SegmentState {
 }
 
 impl StoreStats {
-    pub(super) fn count_torn_files(&mut self, dir: &Dir) {
-        for (_, bytes) in dir.torn_files().unwrap_or_default() {
+    pub(super) fn count_leftovers(&mut self, dir: &Dir, listing: &Listing) {
+        let torn = listing.torn.iter();
+        let torn = torn.map(|&id| dir.segment_path(id, FileKind::Torn).own_status());
+        for status in torn.flatten() {
             self.torn_files += 1;
-            self.torn_file_bytes += bytes;
+            self.torn_file_bytes += status.len;
         }
+        self.foreign_files = listing.foreign.len() as u64;
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Access, Store};
 use crate::error::{Error, Result};
 use crate::sync::lock;
 use crate::threads::{alone, in_own_threads};
-use crate::verify::{self, Problem, VerifyProgress, VerifyReport};
+use crate::verify::{self, Leftover, Problem, VerifyProgress, VerifyReport};
 
 impl Store {
     /// Checks the segments that this handle has open: each record against its digest, each sidecar
@@ -18,7 +18,8 @@ impl Store {
     /// thread does it all.
     ///
     /// It does not read bytes on which nothing depends: journals, bytes that recovery has cut off
-    /// and saved, runs that are not in use, padding, and files that are not the store's. Records
+    /// and saved, runs that are not in use, padding, and files that are not the store's, of which it
+    /// only tells the names. Records
     /// that are still in the buffer are checked there, and not on disk. It cannot tell a whole but
     /// outdated manifest, from a backup for instance, from the newest one. What the opening has found
     /// and repaired is in [`recovery`](Self::recovery), and not in this report.
@@ -77,7 +78,9 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         let shared = self.shared();
         let mut stats = stats(&shared.set.load());
-        stats.count_torn_files(&shared.dir);
+        if let Ok(listing) = shared.dir.list() {
+            stats.count_leftovers(&shared.dir, &listing);
+        }
         if let Access::Writer(open) = &self.handle.access {
             stats.events = open.writer().event_counts();
         }
@@ -85,23 +88,38 @@ impl Store {
         stats
     }
 
-    /// Removes the files with bytes that openings cut off the ends of segments, `seg-N.torn`, and
-    /// returns their number. The store never reads these files. They are evidence of a crash or of
-    /// damage, so look first whether [`verify`](Self::verify) finds all the objects that you
-    /// expect.
+    /// Removes the files that openings have kept, and returns what they were: bytes that were cut off
+    /// the ends of segments ([`Leftover::Torn`]) and damaged manifests
+    /// ([`Leftover::DamagedManifest`]). The store never reads these files. They are evidence of a crash
+    /// or of damage, so look first whether [`verify`](Self::verify) finds all the objects that you
+    /// expect. Temporaries are removed by the opening, and files that are not the store's by nobody.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let store = sealstone::Store::open(folder.path())?;
+    /// use std::ops::ControlFlow;
+    ///
+    /// if store.verify(|_| ControlFlow::Continue(()))?.is_clean() {
+    ///     for leftover in store.remove_leftovers()? {
+    ///         eprintln!("removed {}", leftover.path().display());
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// Fails with [`Error::ReadOnly`], [`Error::Forked`] or [`Error::Io`]. Some files may have been
     /// removed then.
-    pub fn remove_torn_files(&self) -> Result<usize> {
+    pub fn remove_leftovers(&self) -> Result<Vec<Leftover>> {
         let shared = self.shared();
         self.writer()?;
-        let files = shared.dir.torn_files()?;
-        for (path, _) in &files {
-            shared.dir.remove_if_present(path)?;
-        }
-        Ok(files.len())
+        let kept = verify::kept_files(&shared.dir, &shared.dir.list()?);
+        let removed = kept.into_iter().map(|(path, leftover)| {
+            shared.dir.remove_if_present(&path)?;
+            Ok(leftover)
+        });
+        removed.collect()
     }
 
     /// Lets a read-only handle see the changes that the writer has flushed, sealed and compacted

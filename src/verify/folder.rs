@@ -2,7 +2,7 @@
 //! not opened.
 
 use super::{Leftover, Problem};
-use crate::dir::{Dir, FileKind, Listing, open_regular_file, read_exact_at};
+use crate::dir::{Dir, FileKind, FilePath, Listing, open_regular_file, read_exact_at};
 use crate::error::{Error, Result};
 use crate::format::{Manifest, Sidecar, record};
 use crate::options::Reading;
@@ -44,6 +44,20 @@ pub(super) fn check(dir: &Dir, reading: Reading) -> Result<Findings> {
         }
     }
     Ok(Findings::default())
+}
+
+/// Returns the files that openings have kept, and that nothing reads.
+pub(crate) fn kept_files(dir: &Dir, listing: &Listing) -> Vec<(FilePath, Leftover)> {
+    let manifests = listing.damaged_manifests.iter().map(|file| {
+        let path = file.to_path_buf();
+        (file.clone(), Leftover::DamagedManifest { path })
+    });
+    let torn = listing.torn.iter().map(|&segment| {
+        let file = dir.segment_path(segment, FileKind::Torn);
+        let path = file.to_path_buf();
+        (file, Leftover::Torn { path })
+    });
+    manifests.chain(torn).collect()
 }
 
 struct Folder<'a> {
@@ -91,15 +105,17 @@ impl Folder<'_> {
     }
 
     fn leftovers(&self) -> Vec<Leftover> {
-        let manifests = self.listing.damaged_manifests.iter();
-        let manifests = manifests.map(|path| Leftover::DamagedManifest {
-            path: path.to_path_buf(),
-        });
         let temporaries = self.listing.temporaries.iter();
         let temporaries = temporaries.map(|file| Leftover::Temporary {
             path: file.path.to_path_buf(),
         });
-        let mut leftovers: Vec<Leftover> = manifests.chain(temporaries).collect();
+        let foreign = self.listing.foreign.iter();
+        let foreign = foreign.map(|name| Leftover::Foreign {
+            path: self.dir.path().join(name),
+        });
+        let kept = kept_files(self.dir, &self.listing).into_iter();
+        let kept = kept.map(|(_, leftover)| leftover);
+        let mut leftovers: Vec<Leftover> = kept.chain(temporaries).chain(foreign).collect();
         leftovers.sort_unstable();
         leftovers
     }

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+pub(crate) use folder::kept_files;
 pub use problem::Problem;
 pub use report::{CorruptObject, Leftover, VerifyProgress, VerifyReport};
 

@@ -1,7 +1,7 @@
 //! What a verification reports.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Problem;
 use crate::digest::Digest;
@@ -35,8 +35,8 @@ pub struct VerifyReport {
     pub corrupt: Vec<CorruptObject>,
     /// Damage that did not hit the content of an object.
     pub problems: Vec<Problem>,
-    /// Files that an interrupted operation or an earlier repair left. They are not damage: a store
-    /// that has some can be [clean](Self::is_clean).
+    /// Files that an interrupted operation or an earlier repair left, and files that are not the
+    /// store's. They are not damage: a store that has some can be [clean](Self::is_clean).
     pub leftovers: Vec<Leftover>,
     /// Whether the callback ended the verification early, so that the rest was not checked.
     pub cancelled: bool,
@@ -85,6 +85,29 @@ pub enum Leftover {
         /// The file.
         path: PathBuf,
     },
+    /// Bytes that an opening cut off the end of a segment.
+    Torn {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that is not the store's. It is never touched.
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Leftover {
+    /// Returns the path of the file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::DamagedManifest { path }
+            | Self::Temporary { path }
+            | Self::Torn { path }
+            | Self::Foreign { path } => path,
+        }
+    }
 }
 
 impl fmt::Display for Leftover {
@@ -92,13 +115,25 @@ impl fmt::Display for Leftover {
         match self {
             Self::DamagedManifest { path } => write!(
                 f,
-                "{}: a damaged manifest that was kept; remove it when you no longer need it",
+                "{}: a damaged manifest that was kept; remove it when you no longer need it \
+                 (`sealstone verify --repair --remove-leftovers`)",
                 path.display()
             ),
             Self::Temporary { path } => write!(
                 f,
                 "{}: an interrupted operation left this file, or a writer is writing it; the next \
                  opening as a writer removes it",
+                path.display()
+            ),
+            Self::Torn { path } => write!(
+                f,
+                "{}: bytes that were cut off the end of a segment; remove them when you no longer \
+                 need them (`sealstone verify --repair --remove-leftovers`)",
+                path.display()
+            ),
+            Self::Foreign { path } => write!(
+                f,
+                "{}: not a file of the store, which leaves it alone; move it away",
                 path.display()
             ),
         }
@@ -120,9 +155,8 @@ struct Serialized {
 #[cfg(feature = "serde")]
 impl serde::Serialize for Leftover {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (Self::DamagedManifest { path } | Self::Temporary { path }) = self;
         let form = Serialized {
-            path: path.clone(),
+            path: self.path().to_owned(),
             what: self.to_string(),
             kind: self.clone(),
         };

@@ -38,7 +38,7 @@ fn bash_completes_commands_and_options() {
     let script = printed(&["completions", "bash"]);
     for (words, expected) in [
         ("sealstone checkp", "checkpoint"),
-        ("sealstone verify --rem", "--remove-torn"),
+        ("sealstone verify --rem", "--remove-leftovers"),
         ("sealstone put --sto", "--store"),
     ] {
         let word = words.rsplit(' ').next().unwrap();

@@ -204,7 +204,7 @@ fn a_damaged_manifest_is_reported_once_and_replaced() {
 }
 
 #[test]
-fn verify_lists_kept_manifests_and_temporaries_and_the_store_stays_clean() {
+fn verify_lists_what_is_no_part_of_the_store_and_what_was_kept_can_be_removed() {
     let folder = scratch();
     let root = folder.path();
     let store = options().open(root).unwrap();
@@ -213,19 +213,45 @@ fn verify_lists_kept_manifests_and_temporaries_and_the_store_stays_clean() {
     write(root, "MANIFEST", b"sealstone 1\nnext 1\n");
     options().open(root).unwrap().close().unwrap();
     write(root, "MANIFEST.tmp", b"seal");
+    write(root, "seg-000000.torn", b"half");
+    write(root, "notes.txt", b"of the user");
     let store = options().read_only(true).open(root).unwrap();
+    let stats = store.stats();
+    assert_eq!((stats.torn_files, stats.foreign_files), (1, 1));
     let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
     assert!(report.is_clean(), "{report:?}");
     match &report.leftovers[..] {
         [
             Leftover::DamagedManifest { path: kept },
             Leftover::Temporary { path },
+            Leftover::Torn { path: torn },
+            Leftover::Foreign { path: notes },
         ] => {
             assert!(kept.ends_with("MANIFEST.damaged"), "{kept:?}");
             assert!(path.ends_with("MANIFEST.tmp"), "{path:?}");
+            assert!(torn.ends_with("seg-000000.torn"), "{torn:?}");
+            assert!(notes.ends_with("notes.txt"), "{notes:?}");
         }
         others => panic!("{others:?}"),
     }
+    assert!(matches!(store.remove_leftovers(), Err(Error::ReadOnly)));
+
+    let store = options().open(root).unwrap();
+    let removed = store.remove_leftovers().unwrap();
+    match &removed[..] {
+        [
+            Leftover::DamagedManifest { path },
+            Leftover::Torn { path: torn },
+        ] => {
+            assert!(!path.exists() && !torn.exists());
+        }
+        others => panic!("{others:?}"),
+    }
+    let report = store.verify(|_| ControlFlow::Continue(())).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert!(matches!(report.leftovers[..], [Leftover::Foreign { .. }]));
+    assert_eq!(store.remove_leftovers().unwrap(), []);
+    assert_holds(&store, &contents(0, 3, 100));
 }
 
 /// Damage to less than half of the objects counts as rot; more means that the sidecar belongs to

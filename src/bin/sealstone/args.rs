@@ -171,9 +171,10 @@ pub struct VerifyArguments {
     #[arg(long)]
     pub repair: bool,
 
-    /// If there is no damage, remove the files that hold the cut-off ends of segments
+    /// If there is no damage, remove the cut-off ends of segments and the damaged manifests that were
+    /// kept
     #[arg(long, requires = "repair")]
-    pub remove_torn: bool,
+    pub remove_leftovers: bool,
 
     #[command(flatten)]
     pub waiting: Waiting,

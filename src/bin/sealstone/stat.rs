@@ -50,9 +50,16 @@ fn print_totals(stats: &StoreStats, output: &mut impl Write) -> io::Result<()> {
     if stats.torn_files > 0 {
         writeln!(
             output,
-            "torn         {} in {} (cut off from segments; `verify --repair --remove-torn` removes them)",
+            "torn         {} in {} (cut off from segments; `verify --help` says more)",
             size(stats.torn_file_bytes),
             count(stats.torn_files, "file"),
+        )?;
+    }
+    if stats.foreign_files > 0 {
+        let files = count(stats.foreign_files, "file");
+        writeln!(
+            output,
+            "foreign      {files} (not the store's; `verify` names them)"
         )?;
     }
     writeln!(output, "uncovered    {uncovered} not yet in the set index")

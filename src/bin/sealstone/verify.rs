@@ -19,7 +19,7 @@ struct Verdict {
     #[serde(serialize_with = "number_of")]
     lost: BTreeSet<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    torn_files_removed: Option<usize>,
+    leftovers_removed: Option<usize>,
     #[serde(flatten)]
     report: VerifyReport,
 }
@@ -37,8 +37,11 @@ pub fn run(
             report = check(&store)?;
         }
         let mut verdict = Verdict::new(report, &store);
-        if arguments.remove_torn && verdict.clean {
-            verdict.torn_files_removed = Some(store.remove_torn_files()?);
+        if arguments.remove_leftovers && verdict.clean {
+            let removed = store.remove_leftovers()?;
+            verdict.leftovers_removed = Some(removed.len());
+            let leftovers = &mut verdict.report.leftovers;
+            leftovers.retain(|leftover| !removed.contains(leftover));
         }
         store.close()?;
         verdict
@@ -79,7 +82,7 @@ impl Verdict {
         Self {
             clean: report.is_clean(),
             lost: damaged.filter(is_lost).collect(),
-            torn_files_removed: None,
+            leftovers_removed: None,
             report,
         }
     }
@@ -111,9 +114,9 @@ impl Verdict {
             let (objects, bytes) = (count(objects, "object"), size(bytes));
             writeln!(output, "{objects}, {bytes}: no damage")?;
         }
-        if let Some(removed) = self.torn_files_removed {
+        if let Some(removed) = self.leftovers_removed {
             let files = count(removed as u64, "file");
-            writeln!(output, "removed {files} of bytes that were cut off")?;
+            writeln!(output, "removed {files} that openings had kept")?;
         }
         Ok(())
     }

@@ -171,6 +171,8 @@ data files, of their index files, and of the runs of the set index, which covers
 many segments at a time. `files` counts these three kinds. `uncovered` counts
 the sealed segments that no run covers yet; a look-up asks them one by one.
 `torn` appears if bytes were cut off after a crash; `verify --help` says more.
+`foreign` appears if there are other files beside the data files; they are left
+alone, and `verify` names them.
 
 Examples:
   sealstone --store /srv/objects stat
@@ -180,7 +182,7 @@ JSON, always with the segments:
   {\"hash_function\": \"blake2b\", \"objects\": 9, \"content_bytes\": 4096,
    \"data_file_bytes\": 4132, \"index_file_bytes\": 440,
    \"set_index_file_bytes\": 0, \"files\": 2, \"torn_files\": 0, \"torn_file_bytes\": 0,
-   \"set_index_runs\": 0, \"uncovered_segments\": 1,
+   \"foreign_files\": 0, \"set_index_runs\": 0, \"uncovered_segments\": 1,
    \"segments\": [{\"id\": 0, \"state\": \"sealed\", \"objects\": 9, \"data_bytes\": 4132,
                  \"index_bytes\": 440}]}
 `state` is active, sealing or sealed; `index_bytes` is 0 unless the segment is
@@ -193,14 +195,18 @@ other problem. The exit code is 3 if there are any. `put` of the original file
 repairs an object, and `compact` then drops the damaged copy. With --repair,
 only what is left after the repair is printed.
 
-After a crash the half-written end of a segment is cut off and saved beside it
-as `seg-N.torn`; `stat` counts these files. With --repair, --remove-torn removes
-them unless there is damage.
+With --repair, damaged indexes are made again from the data, damaged journals
+and manifests from the files that are there, and files that an interrupted
+command has left are removed. Two kinds of files stay, because they could have
+what is nowhere else: after a crash the half-written end of a segment is cut off
+and saved beside it as `seg-N.torn`, and a damaged manifest is kept beside the
+new one. --remove-leftovers removes them if there is no damage. A file that is
+not the store's is named and never touched.
 
 Examples:
   sealstone --store /srv/objects verify
   sealstone --store /srv/objects verify --repair
-  sealstone --store /srv/objects verify --repair --remove-torn
+  sealstone --store /srv/objects verify --repair --remove-leftovers
 
 JSON:
   {\"clean\": false, \"lost\": 1, \"objects\": 9, \"bytes\": 4096, \"cancelled\": false,
@@ -215,8 +221,8 @@ problem of the set index has the number of its `run`, and `segment` is null if
 the problem belongs to no segment. `leftovers` are files that the store does not
 need: they are no problem, and the exit code does not count them. `kind` has the
 name of a problem or leftover, and its fields; `what` says the same in words.
-`torn_files_removed` counts the files that --remove-torn removed, and is there
-only if it did.";
+`leftovers_removed` counts the files that --remove-leftovers removed, and is
+there only if it was given and found no damage.";
 
 pub const COMPACT: &str = "\
 The list has a digest of 64 digits a line. Blank lines, lines that begin with
