@@ -98,6 +98,27 @@ fn ls_long_reads_no_content() {
 }
 
 #[test]
+fn stat_shows_how_full_each_segment_is_with_the_letters_of_the_locale() {
+    // A picture of 2 MiB of 256.
+    let place = Place::with(&[&vec![1; 2 << 20]]);
+    for (locale, picture) in [("en_US.UTF-8", "\u{258f}"), ("C", "#")] {
+        let mut command = place.command(&["stat", "--segments"]);
+        for variable in ["LC_ALL", "LC_CTYPE", "TERM"] {
+            command.env_remove(variable);
+        }
+        let output = command.env("LANG", locale).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        if cfg!(unix) {
+            assert!(text.ends_with(&format!("    0% {picture}\n")), "{text}");
+        }
+        let line = text.lines().last().unwrap();
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let json = place.run(&["stat", "--json"]).expect(DONE).stdout;
+    assert!(json.is_ascii());
+}
+
+#[test]
 fn stat_counts_objects_bytes_and_files() {
     let place = Place::with(&[b"1", b"22"]);
     let ran = place.run(&["stat", "--segments"]).expect(DONE);

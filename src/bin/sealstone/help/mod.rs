@@ -174,6 +174,10 @@ the sealed segments that no run covers yet; a look-up asks them one by one.
 `foreign` appears if there are other files beside the data files; they are left
 alone, and `verify` names them.
 
+--segments shows how full each segment is, as a picture and in percent of 256
+MiB, at which `put` begins a new one. An application can choose another size.
+The picture has block characters, or # where the locale is not UTF-8.
+
 Examples:
   sealstone --store /srv/objects stat
   sealstone --store /srv/objects stat --segments
@@ -183,10 +187,11 @@ JSON, always with the segments:
    \"data_file_bytes\": 4132, \"index_file_bytes\": 440,
    \"set_index_file_bytes\": 0, \"files\": 2, \"torn_files\": 0, \"torn_file_bytes\": 0,
    \"foreign_files\": 0, \"set_index_runs\": 0, \"uncovered_segments\": 1,
+   \"segment_bytes_max\": 268435456,
    \"segments\": [{\"id\": 0, \"state\": \"sealed\", \"objects\": 9, \"data_bytes\": 4132,
                  \"index_bytes\": 440}]}
-`state` is active, sealing or sealed; `index_bytes` is 0 unless the segment is
-sealed.";
+`segment_bytes_max` is where `put` begins a new segment. `state` is active,
+sealing or sealed; `index_bytes` is 0 unless the segment is sealed.";
 
 pub const VERIFY: &str = "\
 Prints a line for each damaged copy of an object, with its segment and the
