@@ -75,9 +75,10 @@ fn get_replaces_a_file_as_a_whole_or_leaves_it_as_it_was() {
     assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 1);
 
     let digest = hex(b"content");
-    place
-        .run(&["get", &digest, "-o", "nowhere/file"])
-        .fails(LOCKED_OR_IO, &["nowhere/file: "]);
+    place.run(&["get", &digest, "-o", "nowhere/file"]).fails(
+        LOCKED_OR_IO,
+        &["nowhere/file: not written: there is no folder nowhere; choose"],
+    );
     place
         .run(&["get", &digest, "-o", "out"])
         .fails(LOCKED_OR_IO, &["out: "]);

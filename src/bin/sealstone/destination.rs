@@ -135,7 +135,8 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    let mut temporary = temporary_beside(path, replaced.as_ref())?;
+    let temporary = temporary_beside(path, replaced.as_ref());
+    let mut temporary = temporary.map_err(|error| in_folder(folder_of(path), &error))?;
     temporary.write_all(content)?;
     let file: &File = temporary.as_file();
     if let Some(replaced) = replaced {
@@ -147,6 +148,16 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     temporary.persist(path)?;
     Ok(())
+}
+
+/// Returns an error that names the folder instead of the temporary, of which the user knows nothing.
+fn in_folder(folder: &Path, error: &io::Error) -> io::Error {
+    let folder = folder.display();
+    let text = match error.kind() {
+        io::ErrorKind::NotFound => format!("there is no folder {folder}"),
+        kind => format!("the folder {folder}: {}", io::Error::from(kind)),
+    };
+    io::Error::new(error.kind(), text)
 }
 
 /// Creates the temporary. From the first byte on, nobody may read it who may not read the target; the
