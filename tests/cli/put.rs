@@ -356,3 +356,19 @@ fn put_fills_a_disk_to_the_end_and_every_line_holds() {
     let available: u64 = available.trim().parse().unwrap();
     assert!(available < 64, "{available} KiB are left");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_closed_standard_input_is_no_empty_object() {
+    let place = Place::new();
+    place.write("file", b"1");
+    let script = "exec \"$0\" put - file <&-";
+    let ran = place.run_script(script).unwrap();
+    let ran = ran.fails(LOCKED_OR_IO, &["standard input is closed", "1 not stored"]);
+    assert_eq!(ran.stdout, format!("{}  file\n", hex(b"1")));
+    assert!(!place.has(b""));
+    // An empty one is an empty object.
+    let script = "exec \"$0\" put - </dev/null";
+    let ran = place.run_script(script).unwrap().expect(DONE);
+    assert_eq!(ran.stdout, format!("{}  -\n", hex(b"")));
+}

@@ -214,7 +214,8 @@ fn a_link_is_followed_if_it_is_named_and_skipped_if_a_walk_finds_it() {
     let (inside, named) = (hex(b"2"), hex(b"1"));
     assert_eq!(ran.stdout, format!("{inside}  tree/b\n{named}  named/a\n"));
     // One line is enough for all of them.
-    let note = "sealstone: skipped 3 symbolic links, such as tree/dangling; name a link";
+    let note =
+        "sealstone: skipped 3 symbolic links, such as tree/dangling; name a link or pass --follow";
     assert!(ran.stderr.contains(note), "{}", ran.stderr);
     assert_eq!(ran.stderr.matches("symbolic link").count(), 1);
     assert!(ran.stderr.contains("3 skipped"), "{}", ran.stderr);
@@ -227,7 +228,7 @@ fn a_link_that_is_skipped_alone_is_named() {
     fs::create_dir(place.path("tree")).unwrap();
     std::os::unix::fs::symlink("nowhere", place.path("tree/link")).unwrap();
     let ran = place.run(&["put", "-r", "tree"]).expect(DONE);
-    let note = "sealstone: skipped the symbolic link tree/link; name it on the command line";
+    let note = "sealstone: skipped the symbolic link tree/link; name it or pass --follow";
     assert!(ran.stderr.starts_with(note), "{}", ran.stderr);
 }
 
@@ -265,4 +266,69 @@ fn a_walk_leaves_out_the_files_of_the_store_itself() {
     let ran = place.run(&arguments).expect(DONE);
     assert!(ran.stdout.contains("./a\n"), "{}", ran.stdout);
     assert!(ran.stderr.contains("skipped ./segments"), "{}", ran.stderr);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_walk_that_follows_links_stores_what_they_lead_to_and_names_loops() {
+    let place = Place::with(&[b"0"]);
+    place.write("outside/a", b"1");
+    place.write("tree/b", b"2");
+    let link = |from: &str, to: &str| std::os::unix::fs::symlink(from, place.path(to)).unwrap();
+    link("../outside", "tree/folder");
+    link("../outside/a", "tree/file");
+    link("..", "tree/round");
+    link("../store/segments", "tree/own");
+    link("../store/segments/seg-000000.dat", "tree/own file");
+    let ran = place.run(&["put", "-r", "--follow", "tree"]).expect(DONE);
+    let expected = ["tree/b", "tree/file", "tree/folder/a"];
+    // `round` is the folder with everything, in which `tree` is met once more.
+    let met: Vec<_> = paths(&ran.stdout)
+        .into_iter()
+        .filter(|path| !path.starts_with("tree/round/"))
+        .collect();
+    assert_eq!(met, expected);
+    assert!(!ran.stdout.contains("segments"), "{}", ran.stdout);
+    for (name, why) in [
+        ("tree/own", "the store's own files"),
+        ("tree/own file", "the store's own files"),
+        (
+            "tree/round/tree/round",
+            "a link to a folder that contains it",
+        ),
+    ] {
+        let note = format!("sealstone: skipped {name}: {why}\n");
+        assert!(ran.stderr.contains(&note), "{}", ran.stderr);
+    }
+
+    link("nowhere", "tree/dangling");
+    let ran = place.run(&["put", "-r", "--follow", "tree"]);
+    let ran = ran.fails(crate::LOCKED_OR_IO, &["tree/dangling: No such file"]);
+    assert!(ran.stderr.contains("2 not stored"), "{}", ran.stderr);
+    place
+        .run(&["put", "--follow", "tree"])
+        .fails(USAGE, &["--recursive"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_walk_through_a_mount_of_the_store_leaves_its_files_out() {
+    let place = Place::with(&[b"1"]);
+    place.write("tree/mounted/hidden", b"hidden by the mount");
+    place.write("tree/files/hidden", b"hidden by the mount");
+    place.write("tree/file", b"2");
+    place.write("store/beside", b"3");
+    let script =
+        "mount --bind store tree/mounted && mount --bind store/segments tree/files || exit 77
+        exec \"$0\" put -r tree tree/files";
+    let Some(ran) = place.run_script_as(&["unshare", "-rm", "sh"], script) else {
+        eprintln!("skipped: this user may not mount a folder");
+        return;
+    };
+    let ran = ran.expect(DONE);
+    assert_eq!(paths(&ran.stdout), ["tree/file", "tree/mounted/beside"]);
+    for skipped in ["tree/mounted/segments", "tree/files"] {
+        let note = format!("sealstone: skipped {skipped}: the store's own files\n");
+        assert!(ran.stderr.contains(&note), "{}", ran.stderr);
+    }
 }

@@ -101,6 +101,10 @@ pub struct PutArguments {
     #[arg(short, long)]
     pub recursive: bool,
 
+    /// With -r, follow the symbolic links that are found
+    #[arg(long, requires = "recursive")]
+    pub follow: bool,
+
     /// Do not name what is skipped or created, and print no summary if every file is stored
     #[arg(short, long)]
     pub quiet: bool,

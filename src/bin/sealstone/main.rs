@@ -33,6 +33,7 @@ mod pages;
 mod progress;
 mod put;
 mod sources;
+mod standard_input;
 mod standard_output;
 mod stat;
 mod stream;

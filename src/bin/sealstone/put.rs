@@ -41,7 +41,7 @@ pub fn run(arguments: &PutArguments, global: &Global, output: &mut Output) -> an
         links: 0,
         summary: Summary::default(),
     };
-    let stored = put.all(Sources::new(&arguments.paths));
+    let stored = put.all(Sources::new(&arguments.paths).follow_links(arguments.follow));
     put.note_links();
     put.bar.finish_and_clear();
     let summary = put.summary;
@@ -136,10 +136,10 @@ impl Put<'_> {
             return;
         };
         self.note(&if self.links == 1 {
-            format!("skipped the symbolic link {link}; name it on the command line to follow it")
+            format!("skipped the symbolic link {link}; name it or pass --follow to follow it")
         } else {
             let links = count(self.links, "symbolic link");
-            format!("skipped {links}, such as {link}; name a link on the command line to follow it")
+            format!("skipped {links}, such as {link}; name a link or pass --follow to follow it")
         });
     }
 

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::slice;
 
 use anyhow::Context as _;
+use same_file::Handle;
 use sealstone::{Error, Store};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::batch;
 use crate::exit::Failure;
+use crate::standard_input;
 
 /// The longest content that a record can hold.
 const CONTENT_BYTES_MAX: u64 = u32::MAX as u64;
@@ -73,6 +75,11 @@ impl Source {
 
     pub fn open(&self) -> anyhow::Result<Box<dyn Read>> {
         if Self::is_stdin(&self.path) {
+            if standard_input::is_closed() {
+                let text =
+                    "standard input is closed; nothing was stored of it; redirect it from a file";
+                return Err(Failure::Io(text.to_owned()).into());
+            }
             return Ok(Box::new(io::stdin().lock()));
         }
         // A file that is too large is not even opened.
@@ -134,31 +141,36 @@ fn check_size(bytes: u64, path: &Path) -> anyhow::Result<()> {
 /// and its entries are taken in the order of their names.
 pub struct Sources<'a> {
     arguments: slice::Iter<'a, PathBuf>,
+    follow_links: bool,
     walk: Option<Walk>,
-    /// The store's own files. They are no user data, and they grow while they are read.
-    own_folder: Option<PathBuf>,
+    own_folder: Option<OwnFolder>,
 }
 
 impl<'a> Sources<'a> {
     pub fn new(paths: &'a [PathBuf]) -> Self {
         Self {
             arguments: paths.iter(),
+            follow_links: false,
             walk: None,
             own_folder: None,
         }
     }
 
-    /// Returns the next entry beside a store, which may not exist yet. Its own files are left out.
-    pub fn next_beside(&mut self, store: Option<&Store>) -> Option<Found> {
-        if let (None, Some(store)) = (&self.own_folder, store) {
-            self.leave_out(store);
-        }
-        self.next()
+    /// Sets whether walks follow the links that they meet; by default they do not.
+    pub fn follow_links(mut self, follow_links: bool) -> Self {
+        self.follow_links = follow_links;
+        self
     }
 
-    fn next(&mut self) -> Option<Found> {
+    /// Returns the next entry beside a store, which may not exist yet. Its own files are left out, also
+    /// by a walk that began before the store was there.
+    pub fn next_beside(&mut self, store: Option<&Store>) -> Option<Found> {
+        if let (None, Some(store)) = (&self.own_folder, store) {
+            self.own_folder = OwnFolder::of(store);
+        }
         loop {
-            if let Some(found) = self.walk.as_mut().and_then(Walk::next) {
+            let walk = self.walk.as_mut();
+            if let Some(found) = walk.and_then(|walk| walk.next(self.own_folder.as_ref())) {
                 return Some(found);
             }
             self.walk = None;
@@ -166,15 +178,6 @@ impl<'a> Sources<'a> {
             if let Some(found) = self.argument(path) {
                 return Some(found);
             }
-        }
-    }
-
-    /// Leaves out the files of this store from now on, also in a walk that has begun.
-    fn leave_out(&mut self, store: &Store) {
-        self.own_folder = fs::canonicalize(store.root().join("segments")).ok();
-        if let Some(mut walk) = self.walk.take() {
-            walk.own_folder = self.own_folder_below(&walk.root);
-            self.walk = Some(walk);
         }
     }
 
@@ -193,54 +196,97 @@ impl<'a> Sources<'a> {
     }
 
     fn begin_walk(&mut self, root: PathBuf) -> Option<Found> {
-        let own_folder = self.own_folder_below(&root);
-        if own_folder.as_ref() == Some(&root) {
+        let own_folder = self.own_folder.as_ref();
+        if own_folder.is_some_and(|own_folder| own_folder.contains(&root)) {
             return Some(Found::own_folder(root));
         }
-        self.walk = Some(Walk::new(root, own_folder));
+        self.walk = Some(Walk::new(root, self.follow_links));
         None
-    }
-
-    /// Returns the store's own folder as a walk from `root` spells it, if the walk meets it. There is
-    /// one such spelling, because a walk follows no links.
-    fn own_folder_below(&self, root: &Path) -> Option<PathBuf> {
-        let own_folder = self.own_folder.as_ref()?;
-        let canonical_root = fs::canonicalize(root).ok()?;
-        if canonical_root.starts_with(own_folder) {
-            return Some(root.to_owned());
-        }
-        let below = own_folder.strip_prefix(canonical_root).ok()?;
-        Some(root.join(below))
     }
 }
 
-/// The walk below one folder. It follows no links and holds no folder open.
+/// The folder with the store's own files. They are no user data, and they grow while they are read. It is
+/// told by what it is and not by its path: a link or a mount can give it another one.
+struct OwnFolder(Handle);
+
+impl OwnFolder {
+    fn of(store: &Store) -> Option<Self> {
+        Handle::from_path(store.root().join("segments"))
+            .ok()
+            .map(Self)
+    }
+
+    fn is(&self, path: &Path) -> bool {
+        Handle::from_path(path).is_ok_and(|handle| handle == self.0)
+    }
+
+    /// Returns whether this is the folder, or leads to something in it.
+    fn contains(&self, path: &Path) -> bool {
+        let canonical = fs::canonicalize(path);
+        canonical.is_ok_and(|path| path.ancestors().any(|path| self.is(path)))
+    }
+}
+
+/// The walk below one folder. It holds no folder open.
 struct Walk {
-    root: PathBuf,
     entries: walkdir::IntoIter,
-    /// The store's own folder as this walk spells it.
-    own_folder: Option<PathBuf>,
     /// The folder that was entered last. `walkdir` reads and sorts a folder as a whole and yields its
     /// errors before its entries, so an error without a path belongs to this folder.
     entered: PathBuf,
 }
 
 impl Walk {
-    fn new(root: PathBuf, own_folder: Option<PathBuf>) -> Self {
-        let entries = WalkDir::new(&root).min_depth(1).sort_by_file_name();
+    fn new(root: PathBuf, follow_links: bool) -> Self {
+        let entries = WalkDir::new(&root)
+            .min_depth(1)
+            .follow_links(follow_links)
+            .sort_by_file_name();
         Self {
             entries: entries.into_iter(),
-            own_folder,
-            entered: root.clone(),
-            root,
+            entered: root,
+        }
+    }
+
+    fn next(&mut self, own_folder: Option<&OwnFolder>) -> Option<Found> {
+        loop {
+            let found = match self.entries.next()? {
+                Ok(entry) => self.entry(entry, own_folder),
+                Err(error) => {
+                    let path = error.path().unwrap_or(&self.entered).to_owned();
+                    Some(match error.loop_ancestor() {
+                        Some(_) => Found::Skipped {
+                            path,
+                            reason: "a link to a folder that contains it",
+                        },
+                        None => Found::unreadable(path, error),
+                    })
+                }
+            };
+            if found.is_some() {
+                return found;
+            }
         }
     }
 
     /// Returns `None` for a folder, which is entered.
-    fn entry(&mut self, entry: DirEntry) -> Option<Found> {
+    fn entry(&mut self, entry: DirEntry, own_folder: Option<&OwnFolder>) -> Option<Found> {
         let file_type = entry.file_type();
+        let is_own = own_folder.is_some_and(|own_folder| {
+            if entry.path_is_symlink() && !file_type.is_symlink() {
+                own_folder.contains(entry.path())
+            } else {
+                file_type.is_dir() && own_folder.is(entry.path())
+            }
+        });
+        if is_own {
+            if file_type.is_dir() {
+                self.entries.skip_current_dir();
+            }
+            return Some(Found::own_folder(entry.into_path()));
+        }
         if file_type.is_dir() {
-            return self.folder(entry.into_path());
+            self.entered = entry.into_path();
+            return None;
         }
         if file_type.is_file() {
             let bytes_expected = entry.metadata().map(|metadata| metadata.len());
@@ -256,33 +302,5 @@ impl Walk {
         }
         let reason = "not a regular file; name it on the command line to read it";
         Some(Found::Skipped { path, reason })
-    }
-
-    fn folder(&mut self, path: PathBuf) -> Option<Found> {
-        if self.own_folder.as_ref() == Some(&path) {
-            self.entries.skip_current_dir();
-            return Some(Found::own_folder(path));
-        }
-        self.entered = path;
-        None
-    }
-}
-
-impl Iterator for Walk {
-    type Item = Found;
-
-    fn next(&mut self) -> Option<Found> {
-        loop {
-            let found = match self.entries.next()? {
-                Ok(entry) => self.entry(entry),
-                Err(error) => {
-                    let path = error.path().unwrap_or(&self.entered).to_owned();
-                    Some(Found::unreadable(path, error))
-                }
-            };
-            if found.is_some() {
-                return found;
-            }
-        }
     }
 }

@@ -67,8 +67,10 @@ away, storing goes on.
 
 With -r the entries of a folder are taken in the order of their names. Symbolic
 links are skipped and counted; devices, pipes, sockets and the store's own files
-are skipped and named. A symbolic link on the command line is followed. A file
-may have at most 4294967295 bytes.
+are skipped and named. With --follow, links are followed, a link that leads
+nowhere is a file that cannot be read, and a link to a folder that contains it
+is skipped and named. A symbolic link on the command line is followed in any
+case. A file may have at most 4294967295 bytes.
 
 If the store does not exist, it is created when the first file has been read,
 and a note on standard error says so. If no file can be read, no store is
