@@ -10,6 +10,9 @@ use crate::{DONE, Place, USAGE};
 fn run(program: &[&str], input: &str) -> Option<Output> {
     let child = Command::new(program[0])
         .args(&program[1..])
+        // `man` complains of a locale that is not installed.
+        .env("LC_ALL", "C")
+        .env("MANWIDTH", "80")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -71,6 +74,44 @@ fn every_shell_reads_its_script() {
     }
     let ran = Place::new().run(&["completions", "tcsh"]);
     ran.fails(USAGE, &["invalid value 'tcsh'", "bash"]);
+}
+
+#[test]
+fn zsh_loads_its_script_and_fish_completes_with_its_own() {
+    let zsh = "autoload -U compinit; compinit -u -D; source /dev/stdin; print -r $_comps[sealstone]
+        whence -w _sealstone";
+    let script = printed(&["completions", "zsh"]);
+    if let Some(output) = run(&["zsh", "-f", "-c", zsh], &script) {
+        let registered = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(registered, "_sealstone\n_sealstone: function\n");
+    }
+    let script = printed(&["completions", "fish"]);
+    for (words, expected) in [
+        ("sealstone checkp", "checkpoint\t"),
+        ("sealstone verify --rem", "--remove-leftovers\t"),
+        ("sealstone put --sto", "--store\t"),
+    ] {
+        let fish = format!("source -; complete -C '{words}'");
+        let Some(output) = run(&["fish", "--no-config", "-c", &fish], &script) else {
+            return;
+        };
+        let completed = String::from_utf8(output.stdout).unwrap();
+        assert!(completed.starts_with(expected), "{words}: {completed}");
+    }
+}
+
+/// [`run`] refuses every word on standard error.
+#[test]
+fn no_page_gives_a_warning() {
+    let pages = COMMANDS.iter().chain(&["check", "completions", "man"]);
+    for command in pages.copied().map(Some).chain([None]) {
+        let arguments: Vec<&str> = ["man"].into_iter().chain(command).collect();
+        let page = printed(&arguments);
+        run(&["groff", "-ww", "-man", "-z"], &page);
+        if let Some(output) = run(&["man", "--warnings", "-l", "-"], &page) {
+            assert!(!output.stdout.is_empty(), "{command:?}");
+        }
+    }
 }
 
 #[test]
