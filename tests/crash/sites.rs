@@ -110,7 +110,10 @@ fn the_absence_of_each_sync_is_noticed_or_explained() {
     let images = number_from("SEALSTONE_CRASH_IMAGES").unwrap_or(20_000);
     let chosen = std::env::var("SEALSTONE_CRASH_SITES").unwrap_or_default();
     let sites = sites();
-    assert!(sites.len() > 30, "{sites:?}");
+    assert!(
+        sites.len() > 30,
+        "{sites:?}; a stripped program does not name places: build it with `--profile traced`"
+    );
     let mut wrong = Vec::new();
     let (mut noticed, mut explained) = (0, 0);
     for (site, count) in sites.iter().filter(|(site, _)| site.contains(&chosen)) {
