@@ -8,6 +8,9 @@ use serde::Serialize;
 use crate::standard_output;
 use crate::terminal::visible;
 
+/// As much as a pipe holds.
+const BUFFER_BYTES: usize = 64 << 10;
+
 /// Why nothing can be printed if standard output was unwritable from the start.
 pub const READ_ONLY: &str = "it is open for reading only";
 
@@ -36,7 +39,7 @@ impl Output {
             State::ReadOnly
         };
         Self {
-            stdout: BufWriter::new(io::stdout()),
+            stdout: BufWriter::with_capacity(BUFFER_BYTES, io::stdout()),
             state,
         }
     }
