@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::SegmentSet;
 use super::copies::Named;
 use super::disk_waits::Part;
-use super::unread_record::UnreadRecord;
+use super::unread_record::{LONG_GUESS_BYTES, UnreadRecord};
 use crate::digest::Digest;
 use crate::memory::{LONG_CONTENT_BYTES, REQUEST_BYTES};
 use crate::options::VerifyReads;
@@ -216,12 +216,24 @@ impl SegmentSet {
             ((), asking.entry) = timed(|| record.ask_for_entry(digest));
         }
         if wanted.has_contents() && asks_for_record && self.waits.are_likely(Part::Records) {
-            let is_guess_good = !record.is_long_by_guess() || self.waits.guesses.are_good();
-            // Its first page is needed in any case.
-            let first = if is_guess_good { record.len } else { 1 };
+            let first = if record.is_long_by_guess() {
+                self.guessed_bytes(record.len)
+            } else {
+                record.len
+            };
             ((), asking.record) = timed(|| record.ask_for_first(first));
         }
         asking
+    }
+
+    /// How much to ask for of a record whose length is guessed to be `guess`: only its first page, which is
+    /// needed in any case, while guesses of that length are bad.
+    fn guessed_bytes(&self, guess: usize) -> usize {
+        if guess <= LONG_GUESS_BYTES || self.waits.guesses.are_good() {
+            guess
+        } else {
+            1
+        }
     }
 
     /// Reads what a lookup reads first, and notes whether that has waited. Asks for the
@@ -297,7 +309,7 @@ impl SegmentSet {
             return;
         };
         if self.waits.are_likely(Part::Records) {
-            let asked = segment.record_bytes_mean().min(REQUEST_BYTES);
+            let asked = self.guessed_bytes(segment.record_bytes_mean().min(REQUEST_BYTES));
             if content.len() > asked {
                 map.will_need(offset + asked as u64..offset + content.len() as u64);
             }
@@ -306,7 +318,8 @@ impl SegmentSet {
         }
     }
 
-    /// Asks for a very long content that nobody hashes. [`fetch`](Self::fetch) may have done so, but
+    /// Does [`Content::fetch_unhashed`](crate::segment::content::Content::fetch_unhashed) for the fast path,
+    /// where making the content first made a get take a third longer. [`fetch`](Self::fetch) may have done so, but
     /// not [`fetch_many`](Self::fetch_many), which guesses its length.
     #[inline]
     pub(super) fn fetch_unhashed(segment: &Sealed, offset: u64, content: &[u8]) {
@@ -371,6 +384,16 @@ mod tests {
             let often = (0..100_000).filter(last_is_due);
             assert!((100..400).contains(&often.count()), "{step}");
         }
+    }
+
+    /// A batch asks for what follows, whether the guess of a length was asked for or one page of it.
+    #[test]
+    fn of_a_record_that_is_long_by_a_bad_guess_one_page_is_taken_to_be_asked_for() {
+        let set = SegmentSet::new(HashFunction::default(), vec![], vec![], vec![]);
+        assert_eq!(set.guessed_bytes(100 << 10), 100 << 10);
+        (0..8).for_each(|_| set.waits.guesses.note(false));
+        assert_eq!(set.guessed_bytes(100 << 10), 1);
+        assert_eq!(set.guessed_bytes(LONG_GUESS_BYTES), LONG_GUESS_BYTES);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::segment::Sealed;
 
 /// A record of unknown length is taken to be of average length. Beyond this many bytes such guesses have
 /// to prove good: where long records are few, they would read much for nothing.
-const LONG_GUESS_BYTES: usize = 16 << 10;
+pub(super) const LONG_GUESS_BYTES: usize = 16 << 10;
 
 /// A record to which an index leads.
 pub(super) struct UnreadRecord<'a> {
