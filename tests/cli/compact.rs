@@ -148,6 +148,8 @@ fn compact_does_nothing_if_a_line_of_the_list_is_wrong() {
     place
         .run(&["compact", "--live", "missing"])
         .fails(LOCKED_OR_IO, &["missing: "]);
+    let folder = place.run(&["compact", "--live", "."]);
+    folder.fails(LOCKED_OR_IO, &[".: ", "check the path"]);
     place.run(&["compact"]).fails(USAGE, &["--live"]);
     assert_eq!(place.files(), before);
 }

@@ -37,6 +37,7 @@ pub fn run(global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
             }
         }
         output.flush()?;
+        // To read on would cost the disk, so the exit code then tells of the answers that were given.
         if output.reader_is_gone() {
             break;
         }

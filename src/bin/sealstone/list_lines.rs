@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::exit::Failure;
-use crate::sources::unreadable;
+use crate::sources::{cut_off, unreadable};
 
 /// The byte order mark of UTF-8. Some editors on Windows write it at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -52,11 +52,7 @@ impl<R: BufRead> Iterator for Lines<'_, R> {
         match self.list.read_until(b'\n', &mut line) {
             Ok(0) => return None,
             Ok(_) => {}
-            Err(error) => {
-                let name = self.name;
-                let text = format!("{name}: not read to its end: {error}; try again");
-                return Some(Err(Failure::Io(text)));
-            }
+            Err(error) => return Some(Err(cut_off(Path::new(self.name), &error))),
         }
         self.number += 1;
         if line.last() == Some(&b'\n') {

@@ -109,6 +109,7 @@ struct Size {
 
 fn sizes(store: &Store, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
+    let mut line = Vec::new();
     // If the reader of the answers goes away, the exit code still depends on all of them.
     for batch in Batches::of_input(BATCH) {
         for digest in batch? {
@@ -119,8 +120,10 @@ fn sizes(store: &Store, global: &Global, output: &mut Output) -> anyhow::Result<
             if global.json {
                 let digest = digest.to_string();
                 output.json(&Size { digest, bytes })?;
-            } else if let Some(bytes) = bytes {
-                writeln!(output, "{digest}  {bytes}")?;
+            } else if bytes.is_some() {
+                line.clear();
+                write_line(&mut line, &digest, bytes)?;
+                output.write_all(&line)?;
             } else {
                 writeln!(output, "{digest}  missing")?;
             }

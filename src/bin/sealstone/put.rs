@@ -174,7 +174,8 @@ impl Put<'_> {
             }
             anyhow::Ok(())
         });
-        // The objects before an error are stored and get their lines; the error is reported first.
+        // The objects before an error are stored and get their lines. If the sync fails too, only the first
+        // error is reported.
         let printed = self.sync_and_print(&store, &stored);
         put.and(printed)
     }

@@ -9,7 +9,7 @@ use sealstone::{Digest, Store, VerifyReport};
 use serde::Serialize;
 
 use crate::args::{Global, VerifyArguments};
-use crate::exit::Exit;
+use crate::exit::{Exit, undamaged};
 use crate::output::{Output, count, size};
 use crate::progress;
 
@@ -29,6 +29,8 @@ pub fn run(
     global: &Global,
     output: &mut Output,
 ) -> anyhow::Result<Exit> {
+    // The verdict is printed first, whatever becomes of the store.
+    let mut closed = Ok(());
     let verdict = if arguments.repair {
         let store = global.open_to_write(arguments.waiting)?;
         let mut report = check(&store)?;
@@ -36,18 +38,18 @@ pub fn run(
             // The first check of a writer repairs what it can; the second finds what is left.
             report = check(&store)?;
         }
-        let mut verdict = Verdict::new(report, &store);
+        let mut verdict = Verdict::new(report, &store)?;
         if arguments.remove_leftovers && verdict.clean {
             let removed = store.remove_leftovers()?;
             verdict.leftovers_removed = Some(removed.len());
             let leftovers = &mut verdict.report.leftovers;
             leftovers.retain(|leftover| !removed.contains(leftover));
         }
-        store.close()?;
+        closed = store.close();
         verdict
     } else {
         let store = global.open_to_read()?;
-        Verdict::new(check(&store)?, &store)
+        Verdict::new(check(&store)?, &store)?
     };
 
     if global.json {
@@ -55,6 +57,7 @@ pub fn run(
     } else {
         verdict.print(output)?;
     }
+    closed?;
     if verdict.clean {
         return Ok(Exit::Done);
     }
@@ -75,16 +78,21 @@ fn check(store: &Store) -> anyhow::Result<VerifyReport> {
 }
 
 impl Verdict {
-    fn new(report: VerifyReport, store: &Store) -> Self {
-        // An object that was damaged and put again has a whole copy, too.
-        let is_lost = |digest: &Digest| !matches!(store.get(digest), Ok(Some(_)));
-        let damaged = report.corrupt.iter().map(|object| object.digest);
-        Self {
+    fn new(report: VerifyReport, store: &Store) -> anyhow::Result<Self> {
+        let mut lost = BTreeSet::new();
+        for object in &report.corrupt {
+            // An object that was damaged and put again has a whole copy, too.
+            let found = undamaged(store.get(object.digest), |_| ())?;
+            if found.flatten().is_none() {
+                lost.insert(object.digest);
+            }
+        }
+        Ok(Self {
             clean: report.is_clean(),
-            lost: damaged.filter(is_lost).collect(),
+            lost,
             leftovers_removed: None,
             report,
-        }
+        })
     }
 
     fn print(&self, output: &mut Output) -> anyhow::Result<()> {

@@ -21,8 +21,8 @@ Examples:
 Exit codes:
   0  everything was done
   1  an object was not found, or `diff` found a difference
-  2  the command line, or the list given to `compact` or `check`, is wrong;
-     nothing was done
+  2  the command line or a list is wrong; nothing was done, but `get -`,
+     `has -` and `ls -` have answered the lines before the wrong one
   3  damaged data was met, or `check` found a file that was changed
   4  the store is locked by another writer or is not there, a file could
      not be read or written, or a stream was cut

@@ -38,15 +38,16 @@ the folder of another store. A store that does not exist is created, with the
 hash function of SOURCE; another hash function than that of the store is
 refused.
 
-Each object is checked against its digest before it is stored, and synced with
-others of up to 32 MiB before it is counted. If a stream is cut, all records
-that came whole are kept, and the exit code is 4. If a record does not have its
+Each object is checked against its digest before it is stored. All are durable
+when the summary counts them, at the end. If a stream is cut, all records that
+came whole are kept, and the exit code is 4. If a record does not have its
 digest, or the stream is damaged in another way, what came before is kept, and
 the exit code is 3. Importing the whole stream again completes the store.
 
 From another store the command reads only the objects that this store lacks, and
 it does not change the other store. It names a damaged object, stores the others,
-and ends with the exit code 3.
+and ends with the exit code 3. An object that this store holds damaged counts as
+stored; a stream of it, or `put` of its file, repairs it.
 
 Examples:
   sealstone --store /srv/copy import objects.stream

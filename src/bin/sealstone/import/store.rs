@@ -54,7 +54,7 @@ impl Copying<'_, '_> {
         let mut absent = Vec::new();
         for ((digest, bytes), is_held) in objects.into_iter().zip(held) {
             if is_held? {
-                self.import.summary.add(bytes, false);
+                self.import.unsynced.add(bytes, false);
             } else {
                 absent.push(digest);
             }

@@ -10,12 +10,13 @@ use super::{Import, OBJECTS_MAX};
 use crate::args::{Global, ImportOptions};
 use crate::batch;
 use crate::exit::{Exit, Failure};
+use crate::list_lines::STANDARD_INPUT;
 use crate::sources::{Source, unreadable};
 use crate::stream::{Reader, StreamError};
 
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 256 << 10;
-/// Bytes that are stored at once, unless a single content is longer.
+/// A part ends with the first record with which its contents have this length, in bytes.
 const PART_BYTES: usize = 8 << 20;
 
 /// Imports the stream in a file; `-` is standard input.
@@ -37,7 +38,7 @@ pub fn run(path: &Path, options: ImportOptions, global: &Global) -> anyhow::Resu
 
 fn open(path: &Path) -> Result<(String, Box<dyn Read + Send>), Failure> {
     if Source::is_stdin(path) {
-        return Ok(("standard input".to_owned(), Box::new(io::stdin())));
+        return Ok((STANDARD_INPUT.to_owned(), Box::new(io::stdin())));
     }
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     Ok((path.display().to_string(), Box::new(file)))

@@ -31,7 +31,7 @@ impl Summary {
         }
     }
 
-    /// Adds the objects of another count, which then has none.
+    /// Adds the objects of another count, which has nothing else, and then no objects either.
     pub fn absorb(&mut self, other: &mut Self) {
         self.objects += other.objects;
         self.bytes += other.bytes;
