@@ -184,7 +184,7 @@
 //! | `bytes` | `bytes::Bytes::from(object)` without a copy | 1: `bytes` |
 //! | `serde` | `Serialize` and `Deserialize` for digests, statistics and reports | 3: `serde` and two of its own |
 //! | `tracing` | events for repairs, seals and compactions | 3: `tracing` and two of its own |
-//! | `cli` | the command line, `sealstone`, with `sha2`, `blake3` and `serde` | 41, for `clap`, `indicatif` and others |
+//! | `cli` | the command line, `sealstone`, with `sha2`, `blake3` and `serde` | 43, for `clap`, `indicatif` and others |
 //! | `test-seam` | for tests: replaces the operations that change a folder, `test_seam` | none |
 #![deny(unsafe_code)]
 

@@ -1,11 +1,12 @@
 //! The actions of a writer, one verb a file.
 //!
 //! [`Writer`] owns the locks and states their order (`writer.rs`). The verbs are its methods: `put`
-//! and `put_many` append objects that the store does not hold, `put_reader` gives long content a segment of its own, `roll` goes on with a new segment,
-//! `sync` makes records durable, `seal` turns a full segment into a sealed one, `compact` drops
-//! dead objects, `trim` drops the oldest segments, `index` keeps the set index up to date, `checkpoint` makes another store, `repair`
-//! writes a sidecar anew, and `commit` replaces the manifest for all of them. `open` starts a
-//! writer and its two background threads, and `close` ends them. `events` counts what they do.
+//! and `put_many` append objects that the store does not hold, `put_reader` gives long content a segment
+//! of its own, `roll` goes on with a new segment, `sync` makes records durable, `seal` turns a full
+//! segment into a sealed one, `compact` drops dead objects, `trim` drops the oldest segments, `index`
+//! keeps the set index up to date, `checkpoint` makes another store, `repair` writes a sidecar anew, and
+//! `commit` replaces the manifest for all of them. `open` starts a writer and its two background threads,
+//! and `close` ends them. `events` counts what they do.
 //!
 //! [`Shared`] is the part of an open store that readers need; it exists without a writer too.
 

@@ -18,8 +18,8 @@ use crate::segment::Output;
 
 /// Longest content that is collected in memory, unless segments are small.
 const COLLECTED_BYTES_MAX: u64 = 32 << 20;
-/// Collected content is no longer than this part of a segment, so segments of one object are not many
-/// times as many as others.
+/// Collected content is no longer than this part of a segment. A segment of one long object then has at
+/// least an eighth of the usual size, so there are at most eight times as many segments.
 const PART_OF_SEGMENT: u64 = 8;
 /// Bytes of long content that are read and hashed at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -85,7 +85,7 @@ impl Writer {
         })
     }
 
-    /// Decides dedup for content that is not in memory. The copies are read and hashed before a lock is
+    /// Decides dedup as `put` does, for content that is not in memory. The copies are read and hashed before a lock is
     /// taken, since that takes long.
     fn holds_long(&self, digest: &Digest, len: u32) -> Result<bool> {
         let set = self.shared.set.load_full();

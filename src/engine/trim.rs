@@ -20,8 +20,8 @@ impl Writer {
     /// appended to stays.
     pub(crate) fn trim(&self, bytes_max: u64) -> Result<TrimStats> {
         self.dir().check_writable()?;
-        // What the trim before has left to the thread that seals: a cache could grow faster than the
-        // thread removes files.
+        // The trim before may have left sets to the thread that seals. They are dropped here, since a
+        // cache could grow faster than that thread removes files.
         self.drop_unused_sets();
         let oldest = self.begin_phase(|| {
             let oldest = oldest_beyond(&self.set(), bytes_max);
@@ -65,14 +65,19 @@ impl Drop for EndsPhase<'_> {
     }
 }
 
-/// Returns the lowest ids of segments without which the data files have at most `bytes_max`, or of
-/// all segments but the one that is appended to.
-fn oldest_beyond(set: &SegmentSet, bytes_max: u64) -> BTreeSet<u32> {
+/// Returns the length of each data file, in bytes, by the id of its segment.
+fn data_lengths(set: &SegmentSet) -> BTreeMap<u32, u64> {
     let sealed = set.sealed().iter();
     let sealed = sealed.map(|sealed| (sealed.id(), sealed.data().len()));
     let unsealed = set.unsealed().iter();
     let unsealed = unsealed.map(|active| (active.id(), active.flushed_bytes()));
-    let lengths: BTreeMap<u32, u64> = sealed.chain(unsealed).collect();
+    sealed.chain(unsealed).collect()
+}
+
+/// Returns the lowest ids of segments without which the data files have at most `bytes_max`, or of
+/// all segments but the one that is appended to.
+fn oldest_beyond(set: &SegmentSet, bytes_max: u64) -> BTreeSet<u32> {
+    let lengths = data_lengths(set);
     let active = set.unsealed().last().map(|active| active.id());
     let mut left: u64 = lengths.values().sum();
     let droppable = lengths.into_iter().filter(|(id, _)| Some(*id) != active);
@@ -88,17 +93,14 @@ fn oldest_beyond(set: &SegmentSet, bytes_max: u64) -> BTreeSet<u32> {
 fn chosen(set: &SegmentSet, ids: &BTreeSet<u32>) -> (Vec<Arc<Sealed>>, TrimStats) {
     let dropping = set.sealed().iter().filter(|s| ids.contains(&s.id()));
     let dropping: Vec<Arc<Sealed>> = dropping.cloned().collect();
-    let sealed = set.sealed().iter();
-    let sealed_bytes: u64 = sealed.map(|sealed| sealed.data().len()).sum();
-    let unsealed = set.unsealed().iter();
-    let unsealed_bytes: u64 = unsealed.map(|active| active.flushed_bytes()).sum();
+    let bytes_before: u64 = data_lengths(set).values().sum();
     let dropped_bytes: u64 = dropping.iter().map(|sealed| sealed.data().len()).sum();
     let objects = dropping.iter().map(|s| u64::from(s.binding().objects));
     let stats = TrimStats {
         dropped_objects: objects.sum(),
         dropped_segments: dropping.len() as u64,
-        bytes_before: sealed_bytes + unsealed_bytes,
-        bytes_after: sealed_bytes + unsealed_bytes - dropped_bytes,
+        bytes_before,
+        bytes_after: bytes_before - dropped_bytes,
     };
     (dropping, stats)
 }

@@ -94,8 +94,8 @@ impl Backups {
         Ok(damaged)
     }
 
-    /// Forgets a backup, and drops the contents that no other backup has. If this is cut off, or was
-    /// before a backup was complete, the next call drops what is left over. The number of contents that
+    /// Forgets a backup, and drops the contents that no other backup has. If this call
+    /// or a backup is cut off, the next call drops what is left over. The number of contents that
     /// are in the catalogue only is in `live_missing`.
     pub fn forget(&mut self, backup: &str) -> Result<CompactionStats> {
         self.catalogue

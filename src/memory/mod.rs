@@ -2,6 +2,14 @@
 //!
 //! The rest of the library is built with `unsafe_code` denied and reaches memory only through the
 //! bounds checks of these files.
+//!
+//! What one thread writes while others read it:
+//!
+//! | what | written by | published by |
+//! |---|---|---|
+//! | records that are not yet in the file | whoever appends ([`AppendBufferWriter`]) | `len` of [`AppendBuffer`] |
+//! | the file that is appended to | whoever flushes | `readable` of [`Map`] |
+//! | checks that were done once | whoever does them first | the slots of [`GrowOnlyMap`], [`AtomicBits`] |
 #![allow(unsafe_code)]
 
 mod append_buffer;

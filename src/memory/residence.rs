@@ -63,7 +63,8 @@ impl Map {
     }
 }
 
-/// Whether this process owns a file. For files of others, Linux says that all pages are in memory.
+/// Whether this process owns a file. Of a file that a process neither owns nor may write, Linux says that
+/// all pages are in memory.
 #[cfg(target_os = "linux")]
 fn is_owned(file: &File) -> bool {
     use std::os::unix::fs::MetadataExt;

@@ -110,7 +110,7 @@ impl<'a> Content<'a> {
     /// Takes the caller's word that the digest of these bytes was compared, now or before.
     ///
     /// Copies bytes out of the buffer: a small object would keep the whole buffer, 2 MiB and more,
-    /// alive, and the next block would need another. The bytes were hashed just now, which takes
+    /// alive, and the next block would need another. Where the bytes were hashed just now, that took
     /// twenty times as long as the copy.
     #[inline]
     pub(crate) fn known_right(self) -> Verified<'a> {

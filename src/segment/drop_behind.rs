@@ -12,8 +12,8 @@ use crate::memory::{Map, give_up, memory_bytes};
 const KEPT_BYTES: u64 = 4 << 20;
 /// Bytes that are given up at a time.
 const GIVEN_UP_AT_A_TIME: u64 = 4 << 20;
-/// Behind walks nothing is given up while the data files that this process maps have at most one part in
-/// this many of its memory: the next walk then finds them there.
+/// Walks give nothing up while the data files that this process maps take at most one part in this many
+/// of its memory: the next walk then finds them there.
 const PART_OF_MEMORY: u64 = 2;
 
 /// Bytes of the data files that this process maps.

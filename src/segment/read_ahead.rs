@@ -52,17 +52,17 @@ impl ReadAhead {
         }
     }
 
-    /// Has the system read what the walk reads next, which is `step`, and what follows it. Bytes
-    /// between the steps before and this step are left out. Does nothing without a map: each read is
-    /// then a request of its own.
+    /// Has the system read what the walk reads next, which is `step`, and what follows it. Skips the
+    /// bytes between the end of the last step and the beginning of this one. Does nothing without a map:
+    /// each read is then a request of its own.
     pub(crate) fn step(&mut self, map: Option<&Map>, step: Range<u64>) {
         let Some(map) = map else {
             return;
         };
         let begin = self.end.max(step.start);
-        let is_asked_for = begin < step.end;
+        let has_new_bytes = begin < step.end;
         if let Some(map_of_walk) = &self.map_of_walk {
-            if is_asked_for {
+            if has_new_bytes {
                 let end = step.end.max(begin.saturating_add(READ_BYTES));
                 map_of_walk.touch(begin..end);
                 self.end = end;
@@ -73,7 +73,7 @@ impl ReadAhead {
             return;
         }
         let end = step.end.saturating_add(ADVISED_BYTES);
-        if is_asked_for || end.saturating_sub(begin) >= ADVISED_AT_A_TIME {
+        if has_new_bytes || end.saturating_sub(begin) >= ADVISED_AT_A_TIME {
             map.will_need(begin..end);
             self.end = end;
         }

@@ -47,8 +47,8 @@ impl Kernel<HALF_LANES> for Avx512 {
 /// processor than the instruction for rotations, which keeps its own busy with the other rotations.
 const SWAP_HALVES_OF_WORDS: i32 = 0b10_11_00_01;
 
-// The macros are what the two widths have in common, in the words of the module that uses them. No
-// generic function could be it: it is not compiled for the instructions of what it calls.
+// The macros are what the two widths have in common. A generic function could not be, because it would
+// not be compiled for the instructions of the functions that it calls.
 
 /// The function G of the specification on four columns or diagonals at once, in steps, so that four
 /// independent instructions stand side by side.

@@ -15,40 +15,40 @@ pub(super) type Block = [u8; BLOCK_BYTES];
 /// The states of all lanes. The state of a lane is a column.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(super) struct States<const LANES: usize> {
-    pub(super) words: [[u64; LANES]; 8],
+pub(super) struct States<const WIDTH: usize> {
+    pub(super) words: [[u64; WIDTH]; 8],
     /// Number of bytes of each content that have been compressed.
-    pub(super) hashed_bytes: [u64; LANES],
+    pub(super) hashed_bytes: [u64; WIDTH],
     /// Length of each content.
-    pub(super) content_bytes: [u64; LANES],
+    pub(super) content_bytes: [u64; WIDTH],
 }
 
 /// What is compressed next. A bit of the masks is a lane, the least that of the first lane.
 #[derive(Debug)]
-pub(super) struct Step<'a, const LANES: usize> {
+pub(super) struct Step<'a, const WIDTH: usize> {
     /// The lanes whose content begins here: what [`States`] holds of them is from another one.
     pub(super) beginning: u8,
     /// The parameters, which go into the first word of a state that begins.
     pub(super) parameters: u64,
     /// Full blocks of each lane, none of them a last one: as many in one as in the other.
-    pub(super) blocks: [&'a [Block]; LANES],
+    pub(super) blocks: [&'a [Block]; WIDTH],
     /// One more block of each lane.
-    pub(super) then: [&'a Block; LANES],
+    pub(super) then: [&'a Block; WIDTH],
     /// The lanes whose content ends with that block.
     pub(super) ending: u8,
 }
 
-/// As many compression functions of BLAKE2b side by side.
-pub(super) trait Kernel<const LANES: usize>: Copy {
+/// Compresses blocks of several contents side by side.
+pub(super) trait Kernel<const WIDTH: usize>: Copy {
     /// Compresses the blocks of each lane into its state.
-    fn compress(self, states: &mut States<LANES>, step: &Step<'_, LANES>);
+    fn compress(self, states: &mut States<WIDTH>, step: &Step<'_, WIDTH>);
 }
 
-impl<const LANES: usize> States<LANES> {
+impl<const WIDTH: usize> States<WIDTH> {
     const NONE: Self = Self {
-        words: [[0; LANES]; 8],
-        hashed_bytes: [0; LANES],
-        content_bytes: [0; LANES],
+        words: [[0; WIDTH]; 8],
+        hashed_bytes: [0; WIDTH],
+        content_bytes: [0; WIDTH],
     };
 
     /// The first 32 bytes of a lane's state, which are the digest after the last block.
@@ -74,13 +74,13 @@ struct Content<'a> {
 }
 
 /// Lanes, and what is in them.
-struct Lanes<'a, const LANES: usize> {
+struct Lanes<'a, const WIDTH: usize> {
     output: Output,
-    states: States<LANES>,
+    states: States<WIDTH>,
     /// `None` where a lane has nothing to do.
-    contents: [Option<Content<'a>>; LANES],
+    contents: [Option<Content<'a>>; WIDTH],
     /// The last blocks that are shorter than a block, filled up with zeros.
-    padded: [Block; LANES],
+    padded: [Block; WIDTH],
     beginning: u8,
 }
 
@@ -101,13 +101,13 @@ pub(super) fn hash_all<'a>(
     half.run(kernel, &mut contents, &mut take, 0);
 }
 
-impl<'a, const LANES: usize> Lanes<'a, LANES> {
+impl<'a, const WIDTH: usize> Lanes<'a, WIDTH> {
     const fn new(output: Output) -> Self {
         Self {
             output,
             states: States::NONE,
-            contents: [None; LANES],
-            padded: [[0; BLOCK_BYTES]; LANES],
+            contents: [None; WIDTH],
+            padded: [[0; BLOCK_BYTES]; WIDTH],
             beginning: 0,
         }
     }
@@ -115,13 +115,13 @@ impl<'a, const LANES: usize> Lanes<'a, LANES> {
     /// Hashes until no content comes any more and at most `rest` of them are not yet done.
     fn run(
         &mut self,
-        kernel: impl Kernel<LANES>,
+        kernel: impl Kernel<WIDTH>,
         contents: &mut impl Iterator<Item = (usize, &'a [u8])>,
         mut take: impl FnMut(usize, Digest),
         rest: usize,
     ) {
         loop {
-            for lane in 0..LANES {
+            for lane in 0..WIDTH {
                 if self.contents[lane].is_none() {
                     let Some((position, content)) = contents.next() else {
                         break;
@@ -156,10 +156,11 @@ impl<'a, const LANES: usize> Lanes<'a, LANES> {
         }
     }
 
-    /// Hashes the blocks of `shortest`, and as many of the others. Gives up what ends with that.
+    /// Hashes the blocks of `shortest`, and as many of the others. Passes on the digest of each content
+    /// that ends with them.
     fn step(
         &mut self,
-        kernel: impl Kernel<LANES>,
+        kernel: impl Kernel<WIDTH>,
         shortest: &Content<'a>,
         mut take: impl FnMut(usize, Digest),
     ) {
@@ -168,7 +169,7 @@ impl<'a, const LANES: usize> Lanes<'a, LANES> {
         let mut step = Step {
             beginning: self.beginning,
             parameters: self.output.parameters(),
-            blocks: [shortest.blocks; LANES],
+            blocks: [shortest.blocks; WIDTH],
             then: self.padded.each_ref(),
             ending: 0,
         };
@@ -225,9 +226,9 @@ pub(super) mod tests {
     #[derive(Clone, Copy)]
     struct Plain;
 
-    impl<const LANES: usize> Kernel<LANES> for Plain {
-        fn compress(self, states: &mut States<LANES>, step: &Step<'_, LANES>) {
-            for lane in 0..LANES {
+    impl<const WIDTH: usize> Kernel<WIDTH> for Plain {
+        fn compress(self, states: &mut States<WIDTH>, step: &Step<'_, WIDTH>) {
+            for lane in 0..WIDTH {
                 assert_eq!(step.blocks[lane].len(), step.blocks[0].len());
                 let mut h: [u64; 8] = std::array::from_fn(|at| states.words[at][lane]);
                 let mut counter = states.hashed_bytes[lane];

@@ -120,8 +120,8 @@ fn hash_together<'a>(
     }
 }
 
-/// The jobs of [`hash_jobs`]. Their place in the lines of the cache is that of the stack otherwise,
-/// which is another one in each process.
+/// The jobs of [`hash_jobs`]. The alignment makes their place in the lines of the cache the same in each
+/// process; that of the stack is another one in each.
 #[repr(align(64))]
 struct Jobs<'a>([Option<HashManyJob<'a>>; JOBS]);
 
@@ -157,6 +157,25 @@ fn hash_jobs<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A processor with AVX-512 hashes nothing with them otherwise.
+    #[test]
+    fn the_jobs_of_blake2b_simd_give_each_content_its_own_digest() {
+        let buffer: Vec<u8> = (0..2100_u32).map(|i| (i * 31 % 251) as u8).collect();
+        for output in [Output::Long, Output::Short] {
+            for count in 0..=JOBS {
+                let content = |at: usize| &buffer[at..][..(count * 997 + at * 1231) % 1500];
+                let mut digests = vec![None; count];
+                let contents = (0..count).map(|at| (at, content(at)));
+                hash_jobs(output, contents, |at, digest| {
+                    assert_eq!(digests[at].replace(digest), None);
+                });
+                for (at, digest) in digests.into_iter().enumerate() {
+                    assert_eq!(digest, Some(whole(output, content(at))), "{at} of {count}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn contents_that_are_much_longer_than_the_others_are_hashed_alone() {

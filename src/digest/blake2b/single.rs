@@ -59,8 +59,8 @@ impl Implementation {
                 *shortest = begin.elapsed().min(*shortest);
             }
         }
-        // Where they are nearly alike, disturbances decide: then a wrong choice costs little, and one
-        // that is the same in each process is worth more.
+        // If both are nearly equally fast, chance would decide, so the vector code wins unless the plain
+        // code is clearly faster.
         let [vector, plain] = shortest;
         let (fastest, number) = if plain < vector * 19 / 20 {
             (Self::Plain, PLAIN)
