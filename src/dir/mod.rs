@@ -154,6 +154,16 @@ impl Dir {
         Ok(listing)
     }
 
+    /// Whether there is a manifest.
+    pub(crate) fn has_manifest(&self) -> Result<bool> {
+        let path = self.manifest_path();
+        match path.own_status() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io(&path)(error)),
+        }
+    }
+
     /// Returns the bytes of the manifest, or `None` if there is none. A manifest is text, so
     /// nothing is read behind the first zeros: otherwise a file of any length that stores nothing
     /// would be read as a whole.

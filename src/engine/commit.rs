@@ -43,6 +43,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Commits a manifest if the store has none yet, which is so until the first seal.
+    pub(super) fn commit_first(&self) -> Result<()> {
+        let mut ledger = self.lock_ledger();
+        if self.dir().has_manifest()? {
+            return Ok(());
+        }
+        self.commit(&mut ledger, |_| ())
+    }
+
     /// Commits a manifest without the retired segments whose files are gone. Otherwise a program
     /// that knows no manifest could reuse such an id, and its segment would look like ours.
     pub(super) fn forget_retired(&self) -> Result<()> {

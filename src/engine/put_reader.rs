@@ -67,6 +67,8 @@ impl Writer {
         rest: &mut dyn Read,
         expected: Option<&Digest>,
     ) -> Result<Stored> {
+        // Without a manifest an opening cannot tell what a temporary is, and keeps it as data.
+        self.commit_first()?;
         let segment = OwnSegment::create(self)?;
         let (digest, len) = segment.write(begin, rest)?;
         require_expected(expected, &digest)?;

@@ -52,9 +52,8 @@ impl Known {
 
     fn apply_mark(&mut self, mark: &Mark) {
         match mark {
-            Mark::Putting(digest) | Mark::PuttingFromReader(digest) => {
-                let is_from_reader = matches!(mark, Mark::PuttingFromReader(_));
-                if (self.is_compacting || is_from_reader) && self.tried.contains(digest) {
+            Mark::Putting(digest) => {
+                if self.is_compacting && self.tried.contains(digest) {
                     self.twice.insert(*digest);
                 }
                 self.tried.insert(*digest);

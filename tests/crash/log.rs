@@ -17,9 +17,6 @@ use sealstone::{Digest, Object};
 pub enum Mark {
     /// The application is about to put this object.
     Putting(Digest),
-    /// The application is about to put this object from a reader. If it was put before, what this writes
-    /// until it finds the other copy may be kept by an opening.
-    PuttingFromReader(Digest),
     /// The put returned `Ok`.
     Put(Digest),
     /// A sync returned `Ok`: all objects put before are durable.

@@ -147,7 +147,7 @@ impl<'a> Life<'a> {
         if self.rng.random_bool(0.5) {
             self.put(content.clone());
         }
-        self.recorder.mark(Mark::PuttingFromReader(digest));
+        self.recorder.mark(Mark::Putting(digest));
         self.store().put_reader(&content[..]).unwrap();
         self.recorder.mark(Mark::Put(digest));
         self.recorder.mark(Mark::SyncedOne(digest));
