@@ -42,8 +42,12 @@ impl Writer {
         let manifest_bytes = self.lock_ledger().bytes_with(dropping.len());
         self.dir().require_space([manifest_bytes])?;
         // The last handle to a segment removes its files. While this set is held, that is the handle of
-        // the set that the commit replaces, which the thread that seals drops.
-        let left_to_thread = (dropping.len() > SEGMENTS_REMOVED_AT_ONCE).then(|| self.set());
+        // the set that the commit replaces, which the thread that seals drops. A disk that is nearly full
+        // needs their room now.
+        let dropped_bytes = stats.bytes_before - stats.bytes_after;
+        let is_left_to_thread = dropping.len() > SEGMENTS_REMOVED_AT_ONCE
+            && self.dir().require_space([dropped_bytes]).is_ok();
+        let left_to_thread = is_left_to_thread.then(|| self.set());
         self.commit_compaction(ids, &[])?;
         self.events.trims.add(1);
         for segment in dropping {

@@ -83,7 +83,7 @@ impl Store {
     /// it, and the thread that indexes does while it builds a run; the last of them removes its
     /// files. Other files are gone when this returns if it drops at most four segments, as a trim of a
     /// cache mostly does. Those of more are removed in the background, and at the latest by the next
-    /// trim. The rename of one manifest commits, so a crash leaves all of these segments or none.
+    /// trim, unless the disk has less room than they take. The rename of one manifest commits, so a crash leaves all of these segments or none.
     ///
     /// Takes time in proportion to the number of segments, and writes one manifest. A segment that is
     /// to be dropped and waits to be sealed is sealed first. If many objects were dropped, the thread
