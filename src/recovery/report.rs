@@ -23,6 +23,18 @@ impl RecoveryReport {
         self.repairs.is_empty()
     }
 
+    /// The files that this opening has kept, and that nothing reads.
+    pub(crate) fn kept_files(&self) -> impl Iterator<Item = &Path> {
+        self.repairs.iter().filter_map(|repair| match repair {
+            Repair::KeptManifest { path }
+            | Repair::CutTail {
+                saved_as: Some(path),
+                ..
+            } => Some(&**path),
+            _ => None,
+        })
+    }
+
     pub(crate) fn push(&mut self, repair: Repair) {
         #[cfg(feature = "tracing")]
         tracing::warn!(%repair, "recovery");

@@ -1,6 +1,7 @@
 //! Looks after a store: checks it, counts, and picks up the writes of another process.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::statistics::{StoreStats, stats};
@@ -88,11 +89,12 @@ impl Store {
         stats
     }
 
-    /// Removes the files that openings have kept, and returns what they were: bytes that were cut off
+    /// Removes the files that earlier openings have kept, and returns what they were: bytes that were cut off
     /// the ends of segments ([`Leftover::Torn`]) and damaged manifests
     /// ([`Leftover::DamagedManifest`]). The store never reads these files. They are evidence of a crash
     /// or of damage, so look first whether [`verify`](Self::verify) finds all the objects that you
-    /// expect. Temporaries are removed by the opening, and files that are not the store's by nobody.
+    /// expect. What the opening of this handle has kept stays, since nobody can have looked at it:
+    /// [`recovery`](Self::recovery) names it. Temporaries are removed by the opening, and files that are not the store's by nobody.
     ///
     /// ```
     /// # let folder = tempfile::tempdir()?;
@@ -114,8 +116,12 @@ impl Store {
     pub fn remove_leftovers(&self) -> Result<Vec<Leftover>> {
         let shared = self.shared();
         self.writer()?;
+        let just_kept: Vec<&Path> = shared.report.kept_files().collect();
         let kept = verify::kept_files(&shared.dir, &shared.dir.list()?);
-        let removed = kept.into_iter().map(|(path, leftover)| {
+        let earlier = kept
+            .into_iter()
+            .filter(|(_, leftover)| !just_kept.contains(&leftover.path()));
+        let removed = earlier.map(|(path, leftover)| {
             shared.dir.remove_if_present(&path)?;
             Ok(leftover)
         });

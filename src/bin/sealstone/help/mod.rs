@@ -207,8 +207,9 @@ and manifests from the files that are there, and files that an interrupted
 command has left are removed. Two kinds of files stay, because they could have
 what is nowhere else: after a crash the half-written end of a segment is cut off
 and saved beside it as `seg-N.torn`, and a damaged manifest is kept beside the
-new one. --remove-leftovers removes them if there is no damage. A file that is
-not the store's is named and never touched.
+new one. --remove-leftovers removes them if there is no damage, but none that
+the same run has made: look first whether all objects are there that you expect.
+A file that is not the store's is named and never touched.
 
 Examples:
   sealstone --store /srv/objects verify
