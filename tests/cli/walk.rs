@@ -332,3 +332,32 @@ fn a_walk_through_a_mount_of_the_store_leaves_its_files_out() {
         assert!(ran.stderr.contains(&note), "{}", ran.stderr);
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn nothing_is_written_among_the_files_of_the_store_through_a_mount() {
+    let place = Place::with(&[b"1"]);
+    place.write("mounted/hidden", b"hidden by the mount");
+    let digest = crate::hex(b"1");
+    let script = format!(
+        "mount --bind store mounted || exit 77
+        \"$0\" get {digest} -o mounted/segments/seg-000000.dat
+        \"$0\" get {digest} -o mounted/segments/new
+        \"$0\" checkpoint mounted/segments/other
+        exec \"$0\" verify"
+    );
+    let Some(ran) = place.run_script_as(&["unshare", "-rm", "sh"], &script) else {
+        eprintln!("skipped: this user may not mount a folder");
+        return;
+    };
+    let ran = ran.expect(DONE);
+    let refusals = [
+        "seg-000000.dat: not written: this is a file of the store",
+        "new: not written: this is a file of the store",
+        "other: this is in the folder of the store's own files",
+    ];
+    for refusal in refusals {
+        assert!(ran.stderr.contains(refusal), "{}", ran.stderr);
+    }
+    assert!(!ran.stdout.contains("seg"), "{}", ran.stdout);
+}

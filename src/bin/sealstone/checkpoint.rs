@@ -1,13 +1,11 @@
 //! `checkpoint`: makes another store with the same objects, out of hard links.
 
-use std::fs;
-use std::path::Path;
-
 use serde::Serialize;
 
 use crate::args::{CheckpointArguments, Global};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, count, size};
+use crate::own_folder::OwnFolder;
 
 #[derive(Serialize)]
 struct Made<'a> {
@@ -23,7 +21,8 @@ pub fn run(
 ) -> anyhow::Result<Exit> {
     let target = &arguments.target;
     // The command line is checked before the store is opened.
-    if is_below(target, &global.folder()?.join("segments")) {
+    let own_folder = OwnFolder::of(global.folder()?);
+    if own_folder.is_some_and(|own_folder| own_folder.contains(target)) {
         let text = format!(
             "{}: this is in the folder of the store's own files; nothing was done; choose another",
             target.display()
@@ -49,17 +48,4 @@ pub fn run(
         output.names(line.as_bytes())?;
     }
     Ok(Exit::Done)
-}
-
-/// Returns whether `path`, which need not exist, is `folder` or is below it.
-fn is_below(path: &Path, folder: &Path) -> bool {
-    let Ok(folder) = fs::canonicalize(folder) else {
-        return false;
-    };
-    let mut existing = path.ancestors().filter_map(|path| {
-        // The parent of a relative name is the working directory.
-        let is_here = path.as_os_str().is_empty();
-        fs::canonicalize(if is_here { Path::new(".") } else { path }).ok()
-    });
-    existing.next().is_some_and(|path| path.starts_with(folder))
 }

@@ -9,6 +9,7 @@ use tempfile::{Builder, NamedTempFile};
 
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::own_folder::OwnFolder;
 
 /// The most symbolic links that are followed for one name, as on Linux.
 const LINKS_MAX: usize = 40;
@@ -33,13 +34,9 @@ impl Destination {
         resolve(path).map_err(|error| not_written(path, &error))
     }
 
-    /// Returns whether this is an existing or a new file directly in `folder`.
-    pub fn is_in(&self, folder: &Path) -> bool {
-        let Self::File(target) = self else {
-            return false;
-        };
-        let parent = fs::canonicalize(folder_of(target));
-        parent.is_ok_and(|parent| fs::canonicalize(folder).is_ok_and(|folder| folder == parent))
+    /// Returns whether this is an existing or a new file in the folder of the store's own files.
+    pub fn is_in(&self, own_folder: &OwnFolder) -> bool {
+        matches!(self, Self::File(target) if own_folder.contains(folder_of(target)))
     }
 
     /// Writes the content. `path` is the name as the user wrote it, for messages.

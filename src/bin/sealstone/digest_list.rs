@@ -90,6 +90,7 @@ enum Wrong {
     NoDigest(String),
     Json(String),
     Several,
+    NoLines,
 }
 
 impl Wrong {
@@ -108,6 +109,10 @@ impl Wrong {
                 "there is more than one digest".to_owned(),
                 "give each a line of its own",
             ),
+            Self::NoLines => (
+                "there is a NUL or a carriage return in the line".to_owned(),
+                "end each line with a line feed",
+            ),
         };
         format!("{name}, line {number}: {what}; {done}; {remedy}")
     }
@@ -115,8 +120,17 @@ impl Wrong {
 
 /// Returns the digest of a line, or `None` for a blank line or a remark.
 fn parse_line(line: &[u8]) -> Result<Option<Digest>, Wrong> {
+    // No command prints one, so other lines are behind it.
+    let is_several_lines = line
+        .trim_ascii_end()
+        .iter()
+        .any(|byte| b"\0\r".contains(byte));
     let Some(field) = first_field(line) else {
-        return Ok(None);
+        return if is_several_lines {
+            Err(Wrong::NoLines)
+        } else {
+            Ok(None)
+        };
     };
     if field.starts_with(b"{") {
         return json_digest(line).map(Some);
@@ -128,6 +142,9 @@ fn parse_line(line: &[u8]) -> Result<Option<Digest>, Wrong> {
     // If lines were joined by mistake, the objects of all digests but the first would be dropped.
     if unnamed_fields(line).any(|field| digest(field).is_some()) {
         return Err(Wrong::Several);
+    }
+    if is_several_lines {
+        return Err(Wrong::NoLines);
     }
     Ok(Some(found))
 }
@@ -206,6 +223,35 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    /// Lists whose line feeds became something else: only their first digest would be kept.
+    #[test]
+    fn a_list_of_a_single_line_is_refused() {
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        for end in ["\0", "\r"] {
+            for list in [
+                format!("{one}  name{end}{two}  name{end}"),
+                format!("# remark{end}{two}"),
+            ] {
+                let error = parse("list", list.as_bytes()).unwrap_err().to_string();
+                assert!(error.starts_with("list, line 1: "), "{error}");
+            }
+        }
+        let list = format!("{one}\r\n{two}  name\r\n\r\n");
+        assert_eq!(parse("list", list.as_bytes()).unwrap(), [one, two]);
+    }
+
+    #[test]
+    fn a_line_without_an_end_takes_bounded_memory() {
+        let list = io::repeat(b'a');
+        let lines = list_lines::lines("list", BufReader::new(list));
+        let failures = lines.take(3).map(|line| line.unwrap_err().to_string());
+        assert!(
+            failures
+                .into_iter()
+                .all(|text| text.contains("is longer than"))
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::digest_args::OrInput;
 use crate::exit::{Exit, Failure};
 use crate::get_many;
 use crate::output::Output;
+use crate::own_folder::OwnFolder;
 
 pub fn run(arguments: &GetArguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
     let wanted = match &arguments.digest {
@@ -23,7 +24,8 @@ pub fn run(arguments: &GetArguments, global: &Global, output: &mut Output) -> an
     let file = arguments.output.as_deref().unwrap_or(Path::new("-"));
     // The command line is checked before the store is opened.
     let destination = Destination::named(file)?;
-    if destination.is_in(&global.folder()?.join("segments")) {
+    let own_folder = OwnFolder::of(global.folder()?);
+    if own_folder.is_some_and(|own_folder| destination.is_in(&own_folder)) {
         let file = file.display();
         let text = format!("{file}: not written: this is a file of the store; choose another");
         return Err(Failure::Usage(text).into());

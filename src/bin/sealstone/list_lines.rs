@@ -9,6 +9,8 @@ use crate::sources::{cut_off, unreadable};
 
 /// The byte order mark of UTF-8. Some editors on Windows write it at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// The longest line, in bytes: many times as long as a path, and no matter for the memory.
+const LINE_BYTES_MAX: u64 = 1 << 20;
 /// The name of standard input in messages.
 pub const STANDARD_INPUT: &str = "standard input";
 
@@ -49,7 +51,8 @@ impl<R: BufRead> Iterator for Lines<'_, R> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut line = Vec::new();
-        match self.list.read_until(b'\n', &mut line) {
+        let mut limited = (&mut self.list).take(LINE_BYTES_MAX);
+        match limited.read_until(b'\n', &mut line) {
             Ok(0) => return None,
             Ok(_) => {}
             Err(error) => return Some(Err(cut_off(Path::new(self.name), &error))),
@@ -57,6 +60,13 @@ impl<R: BufRead> Iterator for Lines<'_, R> {
         self.number += 1;
         if line.last() == Some(&b'\n') {
             line.pop();
+        } else if line.len() as u64 == LINE_BYTES_MAX {
+            let (name, number) = (self.name, self.number);
+            let text = format!(
+                "{name}, line {number}: it is longer than {LINE_BYTES_MAX} bytes; nothing was done \
+                 with it; end each line with a line feed"
+            );
+            return Some(Err(Failure::Usage(text)));
         }
         if self.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
             line.drain(..BYTE_ORDER_MARK.len());

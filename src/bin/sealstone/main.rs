@@ -29,6 +29,7 @@ mod ls;
 mod messages;
 mod open;
 mod output;
+mod own_folder;
 mod pages;
 mod progress;
 mod put;

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::slice;
 
 use anyhow::Context as _;
-use same_file::Handle;
 use sealstone::{Error, Store};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::batch;
 use crate::exit::Failure;
+use crate::own_folder::OwnFolder;
 use crate::standard_input;
 
 /// The longest content that a record can hold.
@@ -166,7 +166,7 @@ impl<'a> Sources<'a> {
     /// by a walk that began before the store was there.
     pub fn next_beside(&mut self, store: Option<&Store>) -> Option<Found> {
         if let (None, Some(store)) = (&self.own_folder, store) {
-            self.own_folder = OwnFolder::of(store);
+            self.own_folder = OwnFolder::of(store.root());
         }
         loop {
             let walk = self.walk.as_mut();
@@ -202,28 +202,6 @@ impl<'a> Sources<'a> {
         }
         self.walk = Some(Walk::new(root, self.follow_links));
         None
-    }
-}
-
-/// The folder with the store's own files. They are no user data, and they grow while they are read. It is
-/// told by what it is and not by its path: a link or a mount can give it another one.
-struct OwnFolder(Handle);
-
-impl OwnFolder {
-    fn of(store: &Store) -> Option<Self> {
-        Handle::from_path(store.root().join("segments"))
-            .ok()
-            .map(Self)
-    }
-
-    fn is(&self, path: &Path) -> bool {
-        Handle::from_path(path).is_ok_and(|handle| handle == self.0)
-    }
-
-    /// Returns whether this is the folder, or leads to something in it.
-    fn contains(&self, path: &Path) -> bool {
-        let canonical = fs::canonicalize(path);
-        canonical.is_ok_and(|path| path.ancestors().any(|path| self.is(path)))
     }
 }
 
