@@ -1,6 +1,6 @@
 //! `put`: stores files, and prints their digests as `b2sum` and `sha256sum` do.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -183,18 +183,13 @@ impl Put<'_> {
     /// Stores content that need not fit into memory.
     fn store_long(&mut self, source: &Source) -> anyhow::Result<()> {
         let path = &source.path;
-        let mut content = match source.open() {
-            Ok(content) => BufReader::new(content),
+        let content = match source.open_readable() {
+            Ok(content) => content,
             Err(error) => {
                 self.fail(&error);
                 return Ok(());
             }
         };
-        // No store is created for what cannot be read.
-        if let Err(error) = content.fill_buf() {
-            self.fail(&cut_off(path, &error).into());
-            return Ok(());
-        }
         let store = self.store()?;
         match store.put_reader(content) {
             Ok(stored) => {

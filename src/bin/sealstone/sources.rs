@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::slice;
 
@@ -86,6 +86,15 @@ impl Source {
         check_size(self.bytes_expected.unwrap_or(0), &self.path)?;
         let file = File::open(&self.path).map_err(|error| unreadable(&self.path, &error))?;
         Ok(Box::new(file))
+    }
+
+    /// Opens content that need not fit into memory, and reads its beginning: a store is not created for
+    /// what cannot be read.
+    pub fn open_readable(&self) -> anyhow::Result<impl Read> {
+        let mut content = BufReader::new(self.open()?);
+        let begin = content.fill_buf().map(drop);
+        begin.map_err(|error| cut_off(&self.path, &error))?;
+        Ok(content)
     }
 
     pub fn read(&self) -> anyhow::Result<Vec<u8>> {

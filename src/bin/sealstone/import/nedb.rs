@@ -2,7 +2,6 @@
 //! the digest of their bytes.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::slice;
 
@@ -125,18 +124,13 @@ impl Files<'_, '_> {
     /// Stores a file that need not fit into memory.
     fn store_long(&mut self, digest: &Digest, source: &Source) -> anyhow::Result<()> {
         let path = &source.path;
-        let mut content = match source.open() {
-            Ok(content) => BufReader::new(content),
+        let content = match source.open_readable() {
+            Ok(content) => content,
             Err(error) => {
                 self.fail(&error);
                 return Ok(());
             }
         };
-        // No store is created for what cannot be read.
-        if let Err(error) = content.fill_buf() {
-            self.fail(&cut_off(path, &error).into());
-            return Ok(());
-        }
         let store = self.import.store(FUNCTION)?;
         let put = self.import.put_long(&store, digest, content);
         match put.and_then(|()| self.import.sync(&store)) {
