@@ -185,6 +185,7 @@
 //! | `serde` | `Serialize` and `Deserialize` for digests, statistics and reports | 3: `serde` and two of its own |
 //! | `tracing` | events for repairs, seals and compactions | 3: `tracing` and two of its own |
 //! | `cli` | the command line, `sealstone`, with `sha2`, `blake3` and `serde` | 43, for `clap`, `indicatif` and others |
+//! | `remote` | segments in an object store, [`remote`] | 118, for `object_store`, `tokio` and others |
 //! | `test-seam` | for tests: replaces the operations that change a folder, `test_seam` | none |
 #![deny(unsafe_code)]
 
@@ -200,6 +201,8 @@ mod memory;
 mod object;
 mod options;
 mod recovery;
+#[cfg(feature = "remote")]
+pub mod remote;
 mod run;
 mod scan;
 mod segment;

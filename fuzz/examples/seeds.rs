@@ -46,6 +46,19 @@ fn manifests(files: &Files) -> Vec<Vec<u8>> {
     all
 }
 
+/// Returns the lines of manifests of refs behind the head that the target adds.
+fn ref_manifests() -> Vec<Vec<u8>> {
+    let [nonce, other] = ["01", "02"].map(|byte| byte.repeat(16));
+    let words = format!("data_bytes 100 objects 7 sidecar {}", Digest::of(&nonce));
+    let lines = [
+        "emptied".to_owned(),
+        format!("condemned {nonce}\ncondemned {other}\nemptied"),
+        "hash sha256".to_owned(),
+        format!("hash blake2b\nsealed 0 {words} in {nonce}\nsealed 7 {words} in {other}"),
+    ];
+    lines.map(String::into_bytes).to_vec()
+}
+
 /// Returns any bytes, for targets that derive their input from them.
 fn numbers() -> Vec<Vec<u8>> {
     let lengths = [0, 1, 8, 40, 100, 300, 1000];
@@ -71,6 +84,7 @@ fn main() -> io::Result<()> {
     write(&root, "records", &of_kind(&files, ".dat"))?;
     write(&root, "journal", &journals(&files))?;
     write(&root, "manifest", &manifests(&files))?;
+    write(&root, "ref_manifest", &ref_manifests())?;
     let mut runs = of_kind(&files, ".run");
     runs.extend(numbers());
     write(&root, "set_index", &runs)?;

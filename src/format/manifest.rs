@@ -13,7 +13,7 @@ const VERSION_LINE_2: &str = "sealstone 2";
 /// The first line of a manifest that names a hash function.
 const VERSION_LINE_3: &str = "sealstone 3";
 /// Largest sum of the lengths of a store's data files: 4 EiB.
-const DATA_BYTES_MAX: u64 = 1 << 62;
+pub(crate) const DATA_BYTES_MAX: u64 = 1 << 62;
 
 /// What the manifest binds a sealed segment to, so that a sidecar is never paired with other data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,15 +58,16 @@ pub struct Manifest {
 
 impl SealedSegment {
     /// Returns the words of a line that describe the segment.
-    fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         format!(
             "data_bytes {} objects {} sidecar {}",
             self.data_bytes, self.objects, self.sidecar_checksum
         )
     }
 
-    /// Reads the words of [`encode`](Self::encode).
-    fn parse(words: &[&str]) -> Option<Self> {
+    /// Reads the words of [`encode`](Self::encode). `None` if they are others, or claim more objects
+    /// than the data has room for.
+    pub(crate) fn parse(words: &[&str]) -> Option<Self> {
         let &[
             "data_bytes",
             data_bytes,
@@ -121,9 +122,7 @@ impl Manifest {
                 None => writeln!(text, "retired {id}"),
             };
         }
-        let checksum = Digest::of(text.as_bytes());
-        let _ = writeln!(text, "checksum {checksum}");
-        text
+        with_checksum(text)
     }
 
     /// Reads a manifest. Linear in its length.
@@ -230,7 +229,7 @@ impl Manifest {
 }
 
 /// Returns the text before the checksum line, if that line is the last and its checksum holds.
-fn checked_body(text: &str) -> Option<&str> {
+pub(crate) fn checked_body(text: &str) -> Option<&str> {
     let without_newline = text.strip_suffix('\n')?;
     let begin = without_newline.rfind('\n')? + 1;
     let (body, last) = without_newline.split_at_checked(begin)?;
@@ -238,13 +237,21 @@ fn checked_body(text: &str) -> Option<&str> {
     (checksum == Digest::of(body.as_bytes()).to_string()).then_some(body)
 }
 
+/// Appends the line with the checksum of the lines that `text` has.
+pub(crate) fn with_checksum(mut text: String) -> String {
+    let checksum = Digest::of(text.as_bytes());
+    // Writing to a `String` cannot fail.
+    let _ = writeln!(text, "checksum {checksum}");
+    text
+}
+
 /// Reads a decimal number without sign or leading zero.
-fn number(word: &str) -> Option<u64> {
+pub(crate) fn number(word: &str) -> Option<u64> {
     let value: u64 = word.parse().ok()?;
     (value.to_string() == word).then_some(value)
 }
 
-fn parse_hash_function(name: &str) -> Result<HashFunction, FormatError> {
+pub(crate) fn parse_hash_function(name: &str) -> Result<HashFunction, FormatError> {
     name.parse().map_err(|error| match error {
         ParseHashFunctionError::NotCompiledIn { feature } => FormatError::HashFunction { feature },
         ParseHashFunctionError::Unknown => FormatError::Version,

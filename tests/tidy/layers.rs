@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the top down. Each may use those below it, and none above.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
     // Examples, which are compiled as tests.
     "guide",
+    "remote",
     "store",
     "engine",
     "compaction",
