@@ -4,8 +4,8 @@
 //! and `put_many` append objects that the store does not hold, `put_reader` gives long content a segment
 //! of its own, `roll` goes on with a new segment, `sync` makes records durable, `seal` turns a full
 //! segment into a sealed one, `compact` drops dead objects, `trim` drops the oldest segments, `index`
-//! keeps the set index up to date, `checkpoint` makes another store, `repair` writes a sidecar anew, and
-//! `commit` replaces the manifest for all of them. `open` starts a writer and its two background threads,
+//! keeps the set index up to date, `checkpoint` makes another store (`copy` has what a pull does like it),
+//! `repair` writes a sidecar anew, and `commit` replaces the manifest for all of them. `open` starts a writer and its two background threads,
 //! and `close` ends them. `events` counts what they do.
 //!
 //! [`Shared`] is the part of an open store that readers need; it exists without a writer too.
@@ -15,6 +15,7 @@ mod checkpoint;
 mod close;
 mod commit;
 mod compact;
+mod copy;
 mod events;
 mod ids;
 mod index;
@@ -35,6 +36,7 @@ mod trim;
 mod writer;
 
 pub(crate) use compact::RunningCompaction;
+pub(crate) use copy::{finish_copy, manifest_of_copy};
 pub use events::EventCounts;
 pub(crate) use open::OpenWriter;
 pub use put_reader::Stored;
