@@ -1,7 +1,13 @@
 //! The one error type of the crate.
 
+#[cfg(feature = "remote")]
+mod remote;
+
 use std::io;
 use std::path::{Path, PathBuf};
+
+#[cfg(feature = "remote")]
+pub use remote::RemoteError;
 
 use crate::digest::{Digest, DigestMismatch, HashFunction};
 
@@ -206,6 +212,11 @@ pub enum Error {
         /// The error that the system reported.
         source: io::Error,
     },
+
+    /// A store in an object store, or the way to it, has a fault.
+    #[cfg(feature = "remote")]
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
 }
 
 impl Error {
@@ -262,6 +273,8 @@ impl From<Error> for io::Error {
             | Error::Forked
             | Error::IncompleteCompaction { .. }
             | Error::SegmentIdsExhausted => Kind::Other,
+            #[cfg(feature = "remote")]
+            Error::Remote(error) => error.kind(),
         };
         Self::new(kind, error)
     }

@@ -220,6 +220,8 @@ pub use digest::{
     ParseHashFunctionError,
 };
 pub use engine::{EventCounts, Stored};
+#[cfg(feature = "remote")]
+pub use error::RemoteError;
 pub use error::{Error, Result};
 pub use object::Object;
 pub use options::{Advice, Options, ReadMode, SEGMENT_BYTES_MAX_DEFAULT, VerifyReads};

@@ -47,13 +47,15 @@ pub use operations::{Operations, System};
 
 use crate::error::{Error, Result};
 use crate::sync::Counter;
+#[cfg(feature = "remote")]
+use names::REMOTE;
 use names::{MANIFEST, SEGMENTS, segment_file_name, set_index_file_name};
 
 /// Size of a file system's block: on most file systems a file takes a multiple of it.
 const BLOCK_BYTES: u64 = 4096;
 
-/// How much of a manifest is read at a time.
-const MANIFEST_CHUNK_BYTES: u64 = 1 << 20;
+/// How much of a file of text is read at a time.
+const TEXT_CHUNK_BYTES: u64 = 1 << 20;
 
 /// The folder with the segment files, shared by all parts of one open store.
 #[derive(Clone, Debug)]
@@ -164,24 +166,21 @@ impl Dir {
         }
     }
 
-    /// Returns the bytes of the manifest, or `None` if there is none. A manifest is text, so
-    /// nothing is read behind the first zeros: otherwise a file of any length that stores nothing
-    /// would be read as a whole.
+    /// Returns the bytes of the manifest, or `None` if there is none.
     pub(crate) fn read_manifest(&self) -> Result<Option<Vec<u8>>> {
-        let path = self.manifest_path();
-        let (mut file, _) = match open_regular_file(&path) {
-            Err(error) if error.is_not_found() => return Ok(None),
-            opened => opened?,
-        };
-        let mut bytes = Vec::new();
-        loop {
-            let begin = bytes.len();
-            let chunk = file.by_ref().take(MANIFEST_CHUNK_BYTES);
-            let read = { chunk }.read_to_end(&mut bytes);
-            if read.map_err(Error::io(&path))? == 0 || bytes[begin..].contains(&0) {
-                return Ok(Some(bytes));
-            }
-        }
+        read_text(&self.manifest_path())
+    }
+
+    /// Returns the path of what the store knows of refs in object stores.
+    #[cfg(feature = "remote")]
+    pub(crate) fn remote_state_path(&self) -> FilePath {
+        self.0.folder.file(REMOTE)
+    }
+
+    /// Returns what the store knows of refs in object stores, or `None` if it has pushed to none.
+    #[cfg(feature = "remote")]
+    pub(crate) fn read_remote_state(&self) -> Result<Option<Vec<u8>>> {
+        read_text(&self.remote_state_path())
     }
 
     /// Returns the length of the data file of a segment, or `None` if there is no such file.
@@ -251,6 +250,24 @@ impl Dir {
             self.poison(folder, "fsync", &error);
             Error::io(folder)(error)
         })
+    }
+}
+
+/// Returns the bytes of a file of text, or `None` if there is none. Nothing is read behind the first
+/// zeros: otherwise a file of any length that stores nothing would be read as a whole.
+fn read_text(path: &FilePath) -> Result<Option<Vec<u8>>> {
+    let (mut file, _) = match open_regular_file(path) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = Vec::new();
+    loop {
+        let begin = bytes.len();
+        let chunk = file.by_ref().take(TEXT_CHUNK_BYTES);
+        let read = { chunk }.read_to_end(&mut bytes);
+        if read.map_err(Error::io(path))? == 0 || bytes[begin..].contains(&0) {
+            return Ok(Some(bytes));
+        }
     }
 }
 

@@ -10,6 +10,8 @@ pub(super) const SEGMENTS: &str = "segments";
 pub(super) const MANIFEST: &str = "MANIFEST";
 /// Suffix of the name of a damaged manifest that is kept. From the second one on a number follows.
 pub(super) const DAMAGED: &str = ".damaged";
+/// What the store knows of the refs in object stores that it pushes to.
+pub(super) const REMOTE: &str = "REMOTE";
 pub(super) const LOCK: &str = "LOCK";
 pub(super) const TEMPORARY: &str = ".tmp";
 
@@ -69,6 +71,7 @@ pub(super) fn parse_set_index_file_name(name: &str) -> Option<u32> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TemporaryOf {
     Manifest,
+    Remote,
     SetIndex,
     Segment(u32, FileKind),
 }
@@ -79,6 +82,9 @@ pub(super) fn parse_temporary_name(name: &str) -> Option<TemporaryOf> {
     let name = name.strip_suffix(TEMPORARY)?;
     if name == MANIFEST {
         return Some(TemporaryOf::Manifest);
+    }
+    if name == REMOTE {
+        return Some(TemporaryOf::Remote);
     }
     if parse_set_index_file_name(name).is_some() {
         return Some(TemporaryOf::SetIndex);
@@ -157,7 +163,7 @@ impl Listing {
     pub(crate) fn highest_id(&self) -> Option<u32> {
         let of_temporaries = self.temporaries.iter().filter_map(|file| match file.of {
             TemporaryOf::Segment(id, _) => Some(id),
-            TemporaryOf::Manifest | TemporaryOf::SetIndex => None,
+            TemporaryOf::Manifest | TemporaryOf::Remote | TemporaryOf::SetIndex => None,
         });
         [&self.data, &self.sidecars, &self.journals, &self.torn]
             .into_iter()
@@ -206,6 +212,7 @@ mod tests {
     fn only_our_own_names_are_temporaries_and_kept_manifests() {
         for (name, of) in [
             ("MANIFEST.tmp", TemporaryOf::Manifest),
+            ("REMOTE.tmp", TemporaryOf::Remote),
             (
                 "seg-000001.idx.tmp",
                 TemporaryOf::Segment(1, FileKind::Sidecar),

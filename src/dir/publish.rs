@@ -13,6 +13,12 @@ impl Dir {
         self.replace(&self.manifest_path(), text.as_bytes())
     }
 
+    /// Replaces what the store knows of refs in object stores, atomically and durably.
+    #[cfg(feature = "remote")]
+    pub(crate) fn replace_remote_state(&self, text: &str) -> Result<()> {
+        self.replace(&self.remote_state_path(), text.as_bytes())
+    }
+
     /// Replaces a file of a segment, atomically and durably.
     pub(crate) fn replace_segment_file(&self, id: u32, kind: FileKind, bytes: &[u8]) -> Result<()> {
         self.replace(&self.segment_path(id, kind), bytes)

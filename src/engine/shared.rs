@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+#[cfg(feature = "remote")]
+use std::sync::atomic::AtomicBool;
 
 use super::background::IndexRequests;
 use crate::digest::{Digest, HashFunction};
@@ -25,6 +27,9 @@ pub(crate) struct Shared {
     /// The repairs that were made when the store was opened.
     pub(crate) report: RecoveryReport,
     pub(super) index_requests: IndexRequests,
+    /// Whether a push to an object store is under way.
+    #[cfg(feature = "remote")]
+    pub(crate) is_pushing: AtomicBool,
     /// Marks the process that opened the store.
     origin: ForkMark,
 }
@@ -45,6 +50,8 @@ impl Shared {
             set: ArcSwap::from_pointee(set),
             report,
             index_requests: IndexRequests::default(),
+            #[cfg(feature = "remote")]
+            is_pushing: AtomicBool::new(false),
             origin: ForkMark::new(),
         }
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::statistics::{StoreStats, stats};
 use super::{Access, Store};
 use crate::error::{Error, Result};
+#[cfg(feature = "remote")]
+use crate::segment_set::SegmentSet;
 use crate::sync::lock;
 use crate::threads::{alone, in_own_threads};
 use crate::verify::{self, Leftover, Problem, VerifyProgress, VerifyReport};
@@ -126,6 +128,13 @@ impl Store {
             Ok(leftover)
         });
         removed.collect()
+    }
+
+    /// Seals what was put so far, and returns the segments and the highest id that the store has used.
+    /// While the set is held, none of its files is removed.
+    #[cfg(feature = "remote")]
+    pub(crate) fn sealed_set(&self) -> Result<(Arc<SegmentSet>, u32)> {
+        self.writer()?.sealed_set()
     }
 
     /// Lets a read-only handle see the changes that the writer has flushed, sealed and compacted

@@ -23,7 +23,8 @@ fn hazards() -> impl Iterator<Item = u32> {
         .chain(20..=35)
         .chain(40..=47)
         .chain(50..=69)
-        .chain([78])
+        .chain(70..=76)
+        .chain([78, 79])
 }
 
 /// The hazards in the name of a test: 5 and 17 for `h5_h17_a_writer_survives`.

@@ -1,7 +1,14 @@
 #![doc = include_str!("../FORMAT.md")]
 
+mod names;
 mod nonce;
 mod ref_manifest;
+mod writer_state;
 
+pub use names::RefName;
+pub(super) use names::{
+    CLOCKS, FolderFile, PROBES, REFS, SEGMENTS, manifest_name, manifest_number,
+};
 pub use nonce::{Nonce, ParseNonceError};
 pub use ref_manifest::{RefManifest, RefSegment, RefState};
+pub use writer_state::{KnownRef, Uploading, WriterState};

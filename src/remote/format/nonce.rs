@@ -1,6 +1,7 @@
 //! Random numbers that name one thing for good.
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 /// Length of a [`Nonce`] in bytes.
@@ -18,6 +19,15 @@ const NONCE_BYTES: usize = 16;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nonce([u8; NONCE_BYTES]);
+
+impl Nonce {
+    /// Takes a new number from the system's source of random numbers.
+    pub(crate) fn random() -> io::Result<Self> {
+        let mut bytes = [0; NONCE_BYTES];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
 
 impl fmt::Display for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,5 +85,10 @@ mod tests {
         ] {
             assert_eq!(other.parse::<Nonce>(), Err(ParseNonceError), "{other}");
         }
+    }
+
+    #[test]
+    fn random_nonces_differ() {
+        assert_ne!(Nonce::random().unwrap(), Nonce::random().unwrap());
     }
 }

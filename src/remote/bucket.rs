@@ -1,0 +1,225 @@
+//! One bucket: the requests that are made to it, and the names of its objects in errors.
+
+use std::fmt::Display;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{
+    GetOptions, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
+};
+
+use crate::error::{Error, RemoteError, Result};
+
+/// A bucket, or a folder in one. Names of objects are relative to it, with `/` between their parts.
+#[derive(Clone, Debug)]
+pub(super) struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    folder: Path,
+    /// The URL without user, password and query.
+    url: String,
+}
+
+/// An object that was read as a whole.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) bytes: Bytes,
+    /// When the object was changed, in milliseconds by the bucket's clock.
+    pub(super) modified: i64,
+}
+
+/// An object in a listing.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    /// When the object was changed, in milliseconds by the bucket's clock.
+    pub(super) modified: i64,
+}
+
+/// The outcome of a request that creates an object only if there is none of its name.
+#[derive(Debug)]
+pub(super) enum Creation {
+    Done,
+    /// There may be such an object already: another one, or the one that this request has created.
+    Unclear(object_store::Error),
+    /// The request was refused before it had an effect.
+    Refused(object_store::Error),
+}
+
+impl Bucket {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, folder: Path, url: String) -> Self {
+        Self { store, folder, url }
+    }
+
+    /// The URL without user, password and query.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Returns the name of an object for errors.
+    pub(super) fn display(&self, name: &str) -> String {
+        format!("{}/{name}", self.url.trim_end_matches('/'))
+    }
+
+    fn path(&self, name: &str) -> Path {
+        let parts = name.split('/').filter(|part| !part.is_empty());
+        self.folder.parts().chain(parts.map(Into::into)).collect()
+    }
+
+    /// Returns a function for `map_err` that makes an error about an object.
+    pub(super) fn fault(&self, name: &str) -> impl FnOnce(object_store::Error) -> Error {
+        let object = self.display(name);
+        move |source| {
+            RemoteError::Bucket {
+                object,
+                source: Box::new(source),
+            }
+            .into()
+        }
+    }
+
+    /// Makes an error about a damaged object.
+    pub(super) fn damaged(&self, name: &str, reason: &dyn Display) -> Error {
+        let (object, reason) = (self.display(name), reason.to_string());
+        RemoteError::Damaged { object, reason }.into()
+    }
+
+    /// Makes an error about an object that should be there.
+    pub(super) fn missing(&self, name: &str) -> Error {
+        let object = self.display(name);
+        RemoteError::Missing { object }.into()
+    }
+
+    /// Reads an object as a whole, or returns `None` if there is none. Fails if it has more than
+    /// `bytes_max` bytes, before they are read.
+    pub(super) async fn read(&self, name: &str, bytes_max: u64) -> Result<Option<Read>> {
+        let path = self.path(name);
+        let found = match self.store.get_opts(&path, GetOptions::default()).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            found => found.map_err(self.fault(name))?,
+        };
+        let (size, modified) = (found.meta.size, modified(&found.meta));
+        if size > bytes_max {
+            return Err(self.damaged(name, &format_args!("it has {size} bytes")));
+        }
+        let bytes = found.bytes().await.map_err(self.fault(name))?;
+        Ok(Some(Read { bytes, modified }))
+    }
+
+    /// Reads a range of an object, which is not empty.
+    pub(super) async fn read_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
+        let len = range.end - range.start;
+        let bytes = match self.store.get_range(&self.path(name), range).await {
+            Err(object_store::Error::NotFound { .. }) => return Err(self.missing(name)),
+            read => read.map_err(self.fault(name))?,
+        };
+        if bytes.len() as u64 == len {
+            Ok(bytes)
+        } else {
+            Err(self.damaged(name, &"it, or the answer, was cut"))
+        }
+    }
+
+    /// Returns when an object was changed, or `None` if there is none.
+    pub(super) async fn modified(&self, name: &str) -> Result<Option<i64>> {
+        match self.store.head(&self.path(name)).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Ok(meta) => Ok(Some(modified(&meta))),
+            Err(error) => Err(self.fault(name)(error)),
+        }
+    }
+
+    /// Creates an object only if there is none of its name.
+    pub(super) async fn create(&self, name: &str, bytes: Bytes) -> Creation {
+        use object_store::Error as E;
+        let (path, mode) = (self.path(name), PutMode::Create.into());
+        match self.store.put_opts(&path, bytes.into(), mode).await {
+            Ok(_) => Creation::Done,
+            Err(
+                error @ (E::PermissionDenied { .. }
+                | E::Unauthenticated { .. }
+                | E::NotSupported { .. }
+                | E::NotImplemented { .. }
+                | E::InvalidPath { .. }
+                | E::UnknownConfigurationKey { .. }),
+            ) => Creation::Refused(error),
+            // Also "not found", which a bucket that was removed gives: reading it back tells.
+            Err(error) => Creation::Unclear(error),
+        }
+    }
+
+    /// Creates or replaces an object.
+    pub(super) async fn put(&self, name: &str, payload: PutPayload) -> Result<()> {
+        let put = self.store.put(&self.path(name), payload).await;
+        put.map(drop).map_err(self.fault(name))
+    }
+
+    /// Begins to create or replace an object in parts.
+    pub(super) async fn put_in_parts(&self, name: &str) -> Result<Box<dyn MultipartUpload>> {
+        let upload = self.store.put_multipart(&self.path(name)).await;
+        upload.map_err(self.fault(name))
+    }
+
+    /// Removes an object, if there is one.
+    pub(super) async fn remove(&self, name: &str) -> Result<()> {
+        match self.store.delete(&self.path(name)).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            removed => removed.map_err(self.fault(name)),
+        }
+    }
+
+    /// Removes objects; those that are not there any more are no error.
+    pub(super) async fn remove_all(&self, names: Vec<String>) -> Result<()> {
+        let paths: Vec<_> = names.iter().map(|name| Ok(self.path(name))).collect();
+        let mut removed = self
+            .store
+            .delete_stream(futures_util::stream::iter(paths).boxed());
+        while let Some(result) = removed.next().await {
+            match result {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(self.fault("")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists the objects below a folder. S3, Google Cloud Storage and Azure list them by name, others
+    /// in any order.
+    pub(super) fn list(&self, folder: &str) -> BoxStream<'static, Result<Listed>> {
+        let fault = self.clone();
+        let (name, own) = (folder.to_owned(), self.folder.clone());
+        let listing = self.store.list(Some(&self.path(folder)));
+        let listed = move |meta: ObjectMeta| {
+            let parts = meta.location.prefix_match(&own)?;
+            let name: Vec<_> = parts.map(|part| part.as_ref().to_owned()).collect();
+            Some(Listed {
+                name: name.join("/"),
+                bytes: meta.size,
+                modified: modified(&meta),
+            })
+        };
+        let listing = listing.map_err(move |error| fault.fault(&name)(error));
+        listing
+            .try_filter_map(move |meta| std::future::ready(Ok(listed(meta))))
+            .boxed()
+    }
+
+    /// Returns the names of the folders in a folder, sorted.
+    pub(super) async fn folders(&self, folder: &str) -> Result<Vec<String>> {
+        let path = self.path(folder);
+        let listing = self.store.list_with_delimiter(Some(&path)).await;
+        let listing = listing.map_err(self.fault(folder))?;
+        let last = |path: &Path| path.filename().map(str::to_owned);
+        let mut names: Vec<String> = listing.common_prefixes.iter().filter_map(last).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+fn modified(meta: &ObjectMeta) -> i64 {
+    meta.last_modified.timestamp_millis()
+}

@@ -1,0 +1,162 @@
+//! Listing the refs of a bucket, and checking what one lists.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+
+use super::Progress;
+use super::download::{Download, Nowhere};
+use super::format::RefSegment;
+use super::options::{RefInfo, RefProblem, RefReport, VerifyRefProgress};
+use super::refs::{Ref, Stored};
+use crate::digest::HashFunction;
+use crate::error::{Error, RemoteError, Result};
+use crate::format::Sidecar;
+use crate::sync::lock;
+
+/// Segments that are checked at once.
+const SEGMENTS_AT_ONCE: usize = 4;
+
+impl Ref {
+    /// Returns what the newest manifest says, or `None` if there is none.
+    pub(super) async fn info(&self) -> Result<Option<RefInfo>> {
+        let newest = self.newest().await?;
+        Ok(newest.map(|newest| {
+            let segments = newest
+                .state()
+                .into_iter()
+                .flat_map(|state| state.segments.values());
+            let mut info = RefInfo {
+                name: self.name.to_string(),
+                number: newest.manifest.number,
+                epoch: newest.manifest.epoch,
+                hash_function: newest
+                    .state()
+                    .map(|state| state.hash_function)
+                    .unwrap_or_default(),
+                segments: 0,
+                objects: 0,
+                data_bytes: 0,
+            };
+            for RefSegment { sealed, .. } in segments {
+                info.segments += 1;
+                info.objects += u64::from(sealed.objects);
+                info.data_bytes += sealed.data_bytes;
+            }
+            info
+        }))
+    }
+}
+
+/// One check of a ref.
+pub(super) struct Check<'a> {
+    pub(super) at: &'a Ref,
+    pub(super) progress: Progress<'a, VerifyRefProgress>,
+}
+
+impl Check<'_> {
+    pub(super) async fn run(&self) -> Result<RefReport> {
+        let object = || self.at.bucket.display(&self.at.folder());
+        let newest = self.at.newest().await?;
+        let newest = newest.ok_or_else(|| RemoteError::NoRef { object: object() })?;
+        let problems = Mutex::new(Vec::new());
+        let objects = self.check_segments(&newest, &problems).await?;
+        let mut problems = std::mem::take(&mut *lock(&problems));
+        problems.sort_unstable();
+        Ok(RefReport {
+            number: newest.manifest.number,
+            objects,
+            problems,
+        })
+    }
+
+    /// Checks the files of all segments, and returns how many objects are sound.
+    async fn check_segments(
+        &self,
+        newest: &Stored,
+        problems: &Mutex<Vec<RefProblem>>,
+    ) -> Result<u64> {
+        let state = newest.state().cloned().unwrap_or_default();
+        let bytes_total = state
+            .segments
+            .values()
+            .map(|segment| segment.sealed.data_bytes)
+            .sum();
+        let bytes_done = AtomicU64::new(0);
+        let done = |bytes: u64| {
+            let bytes_done = bytes_done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            self.progress.report(&VerifyRefProgress {
+                bytes_done,
+                bytes_total,
+            })
+        };
+        done(0)?;
+        // Boxed, so that the whole future can be sent to another thread: the compiler cannot tell
+        // otherwise.
+        let checks: Vec<BoxFuture<'_, Result<u64>>> = state
+            .segments
+            .values()
+            .map(|segment| {
+                self.check(segment, (state.hash_function, problems), done)
+                    .boxed()
+            })
+            .collect();
+        let checks = futures_util::stream::iter(checks).buffer_unordered(SEGMENTS_AT_ONCE);
+        let objects: Vec<u64> = checks.try_collect().await?;
+        Ok(objects.iter().sum())
+    }
+
+    /// Checks the files of a segment. Returns how many objects are sound: all or none.
+    async fn check(
+        &self,
+        segment: &RefSegment,
+        (function, problems): (HashFunction, &Mutex<Vec<RefProblem>>),
+        done: impl Fn(u64) -> Result<()>,
+    ) -> Result<u64> {
+        let download = Download {
+            at: self.at,
+            segment,
+            function,
+        };
+        let sidecar = self.check_sidecar(&download).await;
+        let data = download.data(Nowhere, done).await.map(drop);
+        let is_data_sound = data.is_ok();
+        for result in [sidecar, data] {
+            if let Err(error) = result {
+                lock(problems).push(problem(error)?);
+            }
+        }
+        Ok(if is_data_sound {
+            segment.sealed.objects.into()
+        } else {
+            0
+        })
+    }
+
+    async fn check_sidecar(&self, download: &Download<'_>) -> Result<()> {
+        let (object, sealed) = (download.object(false), download.segment.sealed);
+        let bytes_max = Sidecar::<&[u8]>::encoded_bytes(sealed.objects).unwrap_or(u64::MAX);
+        let read = self.at.bucket.read(&object, bytes_max).await?;
+        let read = read.ok_or_else(|| self.at.bucket.missing(&object))?;
+        let parsed = Sidecar::parse(&read.bytes[..]);
+        let sidecar = parsed.map_err(|error| self.at.bucket.damaged(&object, &error))?;
+        if sidecar.checksum() == sealed.sidecar_checksum {
+            return Ok(());
+        }
+        Err(self.at.bucket.damaged(&object, &"it is another sidecar"))
+    }
+}
+
+/// Makes a problem of an error that says something about an object, and returns other errors.
+fn problem(error: Error) -> Result<RefProblem> {
+    match error {
+        Error::Remote(RemoteError::Missing { object }) => Ok(RefProblem {
+            object,
+            reason: "it is missing".to_owned(),
+        }),
+        Error::Remote(RemoteError::Damaged { object, reason }) => Ok(RefProblem { object, reason }),
+        error => Err(error),
+    }
+}

@@ -1,0 +1,252 @@
+//! Collecting: removes the files that no manifest needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+
+use super::commit::Commit;
+use super::format::{CLOCKS, FolderFile, Nonce, PROBES, REFS, RefManifest};
+use super::options::{GcOptions, GcProgress, GcReport};
+use super::refs::{Ref, Stored};
+use super::{Progress, Remote};
+use crate::error::{Error, RemoteError, Result};
+
+/// How often a collection begins anew because another manifest of the ref came first.
+const TIMES_MAX: u32 = 8;
+
+/// For how long markers and probes are kept, in milliseconds.
+const MARKERS_KEPT: i64 = 24 * 60 * 60 * 1000;
+
+/// One collection of all refs.
+pub(super) struct Collection<'a> {
+    pub(super) remote: &'a Remote,
+    pub(super) options: GcOptions,
+    pub(super) progress: Progress<'a, GcProgress>,
+}
+
+/// A file of a ref, as it is listed.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    bytes: u64,
+    modified: i64,
+}
+
+type Files = BTreeMap<FolderFile, Listed>;
+
+impl Collection<'_> {
+    pub(super) async fn run(&self) -> Result<GcReport> {
+        let bucket = &self.remote.bucket;
+        // Everything that is read later is at least as new.
+        let now = self.now().await?;
+        let grace = i64::try_from(self.options.grace.as_millis()).unwrap_or(i64::MAX);
+        let before = now.saturating_sub(grace);
+        let mut report = GcReport::default();
+        for name in bucket.folders(REFS).await? {
+            // Folders of other names are not ours.
+            if let Ok(at) = self.remote.at(&name) {
+                self.collect(&at, before, &mut report).await?;
+            }
+        }
+        if !self.options.dry_run {
+            for folder in [CLOCKS, PROBES] {
+                // Others are in use for a moment, whatever the grace period is.
+                self.remove_markers(folder, before.min(now - MARKERS_KEPT))
+                    .await?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Returns the time by the bucket's clock, in milliseconds.
+    async fn now(&self) -> Result<i64> {
+        let bucket = &self.remote.bucket;
+        let nonce = Nonce::random().map_err(Error::io(bucket.url().as_ref()))?;
+        let marker = format!("{CLOCKS}/{nonce}");
+        bucket.put(&marker, Bytes::new().into()).await?;
+        let modified = bucket.modified(&marker).await?;
+        // A marker that stays is removed by a later collection.
+        let _ = bucket.remove(&marker).await;
+        modified.ok_or_else(|| bucket.missing(&marker))
+    }
+
+    /// Collects the files of a ref that were unneeded at the time `before`.
+    async fn collect(&self, at: &Ref, before: i64, report: &mut GcReport) -> Result<()> {
+        for _ in 0..TIMES_MAX {
+            // The files first: a manifest that is read later lists all of them that are needed.
+            let files = self.files(at).await?;
+            let Some(newest) = at.newest().await? else {
+                return Ok(());
+            };
+            let older = self.older(at, &newest, before).await?;
+            let dead = dead(&files, &older.files_with(&newest), before);
+            let folders = folders_of(&dead);
+            if !self.options.dry_run {
+                if !folders.is_empty() && !self.condemn(at, &newest, folders).await? {
+                    continue;
+                }
+                self.empty(at, &older.superseded).await?;
+                let objects = objects_of(at, &dead);
+                self.remote.bucket.remove_all(objects).await?;
+            }
+            report.refs += 1;
+            report.files += dead.len() as u64;
+            report.bytes += dead.values().map(|listed| listed.bytes).sum::<u64>();
+            report.manifests += older.superseded.len() as u64;
+            return Ok(());
+        }
+        Err(RemoteError::Busy {
+            object: self.remote.bucket.display(&at.folder()),
+            times: TIMES_MAX,
+        }
+        .into())
+    }
+
+    async fn files(&self, at: &Ref) -> Result<Files> {
+        let mut listing = self.remote.bucket.list(&at.files_folder());
+        let mut files = Files::new();
+        while let Some(listed) = listing.try_next().await? {
+            let mut parts = listed.name.rsplitn(3, '/');
+            let file = parts.next().zip(parts.next());
+            let file = file.and_then(|(name, folder)| FolderFile::parse(folder, name));
+            if let Some(file) = file.filter(|file| at.file_object(file) == listed.name) {
+                let (bytes, modified) = (listed.bytes, listed.modified);
+                files.insert(file, Listed { bytes, modified });
+            }
+            self.progress.report(&GcProgress {
+                files: files.len() as u64,
+            })?;
+        }
+        Ok(files)
+    }
+
+    /// Reads the manifests before the newest down to one that was emptied.
+    async fn older(&self, at: &Ref, newest: &Stored, before: i64) -> Result<Older> {
+        let mut older = Older::default();
+        // When the manifest that is read next was superseded.
+        let mut superseded = newest.modified;
+        for number in (1..newest.manifest.number).rev() {
+            let Some(stored) = at
+                .read(number)
+                .await?
+                .filter(|stored| stored.state().is_some())
+            else {
+                break;
+            };
+            let modified = stored.modified;
+            if superseded < before {
+                older.superseded.push(stored);
+            } else {
+                older.needed.push(stored);
+            }
+            superseded = modified;
+        }
+        // If this is cut off, the next collection finds those that are left above those that are emptied.
+        older.superseded.reverse();
+        Ok(older)
+    }
+
+    /// Creates the next manifest, which condemns folders. Returns false if another manifest came first.
+    async fn condemn(&self, at: &Ref, newest: &Stored, folders: BTreeSet<Nonce>) -> Result<bool> {
+        let nonce = Nonce::random().map_err(Error::io(self.remote.bucket.url().as_ref()))?;
+        let base = &newest.manifest;
+        let manifest = RefManifest {
+            number: base.number + 1,
+            nonce,
+            // In manifest 1 there is none, and the first collection follows its push as all do.
+            parent: base.parent.or(Some(base.push)),
+            condemned: folders,
+            ..base.clone()
+        };
+        let pause = self.remote.settings.retry_pause;
+        let commit = at.commit(&manifest, pause).await?;
+        Ok(matches!(commit, Commit::Done))
+    }
+
+    /// Empties manifests, in their order.
+    async fn empty(&self, at: &Ref, manifests: &[Stored]) -> Result<()> {
+        for stored in manifests {
+            let emptied = RefManifest {
+                state: None,
+                ..stored.manifest.clone()
+            };
+            let object = at.manifest_object(emptied.number);
+            let text = Bytes::from(emptied.encode());
+            self.remote.bucket.put(&object, text.into()).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the markers and probes that collections and pushes have left behind.
+    async fn remove_markers(&self, folder: &str, before: i64) -> Result<()> {
+        let mut listing = self.remote.bucket.list(folder);
+        let mut objects = Vec::new();
+        while let Some(listed) = listing.try_next().await? {
+            let name = listed.name.strip_prefix(folder);
+            let name = name.and_then(|name| name.strip_prefix('/'));
+            let is_ours = name.is_some_and(|name| name.parse::<Nonce>().is_ok());
+            if is_ours && listed.modified < before {
+                objects.push(listed.name);
+            }
+        }
+        self.remote.bucket.remove_all(objects).await
+    }
+}
+
+/// The manifests before the newest that were not emptied.
+#[derive(Default)]
+struct Older {
+    /// Those that were superseded within the grace period.
+    needed: Vec<Stored>,
+    /// The others, the oldest first.
+    superseded: Vec<Stored>,
+}
+
+impl Older {
+    /// The files that these manifests need, and the newest.
+    fn files_with(&self, newest: &Stored) -> BTreeSet<FolderFile> {
+        self.needed
+            .iter()
+            .chain([newest])
+            .flat_map(files_of)
+            .collect()
+    }
+}
+
+fn folders_of(files: &Files) -> BTreeSet<Nonce> {
+    files.keys().map(|file| file.folder).collect()
+}
+
+fn objects_of(at: &Ref, files: &Files) -> Vec<String> {
+    files.keys().map(|file| at.file_object(file)).collect()
+}
+
+/// The files that a manifest lists.
+fn files_of(stored: &Stored) -> impl Iterator<Item = FolderFile> {
+    let segments = stored
+        .state()
+        .into_iter()
+        .flat_map(|state| state.segments.values());
+    segments.flat_map(|segment| {
+        [false, true].map(|is_data| FolderFile {
+            folder: segment.folder,
+            sidecar: segment.sealed.sidecar_checksum,
+            is_data,
+        })
+    })
+}
+
+/// The files that are not needed, in folders in which no file is younger than `before`: a push that is
+/// under way uploads one after the other.
+fn dead(files: &Files, needed: &BTreeSet<FolderFile>, before: i64) -> Files {
+    let mut youngest: BTreeMap<Nonce, i64> = BTreeMap::new();
+    for (file, listed) in files {
+        let youngest = youngest.entry(file.folder).or_insert(i64::MIN);
+        *youngest = listed.modified.max(*youngest);
+    }
+    let is_old = |file: &FolderFile| youngest.get(&file.folder).is_some_and(|at| *at < before);
+    let dead = files
+        .iter()
+        .filter(|(file, _)| !needed.contains(file) && is_old(file));
+    dead.map(|(file, listed)| (*file, *listed)).collect()
+}

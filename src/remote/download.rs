@@ -1,0 +1,102 @@
+//! Downloads the data file of a segment and computes its sidecar on the way.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+
+use super::arriving::Arriving;
+use super::bucket::Bucket;
+use super::format::{FolderFile, RefSegment};
+use super::refs::Ref;
+use super::runtime::blocking;
+use crate::digest::HashFunction;
+use crate::error::Result;
+use crate::format::Sidecar;
+
+/// Length of a part, in bytes.
+const PART_BYTES: u64 = 8 << 20;
+/// Parts of one file that are under way at once.
+const PARTS_AT_ONCE: usize = 2;
+
+/// Takes the parts of a file, in their order.
+pub(super) trait Sink: Send + 'static {
+    /// Takes the part that begins at `offset`.
+    fn take(&mut self, part: &Bytes, offset: u64) -> Result<()>;
+}
+
+/// The sink of a check, which keeps nothing.
+pub(super) struct Nowhere;
+
+impl Sink for Nowhere {
+    fn take(&mut self, _: &Bytes, _: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that is downloaded.
+pub(super) struct Download<'a> {
+    pub(super) at: &'a Ref,
+    pub(super) segment: &'a RefSegment,
+    pub(super) function: HashFunction,
+}
+
+impl Download<'_> {
+    /// Gives a data file to a sink, part by part, and returns the sink and the sidecar. Fails with
+    /// [`RemoteError::Damaged`](crate::RemoteError::Damaged) if that is not the one that the manifest
+    /// names. `done` is called with the length of each part; if it fails, the download ends.
+    pub(super) async fn data<S: Sink>(
+        &self,
+        sink: S,
+        done: impl Fn(u64) -> Result<()>,
+    ) -> Result<(S, Sidecar<Vec<u8>>)> {
+        let sealed = self.segment.sealed;
+        let object = self.object(true);
+        let (bucket, damaged) = (&self.at.bucket, "its content is not what was pushed");
+        let parts = futures_util::stream::iter(parts(sealed.data_bytes));
+        let reads = parts.map(|range| read_part(bucket, &object, range).boxed());
+        let mut reads = std::pin::pin!(reads.buffered(PARTS_AT_ONCE));
+        let mut state = (sink, Arriving::new(self.function, sealed));
+        while let Some((offset, part)) = reads.try_next().await? {
+            let (mut sink, mut arriving) = state;
+            let bytes = part.len() as u64;
+            let taken = blocking(move || {
+                let is_plausible = arriving.take(&part);
+                sink.take(&part, offset)?;
+                Ok((is_plausible, (sink, arriving)))
+            });
+            let is_plausible;
+            (is_plausible, state) = taken.await?;
+            if !is_plausible {
+                return Err(bucket.damaged(&object, &damaged));
+            }
+            done(bytes)?;
+        }
+        let (sink, arriving) = state;
+        let sidecar = blocking(move || Ok(arriving.finish())).await?;
+        let sidecar = sidecar.ok_or_else(|| bucket.damaged(&object, &damaged))?;
+        Ok((sink, sidecar))
+    }
+
+    /// Returns the name of the data file or the sidecar.
+    pub(super) fn object(&self, is_data: bool) -> String {
+        self.at.file_object(&FolderFile {
+            folder: self.segment.folder,
+            sidecar: self.segment.sealed.sidecar_checksum,
+            is_data,
+        })
+    }
+}
+
+/// Reads a part of an object, and returns its offset too.
+async fn read_part(bucket: &Bucket, object: &str, range: Range<u64>) -> Result<(u64, Bytes)> {
+    let offset = range.start;
+    let part = bucket.read_range(object, range).await?;
+    Ok((offset, part))
+}
+
+fn parts(file_bytes: u64) -> impl Iterator<Item = Range<u64>> {
+    let beginning = |part: u64| part * PART_BYTES;
+    let count = file_bytes.div_ceil(PART_BYTES);
+    (0..count).map(move |part| beginning(part)..beginning(part + 1).min(file_bytes))
+}

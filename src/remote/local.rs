@@ -1,0 +1,146 @@
+//! What a store knows of refs, in its folder.
+
+use super::format::{KnownRef, Nonce, RefManifest, Uploading, WriterState};
+use super::refs::{Ref, Stored};
+use super::runtime::blocking;
+use crate::dir::Dir;
+use crate::error::{Error, RemoteError, Result};
+use crate::format::FormatError;
+
+/// The file `REMOTE` of an open store, and what it says.
+#[derive(Debug)]
+pub(super) struct Local {
+    dir: Dir,
+    state: WriterState,
+}
+
+impl Local {
+    /// Reads the file. A store without one, or with a damaged one, becomes a new writer.
+    pub(super) fn load(dir: &Dir) -> Result<Self> {
+        let path = dir.remote_state_path();
+        let state = match dir.read_remote_state()?.as_deref().map(WriterState::parse) {
+            Some(Ok(state)) => state,
+            Some(Err(FormatError::Version)) => {
+                let object = path.display().to_string();
+                return Err(RemoteError::UnsupportedVersion { object }.into());
+            }
+            Some(Err(_)) | None => WriterState::new(Nonce::random().map_err(Error::io(&path))?),
+        };
+        let dir = dir.clone();
+        Ok(Self { dir, state })
+    }
+
+    /// Takes a new random number.
+    pub(super) fn nonce(&self) -> Result<Nonce> {
+        Nonce::random().map_err(Error::io(self.dir.path()))
+    }
+
+    /// The name of the store as a writer.
+    pub(super) fn writer(&self) -> Nonce {
+        self.state.writer
+    }
+
+    /// Returns the epoch of a push onto the newest manifest, or an error if this store may not push.
+    /// `highest_id` is the highest segment id that the store has used.
+    pub(super) fn allow(
+        &mut self,
+        at: &Ref,
+        newest: &RefManifest,
+        highest_id: u32,
+        take_over: bool,
+    ) -> Result<u64> {
+        let known = self.state.refs.entry(newest.ref_id).or_default();
+        // A push whose number has another manifest was not committed, and never will be.
+        let may_be = |push: &Nonce, number: u64| number > newest.number || *push == newest.push;
+        known.doubt.retain(|push, number| may_be(push, *number));
+        let knows_push =
+            known.pushed == Some(newest.push) || known.doubt.contains_key(&newest.push);
+        let is_writer = newest.writer == self.state.writer;
+        if is_writer && knows_push && highest_id >= known.highest_id {
+            return Ok(newest.epoch);
+        }
+        if take_over {
+            return Ok(newest.epoch.saturating_add(1));
+        }
+        let object = at.bucket.display(&at.manifest_object(newest.number));
+        Err(if is_writer {
+            RemoteError::Diverged { object }
+        } else {
+            RemoteError::Fenced { object }
+        }
+        .into())
+    }
+
+    /// Returns the folder for a push onto the newest manifest, and whether a push that was cut off has
+    /// begun to fill it.
+    pub(super) fn folder(&self, newest: &Stored) -> Result<(Nonce, bool)> {
+        let known = self.state.refs.get(&newest.manifest.ref_id);
+        match known.and_then(|known| known.uploading) {
+            Some(Uploading { folder, base }) if base == newest.manifest.number => {
+                Ok((folder, true))
+            }
+            _ => Ok((self.nonce()?, false)),
+        }
+    }
+
+    /// Notes durably that a push is about to begin.
+    pub(super) async fn note_begin(
+        &mut self,
+        newest: &Stored,
+        folder: Nonce,
+        highest_id: u32,
+    ) -> Result<()> {
+        let base = newest.manifest.number;
+        let known = self.known(newest.manifest.ref_id);
+        known.uploading = Some(Uploading { folder, base });
+        // Also if it is lower, which it is only if the ref is taken over.
+        known.highest_id = highest_id;
+        self.save().await
+    }
+
+    /// Notes durably that the creation of a manifest is about to begin.
+    pub(super) async fn note_doubt(&mut self, manifest: &RefManifest) -> Result<()> {
+        let known = self.known(manifest.ref_id);
+        known.doubt.insert(manifest.push, manifest.number);
+        self.save().await
+    }
+
+    /// Notes durably that a push was committed.
+    pub(super) async fn note_pushed(&mut self, manifest: &RefManifest) -> Result<()> {
+        let known = self.known(manifest.ref_id);
+        known.pushed = Some(manifest.push);
+        known.uploading = None;
+        // Whatever was in doubt has lost to this manifest or came before it.
+        known.doubt.clear();
+        self.save().await
+    }
+
+    /// Notes durably that the store holds the state of a push, by whomever.
+    pub(super) async fn note_pulled(
+        &mut self,
+        manifest: &RefManifest,
+        highest_id: u32,
+    ) -> Result<()> {
+        let pulled = KnownRef {
+            pushed: Some(manifest.push),
+            highest_id,
+            ..KnownRef::default()
+        };
+        self.state.refs.insert(manifest.ref_id, pulled);
+        self.save().await
+    }
+
+    /// Notes that the folder of the push was condemned, so that the next one begins with another.
+    pub(super) fn forget_folder(&mut self, ref_id: Nonce) {
+        self.known(ref_id).uploading = None;
+    }
+
+    fn known(&mut self, ref_id: Nonce) -> &mut KnownRef {
+        self.state.refs.entry(ref_id).or_default()
+    }
+
+    async fn save(&self) -> Result<()> {
+        let (dir, text) = (self.dir.clone(), self.state.encode());
+        blocking(move || dir.replace_remote_state(&text)).await
+    }
+}

@@ -1,0 +1,118 @@
+//! Pulling: makes a store of what a ref lists.
+
+mod target;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+
+use self::target::Target;
+use super::Progress;
+use super::download::{Download, Sink};
+use super::format::RefSegment;
+use super::local::Local;
+use super::options::{PullProgress, PullReport};
+use super::refs::{Ref, Stored};
+use super::runtime::blocking;
+use crate::digest::HashFunction;
+use crate::dir::WritableFile;
+use crate::error::{Error, RemoteError, Result};
+
+/// Segments whose files are downloaded at once.
+const SEGMENTS_AT_ONCE: usize = 4;
+
+/// One pull of a ref.
+pub(super) struct Pull<'a> {
+    pub(super) at: &'a Ref,
+    pub(super) progress: Progress<'a, PullProgress>,
+}
+
+impl Pull<'_> {
+    pub(super) async fn run(&self, root: &Path) -> Result<PullReport> {
+        let object = || self.at.bucket.display(&self.at.folder());
+        let newest = self.at.newest().await?;
+        let newest = newest.ok_or_else(|| RemoteError::NoRef { object: object() })?;
+        let pulled = self.pull(&newest, root).await;
+        match pulled {
+            Err(Error::Remote(RemoteError::Missing { object })) => {
+                let number = newest.manifest.number;
+                Err(match self.at.newest().await? {
+                    Some(newer) if newer.manifest.number > number => {
+                        RemoteError::Collected { object }.into()
+                    }
+                    _ => RemoteError::Missing { object }.into(),
+                })
+            }
+            pulled => pulled,
+        }
+    }
+
+    /// Makes the store in `root` that of a manifest.
+    async fn pull(&self, newest: &Stored, root: &Path) -> Result<PullReport> {
+        let state = newest.state().cloned().unwrap_or_default();
+        let function = state.hash_function;
+        let (root, wanted) = (root.to_owned(), state.clone());
+        let target = blocking(move || Target::prepare(&root, &wanted)).await?;
+        let missing: Vec<(u32, RefSegment)> = target.missing().collect();
+
+        let bytes_total = missing
+            .iter()
+            .map(|(_, segment)| segment.sealed.data_bytes)
+            .sum();
+        let bytes_done = AtomicU64::new(0);
+        let done = |bytes: u64| {
+            let bytes_done = bytes_done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            self.progress.report(&PullProgress {
+                bytes_done,
+                bytes_total,
+            })
+        };
+        done(0)?;
+        // Boxed, so that the whole future can be sent to another thread: the compiler cannot tell
+        // otherwise.
+        let downloads: Vec<BoxFuture<'_, Result<()>>> = missing
+            .iter()
+            .map(|(id, segment)| self.fetch(&target, (*id, segment, function), done).boxed())
+            .collect();
+        let downloads = futures_util::stream::iter(downloads).buffer_unordered(SEGMENTS_AT_ONCE);
+        downloads.try_collect::<()>().await?;
+
+        let (dir, highest_id) = blocking(move || target.finish()).await?;
+        let mut local = blocking(move || Local::load(&dir)).await?;
+        local.note_pulled(&newest.manifest, highest_id).await?;
+        Ok(PullReport {
+            number: newest.manifest.number,
+            segments: state.segments.len(),
+            downloaded_segments: missing.len(),
+            downloaded_bytes: bytes_total,
+        })
+    }
+
+    /// Downloads a segment. Its files get their names when all of it was checked.
+    async fn fetch(
+        &self,
+        target: &Target,
+        (id, segment, function): (u32, &RefSegment, HashFunction),
+        done: impl Fn(u64) -> Result<()>,
+    ) -> Result<()> {
+        let begin = target.clone();
+        let file = blocking(move || begin.begin_data(id)).await?;
+        let download = Download {
+            at: self.at,
+            segment,
+            function,
+        };
+        let (file, sidecar) = download.data(file, done).await?;
+        let target = target.clone();
+        blocking(move || target.publish(id, &file, &sidecar)).await
+    }
+}
+
+impl Sink for WritableFile {
+    fn take(&mut self, part: &Bytes, offset: u64) -> Result<()> {
+        self.write_all_at(part, offset)
+    }
+}

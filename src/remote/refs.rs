@@ -1,0 +1,145 @@
+//! The manifests of one ref.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+
+use super::bucket::Bucket;
+use super::format::{
+    FolderFile, REFS, RefManifest, RefName, RefState, SEGMENTS, manifest_name, manifest_number,
+};
+use crate::error::{RemoteError, Result};
+use crate::format::FormatError;
+
+/// Longest manifest that is read, in bytes: that of more than a million segments.
+const MANIFEST_BYTES_MAX: u64 = 256 << 20;
+/// How many names of a listing are looked at for the newest manifest: as many as S3 gives at once.
+const NAMES_MAX: usize = 1000;
+
+/// A ref in a bucket.
+#[derive(Clone, Debug)]
+pub(super) struct Ref {
+    pub(super) bucket: Arc<Bucket>,
+    pub(super) name: RefName,
+}
+
+/// A manifest as it is in the bucket.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) manifest: RefManifest,
+    /// When it was created or emptied, in milliseconds by the bucket's clock.
+    pub(super) modified: i64,
+}
+
+impl Stored {
+    /// The segments that the manifest lists; none if it was emptied.
+    pub(super) fn state(&self) -> Option<&RefState> {
+        self.manifest.state.as_ref()
+    }
+}
+
+impl Ref {
+    /// Returns the name of the object that is manifest `number`.
+    pub(super) fn manifest_object(&self, number: u64) -> String {
+        format!("{}/{}", self.folder(), manifest_name(number))
+    }
+
+    /// Returns the folder of the manifests.
+    pub(super) fn folder(&self) -> String {
+        format!("{REFS}/{}", self.name)
+    }
+
+    /// Returns the folder of the files.
+    pub(super) fn files_folder(&self) -> String {
+        format!("{SEGMENTS}/{}", self.name)
+    }
+
+    /// Returns the name of the object that is a file of a segment.
+    pub(super) fn file_object(&self, file: &FolderFile) -> String {
+        format!("{}/{}/{}", self.files_folder(), file.folder, file.name())
+    }
+
+    /// Reads a manifest. `None` if there is none of this number.
+    pub(super) async fn read(&self, number: u64) -> Result<Option<Stored>> {
+        let object = self.manifest_object(number);
+        let Some(read) = self.bucket.read(&object, MANIFEST_BYTES_MAX).await? else {
+            return Ok(None);
+        };
+        let manifest = match RefManifest::parse(&read.bytes) {
+            Err(FormatError::Version) => {
+                let object = self.bucket.display(&object);
+                return Err(RemoteError::UnsupportedVersion { object }.into());
+            }
+            parsed => parsed.map_err(|error| self.bucket.damaged(&object, &error))?,
+        };
+        if manifest.number != number {
+            let reason = format_args!("it is manifest {}", manifest.number);
+            return Err(self.bucket.damaged(&object, &reason));
+        }
+        Ok(Some(Stored {
+            manifest,
+            modified: read.modified,
+        }))
+    }
+
+    /// Reads the newest manifest. `None` if the ref has none, and so does not exist.
+    ///
+    /// Takes three requests if the listing is in the order of names: it, a look for a newer manifest,
+    /// and the manifest. If it is not, or is old, the number is found by further looks whose number is
+    /// twice the logarithm of the numbers that are skipped.
+    pub(super) async fn newest(&self) -> Result<Option<Stored>> {
+        let Some(listed) = self.listed_newest().await? else {
+            return Ok(None);
+        };
+        let number = self.last_from(listed).await?;
+        let object = self.manifest_object(number);
+        let newest = self.read(number).await?;
+        let newest = newest.ok_or_else(|| self.bucket.missing(&object))?;
+        if newest.state().is_none() {
+            return Err(self
+                .bucket
+                .damaged(&object, &"it is the newest manifest and was emptied"));
+        }
+        Ok(Some(newest))
+    }
+
+    /// Returns the highest number among the first names of a listing.
+    async fn listed_newest(&self) -> Result<Option<u64>> {
+        let folder = self.folder();
+        let mut listing = self.bucket.list(&folder);
+        let (mut newest, mut names) = (None, 0);
+        while names < NAMES_MAX
+            && let Some(listed) = listing.try_next().await?
+        {
+            names += 1;
+            let name = listed.name.strip_prefix(&folder);
+            let name = name.and_then(|name| name.strip_prefix('/'));
+            newest = newest.max(name.and_then(manifest_number));
+        }
+        Ok(newest)
+    }
+
+    /// Returns the last number of the manifests that follow `existing` without a gap.
+    async fn last_from(&self, existing: u64) -> Result<u64> {
+        let (mut low, mut step) = (existing, 1_u64);
+        while self.exists(low.saturating_add(step)).await? {
+            low = low.saturating_add(step);
+            step = step.saturating_mul(2);
+        }
+        let mut high = low.saturating_add(step);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.exists(middle).await? {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    async fn exists(&self, number: u64) -> Result<bool> {
+        let object = self.manifest_object(number);
+        Ok(self.bucket.modified(&object).await?.is_some())
+    }
+}

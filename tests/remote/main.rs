@@ -1,0 +1,97 @@
+//! Stores in an object store: in memory, through a store whose requests fail, and in a folder.
+#![cfg(feature = "remote")]
+
+mod bucket;
+mod faulty;
+mod gc;
+mod pull;
+mod push;
+mod push_faults;
+mod strange;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use sealstone::remote::{PullReport, PushOptions, PushReport, Remote};
+use sealstone::test_seam::{Folder, Operations};
+use sealstone::{Digest, Options, Result, Store};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// A store in a folder of its own, whose segments hold few objects.
+struct Local {
+    store: Store,
+    folder: TempDir,
+}
+
+impl Local {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let store = open(&folder);
+        Self { store, folder }
+    }
+
+    /// Puts objects that no other number has.
+    fn put(&self, number: u8) {
+        let content = |at: u8| vec![number; 100 + usize::from(at)];
+        let contents: Vec<Vec<u8>> = (0..20).map(content).collect();
+        self.store.put_many(&contents).unwrap();
+    }
+
+    fn digests(&self) -> BTreeSet<Digest> {
+        self.store.digests().map(Result::unwrap).collect()
+    }
+}
+
+/// Operations that flush nothing: power does not fail here, and a flush can take milliseconds.
+#[derive(Debug)]
+struct Unflushed;
+
+impl Operations for Unflushed {
+    fn sync_file(&self, _: &File, _: &Path, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_dir(&self, _: &Folder) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn open(folder: &TempDir) -> Store {
+    let options = Options::new().segment_bytes_max(1000);
+    let options = options.operations(Arc::new(Unflushed));
+    options.open(folder.path()).unwrap()
+}
+
+fn remote(store: Arc<dyn ObjectStore>) -> Remote {
+    Remote::with_object_store(store, Duration::ZERO)
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+async fn push(remote: &Remote, local: &Local) -> Result<PushReport> {
+    push_with(remote, local, &PushOptions::new()).await
+}
+
+async fn push_with(remote: &Remote, local: &Local, options: &PushOptions) -> Result<PushReport> {
+    let go_on = |_: &_| ControlFlow::Continue(());
+    remote
+        .push_async(&local.store, "main", options, go_on)
+        .await
+}
+
+async fn pull(remote: &Remote, root: &Path) -> Result<PullReport> {
+    let go_on = |_: &_| ControlFlow::Continue(());
+    remote.pull_async("main", root, go_on).await
+}
