@@ -16,6 +16,8 @@ use object_store::{
     ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     Result, UploadPart,
 };
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::sync::Notify;
 
 /// What happens to a request.
@@ -81,6 +83,8 @@ struct Shared {
     call: Mutex<Option<(usize, Call)>>,
     log: Mutex<Vec<String>>,
     hangs: Notify,
+    /// Chooses how often others go first, before each request and after it.
+    random: Mutex<Option<StdRng>>,
 }
 
 impl Faulty {
@@ -104,6 +108,22 @@ impl Faulty {
     ) {
         self.plan(number, Fault::None);
         *self.shared.call.lock().unwrap() = Some((number, Box::new(call)));
+    }
+
+    /// Lets other tasks go first, before each request and after it, as often as the seed says.
+    pub(crate) fn dawdle(&self, seed: u64) {
+        *self.shared.random.lock().unwrap() = Some(StdRng::seed_from_u64(seed));
+    }
+
+    /// Makes request `number` from here on hang, before or after its effect. After that, what waits for
+    /// it ends.
+    pub(crate) fn die_at(&self, number: usize) {
+        let fault = if number.is_multiple_of(2) {
+            Fault::HangsBefore
+        } else {
+            Fault::HangsAfter
+        };
+        self.plan(number, fault);
     }
 
     /// Counts from 0 again, and makes no request fail.
@@ -141,6 +161,14 @@ impl Shared {
         (fault, call.map(|(_, call)| call()))
     }
 
+    async fn let_others_go(&self) {
+        let random = |random: &mut StdRng| random.random_range(0..30);
+        let times = self.random.lock().unwrap().as_mut().map_or(0, random);
+        for _ in 0..times {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Makes a request, or not, and answers it, or not.
     async fn request<T>(
         &self,
@@ -150,8 +178,11 @@ impl Shared {
         if let Some(call) = call {
             call.await;
         }
+        self.let_others_go().await;
         let Some(fault) = fault.filter(|fault| !fault.is_of_content()) else {
-            return request.await;
+            let answer = request.await;
+            self.let_others_go().await;
+            return answer;
         };
         if fault.is_after() {
             request.await?;

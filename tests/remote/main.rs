@@ -7,6 +7,7 @@ mod gc;
 mod pull;
 mod push;
 mod push_faults;
+mod schedules;
 mod strange;
 
 use std::collections::BTreeSet;

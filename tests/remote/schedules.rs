@@ -1,0 +1,211 @@
+//! Two stores that push to one ref, pulls and collections, their requests in random order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::{Either, join_all, select};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use sealstone::remote::{GcOptions, PushOptions, Remote};
+use sealstone::{Digest, Error, RemoteError, Store};
+use tempfile::TempDir;
+
+use crate::bucket::Bucket;
+use crate::faulty::Faulty;
+use crate::{Local, pull, remote, runtime};
+
+/// What the actors of a schedule have seen.
+#[derive(Default)]
+struct Seen {
+    /// What each push that succeeded has pushed, by the number of its manifest.
+    pushed: BTreeMap<u64, BTreeSet<Digest>>,
+    /// What somebody has tried to push.
+    tried: BTreeSet<BTreeSet<Digest>>,
+    outcomes: BTreeMap<&'static str, usize>,
+    /// How many stores have stopped pushing.
+    stopped: usize,
+}
+
+impl Seen {
+    fn count(&mut self, outcome: &'static str) {
+        *self.outcomes.entry(outcome).or_default() += 1;
+    }
+}
+
+/// An actor with a bucket of its own: each request lets others go first for a while.
+struct Actor {
+    bucket: Bucket,
+    faulty: Arc<Faulty>,
+    remote: Remote,
+    random: StdRng,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Actor {
+    fn new(bucket: &Bucket, seed: u64, seen: &Arc<Mutex<Seen>>) -> Self {
+        let faulty = Faulty::new(bucket.0.clone());
+        faulty.dawdle(seed);
+        Self {
+            bucket: bucket.clone(),
+            remote: remote(faulty.clone()),
+            faulty,
+            random: StdRng::seed_from_u64(seed),
+            seen: Arc::clone(seen),
+        }
+    }
+
+    /// Pushes several times. One push of four dies at some request.
+    async fn push(mut self, local: Local) {
+        for round in 0..4 {
+            local
+                .store
+                .put(self.random.random::<u64>().to_le_bytes())
+                .unwrap();
+            if round == 2 {
+                let compaction = local.store.begin_compaction().unwrap();
+                let kept = self.random.random::<u8>();
+                compaction
+                    .finish(|digest| digest.as_bytes()[0] > kept)
+                    .unwrap();
+            }
+            let content = local.digests();
+            self.seen.lock().unwrap().tried.insert(content.clone());
+            let options = PushOptions::new().take_over(self.random.random_bool(0.5));
+            let dies_at = if self.random.random_bool(0.25) {
+                self.random.random_range(0..20)
+            } else {
+                usize::MAX
+            };
+            self.faulty.die_at(dies_at);
+            let pushed = {
+                let go_on = |_: &_| ControlFlow::Continue(());
+                let push = pin!(
+                    self.remote
+                        .push_async(&local.store, "main", &options, go_on)
+                );
+                let died = pin!(self.faulty.hangs());
+                match select(push, died).await {
+                    Either::Left((pushed, _)) => Some(pushed),
+                    Either::Right(_) => None,
+                }
+            };
+            let mut seen = self.seen.lock().unwrap();
+            match pushed {
+                Some(Ok(report)) => {
+                    let other = seen.pushed.insert(report.number, content);
+                    assert!(other.is_none(), "two pushes are manifest {}", report.number);
+                    seen.count("pushed");
+                }
+                Some(Err(Error::Remote(RemoteError::Fenced { .. }))) => seen.count("fenced"),
+                Some(Err(Error::Remote(RemoteError::CollectedTooOften { .. }))) => {
+                    seen.count("collected too often");
+                }
+                Some(Err(error)) => panic!("{error:?}"),
+                None => seen.count("died"),
+            }
+        }
+        self.seen.lock().unwrap().stopped += 1;
+    }
+
+    /// Waits for a moment. Returns false when all stores have stopped pushing.
+    async fn goes_on(&mut self) -> bool {
+        let pause = Duration::from_micros(self.random.random_range(0..3000));
+        tokio::time::sleep(pause).await;
+        self.seen.lock().unwrap().stopped < 2
+    }
+
+    async fn pull(mut self) {
+        while self.goes_on().await {
+            let root = TempDir::new().unwrap();
+            let pulled = pull(&self.remote, root.path()).await;
+            let mut seen = self.seen.lock().unwrap();
+            match pulled {
+                Ok(report) => {
+                    let store = Store::open(root.path()).unwrap();
+                    let content = store.digests().map(Result::unwrap).collect();
+                    let known = seen.pushed.get(&report.number);
+                    assert!(known.is_none_or(|known| *known == content));
+                    // The first manifest of the ref lists nothing.
+                    assert!(content.is_empty() || seen.tried.contains(&content));
+                    seen.count("pulled");
+                }
+                Err(Error::Remote(RemoteError::NoRef { .. })) => seen.count("no ref yet"),
+                Err(Error::Remote(RemoteError::Collected { .. })) => seen.count("collected"),
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+
+    async fn collect(mut self) {
+        let options = GcOptions::new().grace(Duration::ZERO);
+        while self.goes_on().await {
+            let go_on = |_: &_| ControlFlow::Continue(());
+            let collected = self.remote.gc_async(&options, go_on).await;
+            let is_whole = self.bucket.check("main").await;
+            let mut seen = self.seen.lock().unwrap();
+            assert!(
+                is_whole.is_none_or(|content| content.is_empty() || seen.tried.contains(&content))
+            );
+            match collected {
+                Ok(report) if report.files > 0 => seen.count("removed"),
+                Ok(_) => seen.count("nothing to remove"),
+                Err(Error::Remote(RemoteError::Busy { .. })) => seen.count("busy"),
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+}
+
+fn run(seed: u64, outcomes: &mut BTreeMap<&'static str, usize>) {
+    let bucket = Bucket::new();
+    let seen = Arc::default();
+    let actor = |number: u64| Actor::new(&bucket, seed * 10 + number, &seen);
+    let (one, other) = (Local::new(), Local::new());
+    runtime().block_on(async {
+        join_all([
+            Box::pin(actor(0).push(one)) as std::pin::Pin<Box<dyn Future<Output = ()>>>,
+            Box::pin(actor(1).push(other)),
+            Box::pin(actor(2).pull()),
+            Box::pin(actor(3).collect()),
+        ])
+        .await;
+        let newest = bucket.newest("main").await;
+        let content = bucket.check("main").await;
+        let seen = seen.lock().unwrap();
+        for (outcome, times) in &seen.outcomes {
+            *outcomes.entry(outcome).or_default() += times;
+        }
+        let Some(newest) = newest else { return };
+        // A collection may have repeated the last push.
+        let last_known = seen.pushed.range(..=newest.number).next_back();
+        let content = content.unwrap();
+        assert!(content.is_empty() || seen.tried.contains(&content));
+        if let Some((number, known)) = last_known {
+            let is_last = newest.nonce == newest.push && *number == newest.number;
+            assert!(!is_last || *known == content);
+        }
+    });
+}
+
+/// `SEALSTONE_REMOTE_SCHEDULES` runs more of them, `SEALSTONE_REMOTE_SEED` begins with another.
+#[test]
+fn h70_h74_pushes_pulls_and_collections_in_any_order_leave_a_whole_ref() {
+    let number = |name: &str, default| {
+        let value = env::var(name).ok();
+        value.map_or(default, |value| value.parse().unwrap())
+    };
+    let first = number("SEALSTONE_REMOTE_SEED", 0);
+    let mut outcomes = BTreeMap::new();
+    for seed in first..first + number("SEALSTONE_REMOTE_SCHEDULES", 100) {
+        println!("seed {seed}");
+        run(seed, &mut outcomes);
+    }
+    println!("{outcomes:?}");
+    for outcome in ["pushed", "fenced", "died", "pulled", "removed"] {
+        assert!(outcomes.contains_key(outcome), "{outcome}: {outcomes:?}");
+    }
+}
