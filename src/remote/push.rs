@@ -96,10 +96,15 @@ impl Push<'_> {
         if self.at.newest().await?.is_none() {
             self.begin_ref(&mut local, &content).await?;
         }
+        // Taking over is meant for the state that was seen first, not for what comes meanwhile.
+        let mut replaced = None;
         for _ in 0..TIMES_MAX {
             let newest = self.at.newest().await?;
             let newest = newest.ok_or_else(|| self.at.bucket.missing(&self.at.folder()))?;
-            if let Some(report) = self.push_onto(&newest, &mut local, &content).await? {
+            let push = newest.manifest.push;
+            let take_over = self.options.take_over && *replaced.get_or_insert(push) == push;
+            let pushed = self.push_onto(&newest, take_over, &mut local, &content);
+            if let Some(report) = pushed.await? {
                 drop(claim);
                 return Ok(report);
             }
@@ -138,11 +143,11 @@ impl Push<'_> {
     async fn push_onto(
         &self,
         newest: &Stored,
+        take_over: bool,
         local: &mut Local,
         content: &Content,
     ) -> Result<Option<PushReport>> {
         let base = &newest.manifest;
-        let take_over = self.options.take_over;
         let epoch = local.allow(self.at, base, content.highest_id, take_over)?;
         self.require_same_function(newest, content)?;
         let (folder, is_begun) = local.folder(newest)?;

@@ -9,6 +9,7 @@ mod push;
 mod push_faults;
 mod schedules;
 mod strange;
+mod wire;
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -91,6 +91,35 @@ fn another_store_is_fenced_until_it_takes_over() {
     });
 }
 
+#[test]
+fn a_push_that_comes_between_is_not_taken_over() {
+    runtime().block_on(async {
+        let [first, one, other] = [Local::new(), Local::new(), Local::new()];
+        let bucket = Bucket::new();
+        let direct = remote(bucket.0.clone());
+        first.put(1);
+        one.put(2);
+        other.put(3);
+        push(&direct, &first).await.unwrap();
+        let faulty = Faulty::new(bucket.0.clone());
+        let (store, between) = (other.store.clone(), direct.clone());
+        // After the requests for the newest manifest.
+        faulty.call_at(6, move || {
+            let (store, between) = (store.clone(), between.clone());
+            Box::pin(async move {
+                let go_on = |_: &_| ControlFlow::Continue(());
+                let options = PushOptions::new().take_over(true);
+                let pushed = between.push_async(&store, "main", &options, go_on);
+                pushed.await.unwrap();
+            })
+        });
+        let take_over = PushOptions::new().take_over(true);
+        let fenced = push_with(&remote(faulty), &one, &take_over).await;
+        assert!(is_fenced(&fenced), "{fenced:?}");
+        assert_eq!(bucket.check("main").await, Some(other.digests()));
+    });
+}
+
 fn is_fenced<T>(result: &sealstone::Result<T>) -> bool {
     matches!(result, Err(Error::Remote(RemoteError::Fenced { .. })))
 }
