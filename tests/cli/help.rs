@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{DAMAGED, DONE, Place, USAGE, hex};
 
-pub const COMMANDS: [&str; 11] = [
+pub const COMMANDS: &[&str] = &[
     "put",
     "get",
     "has",
@@ -18,6 +18,12 @@ pub const COMMANDS: [&str; 11] = [
     "export",
     "import",
     "diff",
+    #[cfg(feature = "remote")]
+    "push",
+    #[cfg(feature = "remote")]
+    "pull",
+    #[cfg(feature = "remote")]
+    "remote",
 ];
 
 #[test]
@@ -43,7 +49,13 @@ fn pages(end: &str) -> Vec<Vec<&str>> {
     let commands = COMMANDS.iter().chain(&["completions", "man"]);
     let commands = commands.map(|command| vec![*command, end]);
     let others = [vec!["import", "nedb", end], vec![end]];
-    commands.chain(others).collect()
+    let remote: &[_] = if cfg!(feature = "remote") {
+        &["ls", "verify", "gc"]
+    } else {
+        &[]
+    };
+    let remote = remote.iter().map(|command| vec!["remote", command, end]);
+    commands.chain(others).chain(remote).collect()
 }
 
 #[test]
@@ -70,7 +82,8 @@ fn the_short_help_fits_a_screen_and_leaves_the_examples_to_the_long_one() {
     let place = Place::new();
     for (short, long) in pages("-h").iter().zip(pages("--help")) {
         let [short, long] = [short, &long].map(|page| place.run(page).expect(DONE).stdout);
-        assert!(short.lines().count() <= 32, "{short}");
+        let lines_max = if cfg!(feature = "remote") { 35 } else { 32 };
+        assert!(short.lines().count() <= lines_max, "{short}");
         assert!(
             !short.contains("Example") && short.contains("see more with '--help'"),
             "{short}"

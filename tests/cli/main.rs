@@ -17,6 +17,8 @@ mod messages;
 mod nedb;
 mod pages;
 mod put;
+#[cfg(feature = "remote")]
+mod remote;
 mod shared;
 mod standard_output;
 mod stream;

@@ -88,6 +88,16 @@ pub enum Command {
     Import(ImportArguments),
     /// List the objects that only one of two stores holds
     Diff(DiffArguments),
+    /// Upload the store to a ref of an object store
+    #[cfg(feature = "remote")]
+    Push(PushArguments),
+    /// Make a store of what a ref of an object store lists
+    #[cfg(feature = "remote")]
+    Pull(PullArguments),
+    /// List, check and clean up what is in an object store
+    #[cfg(feature = "remote")]
+    #[command(subcommand, after_long_help = help::REMOTE, disable_help_subcommand = true)]
+    Remote(RemoteCommand),
     /// Print the script by which a shell completes commands and options
     Completions(CompletionsArguments),
     /// Print the manual page of the program or of a command
@@ -319,4 +329,91 @@ pub struct ManArguments {
     /// A command, for a page of its own
     #[arg(value_name = "COMMAND")]
     pub command: Option<String>,
+}
+
+#[cfg(feature = "remote")]
+#[derive(Debug, Args)]
+#[command(after_long_help = help::PUSH)]
+pub struct PushArguments {
+    /// The ref to push to
+    #[arg(long = "ref", value_name = "NAME", default_value = "main")]
+    pub name: String,
+
+    /// Push although another store pushed last; the ref then lists this store instead
+    #[arg(long)]
+    pub take_over: bool,
+
+    #[command(flatten)]
+    pub waiting: Waiting,
+
+    /// The bucket, or a folder in it
+    #[arg(value_name = "URL")]
+    pub url: String,
+}
+
+#[cfg(feature = "remote")]
+#[derive(Debug, Args)]
+#[command(after_long_help = help::PULL)]
+pub struct PullArguments {
+    /// The ref to pull
+    #[arg(long = "ref", value_name = "NAME", default_value = "main")]
+    pub name: String,
+
+    /// The bucket, or a folder in it
+    #[arg(value_name = "URL")]
+    pub url: String,
+
+    /// Folder of the store
+    #[arg(value_name = "DIR")]
+    pub target: PathBuf,
+}
+
+#[cfg(feature = "remote")]
+#[derive(Debug, Subcommand)]
+pub enum RemoteCommand {
+    /// List the refs
+    #[command(after_long_help = help::REMOTE_LS)]
+    Ls(UrlArgument),
+    /// Download and check all that a ref lists
+    #[command(after_long_help = help::REMOTE_VERIFY)]
+    Verify(VerifyRefArguments),
+    /// Remove the files that no ref needs
+    #[command(after_long_help = help::REMOTE_GC)]
+    Gc(GcArguments),
+}
+
+#[cfg(feature = "remote")]
+#[derive(Debug, Args)]
+pub struct UrlArgument {
+    /// The bucket, or a folder in it
+    #[arg(value_name = "URL")]
+    pub url: String,
+}
+
+#[cfg(feature = "remote")]
+#[derive(Debug, Args)]
+pub struct VerifyRefArguments {
+    /// The ref to check
+    #[arg(long = "ref", value_name = "NAME", default_value = "main")]
+    pub name: String,
+
+    /// The bucket, or a folder in it
+    #[arg(value_name = "URL")]
+    pub url: String,
+}
+
+#[cfg(feature = "remote")]
+#[derive(Debug, Args)]
+pub struct GcArguments {
+    /// Keep what was needed within the last HOURS, by the clock of the object store
+    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    pub grace: u64,
+
+    /// Print what a real run would remove, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// The bucket, or a folder in it
+    #[arg(value_name = "URL")]
+    pub url: String,
 }

@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use sealstone::Error;
+#[cfg(feature = "remote")]
+use sealstone::RemoteError;
 
 use crate::messages::Messages;
 use crate::output::{READ_ONLY, unwritable};
@@ -51,6 +53,22 @@ impl Exit {
             .unwrap_or(Self::Io)
     }
 
+    #[cfg(feature = "remote")]
+    fn of_remote_error(error: &RemoteError) -> Self {
+        match error {
+            RemoteError::Damaged { .. }
+            | RemoteError::DamagedHere { .. }
+            | RemoteError::Missing { .. }
+            | RemoteError::ShortHere { .. } => Self::Damaged,
+            RemoteError::BadRefName { .. }
+            | RemoteError::BadUrl { .. }
+            | RemoteError::HashFunction { .. }
+            | RemoteError::NotAPart { .. } => Self::Usage,
+            // A ref that is not there is like a store that is not there.
+            _ => Self::Io,
+        }
+    }
+
     fn of_failure(failure: &Failure) -> Self {
         match failure {
             Failure::NotFound(_) => Self::NotFound,
@@ -70,8 +88,10 @@ impl Exit {
             Error::AmbiguousPrefix { .. }
             | Error::BadPrefix { .. }
             | Error::HashFunction { .. }
-            // Only `checkpoint` is given a folder that has to be empty.
+            // Only `checkpoint` and `pull` are given a folder that has to be empty.
             | Error::NotEmpty { .. } => Self::Usage,
+            #[cfg(feature = "remote")]
+            Error::Remote(error) => Self::of_remote_error(error),
             // `NoStore` belongs here and not to `NotFound`: a script that runs `has` must be able to
             // tell a missing object from a disk that is not mounted.
             _ => Self::Io,
@@ -131,6 +151,16 @@ fn store_message(error: &Error) -> String {
             "{}: the manifest is lost or damaged, and no object tells by which hash function the store \
              names its objects; put the manifest back, or say the function with `put --hash`",
             path.display()
+        ),
+        #[cfg(feature = "remote")]
+        Error::Remote(RemoteError::Fenced { object }) => format!(
+            "{object}: another store has pushed to this ref; push to another with --ref, or pass \
+             --take-over, which replaces what the ref lists"
+        ),
+        #[cfg(feature = "remote")]
+        Error::Remote(RemoteError::Diverged { object }) => format!(
+            "{object}: this store does not know the state that was pushed last: it is older, or a copy; \
+             `pull` the ref into a new folder, or pass --take-over, which replaces what the ref lists"
         ),
         Error::HashFunction { store, given } => format!(
             "the store names its objects by {store}, not by {given}; leave --hash out, or name a new \

@@ -33,6 +33,8 @@ mod own_folder;
 mod pages;
 mod progress;
 mod put;
+#[cfg(feature = "remote")]
+mod remote;
 mod sources;
 mod standard_input;
 mod standard_output;
@@ -92,6 +94,12 @@ fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Exit> {
         Command::Export(arguments) => export::run(arguments, global, output),
         Command::Import(arguments) => import::run(arguments, global),
         Command::Diff(arguments) => diff::run(arguments, global, output),
+        #[cfg(feature = "remote")]
+        Command::Push(arguments) => remote::push(arguments, global, output),
+        #[cfg(feature = "remote")]
+        Command::Pull(arguments) => remote::pull(arguments, global, output),
+        #[cfg(feature = "remote")]
+        Command::Remote(command) => remote::remote(command, global, output),
         Command::Completions(arguments) => pages::completions(arguments, global, output),
         Command::Man(arguments) => pages::man(arguments, global, output),
     }

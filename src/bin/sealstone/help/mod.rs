@@ -1,8 +1,12 @@
 //! The parts of the help texts that clap prints unchanged: examples, JSON and exit codes.
 
 mod moving;
+#[cfg(feature = "remote")]
+mod remote;
 
 pub use moving::*;
+#[cfg(feature = "remote")]
+pub use remote::*;
 
 pub const SHORT_ABOUT: &str = "Keep objects by the digests of their contents";
 
@@ -25,7 +29,7 @@ Exit codes:
      `has -` and `ls -` have answered the lines before the wrong one
   3  damaged data was met, or `check` found a file that was changed
   4  the store is locked by another writer or is not there, a file could
-     not be read or written, or a stream was cut
+     not be read or written, a stream was cut, or an object store refused
 
 If the data file of a segment is missing, every command ends with 3. With
 --allow-missing-segments a command goes on and names the segment on standard
