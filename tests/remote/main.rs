@@ -3,6 +3,7 @@
 
 mod bucket;
 mod faulty;
+mod fixture;
 mod gc;
 mod pull;
 mod push;

@@ -20,7 +20,7 @@ use crate::{Local, pull, remote, runtime};
 
 /// What the actors of a schedule have seen.
 #[derive(Default)]
-struct Seen {
+struct Tally {
     /// What each push that succeeded has pushed, by the number of its manifest.
     pushed: BTreeMap<u64, BTreeSet<Digest>>,
     /// What somebody has tried to push.
@@ -30,7 +30,7 @@ struct Seen {
     stopped: usize,
 }
 
-impl Seen {
+impl Tally {
     fn count(&mut self, outcome: &'static str) {
         *self.outcomes.entry(outcome).or_default() += 1;
     }
@@ -42,11 +42,11 @@ struct Actor {
     faulty: Arc<Faulty>,
     remote: Remote,
     random: StdRng,
-    seen: Arc<Mutex<Seen>>,
+    tally: Arc<Mutex<Tally>>,
 }
 
 impl Actor {
-    fn new(bucket: &Bucket, seed: u64, seen: &Arc<Mutex<Seen>>) -> Self {
+    fn new(bucket: &Bucket, seed: u64, tally: &Arc<Mutex<Tally>>) -> Self {
         let faulty = Faulty::new(bucket.0.clone());
         faulty.dawdle(seed);
         Self {
@@ -54,7 +54,7 @@ impl Actor {
             remote: remote(faulty.clone()),
             faulty,
             random: StdRng::seed_from_u64(seed),
-            seen: Arc::clone(seen),
+            tally: Arc::clone(tally),
         }
     }
 
@@ -73,7 +73,7 @@ impl Actor {
                     .unwrap();
             }
             let content = local.digests();
-            self.seen.lock().unwrap().tried.insert(content.clone());
+            self.tally.lock().unwrap().tried.insert(content.clone());
             let options = PushOptions::new().take_over(self.random.random_bool(0.5));
             let dies_at = if self.random.random_bool(0.25) {
                 self.random.random_range(0..20)
@@ -93,48 +93,48 @@ impl Actor {
                     Either::Right(_) => None,
                 }
             };
-            let mut seen = self.seen.lock().unwrap();
+            let mut tally = self.tally.lock().unwrap();
             match pushed {
                 Some(Ok(report)) => {
-                    let other = seen.pushed.insert(report.number, content);
+                    let other = tally.pushed.insert(report.number, content);
                     assert!(other.is_none(), "two pushes are manifest {}", report.number);
-                    seen.count("pushed");
+                    tally.count("pushed");
                 }
-                Some(Err(Error::Remote(RemoteError::Fenced { .. }))) => seen.count("fenced"),
+                Some(Err(Error::Remote(RemoteError::Fenced { .. }))) => tally.count("fenced"),
                 Some(Err(Error::Remote(RemoteError::CollectedTooOften { .. }))) => {
-                    seen.count("collected too often");
+                    tally.count("collected too often");
                 }
                 Some(Err(error)) => panic!("{error:?}"),
-                None => seen.count("died"),
+                None => tally.count("died"),
             }
         }
-        self.seen.lock().unwrap().stopped += 1;
+        self.tally.lock().unwrap().stopped += 1;
     }
 
     /// Waits for a moment. Returns false when all stores have stopped pushing.
     async fn goes_on(&mut self) -> bool {
         let pause = Duration::from_micros(self.random.random_range(0..3000));
         tokio::time::sleep(pause).await;
-        self.seen.lock().unwrap().stopped < 2
+        self.tally.lock().unwrap().stopped < 2
     }
 
     async fn pull(mut self) {
         while self.goes_on().await {
             let root = TempDir::new().unwrap();
             let pulled = pull(&self.remote, root.path()).await;
-            let mut seen = self.seen.lock().unwrap();
+            let mut tally = self.tally.lock().unwrap();
             match pulled {
                 Ok(report) => {
                     let store = Store::open(root.path()).unwrap();
                     let content = store.digests().map(Result::unwrap).collect();
-                    let known = seen.pushed.get(&report.number);
+                    let known = tally.pushed.get(&report.number);
                     assert!(known.is_none_or(|known| *known == content));
                     // The first manifest of the ref lists nothing.
-                    assert!(content.is_empty() || seen.tried.contains(&content));
-                    seen.count("pulled");
+                    assert!(content.is_empty() || tally.tried.contains(&content));
+                    tally.count("pulled");
                 }
-                Err(Error::Remote(RemoteError::NoRef { .. })) => seen.count("no ref yet"),
-                Err(Error::Remote(RemoteError::Collected { .. })) => seen.count("collected"),
+                Err(Error::Remote(RemoteError::NoRef { .. })) => tally.count("no ref yet"),
+                Err(Error::Remote(RemoteError::Collected { .. })) => tally.count("collected"),
                 Err(error) => panic!("{error:?}"),
             }
         }
@@ -146,14 +146,14 @@ impl Actor {
             let go_on = |_: &_| ControlFlow::Continue(());
             let collected = self.remote.gc_async(&options, go_on).await;
             let is_whole = self.bucket.check("main").await;
-            let mut seen = self.seen.lock().unwrap();
+            let mut tally = self.tally.lock().unwrap();
             assert!(
-                is_whole.is_none_or(|content| content.is_empty() || seen.tried.contains(&content))
+                is_whole.is_none_or(|content| content.is_empty() || tally.tried.contains(&content))
             );
             match collected {
-                Ok(report) if report.files > 0 => seen.count("removed"),
-                Ok(_) => seen.count("nothing to remove"),
-                Err(Error::Remote(RemoteError::Busy { .. })) => seen.count("busy"),
+                Ok(report) if report.files > 0 => tally.count("removed"),
+                Ok(_) => tally.count("nothing to remove"),
+                Err(Error::Remote(RemoteError::Busy { .. })) => tally.count("busy"),
                 Err(error) => panic!("{error:?}"),
             }
         }
@@ -162,8 +162,8 @@ impl Actor {
 
 fn run(seed: u64, outcomes: &mut BTreeMap<&'static str, usize>) {
     let bucket = Bucket::new();
-    let seen = Arc::default();
-    let actor = |number: u64| Actor::new(&bucket, seed * 10 + number, &seen);
+    let tally = Arc::default();
+    let actor = |number: u64| Actor::new(&bucket, seed * 10 + number, &tally);
     let (one, other) = (Local::new(), Local::new());
     runtime().block_on(async {
         join_all([
@@ -175,15 +175,15 @@ fn run(seed: u64, outcomes: &mut BTreeMap<&'static str, usize>) {
         .await;
         let newest = bucket.newest("main").await;
         let content = bucket.check("main").await;
-        let seen = seen.lock().unwrap();
-        for (outcome, times) in &seen.outcomes {
+        let tally = tally.lock().unwrap();
+        for (outcome, times) in &tally.outcomes {
             *outcomes.entry(outcome).or_default() += times;
         }
         let Some(newest) = newest else { return };
         // A collection may have repeated the last push.
-        let last_known = seen.pushed.range(..=newest.number).next_back();
+        let last_known = tally.pushed.range(..=newest.number).next_back();
         let content = content.unwrap();
-        assert!(content.is_empty() || seen.tried.contains(&content));
+        assert!(content.is_empty() || tally.tried.contains(&content));
         if let Some((number, known)) = last_known {
             let is_last = newest.nonce == newest.push && *number == newest.number;
             assert!(!is_last || *known == content);

@@ -130,7 +130,7 @@ fn h71_of_stores_that_take_a_ref_over_at_once_one_wins_and_the_others_are_fenced
             for (number, local) in (0_u8..).zip(&stores) {
                 local.store.put([race, number]).unwrap();
             }
-            let pushes = stores.iter().map(|local| {
+            let tasks = stores.iter().map(|local| {
                 let (remote, store) = (remote.clone(), local.store.clone());
                 runtime.spawn(async move {
                     let options = PushOptions::new().take_over(true);
@@ -139,7 +139,7 @@ fn h71_of_stores_that_take_a_ref_over_at_once_one_wins_and_the_others_are_fenced
                 })
             });
             let pushed: Vec<Result<_>> = runtime
-                .block_on(join_all(pushes.collect::<Vec<_>>()))
+                .block_on(join_all(tasks.collect::<Vec<_>>()))
                 .into_iter()
                 .map(|joined| joined.unwrap())
                 .collect();

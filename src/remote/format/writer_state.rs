@@ -199,8 +199,7 @@ ref 07070707070707070707070707070707 highest 4294967295
     #[test]
     fn lines_twice_in_another_order_or_of_another_spelling_are_refused() {
         let lines: Vec<&str> = GOLDEN.lines().collect();
-        let text =
-            |lines: &[&str]| -> String { lines.iter().map(|line| format!("{line}\n")).collect() };
+        let text = |lines: &[&str]| lines.join("\n") + "\n";
         for at in 0..lines.len() {
             let mut twice = lines.clone();
             twice.insert(at, lines[at]);

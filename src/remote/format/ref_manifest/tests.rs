@@ -120,12 +120,7 @@ fn h78_every_cut_and_every_flipped_bit_is_noticed() {
 #[test]
 fn lines_that_are_missing_twice_or_in_another_order_are_refused() {
     let lines: Vec<&str> = GOLDEN.lines().collect();
-    let text = |lines: &[&str]| {
-        lines
-            .iter()
-            .map(|line| format!("{line}\n"))
-            .collect::<String>()
-    };
+    let text = |lines: &[&str]| lines.join("\n") + "\n";
     for at in 0..lines.len() {
         let is_optional = lines[at].starts_with("condemned") || lines[at].starts_with("sealed");
         let mut without = lines.clone();
