@@ -124,6 +124,13 @@
 //! A compaction also merges small segments. A cache that may forget old objects needs none:
 //! [`Store::trim`] drops the oldest segments until the data files are within a bound.
 //!
+//! # Beyond one machine
+//!
+//! With the feature `remote`, a store is pushed to an object store: S3, Google Cloud Storage, Azure, or a
+//! folder. A push uploads the sealed segments that are not there yet, and then makes a *ref* list them, at
+//! once. A pull makes a store of what a ref lists. Everything is checked on both ways. The module `remote`
+//! says more.
+//!
 //! # When something is wrong
 //!
 //! Opening repairs what it can repair without losing anything, and [`Store::recovery`] says what that
@@ -185,7 +192,7 @@
 //! | `serde` | `Serialize` and `Deserialize` for digests, statistics and reports | 3: `serde` and two of its own |
 //! | `tracing` | events for repairs, seals and compactions | 3: `tracing` and two of its own |
 //! | `cli` | the command line, `sealstone`, with `sha2`, `blake3` and `serde` | 43, for `clap`, `indicatif` and others |
-//! | `remote` | segments in an object store, [`remote`] | 118, for `object_store`, `tokio` and others |
+//! | `remote` | segments in an object store, `remote` | 118, for `object_store`, `tokio` and others |
 //! | `test-seam` | for tests: replaces the operations that change a folder, `test_seam` | none |
 #![deny(unsafe_code)]
 

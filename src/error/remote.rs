@@ -105,10 +105,10 @@ pub enum RemoteError {
         object: String,
     },
 
-    /// It is unknown whether the manifest was created, so the push may have succeeded or may still
-    /// succeed. The next push of this store finds out.
+    /// It is unknown whether the manifest was created, so the push or collection may have been committed,
+    /// or may still be. The next one finds out.
     #[error(
-        "{object}: it is unknown whether the push was committed; push again, which finds out and completes it"
+        "{object}: it is unknown whether the object store has created this; do the same again, which finds out and completes it"
     )]
     Unknown {
         /// The manifest.

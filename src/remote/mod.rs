@@ -167,7 +167,8 @@ impl Remote {
     ///   `Damaged`, `Missing`, `Bucket` and `InsideRuntime`.
     ///
     /// After all of them but `Unknown` the ref lists what it did before. What was uploaded stays, and the
-    /// next push goes on with it.
+    /// next push goes on with it. S3 also keeps parts of a file whose upload was cut off, and charges for
+    /// them: give the bucket a rule that removes incomplete multipart uploads after some days.
     pub fn push(&self, store: &Store, name: &str) -> Result<PushReport> {
         let options = PushOptions::default();
         self.push_with(store, name, &options, |_| ControlFlow::Continue(()))
