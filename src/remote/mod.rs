@@ -26,7 +26,8 @@
 //! makes, and is an error in a task of another runtime. A function with `_async` is for callers that have
 //! a runtime of `tokio`: await it there. Both may be used of one [`Remote`]. A future that is dropped ends
 //! the work, as does a progress function that returns [`ControlFlow::Break`]; the next push goes on with
-//! what was uploaded.
+//! what was uploaded. In a process that was forked from the one that opened the [`Remote`], a function that
+//! waits is [`Error::Forked`](crate::Error::Forked).
 
 mod arriving;
 mod bucket;
@@ -130,7 +131,7 @@ impl Remote {
     fn new(bucket: Bucket, retry_pause: Duration) -> Self {
         Self {
             bucket: Arc::new(bucket),
-            blocking: Arc::default(),
+            blocking: Arc::new(Blocking::new()),
             settings: Settings { retry_pause },
         }
     }

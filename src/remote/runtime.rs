@@ -7,18 +7,33 @@ use std::sync::OnceLock;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{Error, RemoteError, Result};
+use crate::memory::ForkMark;
 use crate::threads::not_started;
 
 /// Threads that make requests. Hashing and files have threads of their own.
 const WORKERS: usize = 2;
 
 /// The runtime of blocking calls. It is made at the first of them.
-#[derive(Default)]
-pub(super) struct Blocking(OnceLock<Runtime>);
+pub(super) struct Blocking {
+    runtime: OnceLock<Runtime>,
+    /// Marks the process that made it.
+    origin: ForkMark,
+}
 
 impl Blocking {
-    /// Waits for `work`. Fails in a task of another runtime, whose other tasks would have to wait too.
+    pub(super) fn new() -> Self {
+        Self {
+            runtime: OnceLock::new(),
+            origin: ForkMark::new(),
+        }
+    }
+
+    /// Waits for `work`. Fails in a task of another runtime, whose other tasks would have to wait too,
+    /// and in a forked process, which does not have the threads of the runtime.
     pub(super) fn wait_for<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        if self.origin.is_forked() {
+            return Err(Error::Forked);
+        }
         if Handle::try_current().is_ok() {
             return Err(RemoteError::InsideRuntime.into());
         }
@@ -26,7 +41,7 @@ impl Blocking {
     }
 
     fn runtime(&self) -> Result<&Runtime> {
-        if let Some(runtime) = self.0.get() {
+        if let Some(runtime) = self.runtime.get() {
             return Ok(runtime);
         }
         let mut builder = Builder::new_multi_thread();
@@ -37,15 +52,18 @@ impl Blocking {
         let runtime =
             runtime.map_err(|error| Error::io("runtime".as_ref())(not_started(&error)))?;
         // If another thread was faster, its runtime is used, and this one ends.
-        Ok(self.0.get_or_init(|| runtime))
+        Ok(self.runtime.get_or_init(|| runtime))
     }
 }
 
 impl Drop for Blocking {
     fn drop(&mut self) {
         // Dropping a runtime would wait for its threads, and panic in a task of another runtime.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
+        match self.runtime.take() {
+            // The threads that would end it are those of the parent.
+            Some(runtime) if self.origin.is_forked() => std::mem::forget(runtime),
+            Some(runtime) => runtime.shutdown_background(),
+            None => {}
         }
     }
 }
@@ -53,7 +71,7 @@ impl Drop for Blocking {
 impl fmt::Debug for Blocking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Blocking")
-            .field(&self.0.get().is_some())
+            .field(&self.runtime.get().is_some())
             .finish()
     }
 }

@@ -441,6 +441,26 @@ fn a_blocking_call_in_a_task_is_an_error_and_not_a_panic() {
     });
 }
 
+/// The forked process does not have the threads that make requests.
+#[cfg(unix)]
+#[test]
+#[expect(unsafe_code, reason = "the closure runs in a forked process")]
+fn a_forked_process_does_not_wait_for_threads_that_it_lacks() {
+    use std::os::unix::process::CommandExt as _;
+
+    let (local, bucket) = (Local::new(), Bucket::new());
+    let remote = remote(bucket.0);
+    remote.push(&local.store, "main").unwrap();
+    let mut command = std::process::Command::new("true");
+    let push = move || match remote.push(&local.store, "main") {
+        Err(Error::Forked) => Ok(()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    };
+    // SAFETY: the call ends at a check that takes no lock.
+    unsafe { command.pre_exec(push) };
+    assert!(command.status().unwrap().success());
+}
+
 #[test]
 fn a_read_only_store_is_not_pushed_and_a_bad_name_is_refused() {
     let (local, bucket) = (Local::new(), Bucket::new());
