@@ -1,6 +1,8 @@
 //! One opened run of the set index, which is checked page by page.
 
 use std::ops::Range;
+#[cfg(feature = "remote")]
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::digest::Digest;
@@ -70,6 +72,12 @@ impl Run {
         #[cfg(test)]
         crate::visits::count();
         self.number
+    }
+
+    /// The path of the file.
+    #[cfg(feature = "remote")]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) const fn index(&self) -> &SetIndex<FileBytes> {

@@ -10,6 +10,7 @@ use crate::indexing::{self, Step};
 use crate::run::Run;
 use crate::segment::Sealed;
 use crate::segment_set::{ResolvedRun, RunSize, SegmentSet};
+use crate::sync::lock;
 use crate::sync::mpsc::Receiver;
 use crate::threads::in_own_threads;
 
@@ -41,9 +42,17 @@ impl Writer {
         }
     }
 
+    /// Brings the set index up to date as far as it can, before somebody copies it.
+    #[cfg(feature = "remote")]
+    pub(crate) fn index_now(&self) {
+        // Runs that are missing make lookups slower and do no other harm.
+        let _ = self.index_if_needed(Effort::All);
+    }
+
     /// Brings the set index up to date, in threads of its own. Starts no threads if it is up to
     /// date, as at most openings and closings.
     pub(super) fn index_if_needed(&self, effort: Effort) -> Result<()> {
+        let _one_at_a_time = lock(&self.indexing);
         let set = self.shared.set.load_full();
         if !set.has_damaged_run() && self.next_step(&set, effort).is_none() {
             return Ok(());

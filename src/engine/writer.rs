@@ -17,7 +17,7 @@ use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, lock, read, write}
 
 /// The writer of an open store.
 ///
-/// Its locks are taken in this order: `phase`, `sealing`, `ledger`, `appender`. No lock that a put
+/// Its locks are taken in this order: `indexing`, `phase`, `sealing`, `ledger`, `appender`. No lock that a put
 /// takes is held while a file is synced. A public function that changes something checks first that
 /// it runs in the process that opened the store (see [`Shared::require_own_process`]).
 pub(crate) struct Writer {
@@ -28,6 +28,8 @@ pub(crate) struct Writer {
     /// Held while a segment is sealed, so that each is sealed once. Guards no value.
     pub(super) sealing: Mutex<()>,
     pub(super) ledger: Mutex<Ledger>,
+    /// Held while the set index is brought up to date, so that no run is built twice. Guards no value.
+    pub(super) indexing: Mutex<()>,
     /// A panic leaves the appender whole, since each field changes only after the event that it
     /// records. So the puts of other threads go on.
     appender: Mutex<Appender>,
@@ -56,6 +58,7 @@ impl Writer {
             outdated: Mutex::new(Vec::new()),
             ids: SegmentIds::new(ledger.next_id()),
             ledger: Mutex::new(ledger),
+            indexing: Mutex::new(()),
             seal_requests,
             next_run_number: AtomicU32::new(next_run_number),
             lock,

@@ -110,6 +110,24 @@ impl Bucket {
         Ok(Some(Read { bytes, modified }))
     }
 
+    /// Reads an object piece by piece, by one request. Fails if it has not `bytes` bytes, before they are
+    /// read.
+    pub(super) async fn stream(
+        &self,
+        name: &str,
+        bytes: u64,
+    ) -> Result<BoxStream<'static, object_store::Result<Bytes>>> {
+        let found = match self.store.get(&self.path(name)).await {
+            Err(object_store::Error::NotFound { .. }) => return Err(self.missing(name)),
+            found => found.map_err(self.fault(name))?,
+        };
+        let size = found.meta.size;
+        if size != bytes {
+            return Err(self.damaged(name, &format_args!("it has {size} bytes, not {bytes}")));
+        }
+        Ok(found.into_stream())
+    }
+
     /// Reads a range of an object, which is not empty.
     pub(super) async fn read_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
         let len = range.end - range.start;

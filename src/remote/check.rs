@@ -7,11 +7,11 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use super::Progress;
-use super::download::{Download, Nowhere};
-use super::format::RefSegment;
+use super::download::{Download, Nowhere, copy_checked};
+use super::format::{RefFileKind, RefRun, RefSegment};
 use super::options::{RefInfo, RefProblem, RefReport, VerifyRefProgress};
 use super::refs::{Ref, Stored};
-use crate::digest::HashFunction;
+use crate::digest::{Digest, HashFunction};
 use crate::error::{Error, RemoteError, Result};
 use crate::format::Sidecar;
 use crate::sync::lock;
@@ -58,9 +58,7 @@ pub(super) struct Check<'a> {
 
 impl Check<'_> {
     pub(super) async fn run(&self) -> Result<RefReport> {
-        let object = || self.at.bucket.display(&self.at.folder());
-        let newest = self.at.newest().await?;
-        let newest = newest.ok_or_else(|| RemoteError::NoRef { object: object() })?;
+        let newest = self.at.newest_or_error().await?;
         let problems = Mutex::new(Vec::new());
         let objects = self.check_segments(&newest, &problems).await?;
         let mut problems = std::mem::take(&mut *lock(&problems));
@@ -95,7 +93,7 @@ impl Check<'_> {
         done(0)?;
         // Boxed, so that the whole future can be sent to another thread: the compiler cannot tell
         // otherwise.
-        let checks: Vec<BoxFuture<'_, Result<u64>>> = state
+        let mut checks: Vec<BoxFuture<'_, Result<u64>>> = state
             .segments
             .values()
             .map(|segment| {
@@ -103,6 +101,9 @@ impl Check<'_> {
                     .boxed()
             })
             .collect();
+        for (&digest, run) in &state.runs {
+            checks.push(self.check_run(digest, run, problems).boxed());
+        }
         let checks = futures_util::stream::iter(checks).buffer_unordered(SEGMENTS_AT_ONCE);
         let objects: Vec<u64> = checks.try_collect().await?;
         Ok(objects.iter().sum())
@@ -135,8 +136,26 @@ impl Check<'_> {
         })
     }
 
+    /// Checks a run, which holds no objects.
+    async fn check_run(
+        &self,
+        digest: Digest,
+        run: &RefRun,
+        problems: &Mutex<Vec<RefProblem>>,
+    ) -> Result<u64> {
+        let (bucket, object) = (&self.at.bucket, self.at.run_object(digest, run));
+        let checked = copy_checked(bucket, &object, (digest, run.bytes), |_, _| Ok(())).await;
+        if let Err(error) = checked {
+            lock(problems).push(problem(error)?);
+        }
+        Ok(0)
+    }
+
     async fn check_sidecar(&self, download: &Download<'_>) -> Result<()> {
-        let (object, sealed) = (download.object(false), download.segment.sealed);
+        let (object, sealed) = (
+            download.object(RefFileKind::Sidecar),
+            download.segment.sealed,
+        );
         let bytes_max = Sidecar::<&[u8]>::encoded_bytes(sealed.objects).unwrap_or(u64::MAX);
         let read = self.at.bucket.read(&object, bytes_max).await?;
         let read = read.ok_or_else(|| self.at.bucket.missing(&object))?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 
 use super::commit::Commit;
-use super::format::{CLOCKS, FolderFile, Nonce, PROBES, REFS, RefManifest};
+use super::format::{CLOCKS, FolderFile, Nonce, PROBES, REFS, RefFileKind, RefManifest};
 use super::options::{GcOptions, GcProgress, GcReport};
 use super::refs::{Ref, Stored};
 use super::{Progress, Remote};
@@ -223,16 +223,20 @@ fn objects_of(at: &Ref, files: &Files) -> Vec<String> {
 
 /// The files that a manifest lists.
 fn files_of(stored: &Stored) -> impl Iterator<Item = FolderFile> {
-    let segments = stored
-        .state()
-        .into_iter()
-        .flat_map(|state| state.segments.values());
-    segments.flat_map(|segment| {
-        [false, true].map(|is_data| FolderFile {
-            folder: segment.folder,
-            sidecar: segment.sealed.sidecar_checksum,
-            is_data,
-        })
+    stored.state().into_iter().flat_map(|state| {
+        let segments = state.segments.values().flat_map(|segment| {
+            [RefFileKind::Data, RefFileKind::Sidecar].map(|kind| FolderFile {
+                folder: segment.folder,
+                digest: segment.sealed.sidecar_checksum,
+                kind,
+            })
+        });
+        let runs = state.runs.iter().map(|(&digest, run)| FolderFile {
+            folder: run.folder,
+            digest,
+            kind: RefFileKind::Run,
+        });
+        segments.chain(runs)
     })
 }
 

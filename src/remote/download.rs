@@ -7,10 +7,10 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use super::arriving::Arriving;
 use super::bucket::Bucket;
-use super::format::{FolderFile, RefSegment};
+use super::format::{RefFileKind, RefSegment};
 use super::refs::Ref;
 use super::runtime::blocking;
-use crate::digest::HashFunction;
+use crate::digest::{Digest, HashFunction, Hasher};
 use crate::error::Result;
 use crate::format::Sidecar;
 
@@ -51,7 +51,7 @@ impl Download<'_> {
         done: impl Fn(u64) -> Result<()>,
     ) -> Result<(S, Sidecar<Vec<u8>>)> {
         let sealed = self.segment.sealed;
-        let object = self.object(true);
+        let object = self.object(RefFileKind::Data);
         let (bucket, damaged) = (&self.at.bucket, "its content is not what was pushed");
         let parts = futures_util::stream::iter(parts(sealed.data_bytes));
         let reads = parts.map(|range| read_part(bucket, &object, range).boxed());
@@ -79,12 +79,36 @@ impl Download<'_> {
     }
 
     /// Returns the name of the data file or the sidecar.
-    pub(super) fn object(&self, is_data: bool) -> String {
-        self.at.file_object(&FolderFile {
-            folder: self.segment.folder,
-            sidecar: self.segment.sealed.sidecar_checksum,
-            is_data,
-        })
+    pub(super) fn object(&self, kind: RefFileKind) -> String {
+        self.at.segment_object(self.segment, kind)
+    }
+}
+
+/// Reads an object with this digest (BLAKE2b-512 truncated to 32 bytes) and length by one request, and
+/// gives its pieces to `take`, each with its offset. Fails if it is another object; then the pieces that
+/// were taken are wrong.
+pub(super) async fn copy_checked(
+    bucket: &Bucket,
+    object: &str,
+    (digest, bytes): (Digest, u64),
+    mut take: impl FnMut(&Bytes, u64) -> Result<()>,
+) -> Result<()> {
+    let mut pieces = bucket.stream(object, bytes).await?;
+    let mut hasher = Hasher::new(HashFunction::default());
+    let mut offset = 0;
+    while let Some(piece) = pieces.try_next().await.map_err(bucket.fault(object))? {
+        hasher.update(&piece);
+        // More than there should be is not taken.
+        if offset + piece.len() as u64 > bytes {
+            break;
+        }
+        take(&piece, offset)?;
+        offset += piece.len() as u64;
+    }
+    if offset == bytes && hasher.finish() == digest {
+        Ok(())
+    } else {
+        Err(bucket.damaged(object, &"its content is not what was pushed"))
     }
 }
 

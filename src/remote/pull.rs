@@ -32,9 +32,7 @@ pub(super) struct Pull<'a> {
 
 impl Pull<'_> {
     pub(super) async fn run(&self, root: &Path) -> Result<PullReport> {
-        let object = || self.at.bucket.display(&self.at.folder());
-        let newest = self.at.newest().await?;
-        let newest = newest.ok_or_else(|| RemoteError::NoRef { object: object() })?;
+        let newest = self.at.newest_or_error().await?;
         let pulled = self.pull(&newest, root).await;
         match pulled {
             Err(Error::Remote(RemoteError::Missing { object })) => {

@@ -8,17 +8,19 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use super::commit::{Commit, probe};
-use super::format::{FolderFile, Nonce, RefManifest, RefSegment, RefState};
+use super::format::{FolderFile, Nonce, RefFileKind, RefManifest, RefRun, RefSegment, RefState};
 use super::local::Local;
 use super::options::{PushOptions, PushProgress, PushReport};
 use super::refs::{Ref, Stored};
 use super::runtime::blocking;
-use super::upload::{upload_data, upload_sidecar};
+use super::upload::{Source, upload};
 use super::{Progress, Settings};
-use crate::error::{RemoteError, Result};
+use crate::digest::Digest;
+use crate::error::{Error, RemoteError, Result};
 use crate::segment::Sealed;
-use crate::segment_set::SegmentSet;
+use crate::segment_set::{ResolvedRun, SegmentSet};
 use crate::store::Store;
+use crate::threads::in_own_threads;
 
 /// Segments whose files are uploaded at once.
 const SEGMENTS_AT_ONCE: usize = 4;
@@ -36,11 +38,47 @@ pub(super) struct Push<'a> {
 /// What is pushed.
 struct Content {
     set: Arc<SegmentSet>,
+    /// The runs of the set index that hold, by the digests of their files.
+    runs: BTreeMap<Digest, ResolvedRun>,
     /// The highest segment id that the store has used.
     highest_id: u32,
 }
 
 impl Content {
+    fn of(store: &Store) -> Result<Self> {
+        let (set, highest_id) = store.sealed_set()?;
+        let runs = set.runs().iter().filter_map(|resolved| {
+            let run = resolved.run();
+            // A reader can do without a run, and a push writes nothing that does not hold.
+            let holds = !run.is_damaged() && run.all_pages_hold();
+            holds.then(|| (Digest::of(run.index().as_bytes()), resolved.clone()))
+        });
+        Ok(Self {
+            runs: runs.collect(),
+            set,
+            highest_id,
+        })
+    }
+
+    /// Drops the runs that a manifest does not list and that do not lead to all objects of their
+    /// segments. A reader would not find the others.
+    fn drop_wrong_runs(mut self, newest: &Stored) -> Result<Self> {
+        let listed = newest.state().map(|state| &state.runs);
+        let is_listed = |digest: &Digest| listed.is_some_and(|runs| runs.contains_key(digest));
+        let is_right = |resolved: &ResolvedRun| {
+            in_own_threads(|| resolved.leads_to_all_objects())
+                .map_err(Error::io(resolved.run().path()))?
+        };
+        let mut wrong = Vec::new();
+        for (digest, resolved) in &self.runs {
+            if !is_listed(digest) && !is_right(resolved)? {
+                wrong.push(*digest);
+            }
+        }
+        self.runs.retain(|digest, _| !wrong.contains(digest));
+        Ok(self)
+    }
+
     /// The segments that a manifest does not list.
     fn new_since(&self, newest: &Stored) -> Vec<Arc<Sealed>> {
         let listed = listed(newest);
@@ -60,9 +98,16 @@ impl Content {
             };
             (sealed.id(), segment)
         };
+        let runs = newest.state().map(|state| &state.runs);
+        let run = |(digest, resolved): (&Digest, &ResolvedRun)| {
+            let known = runs.and_then(|runs| runs.get(digest)).copied();
+            let bytes = resolved.run().file_bytes();
+            (*digest, known.unwrap_or(RefRun { bytes, folder }))
+        };
         RefState {
             hash_function: self.set.hash_function(),
             segments: self.set.sealed().iter().map(segment).collect(),
+            runs: self.runs.iter().map(run).collect(),
         }
     }
 }
@@ -89,8 +134,7 @@ impl Push<'_> {
     pub(super) async fn run(&self, store: &Store) -> Result<PushReport> {
         let claim = Claim::take(store)?;
         let owned = store.clone();
-        let (set, highest_id) = blocking(move || owned.sealed_set()).await?;
-        let content = Content { set, highest_id };
+        let mut content = blocking(move || Content::of(&owned)).await?;
         let dir = store.shared().dir.clone();
         let mut local = blocking(move || Local::load(&dir)).await?;
         if self.at.newest().await?.is_none() {
@@ -101,6 +145,8 @@ impl Push<'_> {
         for _ in 0..TIMES_MAX {
             let newest = self.at.newest().await?;
             let newest = newest.ok_or_else(|| self.at.bucket.missing(&self.at.folder()))?;
+            let base = newest.clone();
+            content = blocking(move || content.drop_wrong_runs(&base)).await?;
             let push = newest.manifest.push;
             let take_over = self.options.take_over && *replaced.get_or_insert(push) == push;
             let pushed = self.push_onto(&newest, take_over, &mut local, &content);
@@ -132,6 +178,7 @@ impl Push<'_> {
             state: Some(RefState {
                 hash_function: content.set.hash_function(),
                 segments: BTreeMap::new(),
+                runs: BTreeMap::new(),
             }),
         };
         local.note_doubt(&manifest).await?;
@@ -154,7 +201,8 @@ impl Push<'_> {
         local.note_begin(newest, folder, content.highest_id).await?;
 
         let new = content.new_since(newest);
-        let uploaded_bytes = self.upload(folder, is_begun, &new).await?;
+        let files = files_to_upload(&new, content, newest, folder);
+        let uploaded_bytes = self.upload(folder, is_begun, files).await?;
 
         let push = local.nonce()?;
         let manifest = RefManifest {
@@ -195,34 +243,19 @@ impl Push<'_> {
         }
     }
 
-    /// Uploads the files of segments into a folder. If a push that was cut off has begun to fill the
+    /// Uploads files into a folder. If a push that was cut off has begun to fill the
     /// folder, leaves out what it has uploaded. Returns how many bytes were uploaded.
-    async fn upload(&self, folder: Nonce, is_begun: bool, segments: &[Arc<Sealed>]) -> Result<u64> {
-        let there = if is_begun {
-            self.files_in(folder).await?
-        } else {
-            BTreeMap::new()
-        };
-        // Two segments with the same records have one name.
-        let mut files = BTreeMap::new();
-        for sealed in segments {
-            let sidecar = sealed.binding().sidecar_checksum;
-            let lengths = [
-                (false, sealed.index_bytes()),
-                (true, sealed.binding().data_bytes),
-            ];
-            for (is_data, bytes) in lengths {
-                let file = FolderFile {
-                    folder,
-                    sidecar,
-                    is_data,
-                };
-                if there.get(&file) != Some(&bytes) {
-                    files.insert(file, (sealed, bytes));
-                }
-            }
+    async fn upload(
+        &self,
+        folder: Nonce,
+        is_begun: bool,
+        mut files: BTreeMap<FolderFile, Source>,
+    ) -> Result<u64> {
+        if is_begun {
+            let there = self.files_in(folder).await?;
+            files.retain(|file, source| there.get(file) != Some(&source.file_bytes()));
         }
-        let bytes_total = files.values().map(|(_, bytes)| bytes).sum();
+        let bytes_total = files.values().map(Source::file_bytes).sum();
         let bytes_done = AtomicU64::new(0);
         let done = |bytes: u64| {
             let bytes_done = bytes_done.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -236,7 +269,7 @@ impl Push<'_> {
         // otherwise.
         let uploads: Vec<BoxFuture<'_, Result<()>>> = files
             .iter()
-            .map(|(file, (sealed, _))| self.upload_file(file, sealed, done).boxed())
+            .map(|(file, source)| self.upload_file(file, source, done).boxed())
             .collect();
         let uploads = futures_util::stream::iter(uploads).buffer_unordered(SEGMENTS_AT_ONCE);
         uploads.try_collect::<()>().await?;
@@ -246,15 +279,11 @@ impl Push<'_> {
     async fn upload_file(
         &self,
         file: &FolderFile,
-        sealed: &Arc<Sealed>,
+        source: &Source,
         done: impl Fn(u64) -> Result<()>,
     ) -> Result<()> {
-        let (bucket, object) = (&self.at.bucket, self.at.file_object(file));
-        if file.is_data {
-            upload_data(bucket, &object, sealed, done).await
-        } else {
-            upload_sidecar(bucket, &object, sealed, done).await
-        }
+        let object = self.at.file_object(file);
+        upload(&self.at.bucket, &object, source, done).await
     }
 
     /// Returns the files in a folder and their lengths.
@@ -301,8 +330,39 @@ impl Push<'_> {
     }
 }
 
+/// The files of new segments and of runs that the newest manifest does not list. Two segments with the
+/// same records have one name.
+fn files_to_upload(
+    new: &[Arc<Sealed>],
+    content: &Content,
+    newest: &Stored,
+    folder: Nonce,
+) -> BTreeMap<FolderFile, Source> {
+    let file = |digest, kind| FolderFile {
+        folder,
+        digest,
+        kind,
+    };
+    let mut files = BTreeMap::new();
+    for sealed in new {
+        let digest = sealed.binding().sidecar_checksum;
+        let source = Source::Data(Arc::clone(sealed));
+        files.insert(file(digest, RefFileKind::Data), source);
+        let source = Source::Sidecar(Arc::clone(sealed));
+        files.insert(file(digest, RefFileKind::Sidecar), source);
+    }
+    let listed = newest.state().map(|state| &state.runs);
+    for (digest, resolved) in &content.runs {
+        if !listed.is_some_and(|runs| runs.contains_key(digest)) {
+            let source = Source::Run(Arc::clone(resolved.run()), *digest);
+            files.insert(file(*digest, RefFileKind::Run), source);
+        }
+    }
+    files
+}
+
 /// What names the files of a segment.
-type Key = (crate::digest::Digest, u64, u32);
+type Key = (Digest, u64, u32);
 
 fn key(sealed: &Sealed) -> Key {
     let binding = sealed.binding();

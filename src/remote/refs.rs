@@ -6,8 +6,10 @@ use futures_util::TryStreamExt;
 
 use super::bucket::Bucket;
 use super::format::{
-    FolderFile, REFS, RefManifest, RefName, RefState, SEGMENTS, manifest_name, manifest_number,
+    FolderFile, REFS, RefFileKind, RefManifest, RefName, RefRun, RefSegment, RefState, SEGMENTS,
+    manifest_name, manifest_number,
 };
+use crate::digest::Digest;
 use crate::error::{RemoteError, Result};
 use crate::format::FormatError;
 
@@ -54,9 +56,27 @@ impl Ref {
         format!("{SEGMENTS}/{}", self.name)
     }
 
-    /// Returns the name of the object that is a file of a segment.
+    /// Returns the name of the object that is a file of the ref.
     pub(super) fn file_object(&self, file: &FolderFile) -> String {
         format!("{}/{}/{}", self.files_folder(), file.folder, file.name())
+    }
+
+    /// Returns the name of the object that is a run.
+    pub(super) fn run_object(&self, digest: Digest, run: &RefRun) -> String {
+        self.file_object(&FolderFile {
+            folder: run.folder,
+            digest,
+            kind: RefFileKind::Run,
+        })
+    }
+
+    /// Returns the name of the object that is a file of a segment.
+    pub(super) fn segment_object(&self, segment: &RefSegment, kind: RefFileKind) -> String {
+        self.file_object(&FolderFile {
+            folder: segment.folder,
+            digest: segment.sealed.sidecar_checksum,
+            kind,
+        })
     }
 
     /// Reads a manifest. `None` if there is none of this number.
@@ -103,6 +123,14 @@ impl Ref {
         Ok(Some(newest))
     }
 
+    /// Reads the newest manifest, or fails if the ref does not exist.
+    pub(super) async fn newest_or_error(&self) -> Result<Stored> {
+        let no_ref = || RemoteError::NoRef {
+            object: self.bucket.display(&self.folder()),
+        };
+        self.newest().await?.ok_or_else(|| no_ref().into())
+    }
+
     /// Returns the highest number among the first names of a listing.
     async fn listed_newest(&self) -> Result<Option<u64>> {
         let folder = self.folder();
@@ -138,7 +166,8 @@ impl Ref {
         Ok(low)
     }
 
-    async fn exists(&self, number: u64) -> Result<bool> {
+    /// Whether there is a manifest of this number.
+    pub(super) async fn exists(&self, number: u64) -> Result<bool> {
         let object = self.manifest_object(number);
         Ok(self.bucket.modified(&object).await?.is_some())
     }

@@ -1,4 +1,4 @@
-//! Uploads the files of a segment. What goes up was checked in the memory from which it goes.
+//! Uploads files of a store. What goes up was checked in the memory from which it goes.
 
 mod checked;
 
@@ -7,10 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use object_store::WriteMultipart;
 
-use self::checked::{CheckedData, CheckedSidecar};
+use self::checked::{CheckedData, CheckedRun, CheckedSidecar};
 use super::bucket::Bucket;
 use super::runtime::blocking;
+use crate::digest::Digest;
 use crate::error::Result;
+use crate::run::Run;
 use crate::segment::Sealed;
 
 /// Length of a part, in bytes.
@@ -20,38 +22,61 @@ const PARTS_MAX: u64 = 10_000;
 /// Parts of one file that are under way at once.
 const PARTS_AT_ONCE: usize = 2;
 
-/// A file of a segment that gives its bytes in parts, and fails if one is not what it should be.
+/// A file that is uploaded.
+pub(super) enum Source {
+    /// The data file of a segment. Each record is checked against its digest.
+    Data(Arc<Sealed>),
+    /// The sidecar of a segment. It is checked against its checksum.
+    Sidecar(Arc<Sealed>),
+    /// A run. It is checked against the digest.
+    Run(Arc<Run>, Digest),
+}
+
+impl Source {
+    /// Length of the file in bytes.
+    pub(super) fn file_bytes(&self) -> u64 {
+        match self {
+            Self::Data(sealed) => sealed.binding().data_bytes,
+            Self::Sidecar(sealed) => sealed.index_bytes(),
+            Self::Run(run, _) => run.file_bytes(),
+        }
+    }
+}
+
+/// A file that gives its bytes in parts, and fails if one is not what it should be.
 trait Parts: Send + 'static {
     /// Returns the next part, `len` bytes long unless it is the last. Returns `None` behind the last.
     /// Fails at the latest where it would have returned `None`.
     fn next_part(&mut self, len: usize) -> Result<Option<Bytes>>;
 }
 
-/// Uploads a data file and checks each record against its digest. `done` is called with the length of
-/// each part that was read; if it fails, the upload ends.
-pub(super) async fn upload_data(
+/// Uploads a file and checks it. `done` is called with the length of each part that was read; if it
+/// fails, the upload ends.
+pub(super) async fn upload(
     bucket: &Bucket,
     object: &str,
-    sealed: &Arc<Sealed>,
+    source: &Source,
     done: impl Fn(u64) -> Result<()>,
 ) -> Result<()> {
-    let segment = Arc::clone(sealed);
-    let parts = blocking(move || CheckedData::new(segment)).await?;
-    upload(bucket, object, sealed.binding().data_bytes, parts, done).await
+    let bytes = source.file_bytes();
+    match source {
+        Source::Data(sealed) => {
+            let segment = Arc::clone(sealed);
+            let parts = blocking(move || CheckedData::new(segment)).await?;
+            upload_parts(bucket, object, bytes, parts, done).await
+        }
+        Source::Sidecar(sealed) => {
+            let parts = CheckedSidecar::new(Arc::clone(sealed));
+            upload_parts(bucket, object, bytes, parts, done).await
+        }
+        Source::Run(run, digest) => {
+            let parts = CheckedRun::new(Arc::clone(run), *digest);
+            upload_parts(bucket, object, bytes, parts, done).await
+        }
+    }
 }
 
-/// Uploads a sidecar and checks it against its checksum.
-pub(super) async fn upload_sidecar(
-    bucket: &Bucket,
-    object: &str,
-    sealed: &Arc<Sealed>,
-    done: impl Fn(u64) -> Result<()>,
-) -> Result<()> {
-    let parts = CheckedSidecar::new(Arc::clone(sealed));
-    upload(bucket, object, sealed.index_bytes(), parts, done).await
-}
-
-async fn upload<P: Parts>(
+async fn upload_parts<P: Parts>(
     bucket: &Bucket,
     object: &str,
     file_bytes: u64,

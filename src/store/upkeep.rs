@@ -130,11 +130,14 @@ impl Store {
         removed.collect()
     }
 
-    /// Seals what was put so far, and returns the segments and the highest id that the store has used.
-    /// While the set is held, none of its files is removed.
+    /// Seals what was put so far and indexes it, and returns the segments and the highest id that the
+    /// store has used. While the set is held, none of its files is removed.
     #[cfg(feature = "remote")]
     pub(crate) fn sealed_set(&self) -> Result<(Arc<SegmentSet>, u32)> {
-        self.writer()?.sealed_set()
+        let writer = self.writer()?;
+        writer.sealed_set()?;
+        writer.index_now();
+        writer.sealed_set()
     }
 
     /// Lets a read-only handle see the changes that the writer has flushed, sealed and compacted

@@ -7,8 +7,8 @@ mod writer_state;
 
 pub use names::RefName;
 pub(super) use names::{
-    CLOCKS, FolderFile, PROBES, REFS, SEGMENTS, manifest_name, manifest_number,
+    CLOCKS, FolderFile, PROBES, REFS, RefFileKind, SEGMENTS, manifest_name, manifest_number,
 };
 pub use nonce::{Nonce, ParseNonceError};
-pub use ref_manifest::{RefManifest, RefSegment, RefState};
+pub use ref_manifest::{RefManifest, RefRun, RefSegment, RefState};
 pub use writer_state::{KnownRef, Uploading, WriterState};

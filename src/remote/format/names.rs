@@ -76,31 +76,53 @@ pub(in crate::remote) fn manifest_number(name: &str) -> Option<u64> {
     (manifest_name(number) == name).then_some(number)
 }
 
-/// A file of a segment, by its place below the folder of the ref.
+/// What a file of a ref is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::remote) enum RefFileKind {
+    /// The data file of a segment.
+    Data,
+    /// The sidecar of a segment.
+    Sidecar,
+    /// A run of the set index.
+    Run,
+}
+
+impl RefFileKind {
+    const ALL: [Self; 3] = [Self::Data, Self::Sidecar, Self::Run];
+
+    const fn extension(self) -> &'static str {
+        match self {
+            Self::Data => "dat",
+            Self::Sidecar => "idx",
+            Self::Run => "run",
+        }
+    }
+}
+
+/// A file of a ref, by its place below the folder of the ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::remote) struct FolderFile {
     /// The folder into which the push that uploaded the file put it.
     pub(in crate::remote) folder: Nonce,
-    /// The checksum at the end of the segment's sidecar.
-    pub(in crate::remote) sidecar: Digest,
-    /// Whether it is the data file, and not the sidecar.
-    pub(in crate::remote) is_data: bool,
+    /// The checksum at the end of the segment's sidecar, or the digest of the run.
+    pub(in crate::remote) digest: Digest,
+    pub(in crate::remote) kind: RefFileKind,
 }
 
 impl FolderFile {
     /// Returns the last part of the name.
     pub(in crate::remote) fn name(&self) -> String {
-        let extension = if self.is_data { "dat" } else { "idx" };
-        format!("{}.{extension}", self.sidecar)
+        format!("{}.{}", self.digest, self.kind.extension())
     }
 
     /// Reads the last two parts of a name. `None` if it is not spelled as we spell it.
     pub(in crate::remote) fn parse(folder: &str, name: &str) -> Option<Self> {
-        let (sidecar, extension) = name.split_once('.')?;
+        let (digest, extension) = name.split_once('.')?;
+        let is_its = |kind: &RefFileKind| kind.extension() == extension;
         let file = Self {
             folder: folder.parse().ok()?,
-            sidecar: sidecar.parse().ok()?,
-            is_data: extension == "dat",
+            digest: digest.parse().ok()?,
+            kind: RefFileKind::ALL.into_iter().find(is_its)?,
         };
         (file.name() == name).then_some(file)
     }
@@ -140,21 +162,21 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_spelling_is_a_file_of_a_segment() {
+    fn only_our_own_spelling_is_a_file_of_a_ref() {
         let folder = Nonce::from([7; 16]);
-        let sidecar = Digest::of("sidecar");
-        for is_data in [false, true] {
+        let digest = Digest::of("sidecar");
+        for kind in RefFileKind::ALL {
             let file = FolderFile {
                 folder,
-                sidecar,
-                is_data,
+                digest,
+                kind,
             };
             let name = file.name();
             assert_eq!(FolderFile::parse(&folder.to_string(), &name), Some(file));
             assert_eq!(FolderFile::parse("folder", &name), None);
         }
-        let upper = format!("{}.dat", sidecar.to_string().to_uppercase());
-        for name in [&upper, &format!("{sidecar}.run"), &sidecar.to_string()] {
+        let upper = format!("{}.dat", digest.to_string().to_uppercase());
+        for name in [&upper, &format!("{digest}.jnl"), &digest.to_string()] {
             assert_eq!(FolderFile::parse(&folder.to_string(), name), None, "{name}");
         }
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::str::{FromStr, SplitTerminator};
 
 use super::Nonce;
-use crate::digest::HashFunction;
+use crate::digest::{Digest, HashFunction};
 use crate::format::manifest::{
     DATA_BYTES_MAX, checked_body, number, parse_hash_function, with_checksum,
 };
@@ -47,6 +47,9 @@ pub struct RefState {
     pub hash_function: HashFunction,
     /// The sealed segments by their id in the store.
     pub segments: BTreeMap<u32, RefSegment>,
+    /// Runs of the set index over segments, by the digest of the whole file (BLAKE2b-512 truncated
+    /// to 32 bytes). A reader downloads them instead of the sidecars of the segments that they cover.
+    pub runs: BTreeMap<Digest, RefRun>,
 }
 
 /// A segment in a bucket.
@@ -56,6 +59,16 @@ pub struct RefSegment {
     /// The words of the store's own manifest about it.
     pub sealed: SealedSegment,
     /// The folder of the ref in which its files lie.
+    pub folder: Nonce,
+}
+
+/// A run of the set index in a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefRun {
+    /// Length of the file in bytes.
+    pub bytes: u64,
+    /// The folder of the ref in which the file lies.
     pub folder: Nonce,
 }
 
@@ -98,6 +111,9 @@ impl RefManifest {
         line("hash", &state.hash_function);
         for (id, RefSegment { sealed, folder }) in &state.segments {
             let _ = writeln!(text, "sealed {id} {} in {folder}", sealed.encode());
+        }
+        for (digest, RefRun { bytes, folder }) in &state.runs {
+            let _ = writeln!(text, "run {digest} bytes {bytes} in {folder}");
         }
         with_checksum(text)
     }
@@ -218,6 +234,7 @@ impl<'a> Reader<'a> {
         let mut state = RefState {
             hash_function: parse_hash_function(name)?,
             segments: BTreeMap::new(),
+            runs: BTreeMap::new(),
         };
         self.advance();
         let mut data_bytes = 0_u64;
@@ -234,6 +251,15 @@ impl<'a> Reader<'a> {
         // No file system holds more. With this limit, sums over segments cannot overflow.
         if data_bytes > DATA_BYTES_MAX {
             return Err(FormatError::Length);
+        }
+        while let Some(words) = self.rest("run") {
+            let last = state.runs.last_key_value().map(|(digest, _)| *digest);
+            let Some((digest, run)) = parse_run(words).filter(|(digest, _)| last < Some(*digest))
+            else {
+                return self.wrong();
+            };
+            state.runs.insert(digest, run);
+            self.advance();
         }
         Ok(state)
     }
@@ -253,6 +279,22 @@ fn parse_segment(words: &str) -> Option<(u32, RefSegment)> {
     }
     let folder = folder.parse().ok()?;
     Some((id, RefSegment { sealed, folder }))
+}
+
+/// Reads the words of a line `run` behind the first.
+fn parse_run(words: &str) -> Option<(Digest, RefRun)> {
+    let words: Vec<&str> = words.split(' ').collect();
+    let [name, "bytes", bytes, "in", folder] = words.as_slice() else {
+        return None;
+    };
+    let digest: Digest = name.parse().ok()?;
+    // One digest has one spelling.
+    if digest.to_string() != *name {
+        return None;
+    }
+    let bytes = number(bytes)?;
+    let folder = folder.parse().ok()?;
+    Some((digest, RefRun { bytes, folder }))
 }
 
 #[cfg(test)]

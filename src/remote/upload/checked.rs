@@ -1,14 +1,16 @@
-//! Reads the files of a sealed segment in parts, and checks each part in the memory that is given out.
+//! Reads files of a store in parts, and checks each part in the memory that is given out.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Parts;
-use crate::digest::{DIGEST_BYTES, HashFunction, Hasher};
+use crate::digest::{DIGEST_BYTES, Digest, HashFunction, Hasher};
 use crate::error::{Error, RemoteError, Result};
 use crate::file_order::positions_in_file_order;
 use crate::format::{Entry, record};
+use crate::run::Run;
 use crate::segment::Sealed;
 
 /// Most records that are hashed side by side.
@@ -211,6 +213,45 @@ impl Parts for CheckedSidecar {
                 segment: self.sealed.id(),
                 reason: "it changed while it was read".to_owned(),
             });
+        }
+        self.given = end;
+        Ok(Some(part))
+    }
+}
+
+/// A run. Its bytes are compared with the digest that was computed when it was checked.
+pub(super) struct CheckedRun {
+    run: Arc<Run>,
+    digest: Digest,
+    given: usize,
+    hasher: Hasher,
+}
+
+impl CheckedRun {
+    pub(super) fn new(run: Arc<Run>, digest: Digest) -> Self {
+        Self {
+            run,
+            digest,
+            given: 0,
+            hasher: Hasher::new(HashFunction::default()),
+        }
+    }
+}
+
+impl Parts for CheckedRun {
+    fn next_part(&mut self, len: usize) -> Result<Option<Bytes>> {
+        let bytes = self.run.index().as_bytes();
+        let end = self.given.saturating_add(len).min(bytes.len());
+        let part = bytes.get(self.given..end).unwrap_or_default();
+        if part.is_empty() {
+            return Ok(None);
+        }
+        let part = Bytes::copy_from_slice(part);
+        self.hasher.update(&part);
+        if end == bytes.len() && self.hasher.clone().finish() != self.digest {
+            self.run.set_damaged();
+            let changed = io::Error::other("the run changed while it was read; push again");
+            return Err(Error::io(self.run.path())(changed));
         }
         self.given = end;
         Ok(Some(part))

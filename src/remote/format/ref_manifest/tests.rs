@@ -15,6 +15,8 @@ condemned 07070707070707070707070707070707
 hash blake2b
 sealed 1 data_bytes 268435012 objects 261121 sidecar 62d0f4fea89bcc9d85f25de8b1f5bf2d3aca5d1c3a9c2c2ce8ba4a3b1eab7e42 in 08080808080808080808080808080808
 sealed 4 data_bytes 0 objects 0 sidecar 62d0f4fea89bcc9d85f25de8b1f5bf2d3aca5d1c3a9c2c2ce8ba4a3b1eab7e42 in 04040404040404040404040404040404
+run 0909090909090909090909090909090909090909090909090909090909090909 bytes 3145728 in 08080808080808080808080808080808
+run 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a bytes 0 in 04040404040404040404040404040404
 ";
 
 fn nonce(byte: u8) -> Nonce {
@@ -32,6 +34,10 @@ fn sample() -> RefManifest {
         },
         folder: nonce(folder),
     };
+    let run = |bytes, folder| RefRun {
+        bytes,
+        folder: nonce(folder),
+    };
     RefManifest {
         ref_id: nonce(1),
         number: 42,
@@ -46,6 +52,10 @@ fn sample() -> RefManifest {
             segments: BTreeMap::from([
                 (1, segment(268_435_012, 261_121, 8)),
                 (4, segment(0, 0, 4)),
+            ]),
+            runs: BTreeMap::from([
+                (Digest::from([9; 32]), run(3_145_728, 8)),
+                (Digest::from([10; 32]), run(0, 4)),
             ]),
         }),
     }
@@ -122,7 +132,9 @@ fn lines_that_are_missing_twice_or_in_another_order_are_refused() {
     let lines: Vec<&str> = GOLDEN.lines().collect();
     let text = |lines: &[&str]| lines.join("\n") + "\n";
     for at in 0..lines.len() {
-        let is_optional = lines[at].starts_with("condemned") || lines[at].starts_with("sealed");
+        let is_optional = ["condemned", "sealed", "run"]
+            .iter()
+            .any(|word| lines[at].starts_with(word));
         let mut without = lines.clone();
         without.remove(at);
         assert_eq!(parse(&text(&without)).is_ok(), is_optional, "{}", lines[at]);
@@ -152,6 +164,10 @@ fn lines_of_other_spellings_are_refused() {
         ("sidecar 62d0f4fe", "sidecar 62D0F4FE"),
         ("objects 261121", "objects 67108754"),
         (" in 08", " at 08"),
+        ("run 0a0a", "run 0A0A"),
+        ("run 0a0a", "run 0a"),
+        ("bytes 3145728", "bytes +1"),
+        ("bytes 3145728", "long 3145728"),
         ("parent", "condemned"),
     ] {
         let body = GOLDEN.replacen(line, other, 1);
