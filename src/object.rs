@@ -63,6 +63,17 @@ impl Verified<'_> {
 }
 
 impl Object {
+    /// Makes an object of a copy of content whose digest was checked.
+    #[cfg(feature = "remote")]
+    pub(crate) fn in_memory(digest: Digest, content: &[u8]) -> Self {
+        Self {
+            digest,
+            backing: Backing::Heap(content.into()),
+            offset: 0,
+            len: content.len(),
+        }
+    }
+
     /// Returns the digest of the content.
     #[must_use]
     pub const fn digest(&self) -> &Digest {

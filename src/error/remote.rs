@@ -199,6 +199,19 @@ pub enum RemoteError {
         reason: String,
     },
 
+    /// A reader's cache has no room for the index of the ref, and objects besides.
+    #[error(
+        "{}: a cache of {bytes_max} bytes is too small for this ref; give it at least {bytes_min} bytes", path.display()
+    )]
+    CacheTooSmall {
+        /// The folder.
+        path: PathBuf,
+        /// The bound that was given.
+        bytes_max: u64,
+        /// A bound that is large enough.
+        bytes_min: u64,
+    },
+
     /// The caller has ended the work early.
     #[error("the work was ended early, as its caller asked; begin it again to go on with it")]
     Cancelled,
@@ -223,6 +236,7 @@ impl RemoteError {
             Self::UnsupportedVersion { .. } | Self::CreateNotExclusive { .. } => Kind::Unsupported,
             Self::Fenced { .. } | Self::Diverged { .. } => Kind::AlreadyExists,
             Self::PushRunning | Self::Busy { .. } => Kind::ResourceBusy,
+            Self::CacheTooSmall { .. } => Kind::InvalidInput,
             Self::NotAPart { .. } => Kind::DirectoryNotEmpty,
             Self::Cancelled => Kind::Interrupted,
             Self::Bucket { .. }

@@ -41,6 +41,7 @@ mod open;
 mod options;
 mod pull;
 mod push;
+mod reader;
 mod refs;
 mod runtime;
 mod upload;
@@ -52,8 +53,9 @@ use std::time::Duration;
 
 pub use options::{
     GcOptions, GcProgress, GcReport, PullProgress, PullReport, PushOptions, PushProgress,
-    PushReport, RefInfo, RefProblem, RefReport, VerifyRefProgress,
+    PushReport, ReaderProgress, RefInfo, RefProblem, RefReport, VerifyRefProgress,
 };
+pub use reader::{RemoteDigests, RemoteReader};
 
 use bucket::Bucket;
 use check::Check;
@@ -275,6 +277,69 @@ impl Remote {
             progress: Progress(&progress),
         };
         pull.run(root).await
+    }
+
+    /// Opens a reader of the ref `name`, which reads single objects and downloads nothing else. What it
+    /// reads and the index of the ref are kept in the folder `cache`, whose files take at most
+    /// `cache_bytes`; see [`RemoteReader`]. The folder must not exist or be empty, or be the cache of an
+    /// earlier reader: then that goes on, also for another ref whose objects are named by the same hash
+    /// function. One process at a time may use it.
+    ///
+    /// The index takes 12 bytes for each object, or 44 for each of the last segments if these have fewer
+    /// than 32,768 objects, and is mapped. An [`Object`](crate::Object) that comes from the cache keeps the
+    /// files of its segment of the cache, a sixteenth of it, on disk beyond the bound, as long as it is held.
+    ///
+    /// Makes three requests, and one for each file of the index that is not in the folder.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`Error::NotEmpty`](crate::Error::NotEmpty) if the folder holds something else,
+    /// [`Error::Locked`](crate::Error::Locked) if another reader uses it,
+    /// [`Error::HashFunction`](crate::Error::HashFunction) or [`Error::Io`](crate::Error::Io), and with
+    /// these variants of [`RemoteError`](crate::RemoteError): `CacheTooSmall`, `NoRef`, `BadRefName`,
+    /// `Damaged`, `Missing`, `UnsupportedVersion`, `Bucket` and `InsideRuntime`.
+    pub fn reader(
+        &self,
+        name: &str,
+        cache: impl AsRef<Path>,
+        cache_bytes: u64,
+    ) -> Result<RemoteReader> {
+        let go_on = |_: &ReaderProgress| ControlFlow::Continue(());
+        self.reader_with(name, cache, cache_bytes, go_on)
+    }
+
+    /// Does [`reader`](Self::reader), and calls `progress` while the index is downloaded. If that returns
+    /// [`ControlFlow::Break`], the opening ends.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`reader`](Self::reader), and with
+    /// [`RemoteError::Cancelled`](crate::RemoteError::Cancelled).
+    pub fn reader_with(
+        &self,
+        name: &str,
+        cache: impl AsRef<Path>,
+        cache_bytes: u64,
+        progress: impl Fn(&ReaderProgress) -> ControlFlow<()> + Send + Sync,
+    ) -> Result<RemoteReader> {
+        let reader = self.reader_async(name, cache.as_ref(), cache_bytes, progress);
+        self.blocking.wait_for(reader)
+    }
+
+    /// Does [`reader_with`](Self::reader_with) without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`reader_with`](Self::reader_with), but for `InsideRuntime`.
+    pub async fn reader_async(
+        &self,
+        name: &str,
+        cache: &Path,
+        cache_bytes: u64,
+        progress: impl Fn(&ReaderProgress) -> ControlFlow<()> + Send + Sync,
+    ) -> Result<RemoteReader> {
+        let (at, blocking) = (self.at(name)?, Arc::clone(&self.blocking));
+        reader::open(at, blocking, (cache, cache_bytes), Progress(&progress)).await
     }
 
     /// Removes the files that no ref needs: those of states that were replaced longer ago than the grace

@@ -57,6 +57,16 @@ pub struct PushReport {
     pub uploaded_bytes: u64,
 }
 
+/// How far the opening of a reader is.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ReaderProgress {
+    /// Bytes of the index that were downloaded.
+    pub bytes_done: u64,
+    /// Bytes of the index that the opening has to download, as far as it is known yet.
+    pub bytes_total: u64,
+}
+
 /// How far a pull is.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

@@ -31,13 +31,20 @@ impl Blocking {
     /// Waits for `work`. Fails in a task of another runtime, whose other tasks would have to wait too,
     /// and in a forked process, which does not have the threads of the runtime.
     pub(super) fn wait_for<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.require_usable()?;
+        self.runtime()?.block_on(work)
+    }
+
+    /// Fails where [`wait_for`](Self::wait_for) does.
+    #[inline]
+    pub(super) fn require_usable(&self) -> Result<()> {
         if self.origin.is_forked() {
             return Err(Error::Forked);
         }
         if Handle::try_current().is_ok() {
             return Err(RemoteError::InsideRuntime.into());
         }
-        self.runtime()?.block_on(work)
+        Ok(())
     }
 
     fn runtime(&self) -> Result<&Runtime> {
@@ -93,7 +100,8 @@ mod tests {
     use std::ops::ControlFlow;
     use std::path::Path;
 
-    use super::super::{GcOptions, PushOptions, Remote};
+    use super::super::{GcOptions, PushOptions, Remote, RemoteReader};
+    use crate::digest::Digest;
     use crate::store::Store;
 
     fn is_send<T: Send>(_: &T) {}
@@ -113,5 +121,20 @@ mod tests {
         is_send(&remote.gc_async(&gc, |_| ControlFlow::Continue(())));
         is_send(&remote.verify_async("main", |_| ControlFlow::Continue(())));
         is_send(&remote.list_async());
+        is_send(&remote.reader_async("main", path, 1 << 20, |_| ControlFlow::Continue(())));
+    }
+
+    /// As the one above, for a reader.
+    #[test]
+    fn every_future_of_a_reader_can_be_sent_to_another_thread() {
+        fn check(reader: &RemoteReader) {
+            let digest = Digest::from([0; 32]);
+            is_send(&reader.get_async(digest));
+            is_send(&reader.get_many_async(&[digest]));
+            is_send(&reader.contains_async(digest));
+            is_send(&reader.refresh_async());
+            is_send(&reader.iter_async());
+        }
+        let _ = check;
     }
 }

@@ -140,7 +140,7 @@ pub(super) fn open_sidecar_file(dir: &Dir, id: u32, reading: Reading) -> Result<
 /// Checks a whole sidecar against what the manifest says of it. A sidecar that passes was written
 /// by us, for this data, unless the manifest was forged with it. Even then its entries are sorted
 /// and tile the data: no two lead to the same bytes.
-fn check(
+pub(crate) fn check(
     bytes: FileBytes,
     binding: &SealedSegment,
 ) -> std::result::Result<Sidecar<FileBytes>, FormatError> {
