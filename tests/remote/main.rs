@@ -8,6 +8,7 @@ mod gc;
 mod pull;
 mod push;
 mod push_faults;
+mod reader;
 mod schedules;
 mod strange;
 mod wire;

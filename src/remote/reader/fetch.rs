@@ -31,6 +31,7 @@ impl Place {
         let begin = self.offset.checked_sub(HEADER_BYTES)?;
         let end = match self.len {
             Some(len) => self.offset.checked_add(len.into())?,
+            None if sealed.objects == 1 => sealed.data_bytes,
             None => begin
                 .checked_add(first_bytes(sealed))?
                 .min(sealed.data_bytes),

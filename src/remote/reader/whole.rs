@@ -17,11 +17,12 @@ use crate::remote::refs::Ref;
 /// What a request costs besides the bytes that it asks for, in bytes: as much as can be downloaded in the
 /// time that passes until the first byte comes.
 const REQUEST_BYTES: u64 = 64 << 10;
+/// Fewest requests before a segment is taken over, however short it is, and fewest objects of one that is.
+const REQUESTS_MIN: u64 = 16;
 
 impl Inner {
     /// Notes that a part of a segment is asked for. A segment whose parts have cost half as much as all of
-    /// it is downloaded as a whole, beside other reads. So reads cost at most three times what they would
-    /// cost if it were known from the beginning which segments are asked often.
+    /// it is downloaded as a whole, beside other reads, if it takes at most a quarter of the cache.
     pub(super) fn note_asked(&self, segment: &Arc<IndexedSegment>, bytes: u64) {
         let asked = bytes.saturating_add(REQUEST_BYTES);
         let asked = segment
@@ -29,7 +30,11 @@ impl Inner {
             .fetch_add(asked, Ordering::Relaxed)
             .saturating_add(asked);
         let sealed = &segment.listed.sealed;
-        if asked < sealed.data_bytes / 2 || sealed.data_bytes > self.cache.whole_bytes_max() {
+        if u64::from(sealed.objects) < REQUESTS_MIN {
+            return;
+        }
+        let dear = sealed.data_bytes / 2 + REQUESTS_MIN * REQUEST_BYTES;
+        if asked < dear || sealed.data_bytes > self.cache.whole_bytes_max() {
             return;
         }
         // One at a time, so that other reads are not held up.

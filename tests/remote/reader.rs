@@ -1,0 +1,522 @@
+//! What readers give, what they ask for, and what they keep.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use sealstone::remote::{GcOptions, Remote, RemoteReader};
+use sealstone::{Digest, Error, Options, RemoteError, Result};
+use tempfile::TempDir;
+
+use crate::bucket::Bucket;
+use crate::faulty::{Fault, Faulty};
+use crate::{Local, Unflushed, push, remote, runtime};
+
+/// A bound with room for everything in small tests.
+const PLENTY: u64 = 64 << 20;
+
+/// A store whose segments a run covers, however few they are.
+fn indexed() -> Local {
+    let folder = TempDir::new().unwrap();
+    let options = Options::new().segment_bytes_max(1000);
+    let options = options.operations(Arc::new(Unflushed));
+    let store = options.set_index_minimum(1, 1).open(folder.path()).unwrap();
+    Local { store, folder }
+}
+
+async fn reader(remote: &Remote, cache: &Path, cache_bytes: u64) -> Result<RemoteReader> {
+    let go_on = |_: &_| ControlFlow::Continue(());
+    remote.reader_async("main", cache, cache_bytes, go_on).await
+}
+
+async fn collect_at_once(remote: &Remote) {
+    let at_once = GcOptions::new().grace(std::time::Duration::ZERO);
+    let go_on = |_: &_| ControlFlow::Continue(());
+    // The bucket's clock counts milliseconds.
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    remote.gc_async(&at_once, go_on).await.unwrap();
+}
+
+/// The contents that a store holds.
+fn contents(local: &Local) -> BTreeMap<Digest, Vec<u8>> {
+    let objects = local.store.iter().map(Result::unwrap);
+    objects
+        .map(|object| (*object.digest(), object.to_vec()))
+        .collect()
+}
+
+/// Requests since the last [`Faulty::heal`].
+fn requests(faulty: &Faulty) -> usize {
+    faulty.log().len()
+}
+
+#[test]
+fn a_hit_costs_one_request_and_a_miss_or_a_second_read_none() {
+    runtime().block_on(async {
+        for local in [Local::new(), indexed()] {
+            let faulty = Faulty::new(Bucket::new().0);
+            let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
+            local.put(1);
+            local.put(2);
+            push(&remote, &local).await.unwrap();
+            faulty.heal();
+            let reader = reader(&remote, cache.path(), PLENTY).await.unwrap();
+            let index = faulty
+                .log()
+                .iter()
+                .filter(|line| line.contains("segments/"))
+                .count();
+            assert_eq!(requests(&faulty), 3 + index, "{:?}", faulty.log());
+            let is_run = |line: &String| line.ends_with(".run");
+            assert_eq!(
+                faulty.log().iter().any(is_run),
+                local.store.stats().set_index_runs > 0
+            );
+
+            let contents = contents(&local);
+            for (digest, content) in &contents {
+                faulty.heal();
+                assert_eq!(
+                    reader.get_async(digest).await.unwrap().unwrap(),
+                    content[..]
+                );
+                assert_eq!(requests(&faulty), 1, "{:?}", faulty.log());
+            }
+            faulty.heal();
+            for (digest, content) in &contents {
+                assert_eq!(
+                    reader.get_async(digest).await.unwrap().unwrap(),
+                    content[..]
+                );
+            }
+            for number in 0..1000 {
+                let absent = Digest::of(format!("absent {number}"));
+                assert!(reader.get_async(absent).await.unwrap().is_none());
+            }
+            assert_eq!(requests(&faulty), 0);
+        }
+    });
+}
+
+#[test]
+fn a_batch_reads_neighbours_by_one_request() {
+    runtime().block_on(async {
+        for local in [Local::new(), indexed()] {
+            let faulty = Faulty::new(Bucket::new().0);
+            let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
+            (1..8).for_each(|number| local.put(number));
+            let long = vec![7; 3 << 20];
+            let long = (local.store.put(&long).unwrap(), long);
+            push(&remote, &local).await.unwrap();
+            let reader = reader(&remote, cache.path(), PLENTY).await.unwrap();
+            let contents = contents(&local);
+            let mut digests: Vec<Digest> = contents.keys().copied().collect();
+            digests.push(long.0);
+            digests.push(Digest::of("absent"));
+            digests.push(digests[0]);
+            faulty.heal();
+            let found = reader.get_many_async(&digests).await.unwrap();
+            let segments = local.store.stats().segments.len();
+            // The long object needs a second one if its length is not known.
+            assert!(requests(&faulty) <= segments + 1, "{:?}", faulty.log());
+            for (digest, object) in digests.iter().zip(found) {
+                let object = object.map(|object| object.to_vec());
+                assert_eq!(object.as_ref(), contents.get(digest));
+            }
+        }
+    });
+}
+
+#[test]
+fn contains_and_iter_say_what_the_ref_lists() {
+    runtime().block_on(async {
+        for local in [Local::new(), indexed()] {
+            let faulty = Faulty::new(Bucket::new().0);
+            let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
+            local.put(1);
+            local.put(2);
+            push(&remote, &local).await.unwrap();
+            let reader = reader(&remote, cache.path(), PLENTY).await.unwrap();
+            let expected = local.digests();
+            for digest in &expected {
+                assert!(reader.contains_async(digest).await.unwrap());
+            }
+            assert!(!reader.contains_async(Digest::of("absent")).await.unwrap());
+            // The sidecars are local by now.
+            faulty.heal();
+            let digests: Vec<Digest> = reader.iter_async().try_collect().await.unwrap();
+            assert_eq!(digests.iter().copied().collect::<BTreeSet<_>>(), expected);
+            assert_eq!(digests.len(), expected.len());
+            assert_eq!(requests(&faulty), 0, "{:?}", faulty.log());
+        }
+    });
+}
+
+#[test]
+fn blocking_calls_do_the_same() {
+    let (local, cache) = (indexed(), TempDir::new().unwrap());
+    let bucket = TempDir::new().unwrap();
+    let remote = Remote::open(&format!("file://{}", bucket.path().display())).unwrap();
+    local.put(1);
+    remote.push(&local.store, "main").unwrap();
+    let reader = remote.reader("main", cache.path(), PLENTY).unwrap();
+    let contents = contents(&local);
+    let digests: Vec<Digest> = contents.keys().copied().collect();
+    for (digest, content) in &contents {
+        assert!(reader.contains(digest).unwrap());
+        assert_eq!(reader.get(digest).unwrap().unwrap(), content[..]);
+    }
+    let found = reader.get_many(&digests).unwrap();
+    assert!(found.iter().all(Option::is_some));
+    let iterated: BTreeSet<Digest> = reader.iter().map(Result::unwrap).collect();
+    assert_eq!(iterated, local.digests());
+
+    assert!(!reader.refresh().unwrap());
+    local.put(2);
+    remote.push(&local.store, "main").unwrap();
+    assert!(reader.refresh().unwrap());
+    assert_eq!(reader.iter().count(), local.digests().len());
+    runtime().block_on(async {
+        let refused = reader.get(digests[0]);
+        assert!(matches!(
+            refused,
+            Err(Error::Remote(RemoteError::InsideRuntime))
+        ));
+    });
+}
+
+#[test]
+fn h76_a_refresh_costs_one_request_if_nothing_is_new() {
+    runtime().block_on(async {
+        let (local, faulty) = (indexed(), Faulty::new(Bucket::new().0));
+        let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
+        local.put(1);
+        push(&remote, &local).await.unwrap();
+        let reader = reader(&remote, cache.path(), PLENTY).await.unwrap();
+        faulty.heal();
+        assert!(!reader.refresh_async().await.unwrap());
+        assert_eq!(requests(&faulty), 1);
+        let before = reader.number();
+        local.put(2);
+        push(&remote, &local).await.unwrap();
+        assert!(reader.refresh_async().await.unwrap());
+        assert!(reader.number() > before);
+        for (digest, content) in contents(&local) {
+            assert_eq!(
+                reader.get_async(digest).await.unwrap().unwrap(),
+                content[..]
+            );
+        }
+    });
+}
+
+#[test]
+fn h74_a_reader_of_a_state_that_was_collected_refreshes_once() {
+    runtime().block_on(async {
+        for local in [Local::new(), indexed()] {
+            let faulty = Faulty::new(Bucket::new().0);
+            let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
+            local.put(1);
+            local.put(2);
+            push(&remote, &local).await.unwrap();
+            let reader = reader(&remote, cache.path(), PLENTY).await.unwrap();
+            let before = contents(&local);
+            let is_kept = |digest: &Digest| digest.as_bytes()[0] % 2 == 0;
+            let compaction = local.store.begin_compaction().unwrap();
+            compaction.finish(is_kept).unwrap();
+            push(&remote, &local).await.unwrap();
+            collect_at_once(&remote).await;
+            for (digest, content) in before {
+                let found = reader.get_async(digest).await.unwrap();
+                let expected = is_kept(&digest).then_some(content);
+                assert_eq!(found.map(|object| object.to_vec()), expected);
+            }
+            let iterated: BTreeSet<Digest> = reader.iter_async().try_collect().await.unwrap();
+            assert_eq!(iterated, local.digests());
+        }
+    });
+}
+
+/// Bytes of all files in a folder and below: the longer of length and of what is stored.
+fn bytes_on_disk(folder: &Path) -> u64 {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sum += bytes_on_disk(&path);
+        } else if let Ok(status) = path.metadata() {
+            #[cfg(unix)]
+            let stored = std::os::unix::fs::MetadataExt::blocks(&status) * 512;
+            #[cfg(not(unix))]
+            let stored = 0;
+            sum += status.len().max(stored);
+        }
+    }
+    sum
+}
+
+#[test]
+fn h77_the_cache_is_within_its_bound_after_every_read() {
+    const BOUND: u64 = 3 << 20;
+    runtime().block_on(async {
+        let (folder, faulty) = (TempDir::new().unwrap(), Faulty::new(Bucket::new().0));
+        let options = Options::new().segment_bytes_max(1 << 20);
+        let options = options.operations(Arc::new(Unflushed));
+        let store = options.set_index_minimum(1, 1).open(folder.path()).unwrap();
+        let local = Local { store, folder };
+        let mut random = StdRng::seed_from_u64(7);
+        let content = |number: u32, random: &mut StdRng| {
+            let len = 200 + random.random_range(0..4000_usize) * usize::from(number % 20 > 0);
+            number.to_le_bytes().repeat(len / 4)
+        };
+        let contents: Vec<Vec<u8>> = (0..4000).map(|n| content(n, &mut random)).collect();
+        let digests = local.store.put_many(&contents).unwrap();
+        let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
+        push(&remote, &local).await.unwrap();
+        let mut most = 0;
+        for opening in 0..3 {
+            let reader = reader(&remote, cache.path(), BOUND).await.unwrap();
+            for read in 0..1500 {
+                let at = random.random_range(0..digests.len());
+                if read % 10 == 0 {
+                    let batch: Vec<Digest> = (0..30)
+                        .map(|_| digests[random.random_range(0..digests.len())])
+                        .collect();
+                    let found = reader.get_many_async(&batch).await.unwrap();
+                    assert!(
+                        found.iter().zip(&batch).all(|(found, digest)| found
+                            .as_ref()
+                            .unwrap()
+                            .digest()
+                            == digest)
+                    );
+                }
+                let found = reader.get_async(digests[at]).await.unwrap();
+                assert_eq!(found.unwrap(), contents[at][..]);
+                let bytes = bytes_on_disk(cache.path());
+                assert!(bytes <= BOUND, "opening {opening}, read {read}: {bytes}");
+                most = most.max(bytes);
+            }
+        }
+        // It is of use, too.
+        assert!(most > BOUND / 2, "{most}");
+    });
+}
+
+#[test]
+fn h77_a_cache_without_room_for_the_index_is_refused_with_the_bound_that_it_needs() {
+    runtime().block_on(async {
+        let (local, faulty) = (indexed(), Faulty::new(Bucket::new().0));
+        let (remote, cache) = (remote(faulty), TempDir::new().unwrap());
+        local.put(1);
+        push(&remote, &local).await.unwrap();
+        let mut bound = 1000;
+        let mut refusals = 0;
+        let reader = loop {
+            match reader(&remote, cache.path(), bound).await {
+                Err(Error::Remote(RemoteError::CacheTooSmall { bytes_min, .. })) => {
+                    bound = bytes_min
+                }
+                opened => break opened.unwrap(),
+            }
+            refusals += 1;
+        };
+        assert!(refusals <= 2 && bound < 4 << 20, "{refusals}, {bound}");
+        assert!(
+            reader
+                .get_async(local.digests().first().unwrap())
+                .await
+                .unwrap()
+                .is_some()
+        );
+    });
+}
+
+#[test]
+fn a_segment_that_is_asked_often_is_taken_over_as_a_whole() {
+    runtime().block_on(async {
+        let (folder, faulty) = (TempDir::new().unwrap(), Faulty::new(Bucket::new().0));
+        let options = Options::new().operations(Arc::new(Unflushed));
+        let store = options.set_index_minimum(1, 1).open(folder.path()).unwrap();
+        let local = Local { store, folder };
+        let contents: Vec<Vec<u8>> = (0..3000_u32)
+            .map(|number| number.to_le_bytes().repeat(500))
+            .collect();
+        let digests = local.store.put_many(&contents).unwrap();
+        let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
+        push(&remote, &local).await.unwrap();
+        let reader = reader(&remote, cache.path(), PLENTY).await.unwrap();
+        faulty.heal();
+        for digest in &digests {
+            let asked = requests(&faulty);
+            reader.get_async(digest).await.unwrap().unwrap();
+            if requests(&faulty) == asked {
+                // The object came with its segment.
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        panic!("each of {} objects was asked for", digests.len());
+    });
+}
+
+#[test]
+fn h78_a_flipped_byte_in_any_object_is_never_given_out() {
+    runtime().block_on(async {
+        for local in [Local::new(), indexed()] {
+            let bucket = Bucket::new();
+            let remote = remote(bucket.0.clone());
+            local.put(1);
+            push(&remote, &local).await.unwrap();
+            let contents = contents(&local);
+            for name in bucket.names("").await {
+                let sound = bucket.read(&name).await;
+                for at in (0..sound.len()).step_by(sound.len() / 40 + 1) {
+                    let mut flipped = sound.to_vec();
+                    flipped[at] ^= 1 << (at % 8);
+                    bucket.write(&name, Bytes::from(flipped)).await;
+                    let cache = TempDir::new().unwrap();
+                    let named = |error: Error| {
+                        assert!(
+                            error.to_string().contains(&name),
+                            "{name}, byte {at}: {error}"
+                        )
+                    };
+                    match reader(&remote, cache.path(), PLENTY).await {
+                        Err(error) => named(error),
+                        Ok(reader) => {
+                            for (digest, content) in &contents {
+                                match reader.get_async(digest).await {
+                                    Ok(found) => assert_eq!(found.unwrap(), content[..]),
+                                    Err(error) => named(error),
+                                }
+                            }
+                        }
+                    }
+                }
+                bucket.write(&name, sound).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_reader_whose_requests_fail_gives_the_right_bytes_or_an_error() {
+    runtime().block_on(async {
+        let (local, faulty) = (indexed(), Faulty::new(Bucket::new().0));
+        let remote = remote(faulty.clone());
+        local.put(1);
+        local.put(2);
+        push(&remote, &local).await.unwrap();
+        let contents = contents(&local);
+        let digests: Vec<Digest> = contents.keys().copied().collect();
+        let faults = [Fault::Before, Fault::After, Fault::Cut, Fault::Flip];
+        for fault in faults {
+            for number in 0.. {
+                let cache = TempDir::new().unwrap();
+                faulty.plan(number, fault);
+                let read = async {
+                    let reader = reader(&remote, cache.path(), PLENTY).await?;
+                    for (digest, content) in contents.iter().take(3) {
+                        assert_eq!(reader.get_async(digest).await?.unwrap(), content[..]);
+                    }
+                    let found = reader.get_many_async(&digests).await?;
+                    for (found, content) in found.iter().zip(contents.values()) {
+                        assert_eq!(found.as_ref().unwrap(), content);
+                    }
+                    assert!(reader.contains_async(digests[0]).await?);
+                    reader.refresh_async().await
+                };
+                let result = read.await;
+                let is_reached = faulty.was_reached();
+                faulty.heal();
+                // Whatever was left behind in the cache, it does no harm.
+                let reader = reader(&remote, cache.path(), PLENTY).await.unwrap();
+                for (digest, content) in &contents {
+                    let found = reader.get_async(digest).await.unwrap().unwrap();
+                    assert_eq!(found, content[..], "{fault:?} {number}, {result:?}");
+                }
+                if !is_reached {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_cache_is_used_again_by_one_reader_at_a_time_and_no_other_folder_is() {
+    runtime().block_on(async {
+        let (local, faulty) = (indexed(), Faulty::new(Bucket::new().0));
+        let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
+        local.put(1);
+        push(&remote, &local).await.unwrap();
+        let first = reader(&remote, cache.path(), PLENTY).await.unwrap();
+        for digest in local.digests() {
+            first.get_async(digest).await.unwrap().unwrap();
+        }
+        let second = reader(&remote, cache.path(), PLENTY).await;
+        assert!(matches!(second, Err(Error::Locked { .. })), "{second:?}");
+        drop(first);
+        faulty.heal();
+        let again = reader(&remote, cache.path(), PLENTY).await.unwrap();
+        assert_eq!(requests(&faulty), 3, "{:?}", faulty.log());
+        for (digest, content) in contents(&local) {
+            assert_eq!(again.get_async(digest).await.unwrap().unwrap(), content[..]);
+        }
+        assert_eq!(requests(&faulty), 3);
+        let refused = reader(&remote, local.folder.path(), PLENTY).await;
+        assert!(
+            matches!(refused, Err(Error::NotEmpty { .. })),
+            "{refused:?}"
+        );
+    });
+}
+
+#[test]
+fn h78_damage_on_the_local_disk_is_mended_from_the_bucket() {
+    runtime().block_on(async {
+        for local in [Local::new(), indexed()] {
+            let remote = remote(Bucket::new().0);
+            local.put(1);
+            local.put(2);
+            push(&remote, &local).await.unwrap();
+            let contents = contents(&local);
+            let cache = TempDir::new().unwrap();
+            let first = reader(&remote, cache.path(), PLENTY).await.unwrap();
+            for digest in contents.keys() {
+                first.get_async(digest).await.unwrap().unwrap();
+            }
+            drop(first);
+            for folder in ["objects/segments", "index/segments"] {
+                for entry in fs::read_dir(cache.path().join(folder)).unwrap() {
+                    let path = entry.unwrap().path();
+                    let is_of = |endings: &[&str]| {
+                        path.extension()
+                            .is_some_and(|own| endings.iter().any(|ending| own == *ending))
+                    };
+                    if !is_of(&["dat", "run", "idx"])
+                        || (folder.starts_with("objects") && !is_of(&["dat"]))
+                    {
+                        continue;
+                    }
+                    let mut bytes = fs::read(&path).unwrap();
+                    for at in (0..bytes.len()).step_by(97) {
+                        bytes[at] ^= 4;
+                    }
+                    fs::write(&path, bytes).unwrap();
+                }
+            }
+            let again = reader(&remote, cache.path(), PLENTY).await.unwrap();
+            for (digest, content) in &contents {
+                assert_eq!(again.get_async(digest).await.unwrap().unwrap(), content[..]);
+            }
+        }
+    });
+}
