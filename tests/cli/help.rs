@@ -50,7 +50,7 @@ fn pages(end: &str) -> Vec<Vec<&str>> {
     let commands = commands.map(|command| vec![*command, end]);
     let others = [vec!["import", "nedb", end], vec![end]];
     let remote: &[_] = if cfg!(feature = "remote") {
-        &["ls", "verify", "gc"]
+        &["ls", "get", "verify", "gc"]
     } else {
         &[]
     };

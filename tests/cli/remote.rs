@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::help::{documented, shapes};
-use crate::{DAMAGED, DONE, LOCKED_OR_IO, Place, USAGE, hex};
+use crate::{DAMAGED, DONE, LOCKED_OR_IO, NOT_FOUND, Place, USAGE, hex};
 
 /// The URL of a new folder.
 fn bucket(place: &Place) -> String {
@@ -35,6 +35,45 @@ fn what_is_pushed_is_listed_verified_and_pulled() {
         .expect(DONE);
     assert_eq!(ran.stdout, "22");
     place.run(&["--store", "copy", "verify"]).expect(DONE);
+}
+
+#[test]
+fn an_object_of_a_ref_is_written_and_the_cache_serves_it_again() {
+    let place = Place::with(&[b"1", b"22"]);
+    let url = &bucket(&place);
+    place.run(&["push", url]).expect(DONE);
+    let digest = &hex(b"22");
+    let ran = place.run(&["remote", "get", url, digest]).expect(DONE);
+    assert_eq!(ran.stdout, "22");
+    let cached = ["remote", "get", url, digest, "--cache", "cache"];
+    assert_eq!(place.run(&cached).expect(DONE).stdout, "22");
+    assert!(place.path("cache/objects").is_dir());
+    // What is read comes from the cache: the data file is gone.
+    let files = place.path("bucket/segments/main");
+    for folder in fs::read_dir(files).unwrap() {
+        for file in fs::read_dir(folder.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|ending| ending == "dat") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    }
+    assert_eq!(place.run(&cached).expect(DONE).stdout, "22");
+    let other = ["remote", "get", url, &hex(b"1"), "--cache", "cache"];
+    place.run(&other).fails(DAMAGED, &["missing", ".dat"]);
+
+    let ran = place.run(&[&cached[..], &["-o", "file", "--json"]].concat());
+    let ran = ran.expect(DONE);
+    assert_eq!(shapes(&ran.stdout), documented(&place, "remote get"));
+    assert_eq!(fs::read(place.path("file")).unwrap(), b"22");
+    let ran = place.run(&[&cached[..], &["--json"]].concat());
+    ran.fails(USAGE, &["-o FILE"]);
+    let ran = place.run(&[&cached[..], &["-o", "cache/objects/segments/MANIFEST"]].concat());
+    ran.fails(USAGE, &["file of the cache"]);
+    let ran = place.run(&["remote", "get", url, &hex(b"absent")]);
+    ran.fails(NOT_FOUND, &["not in the ref main", "remote ls"]);
+    let ran = place.run(&[&cached[..], &["--cache-bytes", "1000"]].concat());
+    ran.fails(USAGE, &["too small", "at least"]);
 }
 
 #[test]

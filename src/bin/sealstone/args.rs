@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+#[cfg(feature = "remote")]
+use sealstone::Digest;
 use sealstone::HashFunction;
 
 use crate::digest_args::{ListPrefix, OrInput, WantedDigest};
@@ -374,6 +376,9 @@ pub enum RemoteCommand {
     /// List the refs
     #[command(after_long_help = help::REMOTE_LS)]
     Ls(UrlArgument),
+    /// Write the content of an object that a ref lists
+    #[command(after_long_help = help::REMOTE_GET)]
+    Get(RemoteGetArguments),
     /// Download and check all that a ref lists
     #[command(after_long_help = help::REMOTE_VERIFY)]
     Verify(VerifyRefArguments),
@@ -388,6 +393,34 @@ pub struct UrlArgument {
     /// The bucket, or a folder in it
     #[arg(value_name = "URL")]
     pub url: String,
+}
+
+#[cfg(feature = "remote")]
+#[derive(Debug, Args)]
+pub struct RemoteGetArguments {
+    /// The ref that lists the object
+    #[arg(long = "ref", value_name = "NAME", default_value = "main")]
+    pub name: String,
+
+    /// Keep the index of the ref and what was read in DIR, for later calls
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+
+    /// Most bytes of all files in the cache
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    pub cache_bytes: u64,
+
+    /// Write to FILE instead of standard output; a regular file is replaced once all is written
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// The bucket, or a folder in it
+    #[arg(value_name = "URL")]
+    pub url: String,
+
+    /// Digest of the object
+    #[arg(value_name = "DIGEST")]
+    pub digest: Digest,
 }
 
 #[cfg(feature = "remote")]

@@ -63,6 +63,7 @@ impl Exit {
             RemoteError::BadRefName { .. }
             | RemoteError::BadUrl { .. }
             | RemoteError::HashFunction { .. }
+            | RemoteError::CacheTooSmall { .. }
             | RemoteError::NotAPart { .. } => Self::Usage,
             // A ref that is not there is like a store that is not there.
             _ => Self::Io,

@@ -35,6 +35,8 @@ mod progress;
 mod put;
 #[cfg(feature = "remote")]
 mod remote;
+#[cfg(feature = "remote")]
+mod remote_get;
 mod sources;
 mod standard_input;
 mod standard_output;

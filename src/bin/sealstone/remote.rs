@@ -17,6 +17,7 @@ use crate::args::{
 use crate::exit::Exit;
 use crate::output::{Output, count, size};
 use crate::progress;
+use crate::remote_get;
 
 #[derive(Serialize)]
 struct Pushed<'a> {
@@ -135,6 +136,7 @@ pub fn remote(
 ) -> anyhow::Result<Exit> {
     match command {
         RemoteCommand::Ls(arguments) => list(arguments, global, output),
+        RemoteCommand::Get(arguments) => remote_get::run(arguments, global, output),
         RemoteCommand::Verify(arguments) => verify(arguments, global, output),
         RemoteCommand::Gc(arguments) => collect(arguments, global, output),
     }
@@ -246,7 +248,7 @@ fn collect(arguments: &GcArguments, global: &Global, output: &mut Output) -> any
     Ok(Exit::Done)
 }
 
-fn show(bar: &ProgressBar, done: u64, total: u64) -> ControlFlow<()> {
+pub fn show(bar: &ProgressBar, done: u64, total: u64) -> ControlFlow<()> {
     bar.set_length(total);
     bar.set_position(done);
     ControlFlow::Continue(())

@@ -42,6 +42,7 @@ JSON:
 pub const REMOTE: &str = "\
 Examples:
   sealstone remote ls s3://backups
+  sealstone remote get s3://backups 6f3a.. -o report.pdf
   sealstone remote verify s3://backups --ref laptop
   sealstone remote gc s3://backups --dry-run
 
@@ -57,6 +58,19 @@ JSON, a line for each ref:
    \"segments\": 3, \"objects\": 9, \"data_bytes\": 4096}
 `number` counts the states of the ref, and `epoch` how often another store took
 it over, from 1.";
+
+pub const REMOTE_GET: &str = "\
+Downloads the index of the ref and the object, and nothing else. The content is
+checked against its digest before a byte of it is written. With --cache, index
+and content are kept in DIR, so that later calls download only what is new.
+Without it they go to a temporary folder.
+
+Examples:
+  sealstone remote get s3://backups 6f3a.. > report.pdf
+  sealstone remote get s3://backups 6f3a.. --cache /var/cache/backups -o a.pdf
+
+JSON with -o FILE; without it standard output carries the content:
+  {\"digest\": \"6f3a..\", \"bytes\": 12, \"file\": \"report.pdf\"}";
 
 pub const REMOTE_VERIFY: &str = "\
 Downloads everything and keeps nothing. Ends with 3 if there is a problem.
