@@ -130,15 +130,27 @@ impl Bucket {
 
     /// Reads a range of an object, which is not empty.
     pub(super) async fn read_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
-        let len = range.end - range.start;
+        let (len, end) = (range.end - range.start, range.end);
         let bytes = match self.store.get_range(&self.path(name), range).await {
             Err(object_store::Error::NotFound { .. }) => return Err(self.missing(name)),
-            read => read.map_err(self.fault(name))?,
+            Err(error) => return Err(self.fault_of_range(name, end, error).await),
+            Ok(bytes) => bytes,
         };
         if bytes.len() as u64 == len {
             Ok(bytes)
         } else {
             Err(self.damaged(name, &"it, or the answer, was cut"))
+        }
+    }
+
+    /// Makes an error about an object of which a range up to `end` could not be read. Object stores report
+    /// an object that is too short in as many ways as there are stores, so its length is asked for.
+    async fn fault_of_range(&self, name: &str, end: u64, error: object_store::Error) -> Error {
+        match self.store.head(&self.path(name)).await {
+            Ok(meta) if meta.size < end => {
+                self.damaged(name, &format_args!("it has only {} bytes", meta.size))
+            }
+            _ => self.fault(name)(error),
         }
     }
 

@@ -260,6 +260,29 @@ fn h78_a_flipped_byte_anywhere_is_an_error_that_names_the_object() {
     });
 }
 
+#[test]
+fn h78_a_data_file_that_is_too_short_is_damaged_at_every_boundary_of_its_parts() {
+    const PART: usize = 8 << 20;
+    runtime().block_on(async {
+        let (local, bucket) = (Local::new(), Bucket::new());
+        let remote = remote(bucket.0.clone());
+        local.store.put(vec![7; 2 * PART + 100]).unwrap();
+        push(&remote, &local).await.unwrap();
+        let names = bucket.names("segments").await;
+        let name = names.iter().find(|name| has_ending(name, "dat")).unwrap();
+        let sound = bucket.read(name).await;
+        for bytes in [0, PART - 1, PART, PART + 1, 2 * PART, sound.len() - 1] {
+            bucket.write(name, sound.slice(..bytes)).await;
+            let root = TempDir::new().unwrap();
+            assert_names(name, &pull(&remote, root.path()).await.unwrap_err());
+            let go_on = |_: &_| ControlFlow::Continue(());
+            let report = remote.verify_async("main", go_on).await.unwrap();
+            assert_eq!(report.problems.len(), 1, "{bytes}: {report:?}");
+            assert!(report.problems[0].object.ends_with(name), "{report:?}");
+        }
+    });
+}
+
 fn assert_names(name: &str, error: &Error) {
     match error {
         Error::Remote(RemoteError::Damaged { object, .. }) => {
