@@ -1,7 +1,8 @@
 //! What a store knows of refs, in its folder.
 
 use super::format::{KnownRef, Nonce, RefManifest, Uploading, WriterState};
-use super::refs::{Ref, Stored};
+use super::push::Base;
+use super::refs::Ref;
 use super::runtime::blocking;
 use crate::dir::Dir;
 use crate::error::{Error, RemoteError, Result};
@@ -45,18 +46,22 @@ impl Local {
     pub(super) fn allow(
         &mut self,
         at: &Ref,
-        newest: &RefManifest,
+        base: &Base,
         highest_id: u32,
         take_over: bool,
     ) -> Result<u64> {
+        let newest = &base.manifest;
         let known = self.state.refs.entry(newest.ref_id).or_default();
-        // A push whose number has another manifest was not committed, and never will be.
+        // A push whose number has another manifest was not committed, and never will be. A damaged
+        // manifest does not tell which push it is.
         let may_be = |push: &Nonce, number: u64| number > newest.number || *push == newest.push;
-        known.doubt.retain(|push, number| may_be(push, *number));
+        known
+            .doubt
+            .retain(|push, number| base.is_damaged || may_be(push, *number));
         let knows_push =
             known.pushed == Some(newest.push) || known.doubt.contains_key(&newest.push);
         let is_writer = newest.writer == self.state.writer;
-        if is_writer && knows_push && highest_id >= known.highest_id {
+        if !base.is_damaged && is_writer && knows_push && highest_id >= known.highest_id {
             return Ok(newest.epoch);
         }
         if take_over {
@@ -73,12 +78,10 @@ impl Local {
 
     /// Returns the folder for a push onto the newest manifest, and whether a push that was cut off has
     /// begun to fill it.
-    pub(super) fn folder(&self, newest: &Stored) -> Result<(Nonce, bool)> {
-        let known = self.state.refs.get(&newest.manifest.ref_id);
+    pub(super) fn folder(&self, newest: &RefManifest) -> Result<(Nonce, bool)> {
+        let known = self.state.refs.get(&newest.ref_id);
         match known.and_then(|known| known.uploading) {
-            Some(Uploading { folder, base }) if base == newest.manifest.number => {
-                Ok((folder, true))
-            }
+            Some(Uploading { folder, base }) if base == newest.number => Ok((folder, true)),
             _ => Ok((self.nonce()?, false)),
         }
     }
@@ -86,12 +89,12 @@ impl Local {
     /// Notes durably that a push is about to begin.
     pub(super) async fn note_begin(
         &mut self,
-        newest: &Stored,
+        newest: &RefManifest,
         folder: Nonce,
         highest_id: u32,
     ) -> Result<()> {
-        let base = newest.manifest.number;
-        let known = self.known(newest.manifest.ref_id);
+        let base = newest.number;
+        let known = self.known(newest.ref_id);
         known.uploading = Some(Uploading { folder, base });
         // Also if it is lower, which it is only if the ref is taken over.
         known.highest_id = highest_id;

@@ -24,7 +24,11 @@ impl PushOptions {
 
     /// Sets whether to push although another store pushed to the ref last, or this one at a time of
     /// which it does not know. The ref then lists what this store holds **instead of** what it listed,
-    /// and the other store is fenced. Default: false.
+    /// and the other store is fenced.
+    ///
+    /// Everything is uploaded again, also if the ref lists it and if this store pushed it: so taking over
+    /// mends a ref whose files or newest manifest are damaged or missing in the bucket. If no manifest of
+    /// the ref can be read any more, the ref begins anew. Default: false.
     #[must_use]
     pub fn take_over(mut self, take_over: bool) -> Self {
         self.take_over = take_over;
@@ -50,7 +54,7 @@ pub struct PushReport {
     pub number: u64,
     /// Segments that the manifest lists.
     pub segments: usize,
-    /// Segments of these that the ref did not list before.
+    /// Segments of these that the ref did not list before: all of them if the ref was taken over.
     pub uploaded_segments: usize,
     /// Bytes that this push has uploaded, without those that an earlier one had uploaded before it was
     /// cut off.

@@ -1,5 +1,8 @@
 //! Pushing: makes a ref list what a store holds.
 
+mod base;
+mod content;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,20 +10,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
+pub(super) use self::base::Base;
+use self::content::{Content, files_to_upload};
 use super::commit::{Commit, probe};
-use super::format::{FolderFile, Nonce, RefFileKind, RefManifest, RefRun, RefSegment, RefState};
+use super::format::{FolderFile, Nonce, RefManifest, RefState};
 use super::local::Local;
 use super::options::{PushOptions, PushProgress, PushReport};
-use super::refs::{Ref, Stored};
+use super::refs::Ref;
 use super::runtime::blocking;
 use super::upload::{Source, upload};
 use super::{Progress, Settings};
-use crate::digest::Digest;
-use crate::error::{Error, RemoteError, Result};
-use crate::segment::Sealed;
-use crate::segment_set::{ResolvedRun, SegmentSet};
+use crate::error::{RemoteError, Result};
 use crate::store::Store;
-use crate::threads::in_own_threads;
 
 /// Segments whose files are uploaded at once.
 const SEGMENTS_AT_ONCE: usize = 4;
@@ -33,83 +34,6 @@ pub(super) struct Push<'a> {
     pub(super) settings: Settings,
     pub(super) options: &'a PushOptions,
     pub(super) progress: Progress<'a, PushProgress>,
-}
-
-/// What is pushed.
-struct Content {
-    set: Arc<SegmentSet>,
-    /// The runs of the set index that hold, by the digests of their files.
-    runs: BTreeMap<Digest, ResolvedRun>,
-    /// The highest segment id that the store has used.
-    highest_id: u32,
-}
-
-impl Content {
-    fn of(store: &Store) -> Result<Self> {
-        let (set, highest_id) = store.sealed_set()?;
-        let runs = set.runs().iter().filter_map(|resolved| {
-            let run = resolved.run();
-            // A reader can do without a run, and a push writes nothing that does not hold.
-            let holds = !run.is_damaged() && run.all_pages_hold();
-            holds.then(|| (Digest::of(run.index().as_bytes()), resolved.clone()))
-        });
-        Ok(Self {
-            runs: runs.collect(),
-            set,
-            highest_id,
-        })
-    }
-
-    /// Drops the runs that a manifest does not list and that do not lead to all objects of their
-    /// segments. A reader would not find the others.
-    fn drop_wrong_runs(mut self, newest: &Stored) -> Result<Self> {
-        let listed = newest.state().map(|state| &state.runs);
-        let is_listed = |digest: &Digest| listed.is_some_and(|runs| runs.contains_key(digest));
-        let is_right = |resolved: &ResolvedRun| {
-            in_own_threads(|| resolved.leads_to_all_objects())
-                .map_err(Error::io(resolved.run().path()))?
-        };
-        let mut wrong = Vec::new();
-        for (digest, resolved) in &self.runs {
-            if !is_listed(digest) && !is_right(resolved)? {
-                wrong.push(*digest);
-            }
-        }
-        self.runs.retain(|digest, _| !wrong.contains(digest));
-        Ok(self)
-    }
-
-    /// The segments that a manifest does not list.
-    fn new_since(&self, newest: &Stored) -> Vec<Arc<Sealed>> {
-        let listed = listed(newest);
-        let new = |sealed: &&Arc<Sealed>| !listed.contains_key(&key(sealed));
-        self.set.sealed().iter().filter(new).cloned().collect()
-    }
-
-    /// The state to push: segments that a manifest lists stay in their folders, and the others are in
-    /// `folder`.
-    fn state_after(&self, newest: &Stored, folder: Nonce) -> RefState {
-        let listed = listed(newest);
-        let segment = |sealed: &Arc<Sealed>| {
-            let known = listed.get(&key(sealed)).copied();
-            let segment = RefSegment {
-                sealed: *sealed.binding(),
-                folder: known.unwrap_or(folder),
-            };
-            (sealed.id(), segment)
-        };
-        let runs = newest.state().map(|state| &state.runs);
-        let run = |(digest, resolved): (&Digest, &ResolvedRun)| {
-            let known = runs.and_then(|runs| runs.get(digest)).copied();
-            let bytes = resolved.run().file_bytes();
-            (*digest, known.unwrap_or(RefRun { bytes, folder }))
-        };
-        RefState {
-            hash_function: self.set.hash_function(),
-            segments: self.set.sealed().iter().map(segment).collect(),
-            runs: self.runs.iter().map(run).collect(),
-        }
-    }
 }
 
 /// Ends the claim to be the only push of a store.
@@ -137,19 +61,16 @@ impl Push<'_> {
         let mut content = blocking(move || Content::of(&owned)).await?;
         let dir = store.shared().dir.clone();
         let mut local = blocking(move || Local::load(&dir)).await?;
-        if self.at.newest().await?.is_none() {
+        if self.at.newest_number().await?.is_none() {
             self.begin_ref(&mut local, &content).await?;
         }
-        // Taking over is meant for the state that was seen first, not for what comes meanwhile.
-        let mut replaced = None;
+        let mut seen = None;
         for _ in 0..TIMES_MAX {
-            let newest = self.at.newest().await?;
-            let newest = newest.ok_or_else(|| self.at.bucket.missing(&self.at.folder()))?;
-            let base = newest.clone();
-            content = blocking(move || content.drop_wrong_runs(&base)).await?;
-            let push = newest.manifest.push;
-            let take_over = self.options.take_over && *replaced.get_or_insert(push) == push;
-            let pushed = self.push_onto(&newest, take_over, &mut local, &content);
+            let base = Base::read(self.at, &local, self.options.take_over, &mut seen).await?;
+            let base = Arc::new(base);
+            let of_runs = Arc::clone(&base);
+            content = blocking(move || content.drop_wrong_runs(&of_runs)).await?;
+            let pushed = self.push_onto(&base, &mut local, &content);
             if let Some(report) = pushed.await? {
                 drop(claim);
                 return Ok(report);
@@ -189,32 +110,32 @@ impl Push<'_> {
     /// Pushes onto the newest manifest. Returns `None` if another manifest made it useless.
     async fn push_onto(
         &self,
-        newest: &Stored,
-        take_over: bool,
+        base: &Base,
         local: &mut Local,
         content: &Content,
     ) -> Result<Option<PushReport>> {
-        let base = &newest.manifest;
-        let epoch = local.allow(self.at, base, content.highest_id, take_over)?;
-        self.require_same_function(newest, content)?;
-        let (folder, is_begun) = local.folder(newest)?;
-        local.note_begin(newest, folder, content.highest_id).await?;
+        let epoch = local.allow(self.at, base, content.highest_id, base.is_taken_over)?;
+        self.require_same_function(base, content)?;
+        let (folder, is_begun) = local.folder(&base.manifest)?;
+        local
+            .note_begin(&base.manifest, folder, content.highest_id)
+            .await?;
 
-        let new = content.new_since(newest);
-        let files = files_to_upload(&new, content, newest, folder);
+        let new = content.new_since(base);
+        let files = files_to_upload(&new, content, base, folder);
         let uploaded_bytes = self.upload(folder, is_begun, files).await?;
 
         let push = local.nonce()?;
         let manifest = RefManifest {
-            ref_id: base.ref_id,
-            number: base.number,
+            ref_id: base.manifest.ref_id,
+            number: base.manifest.number,
             nonce: push,
             writer: local.writer(),
             epoch,
             push,
-            parent: Some(base.push),
+            parent: Some(base.manifest.push),
             condemned: BTreeSet::new(),
-            state: Some(content.state_after(newest, folder)),
+            state: Some(content.state_after(base, folder)),
         };
         let Some(number) = self.commit(manifest, folder, local).await? else {
             return Ok(None);
@@ -227,14 +148,14 @@ impl Push<'_> {
         }))
     }
 
-    fn require_same_function(&self, newest: &Stored, content: &Content) -> Result<()> {
+    fn require_same_function(&self, base: &Base, content: &Content) -> Result<()> {
         let of_store = content.set.hash_function();
-        match newest.state() {
-            Some(state) if state.hash_function != of_store => {
-                let object = self.at.manifest_object(newest.manifest.number);
+        match base.hash_function() {
+            Some(of_ref) if of_ref != of_store => {
+                let object = self.at.manifest_object(base.manifest.number);
                 Err(RemoteError::HashFunction {
                     object: self.at.bucket.display(&object),
-                    of_ref: state.hash_function,
+                    of_ref,
                     of_store,
                 }
                 .into())
@@ -328,60 +249,4 @@ impl Push<'_> {
             }
         }
     }
-}
-
-/// The files of new segments and of runs that the newest manifest does not list. Two segments with the
-/// same records have one name.
-fn files_to_upload(
-    new: &[Arc<Sealed>],
-    content: &Content,
-    newest: &Stored,
-    folder: Nonce,
-) -> BTreeMap<FolderFile, Source> {
-    let file = |digest, kind| FolderFile {
-        folder,
-        digest,
-        kind,
-    };
-    let mut files = BTreeMap::new();
-    for sealed in new {
-        let digest = sealed.binding().sidecar_checksum;
-        let source = Source::Data(Arc::clone(sealed));
-        files.insert(file(digest, RefFileKind::Data), source);
-        let source = Source::Sidecar(Arc::clone(sealed));
-        files.insert(file(digest, RefFileKind::Sidecar), source);
-    }
-    let listed = newest.state().map(|state| &state.runs);
-    for (digest, resolved) in &content.runs {
-        if !listed.is_some_and(|runs| runs.contains_key(digest)) {
-            let source = Source::Run(Arc::clone(resolved.run()), *digest);
-            files.insert(file(*digest, RefFileKind::Run), source);
-        }
-    }
-    files
-}
-
-/// What names the files of a segment.
-type Key = (Digest, u64, u32);
-
-fn key(sealed: &Sealed) -> Key {
-    let binding = sealed.binding();
-    (
-        binding.sidecar_checksum,
-        binding.data_bytes,
-        binding.objects,
-    )
-}
-
-/// The segments that a manifest lists, and the folders of their files.
-fn listed(newest: &Stored) -> BTreeMap<Key, Nonce> {
-    let segments = newest
-        .state()
-        .into_iter()
-        .flat_map(|state| state.segments.values());
-    let listed = segments.map(|RefSegment { sealed, folder }| {
-        let key = (sealed.sidecar_checksum, sealed.data_bytes, sealed.objects);
-        (key, *folder)
-    });
-    listed.collect()
 }

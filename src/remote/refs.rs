@@ -10,7 +10,7 @@ use super::format::{
     manifest_name, manifest_number,
 };
 use crate::digest::Digest;
-use crate::error::{RemoteError, Result};
+use crate::error::{Error, RemoteError, Result};
 use crate::format::FormatError;
 
 /// Longest manifest that is read, in bytes: that of more than a million segments.
@@ -38,6 +38,11 @@ impl Stored {
     pub(super) fn state(&self) -> Option<&RefState> {
         self.manifest.state.as_ref()
     }
+}
+
+/// Whether an object of the bucket is damaged.
+pub(super) fn is_damaged(error: &Error) -> bool {
+    matches!(error, Error::Remote(RemoteError::Damaged { .. }))
 }
 
 impl Ref {
@@ -108,10 +113,9 @@ impl Ref {
     /// and the manifest. If it is not, or is old, the number is found by further looks whose number is
     /// twice the logarithm of the numbers that are skipped.
     pub(super) async fn newest(&self) -> Result<Option<Stored>> {
-        let Some(listed) = self.listed_newest().await? else {
+        let Some(number) = self.newest_number().await? else {
             return Ok(None);
         };
-        let number = self.last_from(listed).await?;
         let object = self.manifest_object(number);
         let newest = self.read(number).await?;
         let newest = newest.ok_or_else(|| self.bucket.missing(&object))?;
@@ -121,6 +125,27 @@ impl Ref {
                 .damaged(&object, &"it is the newest manifest and was emptied"));
         }
         Ok(Some(newest))
+    }
+
+    /// Returns the number of the newest manifest, whether it can be read or not.
+    pub(super) async fn newest_number(&self) -> Result<Option<u64>> {
+        match self.listed_newest().await? {
+            Some(listed) => self.last_from(listed).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the newest manifest up to `number` that is not damaged. `None` if there is none. It may have
+    /// been emptied.
+    pub(super) async fn newest_readable(&self, number: u64) -> Result<Option<Stored>> {
+        for number in (1..=number).rev() {
+            match self.read(number).await {
+                Err(error) if is_damaged(&error) => {}
+                // Numbers have no gaps, so what is below a missing one is not known to be of the ref.
+                read => return read,
+            }
+        }
+        Ok(None)
     }
 
     /// Reads the newest manifest, or fails if the ref does not exist.

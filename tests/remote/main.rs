@@ -9,6 +9,7 @@ mod pull;
 mod push;
 mod push_faults;
 mod reader;
+mod repair;
 mod schedules;
 mod strange;
 mod wire;

@@ -13,6 +13,8 @@ address of another server that speaks S3.
 A ref belongs to the store that pushed to it last. A push of another store, or
 of an older backup of this one, is refused with exit code 4. With --take-over
 the ref lists this store instead, and the other one is refused from then on.
+Everything is uploaded again then, so --take-over also mends a ref of which
+something is damaged or missing.
 
 Examples:
   sealstone --store /srv/objects push s3://backups/objects

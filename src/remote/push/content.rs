@@ -1,0 +1,147 @@
+//! What a push makes the ref list, and the files of it that the ref lacks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::base::Base;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::remote::format::{FolderFile, Nonce, RefFileKind, RefRun, RefSegment, RefState};
+use crate::remote::upload::Source;
+use crate::segment::Sealed;
+use crate::segment_set::{ResolvedRun, SegmentSet};
+use crate::store::Store;
+use crate::threads::in_own_threads;
+
+/// The segments and runs of a store that is pushed.
+pub(super) struct Content {
+    pub(super) set: Arc<SegmentSet>,
+    /// The runs of the set index that hold, by the digests of their files.
+    runs: BTreeMap<Digest, ResolvedRun>,
+    /// The highest segment id that the store has used.
+    pub(super) highest_id: u32,
+}
+
+impl Content {
+    pub(super) fn of(store: &Store) -> Result<Self> {
+        let (set, highest_id) = store.sealed_set()?;
+        let runs = set.runs().iter().filter_map(|resolved| {
+            let run = resolved.run();
+            // A reader can do without a run, and a push writes nothing that does not hold.
+            let holds = !run.is_damaged() && run.all_pages_hold();
+            holds.then(|| (Digest::of(run.index().as_bytes()), resolved.clone()))
+        });
+        Ok(Self {
+            runs: runs.collect(),
+            set,
+            highest_id,
+        })
+    }
+
+    /// Drops the runs that the base does not list and that do not lead to all objects of their
+    /// segments. A reader would not find the others.
+    pub(super) fn drop_wrong_runs(mut self, base: &Base) -> Result<Self> {
+        let listed = base.listed().map(|state| &state.runs);
+        let is_listed = |digest: &Digest| listed.is_some_and(|runs| runs.contains_key(digest));
+        let is_right = |resolved: &ResolvedRun| {
+            in_own_threads(|| resolved.leads_to_all_objects())
+                .map_err(Error::io(resolved.run().path()))?
+        };
+        let mut wrong = Vec::new();
+        for (digest, resolved) in &self.runs {
+            if !is_listed(digest) && !is_right(resolved)? {
+                wrong.push(*digest);
+            }
+        }
+        self.runs.retain(|digest, _| !wrong.contains(digest));
+        Ok(self)
+    }
+
+    /// The segments whose files the push has to upload.
+    pub(super) fn new_since(&self, base: &Base) -> Vec<Arc<Sealed>> {
+        let listed = listed(base);
+        let new = |sealed: &&Arc<Sealed>| !listed.contains_key(&key(sealed));
+        self.set.sealed().iter().filter(new).cloned().collect()
+    }
+
+    /// The state to push: segments that the base lists stay in their folders, and the others are in
+    /// `folder`.
+    pub(super) fn state_after(&self, base: &Base, folder: Nonce) -> RefState {
+        let listed = listed(base);
+        let segment = |sealed: &Arc<Sealed>| {
+            let known = listed.get(&key(sealed)).copied();
+            let segment = RefSegment {
+                sealed: *sealed.binding(),
+                folder: known.unwrap_or(folder),
+            };
+            (sealed.id(), segment)
+        };
+        let runs = base.listed().map(|state| &state.runs);
+        let run = |(digest, resolved): (&Digest, &ResolvedRun)| {
+            let known = runs.and_then(|runs| runs.get(digest)).copied();
+            let bytes = resolved.run().file_bytes();
+            (*digest, known.unwrap_or(RefRun { bytes, folder }))
+        };
+        RefState {
+            hash_function: self.set.hash_function(),
+            segments: self.set.sealed().iter().map(segment).collect(),
+            runs: self.runs.iter().map(run).collect(),
+        }
+    }
+}
+
+/// The files of new segments and of runs that the base does not list. Two segments with the
+/// same records have one name.
+pub(super) fn files_to_upload(
+    new: &[Arc<Sealed>],
+    content: &Content,
+    base: &Base,
+    folder: Nonce,
+) -> BTreeMap<FolderFile, Source> {
+    let file = |digest, kind| FolderFile {
+        folder,
+        digest,
+        kind,
+    };
+    let mut files = BTreeMap::new();
+    for sealed in new {
+        let digest = sealed.binding().sidecar_checksum;
+        let source = Source::Data(Arc::clone(sealed));
+        files.insert(file(digest, RefFileKind::Data), source);
+        let source = Source::Sidecar(Arc::clone(sealed));
+        files.insert(file(digest, RefFileKind::Sidecar), source);
+    }
+    let listed = base.listed().map(|state| &state.runs);
+    for (digest, resolved) in &content.runs {
+        if !listed.is_some_and(|runs| runs.contains_key(digest)) {
+            let source = Source::Run(Arc::clone(resolved.run()), *digest);
+            files.insert(file(*digest, RefFileKind::Run), source);
+        }
+    }
+    files
+}
+
+/// What names the files of a segment.
+type Key = (Digest, u64, u32);
+
+fn key(sealed: &Sealed) -> Key {
+    let binding = sealed.binding();
+    (
+        binding.sidecar_checksum,
+        binding.data_bytes,
+        binding.objects,
+    )
+}
+
+/// The segments that the base lists, and the folders of their files.
+fn listed(base: &Base) -> BTreeMap<Key, Nonce> {
+    let segments = base
+        .listed()
+        .into_iter()
+        .flat_map(|state| state.segments.values());
+    let listed = segments.map(|RefSegment { sealed, folder }| {
+        let key = (sealed.sidecar_checksum, sealed.data_bytes, sealed.objects);
+        (key, *folder)
+    });
+    listed.collect()
+}
