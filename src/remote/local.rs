@@ -1,7 +1,7 @@
 //! What a store knows of refs, in its folder.
 
 use super::format::{KnownRef, Nonce, RefManifest, Uploading, WriterState};
-use super::push::Base;
+use super::push::{Base, Content};
 use super::refs::Ref;
 use super::runtime::blocking;
 use crate::dir::Dir;
@@ -42,14 +42,7 @@ impl Local {
     }
 
     /// Returns the epoch of a push onto the newest manifest, or an error if this store may not push.
-    /// `highest_id` is the highest segment id that the store has used.
-    pub(super) fn allow(
-        &mut self,
-        at: &Ref,
-        base: &Base,
-        highest_id: u32,
-        take_over: bool,
-    ) -> Result<u64> {
+    pub(super) fn allow(&mut self, at: &Ref, base: &Base, content: &Content) -> Result<u64> {
         let newest = &base.manifest;
         let known = self.state.refs.entry(newest.ref_id).or_default();
         // A push whose number has another manifest was not committed, and never will be. A damaged
@@ -61,10 +54,15 @@ impl Local {
         let knows_push =
             known.pushed == Some(newest.push) || known.doubt.contains_key(&newest.push);
         let is_writer = newest.writer == self.state.writer;
-        if !base.is_damaged && is_writer && knows_push && highest_id >= known.highest_id {
+        let has_gone_on = content.highest_id >= known.highest_id
+            && newest
+                .state
+                .as_ref()
+                .is_some_and(|pushed| content.may_follow(pushed));
+        if !base.is_damaged && is_writer && knows_push && has_gone_on {
             return Ok(newest.epoch);
         }
-        if take_over {
+        if base.is_taken_over {
             return Ok(newest.epoch.saturating_add(1));
         }
         let object = at.bucket.display(&at.manifest_object(newest.number));

@@ -11,7 +11,8 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 pub(super) use self::base::Base;
-use self::content::{Content, files_to_upload};
+pub(super) use self::content::Content;
+use self::content::files_to_upload;
 use super::commit::{Commit, probe};
 use super::format::{FolderFile, Nonce, RefManifest, RefState};
 use super::local::Local;
@@ -114,7 +115,7 @@ impl Push<'_> {
         local: &mut Local,
         content: &Content,
     ) -> Result<Option<PushReport>> {
-        let epoch = local.allow(self.at, base, content.highest_id, base.is_taken_over)?;
+        let epoch = local.allow(self.at, base, content)?;
         self.require_same_function(base, content)?;
         let (folder, is_begun) = local.folder(&base.manifest)?;
         local

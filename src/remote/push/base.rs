@@ -15,7 +15,7 @@ pub(in crate::remote) struct Base {
     /// Whether the newest manifest is damaged.
     pub(in crate::remote) is_damaged: bool,
     /// Whether the push takes the ref over.
-    pub(super) is_taken_over: bool,
+    pub(in crate::remote) is_taken_over: bool,
 }
 
 /// Tells the state that a push saw first from a state that came meanwhile.

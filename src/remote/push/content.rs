@@ -14,12 +14,12 @@ use crate::store::Store;
 use crate::threads::in_own_threads;
 
 /// The segments and runs of a store that is pushed.
-pub(super) struct Content {
+pub(in crate::remote) struct Content {
     pub(super) set: Arc<SegmentSet>,
     /// The runs of the set index that hold, by the digests of their files.
     runs: BTreeMap<Digest, ResolvedRun>,
     /// The highest segment id that the store has used.
-    pub(super) highest_id: u32,
+    pub(in crate::remote) highest_id: u32,
 }
 
 impl Content {
@@ -55,6 +55,15 @@ impl Content {
         }
         self.runs.retain(|digest, _| !wrong.contains(digest));
         Ok(self)
+    }
+
+    /// Whether the store may have gone on from a state that it pushed. An id is never used again, so a store
+    /// that holds other records under the same id has gone back behind that state.
+    pub(in crate::remote) fn may_follow(&self, pushed: &RefState) -> bool {
+        self.set.sealed().iter().all(|sealed| {
+            let listed = pushed.segments.get(&sealed.id());
+            listed.is_none_or(|listed| listed.sealed == *sealed.binding())
+        })
     }
 
     /// The segments whose files the push has to upload.
