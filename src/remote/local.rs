@@ -1,5 +1,8 @@
 //! What a store knows of refs, in its folder.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use super::format::{KnownRef, Nonce, RefManifest, Uploading, WriterState};
 use super::push::{Base, Content};
 use super::refs::Ref;
@@ -8,16 +11,22 @@ use crate::dir::Dir;
 use crate::error::{Error, RemoteError, Result};
 use crate::format::FormatError;
 
-/// The file `REMOTE` of an open store, and what it says.
+/// What must be held while the file is replaced: the lock of the folder, and the claim to be the only push.
+pub(super) type Held = Arc<dyn Any + Send + Sync>;
+
+/// The file `REMOTE` of a locked folder, and what it says.
 #[derive(Debug)]
 pub(super) struct Local {
     dir: Dir,
+    /// A replacement goes on in its thread when the future that waits for it is dropped, so it holds this
+    /// too. Otherwise it could come after that of a later push.
+    held: Held,
     state: WriterState,
 }
 
 impl Local {
     /// Reads the file. A store without one, or with a damaged one, becomes a new writer.
-    pub(super) fn load(dir: &Dir) -> Result<Self> {
+    pub(super) fn load(dir: &Dir, held: Held) -> Result<Self> {
         let path = dir.remote_state_path();
         let state = match dir.read_remote_state()?.as_deref().map(WriterState::parse) {
             Some(Ok(state)) => state,
@@ -28,7 +37,7 @@ impl Local {
             Some(Err(_)) | None => WriterState::new(Nonce::random().map_err(Error::io(&path))?),
         };
         let dir = dir.clone();
-        Ok(Self { dir, state })
+        Ok(Self { dir, held, state })
     }
 
     /// Takes a new random number.
@@ -142,6 +151,12 @@ impl Local {
 
     async fn save(&self) -> Result<()> {
         let (dir, text) = (self.dir.clone(), self.state.encode());
-        blocking(move || dir.replace_remote_state(&text)).await
+        let held = Arc::clone(&self.held);
+        let replace = move || {
+            let replaced = dir.replace_remote_state(&text);
+            drop(held);
+            replaced
+        };
+        blocking(replace).await
     }
 }

@@ -3,6 +3,7 @@
 mod target;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -78,9 +79,13 @@ impl Pull<'_> {
         let downloads = futures_util::stream::iter(downloads).buffer_unordered(SEGMENTS_AT_ONCE);
         downloads.try_collect::<()>().await?;
 
-        let (dir, highest_id) = blocking(move || target.finish()).await?;
-        let mut local = blocking(move || Local::load(&dir)).await?;
-        local.note_pulled(&newest.manifest, highest_id).await?;
+        // While the folder is locked and the store cannot be opened: a push of it reads this.
+        let (dir, held) = (target.dir().clone(), target.clone());
+        let mut local = blocking(move || Local::load(&dir, Arc::new(held))).await?;
+        local
+            .note_pulled(&newest.manifest, target.highest_id())
+            .await?;
+        blocking(move || target.finish()).await?;
         Ok(PullReport {
             number: newest.manifest.number,
             segments: state.segments.len(),

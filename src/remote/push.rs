@@ -37,7 +37,8 @@ pub(super) struct Push<'a> {
     pub(super) progress: Progress<'a, PushProgress>,
 }
 
-/// Ends the claim to be the only push of a store.
+/// The claim to be the only push of a store. It ends when it is dropped. It keeps the store open, and so the
+/// folder locked.
 struct Claim(Store);
 
 impl Claim {
@@ -57,11 +58,12 @@ impl Drop for Claim {
 
 impl Push<'_> {
     pub(super) async fn run(&self, store: &Store) -> Result<PushReport> {
-        let claim = Claim::take(store)?;
+        let claim = Arc::new(Claim::take(store)?);
         let owned = store.clone();
         let mut content = blocking(move || Content::of(&owned)).await?;
         let dir = store.shared().dir.clone();
-        let mut local = blocking(move || Local::load(&dir)).await?;
+        let held = Arc::clone(&claim);
+        let mut local = blocking(move || Local::load(&dir, held)).await?;
         if self.at.newest_number().await?.is_none() {
             self.begin_ref(&mut local, &content).await?;
         }

@@ -9,6 +9,7 @@ mod pull;
 mod push;
 mod push_faults;
 mod reader;
+mod push_files;
 mod repair;
 mod schedules;
 mod strange;

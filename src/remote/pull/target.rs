@@ -95,14 +95,24 @@ impl Target {
         dir.replace_segment_file(id, FileKind::Sidecar, sidecar.as_bytes())
     }
 
-    /// Makes the folder a store that can be opened. Returns it, and the highest id that it has used.
-    pub(super) fn finish(self) -> Result<(Dir, u32)> {
+    /// The folder of the store.
+    pub(super) fn dir(&self) -> &Dir {
+        &self.0.dir
+    }
+
+    /// The highest id that the store will have used.
+    pub(super) fn highest_id(&self) -> u32 {
+        self.0.above.unwrap_or(u32::MAX)
+    }
+
+    /// Makes the folder a store that can be opened.
+    pub(super) fn finish(self) -> Result<()> {
         let Inner {
             dir, lock, above, ..
         } = &*self.0;
         finish_copy(dir, *above)?;
         lock.make_known(dir);
-        Ok((dir.clone(), above.unwrap_or(u32::MAX)))
+        Ok(())
     }
 }
 
