@@ -18,6 +18,8 @@ use crate::sync::lock;
 
 /// Segments that are checked at once.
 const SEGMENTS_AT_ONCE: usize = 4;
+/// The reason of a problem with an object that is not there.
+const MISSING: &str = "it is missing";
 
 impl Ref {
     /// Returns what the newest manifest says, or `None` if there is none.
@@ -63,6 +65,13 @@ impl Check<'_> {
         let objects = self.check_segments(&newest, &problems).await?;
         let mut problems = std::mem::take(&mut *lock(&problems));
         problems.sort_unstable();
+        let missing = problems.iter().find(|problem| problem.reason == MISSING);
+        if let Some(RefProblem { object, .. }) = missing
+            && self.at.was_replaced(&newest).await?
+        {
+            let object = object.clone();
+            return Err(RemoteError::Collected { object }.into());
+        }
         Ok(RefReport {
             number: newest.manifest.number,
             objects,
@@ -173,7 +182,7 @@ fn problem(error: Error) -> Result<RefProblem> {
     match error {
         Error::Remote(RemoteError::Missing { object }) => Ok(RefProblem {
             object,
-            reason: "it is missing".to_owned(),
+            reason: MISSING.to_owned(),
         }),
         Error::Remote(RemoteError::Damaged { object, reason }) => Ok(RefProblem { object, reason }),
         error => Err(error),

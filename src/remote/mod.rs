@@ -417,7 +417,8 @@ impl Remote {
     /// # Errors
     ///
     /// Fails with these variants of [`RemoteError`](crate::RemoteError): `NoRef`, `BadRefName`, `Damaged`
-    /// or `UnsupportedVersion` if the manifest is, `Bucket`, `Cancelled` and `InsideRuntime`. Other damage
+    /// or `UnsupportedVersion` if the manifest is, `Collected` if a newer state has replaced the one that is
+    /// checked for so long that its files are gone, `Bucket`, `Cancelled` and `InsideRuntime`. Other damage
     /// is no error; the report lists it.
     pub fn verify(
         &self,

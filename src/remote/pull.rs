@@ -34,16 +34,12 @@ pub(super) struct Pull<'a> {
 impl Pull<'_> {
     pub(super) async fn run(&self, root: &Path) -> Result<PullReport> {
         let newest = self.at.newest_or_error().await?;
-        let pulled = self.pull(&newest, root).await;
-        match pulled {
+        match self.pull(&newest, root).await {
             Err(Error::Remote(RemoteError::Missing { object })) => {
-                let number = newest.manifest.number;
-                Err(match self.at.newest().await? {
-                    Some(newer) if newer.manifest.number > number => {
-                        RemoteError::Collected { object }.into()
-                    }
-                    _ => RemoteError::Missing { object }.into(),
-                })
+                if self.at.was_replaced(&newest).await? {
+                    return Err(RemoteError::Collected { object }.into());
+                }
+                Err(RemoteError::Missing { object }.into())
             }
             pulled => pulled,
         }

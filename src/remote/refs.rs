@@ -148,6 +148,13 @@ impl Ref {
         Ok(None)
     }
 
+    /// Whether there is a newer manifest. If a file is missing that a manifest lists, this tells a removal
+    /// by a collection from a loss.
+    pub(super) async fn was_replaced(&self, manifest: &Stored) -> Result<bool> {
+        let newest = self.newest_number().await?;
+        Ok(newest > Some(manifest.manifest.number))
+    }
+
     /// Reads the newest manifest, or fails if the ref does not exist.
     pub(super) async fn newest_or_error(&self) -> Result<Stored> {
         let no_ref = || RemoteError::NoRef {

@@ -226,35 +226,59 @@ fn h74_a_collection_whose_requests_fail_removes_nothing_that_is_listed() {
     println!("{cases} cases");
 }
 
+/// A store that has pushed, and a bucket in which another state is pushed, and the first one collected,
+/// before request `number` from here on.
+async fn collected_at(number: usize) -> (Local, std::sync::Arc<Faulty>) {
+    let (local, bucket) = (Local::new(), Bucket::new());
+    let direct = remote(bucket.0.clone());
+    local.put(1);
+    push(&direct, &local).await.unwrap();
+    let faulty = Faulty::new(bucket.0.clone());
+    let store = local.store.clone();
+    faulty.call_at(number, move || {
+        let (store, collector) = (store.clone(), direct.clone());
+        Box::pin(async move {
+            let compaction = store.begin_compaction().unwrap();
+            compaction.finish(|_| false).unwrap();
+            let go_on = |_: &_| ControlFlow::Continue(());
+            let options = PushOptions::new();
+            collector
+                .push_async(&store, "main", &options, go_on)
+                .await
+                .unwrap();
+            let_time_pass();
+            gc(&collector, at_once()).await.unwrap();
+        })
+    });
+    (local, faulty)
+}
+
+fn is_collected<T>(result: &Result<T>) -> bool {
+    matches!(result, Err(Error::Remote(RemoteError::Collected { .. })))
+}
+
+/// The files are read after the three requests for the manifest.
+const FIRST_FILE: usize = 3;
+
 #[test]
 fn h74_a_pull_of_a_state_that_was_collected_says_so() {
     runtime().block_on(async {
-        let (local, bucket) = (Local::new(), Bucket::new());
-        let direct = remote(bucket.0.clone());
-        local.put(1);
-        push(&direct, &local).await.unwrap();
-        let faulty = Faulty::new(bucket.0.clone());
+        let (_local, faulty) = collected_at(FIRST_FILE).await;
         let root = TempDir::new().unwrap();
-        // The files are read after the three requests for the manifest.
-        let (store, collector) = (local.store.clone(), direct.clone());
-        faulty.call_at(3, move || {
-            let (store, collector) = (store.clone(), collector.clone());
-            Box::pin(async move {
-                let compaction = store.begin_compaction().unwrap();
-                compaction.finish(|_| false).unwrap();
-                let go_on = |_: &_| ControlFlow::Continue(());
-                let options = PushOptions::new();
-                collector
-                    .push_async(&store, "main", &options, go_on)
-                    .await
-                    .unwrap();
-                let_time_pass();
-                gc(&collector, at_once()).await.unwrap();
-            })
-        });
         let pulled = pull(&remote(faulty), root.path()).await;
-        let is_collected = matches!(pulled, Err(Error::Remote(RemoteError::Collected { .. })));
-        assert!(is_collected, "{pulled:?}");
+        assert!(is_collected(&pulled), "{pulled:?}");
+    });
+}
+
+#[test]
+fn h74_a_check_of_a_state_that_was_collected_says_so_and_reports_no_damage() {
+    runtime().block_on(async {
+        let (_local, faulty) = collected_at(FIRST_FILE).await;
+        let remote = remote(faulty);
+        let go_on = |_: &_| ControlFlow::Continue(());
+        let checked = remote.verify_async("main", go_on).await;
+        assert!(is_collected(&checked), "{checked:?}");
+        assert!(remote.verify_async("main", go_on).await.unwrap().is_clean());
     });
 }
 
