@@ -1,6 +1,6 @@
 //! One bucket: the requests that are made to it, and the names of its objects in errors.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use object_store::{
 use crate::error::{Error, RemoteError, Result};
 
 /// A bucket, or a folder in one. Names of objects are relative to it, with `/` between their parts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Bucket {
     store: Arc<dyn ObjectStore>,
     folder: Path,
@@ -48,6 +48,13 @@ pub(super) enum Creation {
     Unclear(object_store::Error),
     /// The request was refused before it had an effect.
     Refused(object_store::Error),
+}
+
+/// Leaves out the object store: some of them print their keys.
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bucket").field(&self.url).finish()
+    }
 }
 
 impl Bucket {
@@ -252,4 +259,39 @@ impl Bucket {
 
 fn modified(meta: &ObjectMeta) -> i64 {
     meta.last_modified.timestamp_millis()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use object_store::azure::MicrosoftAzureBuilder;
+
+    use super::*;
+    use crate::remote::Remote;
+
+    #[test]
+    fn h79_debugging_a_bucket_prints_its_url_and_no_key() {
+        let store = MicrosoftAzureBuilder::new()
+            .with_account("account")
+            .with_access_key("aHVudGVyMmh1bnRlcjI=")
+            .with_container_name("container")
+            .build()
+            .unwrap();
+        // The bytes of the key, which is in base64.
+        let key = format!("{:?}", b"hunter2");
+        let key = key.trim_matches(['[', ']']);
+        assert!(
+            format!("{store:?}").contains(key),
+            "this test shows nothing"
+        );
+        let url = "az://container".to_owned();
+        let bucket = Bucket::new(Arc::new(store), Path::default(), url);
+        let remote = Remote::new(bucket, Duration::ZERO);
+        for text in [format!("{remote:?}"), format!("{remote:#?}")] {
+            let on_one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(!on_one_line.contains(key), "{text}");
+            assert!(text.contains("az://container"), "{text}");
+        }
+    }
 }
