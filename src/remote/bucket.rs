@@ -46,7 +46,8 @@ pub(super) enum Creation {
     Done,
     /// There may be such an object already: another one, or the one that this request has created.
     Unclear(object_store::Error),
-    /// The request was refused before it had an effect.
+    /// The request is not allowed, or is none that this object store knows, and will not be if it is made
+    /// again. The client may have made it more than once, and only the last time was refused.
     Refused(object_store::Error),
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::bucket::{Bucket, Creation};
-use super::format::{Nonce, PROBES, RefManifest};
+use super::format::{NUMBER_MAX, Nonce, PROBES, RefManifest};
 use super::refs::{Ref, Stored};
 use crate::error::{Error, RemoteError, Result};
 
@@ -27,15 +27,24 @@ impl Ref {
     /// [`RemoteError::Unknown`] means that the manifest may exist, or may still come to exist.
     pub(super) async fn commit(&self, manifest: &RefManifest, pause: Duration) -> Result<Commit> {
         let object = self.manifest_object(manifest.number);
+        if manifest.number > NUMBER_MAX {
+            return Err(self.bucket.damaged(&object, &"the numbers are used up"));
+        }
         let bytes = Bytes::from(manifest.encode());
         let mut last = None;
         for attempt in 0..ATTEMPTS_MAX {
             wait(pause, attempt).await;
             match self.bucket.create(&object, bytes.clone()).await {
                 Creation::Done => return Ok(Commit::Done),
-                // Nothing is under way.
                 Creation::Refused(error) if last.is_none() => {
-                    return Err(self.bucket.fault(&object)(error));
+                    let error = self.bucket.fault(&object)(error);
+                    // An earlier attempt of the client may have had its effect.
+                    return match self.read(manifest.number).await {
+                        Ok(Some(stored)) if stored.manifest.nonce == manifest.nonce => {
+                            Ok(Commit::Done)
+                        }
+                        _ => Err(error),
+                    };
                 }
                 Creation::Refused(error) | Creation::Unclear(error) => {
                     last = Some(self.bucket.fault(&object)(error));

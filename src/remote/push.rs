@@ -238,7 +238,8 @@ impl Push<'_> {
             let pause = self.settings.retry_pause;
             let taken = match self.at.commit(&manifest, pause).await? {
                 Commit::Done => {
-                    local.note_pushed(&manifest).await?;
+                    // The push is committed. Its line `doubt` lets the next one find that out.
+                    let _ = local.note_pushed(&manifest).await;
                     return Ok(Some(manifest.number));
                 }
                 Commit::Taken(taken) => taken.manifest,

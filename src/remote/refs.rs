@@ -6,8 +6,8 @@ use futures_util::TryStreamExt;
 
 use super::bucket::Bucket;
 use super::format::{
-    FolderFile, REFS, RefFileKind, RefManifest, RefName, RefRun, RefSegment, RefState, SEGMENTS,
-    manifest_name, manifest_number,
+    FolderFile, NUMBER_MAX, REFS, RefFileKind, RefManifest, RefName, RefRun, RefSegment, RefState,
+    SEGMENTS, manifest_name, manifest_number,
 };
 use crate::digest::Digest;
 use crate::error::{Error, RemoteError, Result};
@@ -201,6 +201,6 @@ impl Ref {
     /// Whether there is a manifest of this number.
     pub(super) async fn exists(&self, number: u64) -> Result<bool> {
         let object = self.manifest_object(number);
-        Ok(self.bucket.modified(&object).await?.is_some())
+        Ok(number <= NUMBER_MAX && self.bucket.modified(&object).await?.is_some())
     }
 }

@@ -31,6 +31,10 @@ pub(crate) enum Fault {
     Conflict,
     /// It has its effect, and the answer is "exists", as of a request that was sent twice.
     OwnExists,
+    /// It has no effect, and the answer is that it is not allowed.
+    Denied,
+    /// It has its effect, and the answer is that it is not allowed, as of a request that was sent twice.
+    OwnDenied,
     /// It has no effect, and there is never an answer.
     HangsBefore,
     /// It has its effect, and there is never an answer.
@@ -44,11 +48,13 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Before,
         Self::After,
         Self::Conflict,
         Self::OwnExists,
+        Self::Denied,
+        Self::OwnDenied,
         Self::HangsBefore,
         Self::HangsAfter,
         Self::Cut,
@@ -56,7 +62,10 @@ impl Fault {
     ];
 
     fn is_after(self) -> bool {
-        matches!(self, Self::After | Self::OwnExists | Self::HangsAfter)
+        matches!(
+            self,
+            Self::After | Self::OwnExists | Self::OwnDenied | Self::HangsAfter
+        )
     }
 
     fn is_of_content(self) -> bool {
@@ -190,6 +199,10 @@ impl Shared {
         let source = || "this request was planned to fail".into();
         match fault {
             Fault::Conflict | Fault::OwnExists => Err(Error::AlreadyExists {
+                path: location.to_string(),
+                source: source(),
+            }),
+            Fault::Denied | Fault::OwnDenied => Err(Error::PermissionDenied {
                 path: location.to_string(),
                 source: source(),
             }),

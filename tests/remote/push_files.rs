@@ -13,6 +13,7 @@ use sealstone::{Error, Options, RemoteError, Store};
 use tempfile::TempDir;
 
 use crate::bucket::Bucket;
+use crate::faulty::Faulty;
 use crate::{Local, pull, push, remote, runtime};
 
 /// What the replacement of `REMOTE` does.
@@ -114,6 +115,50 @@ fn a_push_that_was_dropped_holds_the_store_until_its_file_is_written() {
         let local = Local { store, folder };
         push(&remote, &local).await.unwrap();
         assert_eq!(bucket.check("main").await, Some(local.digests()));
+    });
+}
+
+/// The file cannot be replaced from some request of a push on. Before the creation of the manifest, the push
+/// fails. After it, the push is committed.
+#[test]
+fn a_push_that_was_committed_succeeds_although_its_file_cannot_be_written() {
+    runtime().block_on(async {
+        let mut committed = 0;
+        for number in 0.. {
+            let (gate, folder, bucket) = (Gate::new(), TempDir::new().unwrap(), Bucket::new());
+            let store = gate.open(&folder);
+            let local = Local { store, folder };
+            let faulty = Faulty::new(bucket.0.clone());
+            let remote = remote(faulty.clone());
+            local.put(1);
+            push(&remote, &local).await.unwrap();
+            local.put(2);
+            let failing = gate.clone();
+            faulty.call_at(number, move || {
+                failing.set(Habit::Fails);
+                Box::pin(std::future::ready(()))
+            });
+            let pushed = push(&remote, &local).await;
+            if !faulty.was_reached() {
+                break;
+            }
+            gate.set(Habit::Works);
+            if faulty.log()[number].starts_with("create refs") {
+                assert_eq!(pushed.unwrap().number, 3);
+                committed += 1;
+            } else {
+                assert!(matches!(pushed, Err(Error::Io { .. })), "{pushed:?}");
+            }
+            // A flush that failed leaves the store in a state that only opening it anew makes known.
+            let Local { store, folder } = local;
+            drop(store);
+            let store = gate.open(&folder);
+            let local = Local { store, folder };
+            local.put(3);
+            push(&remote, &local).await.unwrap();
+            assert_eq!(bucket.check("main").await, Some(local.digests()));
+        }
+        assert_eq!(committed, 1);
     });
 }
 

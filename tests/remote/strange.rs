@@ -170,3 +170,20 @@ fn h76_the_newest_manifest_is_found_with_few_requests_in_any_order_of_names() {
         assert!(log.len() < 7 + 4 * 10, "{log:#?}");
     });
 }
+
+/// Its number would be 2^64 - 1, behind which there is none to ask for.
+#[test]
+fn an_object_whose_name_is_zero_is_no_manifest() {
+    runtime().block_on(async {
+        let (local, bucket) = (Local::new(), Bucket::new());
+        let remote = remote(bucket.0.clone());
+        local.put(1);
+        push(&remote, &local).await.unwrap();
+        let name = "refs/main/00000000000000000000";
+        bucket.write(name, "not ours".into()).await;
+        local.put(2);
+        assert_eq!(push(&remote, &local).await.unwrap().number, 3);
+        let go_on = |_: &_| ControlFlow::Continue(());
+        assert!(remote.verify_async("main", go_on).await.unwrap().is_clean());
+    });
+}

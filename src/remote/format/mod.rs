@@ -7,7 +7,8 @@ mod writer_state;
 
 pub use names::RefName;
 pub(super) use names::{
-    CLOCKS, FolderFile, PROBES, REFS, RefFileKind, SEGMENTS, manifest_name, manifest_number,
+    CLOCKS, FolderFile, NUMBER_MAX, PROBES, REFS, RefFileKind, SEGMENTS, manifest_name,
+    manifest_number,
 };
 pub use nonce::{Nonce, ParseNonceError};
 pub use ref_manifest::{RefManifest, RefRun, RefSegment, RefState};

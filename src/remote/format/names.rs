@@ -21,6 +21,10 @@ const REF_NAME_BYTES_MAX: usize = 64;
 /// Digits of the number in the name of a manifest: as many as `u64::MAX` has.
 const NUMBER_DIGITS: usize = 20;
 
+/// The highest number of a manifest. There is always a name above it that no manifest has, where a search
+/// for the newest one ends.
+pub(in crate::remote) const NUMBER_MAX: u64 = u64::MAX - 1;
+
 /// The name of a ref: 1 to 64 lowercase letters, digits, `.`, `_` and `-`, of which the first is a
 /// letter or a digit. So no two names are the same on a file system that ignores case, and none
 /// leads out of its folder.
@@ -73,7 +77,7 @@ pub(in crate::remote) fn manifest_name(number: u64) -> String {
 /// Returns the number of the manifest with this name, if it is spelled as we spell it.
 pub(in crate::remote) fn manifest_number(name: &str) -> Option<u64> {
     let number = u64::MAX - name.parse::<u64>().ok()?;
-    (manifest_name(number) == name).then_some(number)
+    (number <= NUMBER_MAX && manifest_name(number) == name).then_some(number)
 }
 
 /// What a file of a ref is.
@@ -149,14 +153,21 @@ mod tests {
     fn a_newer_manifest_is_listed_before_an_older_one() {
         assert_eq!(manifest_name(1), "18446744073709551614");
         assert_eq!(manifest_name(u64::MAX), "00000000000000000000");
-        let numbers = [1, 2, 9, 10, 11, 1 << 40, u64::MAX];
+        let numbers = [1, 2, 9, 10, 11, 1 << 40, NUMBER_MAX];
         for pair in numbers.windows(2) {
             assert!(manifest_name(pair[1]) < manifest_name(pair[0]));
         }
         for number in numbers {
             assert_eq!(manifest_number(&manifest_name(number)), Some(number));
         }
-        for other in ["", "1", "+8446744073709551614", "18446744073709551616", "x"] {
+        for other in [
+            "",
+            "1",
+            "+8446744073709551614",
+            "18446744073709551616",
+            "00000000000000000000",
+            "x",
+        ] {
             assert_eq!(manifest_number(other), None, "{other}");
         }
     }

@@ -147,7 +147,7 @@ impl RefManifest {
             condemned: BTreeSet::new(),
             state: None,
         };
-        // Names end at `u64::MAX`, and each manifest but the first follows another.
+        // Each manifest but the first follows another.
         if manifest.number == 0 || (manifest.number == 1) != manifest.parent.is_none() {
             return Err(FormatError::Line(reader.at));
         }
