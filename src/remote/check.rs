@@ -24,31 +24,37 @@ const MISSING: &str = "it is missing";
 impl Ref {
     /// Returns what the newest manifest says, or `None` if there is none.
     pub(super) async fn info(&self) -> Result<Option<RefInfo>> {
-        let newest = self.newest().await?;
-        Ok(newest.map(|newest| {
-            let segments = newest
-                .state()
-                .into_iter()
-                .flat_map(|state| state.segments.values());
-            let mut info = RefInfo {
-                name: self.name.to_string(),
-                number: newest.manifest.number,
-                epoch: newest.manifest.epoch,
-                hash_function: newest
-                    .state()
-                    .map(|state| state.hash_function)
-                    .unwrap_or_default(),
-                segments: 0,
-                objects: 0,
-                data_bytes: 0,
-            };
-            for RefSegment { sealed, .. } in segments {
-                info.segments += 1;
-                info.objects += u64::from(sealed.objects);
-                info.data_bytes += sealed.data_bytes;
+        let mut info = RefInfo {
+            name: self.name.to_string(),
+            number: 0,
+            epoch: 0,
+            hash_function: HashFunction::default(),
+            segments: 0,
+            objects: 0,
+            data_bytes: 0,
+            problem: None,
+        };
+        let newest = match self.newest().await {
+            Ok(Some(newest)) => newest,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                info.problem = Some(problem(error)?);
+                info.number = self.newest_number().await?.unwrap_or_default();
+                return Ok(Some(info));
             }
-            info
-        }))
+        };
+        info.number = newest.manifest.number;
+        info.epoch = newest.manifest.epoch;
+        let Some(state) = newest.state() else {
+            return Ok(Some(info));
+        };
+        info.hash_function = state.hash_function;
+        for RefSegment { sealed, .. } in state.segments.values() {
+            info.segments += 1;
+            info.objects += u64::from(sealed.objects);
+            info.data_bytes += sealed.data_bytes;
+        }
+        Ok(Some(info))
     }
 }
 
@@ -185,6 +191,10 @@ fn problem(error: Error) -> Result<RefProblem> {
             reason: MISSING.to_owned(),
         }),
         Error::Remote(RemoteError::Damaged { object, reason }) => Ok(RefProblem { object, reason }),
+        Error::Remote(RemoteError::UnsupportedVersion { object }) => Ok(RefProblem {
+            object,
+            reason: "a newer version wrote it".to_owned(),
+        }),
         error => Err(error),
     }
 }

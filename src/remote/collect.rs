@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use super::commit::Commit;
 use super::format::{CLOCKS, FolderFile, Nonce, PROBES, REFS, RefFileKind, RefManifest};
 use super::options::{GcOptions, GcProgress, GcReport};
-use super::refs::{Ref, Stored};
+use super::refs::{Ref, Stored, is_damaged};
 use super::{Progress, Remote};
 use crate::error::{Error, RemoteError, Result};
 
@@ -42,10 +42,16 @@ impl Collection<'_> {
         let grace = i64::try_from(self.options.grace.as_millis()).unwrap_or(i64::MAX);
         let before = now.saturating_sub(grace);
         let mut report = GcReport::default();
+        let mut failed = None;
         for name in bucket.folders(REFS).await? {
             // Folders of other names are not ours.
-            if let Ok(at) = self.remote.at(&name) {
-                self.collect(&at, before, &mut report).await?;
+            let Ok(at) = self.remote.at(&name) else {
+                continue;
+            };
+            match self.collect(&at, before, &mut report).await {
+                // Refs share nothing, so this one is no obstacle to collecting the others.
+                Err(error) if is_of_one_ref(&error) => failed = failed.or(Some(error)),
+                collected => collected?,
             }
         }
         if !self.options.dry_run {
@@ -55,7 +61,7 @@ impl Collection<'_> {
                     .await?;
             }
         }
-        Ok(report)
+        failed.map_or(Ok(report), Err)
     }
 
     /// Returns the time by the bucket's clock, in milliseconds.
@@ -79,7 +85,11 @@ impl Collection<'_> {
                 return Ok(());
             };
             let older = self.older(at, &newest, before).await?;
-            let dead = dead(&files, &older.files_with(&newest), before);
+            let dead = if older.is_unknown {
+                Files::new()
+            } else {
+                dead(&files, &older.needed, before)
+            };
             let folders = folders_of(&dead);
             if !self.options.dry_run {
                 if !folders.is_empty() && !self.condemn(at, &newest, folders).await? {
@@ -122,24 +132,40 @@ impl Collection<'_> {
 
     /// Reads the manifests before the newest down to one that was emptied.
     async fn older(&self, at: &Ref, newest: &Stored, before: i64) -> Result<Older> {
-        let mut older = Older::default();
+        let mut older = Older {
+            needed: files_of(newest).collect(),
+            ..Older::default()
+        };
         // When the manifest that is read next was superseded.
         let mut superseded = newest.modified;
         for number in (1..newest.manifest.number).rev() {
-            let Some(stored) = at
-                .read(number)
-                .await?
-                .filter(|stored| stored.state().is_some())
-            else {
-                break;
+            let object = at.manifest_object(number);
+            let is_needed = superseded >= before;
+            let read = match at.read(number).await {
+                Err(error) if is_damaged(&error) => {
+                    older.is_unknown |= is_needed;
+                    let modified = self.remote.bucket.modified(&object).await?;
+                    superseded = modified.ok_or_else(|| self.remote.bucket.missing(&object))?;
+                    continue;
+                }
+                read => read?.ok_or_else(|| self.remote.bucket.missing(&object))?,
             };
-            let modified = stored.modified;
-            if superseded < before {
-                older.superseded.push(stored);
-            } else {
-                older.needed.push(stored);
+            if read.manifest.ref_id != newest.manifest.ref_id {
+                return Err(self.remote.bucket.damaged(&object, &"it is of another ref"));
             }
-            superseded = modified;
+            if read.state().is_none() {
+                break;
+            }
+            superseded = read.modified;
+            if is_needed {
+                older.needed.extend(files_of(&read));
+            } else {
+                // The state can be long, and is not needed any more.
+                older.superseded.push(RefManifest {
+                    state: None,
+                    ..read.manifest
+                });
+            }
         }
         // If this is cut off, the next collection finds those that are left above those that are emptied.
         older.superseded.reverse();
@@ -164,12 +190,8 @@ impl Collection<'_> {
     }
 
     /// Empties manifests, in their order.
-    async fn empty(&self, at: &Ref, manifests: &[Stored]) -> Result<()> {
-        for stored in manifests {
-            let emptied = RefManifest {
-                state: None,
-                ..stored.manifest.clone()
-            };
+    async fn empty(&self, at: &Ref, manifests: &[RefManifest]) -> Result<()> {
+        for emptied in manifests {
             let object = at.manifest_object(emptied.number);
             let text = Bytes::from(emptied.encode());
             self.remote.bucket.put(&object, text.into()).await?;
@@ -193,24 +215,30 @@ impl Collection<'_> {
     }
 }
 
-/// The manifests before the newest that were not emptied.
+/// What a collection needs of the manifests that were not emptied.
 #[derive(Default)]
 struct Older {
-    /// Those that were superseded within the grace period.
-    needed: Vec<Stored>,
-    /// The others, the oldest first.
-    superseded: Vec<Stored>,
+    /// The files of the newest manifest, and of those that were superseded within the grace period.
+    needed: BTreeSet<FolderFile>,
+    /// Whether a manifest that was superseded within the grace period is damaged, so that it is unknown
+    /// which files it needs.
+    is_unknown: bool,
+    /// The other manifests as they are when they are emptied, the oldest first.
+    superseded: Vec<RefManifest>,
 }
 
-impl Older {
-    /// The files that these manifests need, and the newest.
-    fn files_with(&self, newest: &Stored) -> BTreeSet<FolderFile> {
-        self.needed
-            .iter()
-            .chain([newest])
-            .flat_map(files_of)
-            .collect()
-    }
+/// Whether an error says something about one ref, and nothing about the bucket or the caller.
+fn is_of_one_ref(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Remote(
+            RemoteError::Damaged { .. }
+                | RemoteError::Missing { .. }
+                | RemoteError::UnsupportedVersion { .. }
+                | RemoteError::Unknown { .. }
+                | RemoteError::Busy { .. }
+        )
+    )
 }
 
 fn folders_of(files: &Files) -> BTreeSet<Nonce> {

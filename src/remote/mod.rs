@@ -354,9 +354,10 @@ impl Remote {
     ///
     /// # Errors
     ///
-    /// Fails with these variants of [`RemoteError`](crate::RemoteError): `Damaged` or `UnsupportedVersion`
-    /// if a manifest cannot be read, `Busy` if pushes come first again and again, `Unknown`, `Missing`,
-    /// `Bucket`, `Cancelled` and `InsideRuntime`. A part may have been removed then.
+    /// Fails with these variants of [`RemoteError`](crate::RemoteError): `Damaged`, `Missing` or
+    /// `UnsupportedVersion` if a manifest cannot be read, `Busy` if pushes come first again and again,
+    /// `Unknown`, `Bucket`, `Cancelled` and `InsideRuntime`. A part may have been removed then. After
+    /// an error about one ref the collection goes on with the others, and fails with the first such error.
     pub fn gc(
         &self,
         options: &GcOptions,
@@ -385,10 +386,12 @@ impl Remote {
 
     /// Returns the refs of the bucket, sorted by name. Makes three requests for each, and one.
     ///
+    /// A ref whose newest manifest cannot be read is returned too: [`RefInfo::problem`] says why, and the
+    /// figures are 0.
+    ///
     /// # Errors
     ///
-    /// Fails with [`RemoteError::Bucket`](crate::RemoteError::Bucket), `Damaged`, `UnsupportedVersion` or
-    /// `InsideRuntime`.
+    /// Fails with [`RemoteError::Bucket`](crate::RemoteError::Bucket) or `InsideRuntime`.
     pub fn list(&self) -> Result<Vec<RefInfo>> {
         self.blocking.wait_for(self.list_async())
     }

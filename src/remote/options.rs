@@ -176,6 +176,8 @@ pub struct RefInfo {
     pub objects: u64,
     /// Length of their data files, in bytes.
     pub data_bytes: u64,
+    /// What is wrong with the newest manifest, if it cannot be read. Then all figures but `number` are 0.
+    pub problem: Option<RefProblem>,
 }
 
 /// How far a check of a ref is.

@@ -1,10 +1,12 @@
 //! Damage in a bucket, and the remedy that its errors give: a store that holds everything takes over.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::ObjectStoreExt as _;
-use sealstone::remote::{PushOptions, RefReport, Remote};
+use sealstone::remote::{GcOptions, GcReport, PushOptions, RefReport, Remote};
 use sealstone::{Error, Options, RemoteError, Result, Store};
 use tempfile::TempDir;
 
@@ -56,6 +58,18 @@ async fn verify(remote: &Remote) -> Result<RefReport> {
     remote.verify_async("main", go_on).await
 }
 
+/// Waits until the clock of the bucket shows another time.
+fn let_time_pass() {
+    std::thread::sleep(Duration::from_millis(2));
+}
+
+/// Collects and keeps nothing for those who read old states.
+async fn gc(remote: &Remote) -> Result<GcReport> {
+    let go_on = |_: &_| ControlFlow::Continue(());
+    let at_once = GcOptions::new().grace(Duration::ZERO);
+    remote.gc_async(&at_once, go_on).await
+}
+
 async fn take_over(remote: &Remote, local: &Local) -> u64 {
     let options = PushOptions::new().take_over(true);
     let report = push_with(remote, local, &options).await.unwrap();
@@ -70,7 +84,7 @@ async fn is_whole(remote: &Remote, bucket: &Bucket, local: &Local, case: &str) {
     let root = TempDir::new().unwrap();
     pull(remote, root.path()).await.unwrap();
     let pulled = Store::open(root.path()).unwrap();
-    let digests: std::collections::BTreeSet<_> = pulled.digests().map(Result::unwrap).collect();
+    let digests: BTreeSet<_> = pulled.digests().map(Result::unwrap).collect();
     assert_eq!(digests, local.digests(), "{case}");
 }
 
@@ -110,6 +124,92 @@ fn taking_over_mends_a_ref_of_which_a_file_is_damaged_or_missing() {
     });
 }
 
+/// The ref that is damaged is the first of three by its name, and then the second.
+#[test]
+fn a_damaged_ref_is_listed_and_keeps_no_collection_from_the_others() {
+    runtime().block_on(async {
+        for damaged in ["a", "b"] {
+            let bucket = Bucket::new();
+            let remote = remote(bucket.0.clone());
+            let go_on = |_: &_| ControlFlow::Continue(());
+            for name in ["a", "b", "c"] {
+                let local = Local::new();
+                for number in [1, 2] {
+                    local.put(number);
+                    let options = PushOptions::new();
+                    let push = remote.push_async(&local.store, name, &options, go_on);
+                    push.await.unwrap();
+                    let compaction = local.store.begin_compaction().unwrap();
+                    compaction.finish(|_| false).unwrap();
+                }
+            }
+            let names = bucket.names(&format!("refs/{damaged}")).await;
+            Damage::Flip.inflict(&bucket, &names[0]).await;
+            let refs = remote.list_async().await.unwrap();
+            let names: Vec<&str> = refs.iter().map(|info| &info.name[..]).collect();
+            assert_eq!(names, ["a", "b", "c"]);
+            for info in &refs {
+                let is_damaged = info.name == damaged;
+                assert_eq!(info.problem.is_some(), is_damaged, "{info:?}");
+                assert_eq!((info.number, info.objects == 0), (3, is_damaged));
+            }
+
+            let_time_pass();
+            let mut files = BTreeMap::new();
+            for name in ["a", "b", "c"] {
+                let names = bucket.names(&format!("segments/{name}")).await;
+                files.insert(name, names.len());
+            }
+            let failed = gc(&remote).await;
+            let is_damaged = matches!(failed, Err(Error::Remote(RemoteError::Damaged { .. })));
+            assert!(is_damaged, "{failed:?}");
+            for name in ["a", "b", "c"] {
+                let left = bucket.names(&format!("segments/{name}")).await.len();
+                assert_eq!(left < files[name], name != damaged, "{name}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_collection_goes_past_damaged_manifests_and_stops_at_missing_ones() {
+    runtime().block_on(async {
+        for damage in [Damage::Flip, Damage::Remove] {
+            let (local, bucket) = (Local::new(), Bucket::new());
+            let remote = remote(bucket.0.clone());
+            for number in 1..4 {
+                local.put(number);
+                push(&remote, &local).await.unwrap();
+                let compaction = local.store.begin_compaction().unwrap();
+                compaction.finish(|_| false).unwrap();
+            }
+            // Manifest 3 of 4, which lists files that no other manifest lists.
+            let names = bucket.names("refs/main").await;
+            damage.inflict(&bucket, &names[1]).await;
+            let_time_pass();
+            let files = bucket.names("segments").await;
+            let go_on = |_: &_| ControlFlow::Continue(());
+            let in_grace = remote.gc_async(&GcOptions::new(), go_on).await;
+            assert_eq!(bucket.names("segments").await, files);
+            let collected = gc(&remote).await;
+            if let Damage::Flip = damage {
+                in_grace.unwrap();
+                assert!(collected.unwrap().files > 0);
+                assert!(bucket.names("segments").await.len() < files.len());
+                push(&remote, &local).await.unwrap();
+                gc(&remote).await.unwrap();
+            } else {
+                for failed in [in_grace, collected] {
+                    let is_missing =
+                        matches!(failed, Err(Error::Remote(RemoteError::Missing { .. })));
+                    assert!(is_missing, "{failed:?}");
+                }
+                assert_eq!(bucket.names("segments").await, files);
+            }
+        }
+    });
+}
+
 /// All combinations of the newest manifest and those below it.
 #[test]
 fn taking_over_mends_a_ref_of_which_the_newest_manifest_is_damaged() {
@@ -143,6 +243,9 @@ fn taking_over_mends_a_ref_of_which_the_newest_manifest_is_damaged() {
                 assert_eq!(newest.epoch, if damaged < 3 { 2 } else { 1 }, "{case}");
                 local.put(4);
                 push(&remote, &local).await.unwrap();
+                is_whole(&remote, &bucket, &local, &case).await;
+                let_time_pass();
+                assert!(gc(&remote).await.unwrap().files > 0, "{case}");
                 is_whole(&remote, &bucket, &local, &case).await;
             }
         }
