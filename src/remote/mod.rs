@@ -82,7 +82,7 @@ pub struct Remote {
     settings: Settings,
 }
 
-/// What tests set.
+/// Settings that only tests change.
 #[derive(Clone, Copy, Debug)]
 struct Settings {
     /// Time before the second attempt of a creation whose outcome is unclear.

@@ -1,4 +1,4 @@
-//! What is asked of pushes, and what they and other long work report.
+//! The options of pushes and collections, and the reports of all long work.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl PushOptions {
     }
 }
 
-/// How far a push is.
+/// The progress of a push.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PushProgress {
@@ -46,7 +46,7 @@ pub struct PushProgress {
     pub bytes_total: u64,
 }
 
-/// What a push has done.
+/// The result of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PushReport {
@@ -61,7 +61,7 @@ pub struct PushReport {
     pub uploaded_bytes: u64,
 }
 
-/// How far the opening of a reader is.
+/// The progress of the opening of a reader.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ReaderProgress {
@@ -71,7 +71,7 @@ pub struct ReaderProgress {
     pub bytes_total: u64,
 }
 
-/// How far a pull is.
+/// The progress of a pull.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PullProgress {
@@ -81,7 +81,7 @@ pub struct PullProgress {
     pub bytes_total: u64,
 }
 
-/// What a pull has done.
+/// The result of a pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PullReport {
@@ -136,7 +136,7 @@ impl GcOptions {
     }
 }
 
-/// How far a collection is.
+/// The progress of a collection.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct GcProgress {
@@ -144,7 +144,7 @@ pub struct GcProgress {
     pub files: u64,
 }
 
-/// What a collection has removed, or would remove.
+/// The result of a collection: what it has removed, or would remove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GcReport {
@@ -180,7 +180,7 @@ pub struct RefInfo {
     pub problem: Option<RefProblem>,
 }
 
-/// How far a check of a ref is.
+/// The progress of a check of a ref.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct VerifyRefProgress {
@@ -190,7 +190,7 @@ pub struct VerifyRefProgress {
     pub bytes_total: u64,
 }
 
-/// What a check of a ref has found.
+/// The result of a check of a ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RefReport {
@@ -198,7 +198,7 @@ pub struct RefReport {
     pub number: u64,
     /// Objects in data files that are sound as a whole.
     pub objects: u64,
-    /// What was found, sorted.
+    /// The problems that the check has found, sorted.
     pub problems: Vec<RefProblem>,
 }
 

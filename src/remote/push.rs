@@ -119,6 +119,10 @@ impl Push<'_> {
     ) -> Result<Option<PushReport>> {
         let epoch = local.allow(self.at, base, content)?;
         self.require_same_function(base, content)?;
+        if base.manifest.writer != local.writer() {
+            // The ref may have been copied into a bucket of another kind.
+            probe(&self.at.bucket, self.settings.retry_pause).await?;
+        }
         let (folder, is_begun) = local.folder(&base.manifest)?;
         local
             .note_begin(&base.manifest, folder, content.highest_id)

@@ -149,7 +149,7 @@ fn a_push_that_was_committed_succeeds_although_its_file_cannot_be_written() {
             } else {
                 assert!(matches!(pushed, Err(Error::Io { .. })), "{pushed:?}");
             }
-            // A flush that failed leaves the store in a state that only opening it anew makes known.
+            // After a flush that failed, a store takes nothing until it is opened anew.
             let Local { store, folder } = local;
             drop(store);
             let store = gate.open(&folder);

@@ -13,12 +13,12 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
-use sealstone::remote::GcOptions;
+use sealstone::remote::{GcOptions, PushOptions};
 use sealstone::{Error, RemoteError};
 
 use crate::bucket::Bucket;
 use crate::faulty::Faulty;
-use crate::{Local, push, remote, runtime};
+use crate::{Local, push, push_with, remote, runtime};
 
 /// What is strange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +118,27 @@ fn h73_a_first_push_refuses_an_object_store_that_creates_what_exists() {
         );
         assert!(is_refused, "{refused:?}");
         assert_eq!(bucket.names("").await, Vec::<String>::new());
+    });
+}
+
+/// The ref was pushed to an object store that refuses it, and copied to this one.
+#[test]
+fn h73_a_push_that_takes_over_refuses_an_object_store_that_creates_what_exists() {
+    runtime().block_on(async {
+        let (local, other, bucket) = (Local::new(), Local::new(), Bucket::new());
+        local.put(1);
+        other.put(2);
+        push(&remote(bucket.0.clone()), &local).await.unwrap();
+        let strange = remote(Arc::new(Strange(bucket.0.clone(), Habit::Replaces)));
+        let take_over = PushOptions::new().take_over(true);
+        let refused = push_with(&strange, &other, &take_over).await;
+        let is_refused = matches!(
+            refused,
+            Err(Error::Remote(RemoteError::CreateNotExclusive { .. }))
+        );
+        assert!(is_refused, "{refused:?}");
+        assert_eq!(bucket.check("main").await, Some(local.digests()));
+        assert_eq!(bucket.names("probe").await, Vec::<String>::new());
     });
 }
 

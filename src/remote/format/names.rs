@@ -13,7 +13,7 @@ pub(in crate::remote) const REFS: &str = "refs";
 pub(in crate::remote) const SEGMENTS: &str = "segments";
 /// The folder of the markers from which collections read the bucket's clock.
 pub(in crate::remote) const CLOCKS: &str = "gc";
-/// The folder of the objects with which a first push finds out whether creating is exclusive.
+/// The folder of the objects with which a push finds out whether creating is exclusive.
 pub(in crate::remote) const PROBES: &str = "probe";
 
 /// Longest name of a ref, in bytes.
