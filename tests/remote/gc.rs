@@ -84,20 +84,61 @@ fn h74_a_collection_leaves_exactly_what_is_listed_and_no_more_after_the_grace_pe
     });
 }
 
+/// A store that has pushed, with more to push, and its bucket.
+async fn with_more_to_push() -> (Local, Bucket) {
+    let (local, bucket) = (Local::new(), Bucket::new());
+    local.put(1);
+    push(&remote(bucket.0.clone()), &local).await.unwrap();
+    local.put(2);
+    (local, bucket)
+}
+
+/// The push sleeps right before it creates its manifest. Meanwhile other states are pushed and collected.
 #[test]
-fn h72_numbers_are_never_freed_so_a_writer_that_slept_creates_none_of_them() {
+fn h72_a_writer_that_slept_finds_its_number_taken_although_the_manifest_was_collected() {
     runtime().block_on(async {
-        let (local, bucket) = (Local::new(), Bucket::new());
-        let remote = remote(bucket.0.clone());
-        for number in 1..6 {
-            local.put(number);
-            keep_half(&local);
-            push(&remote, &local).await.unwrap();
-            let_time_pass();
-            gc(&remote, at_once()).await.unwrap();
-        }
+        // Another store of the same contents tells which request it is.
+        let (local, bucket) = with_more_to_push().await;
+        let faulty = Faulty::new(bucket.0.clone());
+        faulty.heal();
+        push(&remote(faulty.clone()), &local).await.unwrap();
+        let log = faulty.log();
+        let creation = log
+            .iter()
+            .position(|line| line.starts_with("create refs/main"));
+        let creation = creation.unwrap();
+
+        let (local, bucket) = with_more_to_push().await;
+        let before = bucket.newest("main").await.unwrap().number;
+        let faulty = Faulty::new(bucket.0.clone());
+        let other = std::sync::Arc::new(Local::new());
+        let (meanwhile, direct) = (other.clone(), remote(bucket.0.clone()));
+        faulty.call_at(creation, move || {
+            let (other, direct) = (meanwhile.clone(), direct.clone());
+            Box::pin(async move {
+                for number in 3..7 {
+                    other.put(number);
+                    keep_half(&other);
+                    let options = PushOptions::new().take_over(number == 3);
+                    push_with(&direct, &other, &options).await.unwrap();
+                    let_time_pass();
+                    gc(&direct, at_once()).await.unwrap();
+                }
+            })
+        });
+        let refused = push(&remote(faulty.clone()), &local).await;
+        let is_fenced = matches!(refused, Err(Error::Remote(RemoteError::Fenced { .. })));
+        assert!(is_fenced, "{refused:?}");
+        assert!(faulty.log()[creation].starts_with("create refs/main"));
+        assert_eq!(bucket.check("main").await, Some(other.digests()));
+        // Every number has its manifest, and that of the push that slept was emptied.
         let newest = bucket.newest("main").await.unwrap().number;
-        assert_eq!(bucket.names("refs").await.len() as u64, newest);
+        let names = bucket.names("refs").await;
+        assert_eq!(names.len() as u64, newest);
+        let taken = &names[usize::try_from(newest - before - 1).unwrap()];
+        let text = bucket.read(taken).await;
+        let taken = sealstone::remote::format::RefManifest::parse(&text).unwrap();
+        assert_eq!((taken.number, taken.state), (before + 1, None));
     });
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::{Either, join_all, select};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use sealstone::remote::format::RefManifest;
 use sealstone::remote::{GcOptions, PushOptions, Remote};
 use sealstone::{Digest, Error, RemoteError, Store};
 use tempfile::TempDir;
@@ -175,18 +176,34 @@ fn run(seed: u64, outcomes: &mut BTreeMap<&'static str, usize>) {
         .await;
         let newest = bucket.newest("main").await;
         let content = bucket.check("main").await;
-        let tally = tally.lock().unwrap();
+        let tally = std::mem::take(&mut *tally.lock().unwrap());
         for (outcome, times) in &tally.outcomes {
             *outcomes.entry(outcome).or_default() += times;
         }
-        let Some(newest) = newest else { return };
-        // A collection may have repeated the last push.
-        let last_known = tally.pushed.range(..=newest.number).next_back();
-        let content = content.unwrap();
-        assert!(content.is_empty() || tally.tried.contains(&content));
-        if let Some((number, known)) = last_known {
-            let is_last = newest.nonce == newest.push && *number == newest.number;
-            assert!(!is_last || *known == content);
+        let (Some(newest), Some(content)) = (newest, content) else {
+            return;
+        };
+        // A collection repeats the push that made the state, also when it is the newest manifest.
+        let mut pushes = BTreeMap::new();
+        for name in bucket.names("refs/main").await {
+            let manifest = RefManifest::parse(&bucket.read(&name).await).unwrap();
+            if manifest.nonce == manifest.push {
+                pushes.insert(manifest.push, manifest.number);
+            }
+        }
+        for number in tally.pushed.keys() {
+            assert!(pushes.values().any(|pushed| pushed == number), "{number}");
+        }
+        let made_by = pushes[&newest.push];
+        match tally.pushed.last_key_value() {
+            Some((&number, pushed)) if number == made_by => assert_eq!(*pushed, content),
+            last => {
+                // A push that died behind the last one that was acknowledged, or in front of all, made it.
+                // The first manifest of the ref lists nothing.
+                assert!(last.is_none_or(|(&number, _)| number < made_by));
+                assert!(made_by == 1 || tally.outcomes.contains_key("died"));
+                assert!(content.is_empty() || tally.tried.contains(&content));
+            }
         }
     });
 }
