@@ -3,8 +3,9 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use super::base::Base;
+use super::content::Content;
 use super::format::{KnownRef, Nonce, RefManifest, Uploading, WriterState};
-use super::push::{Base, Content};
 use super::refs::Ref;
 use super::runtime::blocking;
 use crate::dir::Dir;

@@ -1,8 +1,5 @@
 //! Pushing: makes a ref list what a store holds.
 
-mod base;
-mod content;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
-pub(super) use self::base::Base;
-pub(super) use self::content::Content;
-use self::content::files_to_upload;
+use super::base::Base;
 use super::commit::{Commit, probe};
+use super::content::{Content, files_to_upload};
 use super::format::{FolderFile, Nonce, RefManifest, RefState};
 use super::local::Local;
 use super::options::{PushOptions, PushProgress, PushReport};
@@ -69,7 +65,7 @@ impl Push<'_> {
         }
         let mut seen = None;
         for _ in 0..TIMES_MAX {
-            let base = Base::read(self.at, &local, self.options.take_over, &mut seen).await?;
+            let base = Base::read(self.at, self.options.take_over, &mut seen).await?;
             let base = Arc::new(base);
             let of_runs = Arc::clone(&base);
             content = blocking(move || content.drop_wrong_runs(&of_runs)).await?;

@@ -1,21 +1,22 @@
 //! The state that a push replaces.
 
+use std::collections::BTreeSet;
+
+use super::format::{Nonce, RefManifest, RefState};
+use super::refs::{Ref, Stored, is_damaged};
 use crate::digest::HashFunction;
-use crate::error::Result;
-use crate::remote::format::{Nonce, RefManifest, RefState};
-use crate::remote::local::Local;
-use crate::remote::refs::{Ref, Stored, is_damaged};
+use crate::error::{Error, Result};
 
 /// The newest manifest of a ref, as a push sees it.
 #[derive(Clone, Debug)]
-pub(in crate::remote) struct Base {
+pub(super) struct Base {
     /// The newest manifest. If that is damaged, the newest readable one below it stands in for it, with
     /// the number of the newest.
-    pub(in crate::remote) manifest: RefManifest,
+    pub(super) manifest: RefManifest,
     /// Whether the newest manifest is damaged.
-    pub(in crate::remote) is_damaged: bool,
+    pub(super) is_damaged: bool,
     /// Whether the push takes the ref over.
-    pub(in crate::remote) is_taken_over: bool,
+    pub(super) is_taken_over: bool,
 }
 
 /// Tells the state that a push saw first from a state that came meanwhile.
@@ -31,12 +32,7 @@ impl Base {
     /// Reads the newest manifest. If it is damaged and the ref is taken over, finds what stands in for it:
     /// otherwise nothing could mend the ref. `seen` is the state that the push saw first; only that is
     /// taken over, not what comes meanwhile.
-    pub(super) async fn read(
-        at: &Ref,
-        local: &Local,
-        take_over: bool,
-        seen: &mut Option<Seen>,
-    ) -> Result<Self> {
+    pub(super) async fn read(at: &Ref, take_over: bool, seen: &mut Option<Seen>) -> Result<Self> {
         let mut is_taken_over = |now| take_over && *seen.get_or_insert(now) == now;
         let newest = match at.newest().await {
             Err(error) if take_over && is_damaged(&error) => {
@@ -47,7 +43,7 @@ impl Base {
                     // The answer was damaged, and not the manifest.
                     Some(read) if read.manifest.number == number && read.state().is_some() => read,
                     _ if !is_taken_over(Seen::Damaged(number)) => return Err(error),
-                    below => return Self::in_place_of_damaged(number, below, local),
+                    below => return Self::in_place_of_damaged(at, number, below),
                 }
             }
             newest => newest?.ok_or_else(|| at.bucket.missing(&at.folder()))?,
@@ -60,7 +56,7 @@ impl Base {
     }
 
     /// Makes the base of a push that takes over manifest `number`, which is damaged.
-    fn in_place_of_damaged(number: u64, below: Option<Stored>, local: &Local) -> Result<Self> {
+    fn in_place_of_damaged(at: &Ref, number: u64, below: Option<Stored>) -> Result<Self> {
         let manifest = if let Some(below) = below {
             RefManifest {
                 number,
@@ -68,7 +64,8 @@ impl Base {
             }
         } else {
             // Nothing of the ref is known any more, so it begins anew behind the damaged manifests.
-            let [ref_id, push, writer] = [local.nonce()?, local.nonce()?, local.nonce()?];
+            let random = || Nonce::random().map_err(Error::io(at.bucket.url().as_ref()));
+            let [ref_id, push, writer] = [random()?, random()?, random()?];
             RefManifest {
                 ref_id,
                 number,
@@ -77,7 +74,7 @@ impl Base {
                 epoch: 0,
                 push,
                 parent: None,
-                condemned: std::collections::BTreeSet::new(),
+                condemned: BTreeSet::new(),
                 state: None,
             }
         };

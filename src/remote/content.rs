@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::base::Base;
+use super::format::{FolderFile, Nonce, RefFileKind, RefRun, RefSegment, RefState};
+use super::upload::Source;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::remote::format::{FolderFile, Nonce, RefFileKind, RefRun, RefSegment, RefState};
-use crate::remote::upload::Source;
 use crate::segment::Sealed;
 use crate::segment_set::{ResolvedRun, SegmentSet};
 use crate::store::Store;
 use crate::threads::in_own_threads;
 
 /// The segments and runs of a store that is pushed.
-pub(in crate::remote) struct Content {
+pub(super) struct Content {
     pub(super) set: Arc<SegmentSet>,
     /// The runs of the set index that hold, by the digests of their files.
     runs: BTreeMap<Digest, ResolvedRun>,
     /// The highest segment id that the store has used.
-    pub(in crate::remote) highest_id: u32,
+    pub(super) highest_id: u32,
 }
 
 impl Content {
@@ -59,7 +59,7 @@ impl Content {
 
     /// Whether the store may have gone on from a state that it pushed. An id is never used again, so a store
     /// that holds other records under the same id has gone back behind that state.
-    pub(in crate::remote) fn may_follow(&self, pushed: &RefState) -> bool {
+    pub(super) fn may_follow(&self, pushed: &RefState) -> bool {
         self.set.sealed().iter().all(|sealed| {
             let listed = pushed.segments.get(&sealed.id());
             listed.is_none_or(|listed| listed.sealed == *sealed.binding())
