@@ -154,7 +154,7 @@ impl Listing {
         } else if is_damaged_manifest_name(name) {
             self.damaged_manifests.push(folder.file(name));
         } else {
-            return [MANIFEST, LOCK].contains(&name);
+            return [MANIFEST, LOCK, REMOTE].contains(&name);
         }
         true
     }

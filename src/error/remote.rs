@@ -23,6 +23,16 @@ pub enum RemoteError {
         reason: String,
     },
 
+    /// A variable of the environment is not what the client of the object store can use. Its value is not
+    /// repeated, as it can hold a password.
+    #[error("the environment variable {variable} {reason}")]
+    BadEnvironment {
+        /// The variable.
+        variable: String,
+        /// What is wrong with its value, and what it should be.
+        reason: &'static str,
+    },
+
     /// The text is not the name of a ref.
     #[error(
         "{name:?} is not the name of a ref; give 1 to 64 lowercase letters, digits, `.`, `_` and `-`, the first a letter or a digit"
@@ -226,9 +236,11 @@ impl RemoteError {
     pub(super) fn kind(&self) -> io::ErrorKind {
         use io::ErrorKind as Kind;
         match self {
-            Self::BadUrl { .. } | Self::BadRefName { .. } | Self::HashFunction { .. } => {
-                Kind::InvalidInput
-            }
+            Self::BadUrl { .. }
+            | Self::BadEnvironment { .. }
+            | Self::BadRefName { .. }
+            | Self::CacheTooSmall { .. }
+            | Self::HashFunction { .. } => Kind::InvalidInput,
             Self::NoRef { .. } | Self::Missing { .. } | Self::Collected { .. } => Kind::NotFound,
             Self::Damaged { .. } | Self::DamagedHere { .. } | Self::ShortHere { .. } => {
                 Kind::InvalidData
@@ -236,7 +248,6 @@ impl RemoteError {
             Self::UnsupportedVersion { .. } | Self::CreateNotExclusive { .. } => Kind::Unsupported,
             Self::Fenced { .. } | Self::Diverged { .. } => Kind::AlreadyExists,
             Self::PushRunning | Self::Busy { .. } => Kind::ResourceBusy,
-            Self::CacheTooSmall { .. } => Kind::InvalidInput,
             Self::NotAPart { .. } => Kind::DirectoryNotEmpty,
             Self::Cancelled => Kind::Interrupted,
             Self::Bucket { .. }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures_util::future;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use super::arriving::Arriving;
@@ -56,23 +57,37 @@ impl Download<'_> {
         let parts = futures_util::stream::iter(parts(sealed.data_bytes));
         let reads = parts.map(|range| read_part(bucket, &object, range).boxed());
         let mut reads = std::pin::pin!(reads.buffered(PARTS_AT_ONCE));
-        let mut state = (sink, Arriving::new(self.function, sealed));
-        while let Some((offset, part)) = reads.try_next().await? {
-            let (mut sink, mut arriving) = state;
-            let bytes = part.len() as u64;
-            let taken = blocking(move || {
-                let is_plausible = arriving.take(&part);
-                sink.take(&part, offset)?;
-                Ok((is_plausible, (sink, arriving)))
-            });
-            let is_plausible;
-            (is_plausible, state) = taken.await?;
-            if !is_plausible {
-                return Err(bucket.damaged(&object, &damaged));
+        // Parts arrive while others are checked and written: both sides are polled at once.
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+        let arrive = async move {
+            while let Some(part) = reads.try_next().await? {
+                // The other side has failed.
+                if sender.send(part).await.is_err() {
+                    break;
+                }
             }
-            done(bytes)?;
-        }
-        let (sink, arriving) = state;
+            Ok(())
+        };
+        let take = async {
+            let mut state = (sink, Arriving::new(self.function, sealed));
+            while let Some((offset, part)) = receiver.recv().await {
+                let (mut sink, mut arriving) = state;
+                let bytes = Bytes::len(&part) as u64;
+                let taken = blocking(move || {
+                    let is_plausible = arriving.take(&part);
+                    sink.take(&part, offset)?;
+                    Ok((is_plausible, (sink, arriving)))
+                });
+                let is_plausible;
+                (is_plausible, state) = taken.await?;
+                if !is_plausible {
+                    return Err(bucket.damaged(&object, &damaged));
+                }
+                done(bytes)?;
+            }
+            Ok(state)
+        };
+        let ((), (sink, arriving)) = future::try_join(arrive, take).await?;
         let sidecar = blocking(move || Ok(arriving.finish())).await?;
         let sidecar = sidecar.ok_or_else(|| bucket.damaged(&object, &damaged))?;
         Ok((sink, sidecar))

@@ -393,7 +393,8 @@ fn a_push_that_its_caller_ends_is_gone_on_with() {
         let (local, bucket) = (Local::new(), Bucket::new());
         let faulty = Faulty::new(bucket.0.clone());
         let remote = remote(faulty.clone());
-        local.put(1);
+        // So many files that some are there before half of the bytes were read.
+        (1..5).for_each(|number| local.put(number));
         let files = 2 * {
             // Seals what was put.
             local

@@ -62,6 +62,7 @@ impl Exit {
             | RemoteError::ShortHere { .. } => Self::Damaged,
             RemoteError::BadRefName { .. }
             | RemoteError::BadUrl { .. }
+            | RemoteError::BadEnvironment { .. }
             | RemoteError::HashFunction { .. }
             | RemoteError::CacheTooSmall { .. }
             | RemoteError::NotAPart { .. } => Self::Usage,

@@ -14,7 +14,7 @@ use crate::args::{
     GcArguments, Global, PullArguments, PushArguments, RemoteCommand, UrlArgument,
     VerifyRefArguments,
 };
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::output::{Output, count, size};
 use crate::progress;
 use crate::remote_get;
@@ -55,13 +55,22 @@ struct Collected {
     manifests: u64,
 }
 
+/// Opens the bucket at a URL. The memory of this process is none: nothing would be left of it.
+pub fn open(url: &str) -> anyhow::Result<Remote> {
+    if url.trim_start().to_ascii_lowercase().starts_with("memory:") {
+        let text = "memory: is for tests of a program; give file:///FOLDER or the URL of a bucket";
+        return Err(Failure::Usage(text.to_owned()).into());
+    }
+    Ok(Remote::open(url)?)
+}
+
 pub fn push(
     arguments: &PushArguments,
     global: &Global,
     output: &mut Output,
 ) -> anyhow::Result<Exit> {
     // The command line is checked before the store is opened.
-    let remote = Remote::open(&arguments.url)?;
+    let remote = open(&arguments.url)?;
     let store = global.open_to_write(arguments.waiting)?;
     let options = PushOptions::new().take_over(arguments.take_over);
     let bar = progress::bytes("pushing");
@@ -95,7 +104,7 @@ pub fn pull(
     global: &Global,
     output: &mut Output,
 ) -> anyhow::Result<Exit> {
-    let remote = Remote::open(&arguments.url)?;
+    let remote = open(&arguments.url)?;
     let bar = progress::bytes("pulling");
     let pulled = remote.pull_with(&arguments.name, &arguments.target, |progress| {
         show(&bar, progress.bytes_done, progress.bytes_total)
@@ -143,7 +152,7 @@ pub fn remote(
 }
 
 fn list(arguments: &UrlArgument, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    for info in Remote::open(&arguments.url)?.list()? {
+    for info in open(&arguments.url)?.list()? {
         if global.json {
             output.json(&json!({
                 "ref": info.name,
@@ -174,7 +183,7 @@ fn verify(
     global: &Global,
     output: &mut Output,
 ) -> anyhow::Result<Exit> {
-    let remote = Remote::open(&arguments.url)?;
+    let remote = open(&arguments.url)?;
     let bar = progress::bytes("verifying");
     let verified = remote.verify(&arguments.name, |progress| {
         show(&bar, progress.bytes_done, progress.bytes_total)
@@ -221,7 +230,7 @@ fn collect(arguments: &GcArguments, global: &Global, output: &mut Output) -> any
     let grace = Duration::from_secs(arguments.grace.saturating_mul(60 * 60));
     let options = GcOptions::new().grace(grace).dry_run(arguments.dry_run);
     let bar = progress::spinner("listing {pos} files");
-    let collected = Remote::open(&arguments.url)?.gc(&options, |progress| {
+    let collected = open(&arguments.url)?.gc(&options, |progress| {
         bar.set_position(progress.files);
         ControlFlow::Continue(())
     });

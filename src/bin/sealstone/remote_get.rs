@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use sealstone::remote::Remote;
 use serde_json::json;
 
 use crate::args::{Global, RemoteGetArguments};
@@ -11,7 +10,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::own_folder::OwnFolder;
 use crate::progress;
-use crate::remote::show;
+use crate::remote::{open, show};
 
 pub fn run(
     arguments: &RemoteGetArguments,
@@ -43,7 +42,7 @@ pub fn run(
         temporary = tempfile::tempdir()?;
         temporary.path()
     };
-    let remote = Remote::open(&arguments.url)?;
+    let remote = open(&arguments.url)?;
     let bar = progress::bytes("reading the index");
     let cache_bytes = arguments.cache_bytes;
     let reader = remote.reader_with(&arguments.name, cache, cache_bytes, |progress| {
