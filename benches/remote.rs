@@ -1,6 +1,6 @@
 //! Pushes, pulls and reads over the wire, beside plain copies of the same files.
 //!
-//! `.ci/with_s3 cargo bench --bench remote --all-features` starts a server that speaks S3 (SeaweedFS) on
+//! `.ci/with_s3 cargo bench --bench remote --all-features` starts a server that speaks S3 on
 //! loopback and runs this against it; without `SEALSTONE_S3` it does nothing. It takes some minutes and
 //! 12 GiB of disk for 1,000,000 objects of 1 KiB; a number behind `--` is another number of objects.
 //!
@@ -48,7 +48,7 @@ fn main() {
         println!("SEALSTONE_S3 names no server; see the comment of this program");
         return;
     };
-    let count = env::args().filter_map(|word| word.parse().ok()).next();
+    let count = env::args().find_map(|word| word.parse().ok());
     let count: u32 = count.unwrap_or(1_000_000);
     let root = tempfile::tempdir().expect("a folder");
     let store = Store::open(root.path().join("store")).expect("a new store");
@@ -370,7 +370,7 @@ async fn upload(client: &AmazonS3, files: &[PathBuf]) {
             return;
         }
         let upload = client.put_multipart(&name).await.expect("an upload");
-        let mut writer = WriteMultipart::new_with_chunk_size(upload, PART_BYTES as usize);
+        let mut writer = WriteMultipart::new_with_chunk_size(upload, 8 << 20);
         let mut offset = 0;
         while offset < len {
             writer
