@@ -171,6 +171,16 @@ pub enum RemoteError {
         offset: u64,
     },
 
+    /// A data file of the store that is pushed is missing, and the store was opened although it is. The ref
+    /// may list the only copy that is left.
+    #[error(
+        "segment {segment} of this store is missing, so the store was not pushed; restore its files from a backup, or pull the ref into a new folder; or take the ref over, which then lists this store without the segment"
+    )]
+    MissingHere {
+        /// The segment.
+        segment: u32,
+    },
+
     /// A data file of the store that is pushed is shorter than it was. Nothing that lists it was
     /// committed.
     #[error(
@@ -242,9 +252,10 @@ impl RemoteError {
             | Self::CacheTooSmall { .. }
             | Self::HashFunction { .. } => Kind::InvalidInput,
             Self::NoRef { .. } | Self::Missing { .. } | Self::Collected { .. } => Kind::NotFound,
-            Self::Damaged { .. } | Self::DamagedHere { .. } | Self::ShortHere { .. } => {
-                Kind::InvalidData
-            }
+            Self::Damaged { .. }
+            | Self::DamagedHere { .. }
+            | Self::MissingHere { .. }
+            | Self::ShortHere { .. } => Kind::InvalidData,
             Self::UnsupportedVersion { .. } | Self::CreateNotExclusive { .. } => Kind::Unsupported,
             Self::Fenced { .. } | Self::Diverged { .. } => Kind::AlreadyExists,
             Self::PushRunning | Self::Busy { .. } => Kind::ResourceBusy,

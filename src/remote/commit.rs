@@ -1,8 +1,10 @@
 //! Creating a manifest: the commit of a push and of a collection.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use super::bucket::{Bucket, Creation};
 use super::format::{NUMBER_MAX, Nonce, PROBES, RefManifest};
@@ -11,6 +13,10 @@ use crate::error::{Error, RemoteError, Result};
 
 /// How often a creation is tried whose outcome is unclear.
 const ATTEMPTS_MAX: u32 = 6;
+/// Most time of a request for a manifest, which is short, with the client's own attempts.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
+/// No attempt begins later than this behind the first one. A caller waits for it without a sign.
+const COMMIT_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// The outcome of a commit.
 #[derive(Debug)]
@@ -32,9 +38,15 @@ impl Ref {
         }
         let bytes = Bytes::from(manifest.encode());
         let mut last = None;
+        let begin = Instant::now();
         for attempt in 0..ATTEMPTS_MAX {
+            if attempt > 0 && begin.elapsed() > COMMIT_TIME_MAX {
+                break;
+            }
             wait(pause, attempt).await;
-            match self.bucket.create(&object, bytes.clone()).await {
+            let created = timeout(REQUEST_TIME_MAX, self.bucket.create(&object, bytes.clone()));
+            let created = created.await;
+            match created.unwrap_or_else(|late| Creation::Unclear(no_answer(late))) {
                 Creation::Done => return Ok(Commit::Done),
                 Creation::Refused(error) if last.is_none() => {
                     let error = self.bucket.fault(&object)(error);
@@ -50,7 +62,9 @@ impl Ref {
                     last = Some(self.bucket.fault(&object)(error));
                 }
             }
-            match self.read(manifest.number).await {
+            let read = timeout(REQUEST_TIME_MAX, self.read(manifest.number)).await;
+            let read = read.unwrap_or_else(|late| Err(self.bucket.fault(&object)(no_answer(late))));
+            match read {
                 Ok(Some(stored)) if stored.manifest.nonce == manifest.nonce => {
                     return Ok(Commit::Done);
                 }
@@ -61,6 +75,14 @@ impl Ref {
             }
         }
         Err(unknown(self.bucket.display(&object), last))
+    }
+}
+
+/// The error of a request that was given up.
+fn no_answer(late: Elapsed) -> object_store::Error {
+    object_store::Error::Generic {
+        store: "object store",
+        source: Box::new(late),
     }
 }
 

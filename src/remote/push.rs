@@ -18,6 +18,7 @@ use super::runtime::blocking;
 use super::upload::{Source, upload};
 use super::{Progress, Settings};
 use crate::error::{RemoteError, Result};
+use crate::recovery::Repair;
 use crate::store::Store;
 
 /// Segments whose files are uploaded at once.
@@ -52,9 +53,25 @@ impl Drop for Claim {
     }
 }
 
+/// Fails if a segment of the store was missing when it was opened.
+fn require_no_missing_segment(store: &Store) -> Result<()> {
+    let missing = store.recovery().repairs.iter();
+    let mut missing = missing.filter_map(|repair| match repair {
+        Repair::MissingSegment { segment } => Some(*segment),
+        _ => None,
+    });
+    match missing.next() {
+        Some(segment) => Err(RemoteError::MissingHere { segment }.into()),
+        None => Ok(()),
+    }
+}
+
 impl Push<'_> {
     pub(super) async fn run(&self, store: &Store) -> Result<PushReport> {
         let claim = Arc::new(Claim::take(store)?);
+        if !self.options.take_over {
+            require_no_missing_segment(store)?;
+        }
         let owned = store.clone();
         let mut content = blocking(move || Content::of(&owned)).await?;
         let dir = store.shared().dir.clone();

@@ -113,18 +113,24 @@ impl Ref {
     /// and the manifest. If it is not, or is old, the number is found by further looks whose number is
     /// twice the logarithm of the numbers that are skipped.
     pub(super) async fn newest(&self) -> Result<Option<Stored>> {
-        let Some(number) = self.newest_number().await? else {
-            return Ok(None);
-        };
-        let object = self.manifest_object(number);
-        let newest = self.read(number).await?;
-        let newest = newest.ok_or_else(|| self.bucket.missing(&object))?;
-        if newest.state().is_none() {
-            return Err(self
-                .bucket
-                .damaged(&object, &"it is the newest manifest and was emptied"));
+        let mut emptied = None;
+        loop {
+            let Some(number) = self.newest_number().await? else {
+                return Ok(None);
+            };
+            let object = self.manifest_object(number);
+            let newest = self.read(number).await?;
+            let newest = newest.ok_or_else(|| self.bucket.missing(&object))?;
+            if newest.state().is_some() {
+                return Ok(Some(newest));
+            }
+            // A collection has emptied it since its number was found, so there is a newer one by now.
+            if emptied >= Some(number) {
+                let reason = "it is the newest manifest and was emptied";
+                return Err(self.bucket.damaged(&object, &reason));
+            }
+            emptied = Some(number);
         }
-        Ok(Some(newest))
     }
 
     /// Returns the number of the newest manifest, whether it can be read or not.
@@ -163,15 +169,20 @@ impl Ref {
         self.newest().await?.ok_or_else(|| no_ref().into())
     }
 
-    /// Returns the highest number among the first names of a listing.
+    /// Returns the highest number among the first names of a listing, or among all names if they are not in
+    /// order, as those of a folder.
     async fn listed_newest(&self) -> Result<Option<u64>> {
         let folder = self.folder();
         let mut listing = self.bucket.list(&folder);
         let (mut newest, mut names) = (None, 0);
-        while names < NAMES_MAX
-            && let Some(listed) = listing.try_next().await?
-        {
+        let (mut last, mut is_in_order) = (String::new(), true);
+        while let Some(listed) = listing.try_next().await? {
+            if newest.is_some() && is_in_order && names >= NAMES_MAX {
+                break;
+            }
             names += 1;
+            is_in_order &= last < listed.name;
+            last.clone_from(&listed.name);
             let name = listed.name.strip_prefix(&folder);
             let name = name.and_then(|name| name.strip_prefix('/'));
             newest = newest.max(name.and_then(manifest_number));

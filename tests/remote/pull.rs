@@ -347,3 +347,26 @@ fn h78_a_pull_whose_requests_fail_makes_no_store_and_another_one_completes_it() 
     assert!(cases > 40, "{cases}");
     println!("{cases} cases");
 }
+
+#[test]
+fn a_pull_downloads_anew_what_has_rotted_in_the_folder() {
+    runtime().block_on(async {
+        let (local, bucket) = (Local::new(), Bucket::new());
+        let remote = remote(bucket.0.clone());
+        local.put(1);
+        local.put(2);
+        push(&remote, &local).await.unwrap();
+        let root = TempDir::new().unwrap();
+        pull(&remote, root.path()).await.unwrap();
+        let sound = files(root.path());
+        for (name, bytes) in &sound {
+            let mut rotten = bytes.clone();
+            let middle = rotten.len() / 2;
+            rotten[middle] ^= 1;
+            fs::write(root.path().join("segments").join(name), rotten).unwrap();
+            pull(&remote, root.path()).await.unwrap();
+            assert_eq!(files(root.path()), sound, "{name}");
+        }
+        assert_eq!(digests(root.path()), local.digests());
+    });
+}

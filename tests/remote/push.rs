@@ -516,3 +516,34 @@ fn a_folder_is_a_bucket() {
     let other = Local::new();
     assert!(is_fenced(&remote.push(&other.store, "main")));
 }
+
+#[test]
+fn a_store_that_lacks_a_segment_is_not_pushed_unless_it_takes_over() {
+    runtime().block_on(async {
+        let (local, bucket) = (Local::new(), Bucket::new());
+        let remote = remote(bucket.0.clone());
+        local.put(1);
+        local.put(2);
+        push(&remote, &local).await.unwrap();
+        let before = local.digests();
+        let Local { store, folder } = local;
+        drop(store);
+        std::fs::remove_file(folder.path().join("segments/seg-000000.dat")).unwrap();
+        let options = Options::new().segment_bytes_max(1000);
+        let store = options.allow_missing_segments(true).open(folder.path());
+        let local = Local {
+            store: store.unwrap(),
+            folder,
+        };
+        let refused = push(&remote, &local).await;
+        let is_refused = matches!(
+            refused,
+            Err(Error::Remote(RemoteError::MissingHere { segment: 0 }))
+        );
+        assert!(is_refused, "{refused:?}");
+        assert_eq!(bucket.check("main").await, Some(before));
+        let options = PushOptions::new().take_over(true);
+        push_with(&remote, &local, &options).await.unwrap();
+        assert_eq!(bucket.check("main").await, Some(local.digests()));
+    });
+}

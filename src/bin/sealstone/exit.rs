@@ -59,6 +59,7 @@ impl Exit {
             RemoteError::Damaged { .. }
             | RemoteError::DamagedHere { .. }
             | RemoteError::Missing { .. }
+            | RemoteError::MissingHere { .. }
             | RemoteError::ShortHere { .. } => Self::Damaged,
             RemoteError::BadRefName { .. }
             | RemoteError::BadUrl { .. }

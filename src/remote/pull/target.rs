@@ -11,7 +11,7 @@ use crate::error::{Error, RemoteError, Result};
 use crate::format::{Manifest, SealedSegment, Sidecar};
 use crate::options::Options;
 use crate::segment::Data;
-use crate::segment::sidecar::{rebuild_sidecar, sidecar_fits};
+use crate::segment::sidecar::{check, open_sidecar, rebuild_sidecar, sidecar_fits};
 
 /// A locked folder whose manifest lists what the ref does. Until all files are there, opening it is
 /// an error that says which segment is missing.
@@ -161,8 +161,8 @@ fn require_part(dir: &Dir, root: &Path, wanted: &Manifest) -> Result<Vec<u32>> {
     Ok(empty)
 }
 
-/// Whether the files of a segment are there. Makes a missing sidecar of data that holds. Fails if the data
-/// is other data.
+/// Whether the files of a segment are there and hold. Makes a missing or damaged sidecar of data that
+/// holds. Fails if the data has another length.
 fn is_there(
     dir: &Dir,
     id: u32,
@@ -182,18 +182,26 @@ fn is_there(
             return Err(RemoteError::NotAPart { path, reason }.into());
         }
     }
-    if sidecar_fits(dir, id, sealed)? {
-        return Ok(true);
-    }
+    // It counts when all of it was checked, whoever put it there.
     let mut reading = Options::new().reading();
     reading.hash_function = wanted.hash_function;
     let data = Data::open(dir, id, reading, sealed.data_bytes)?;
     let rebuilt = rebuild_sidecar(&data, Some(sealed), data.hash_on_this_thread())?;
     if rebuilt.doubt.is_some() {
-        let reason = format!("its segment {id} is damaged and has no sidecar");
-        let path = root.to_owned();
-        return Err(RemoteError::NotAPart { path, reason }.into());
+        // It has rotted, and is downloaded anew.
+        return Ok(false);
     }
-    dir.replace_segment_file(id, FileKind::Sidecar, rebuilt.sidecar.as_bytes())?;
+    if !is_sidecar_right(dir, id, sealed)? {
+        dir.replace_segment_file(id, FileKind::Sidecar, rebuilt.sidecar.as_bytes())?;
+    }
     Ok(true)
+}
+
+/// Whether the sidecar is there and every byte of it is right.
+fn is_sidecar_right(dir: &Dir, id: u32, sealed: &SealedSegment) -> Result<bool> {
+    if !sidecar_fits(dir, id, sealed)? {
+        return Ok(false);
+    }
+    let bytes = open_sidecar(dir, id, Options::new().reading())?;
+    Ok(check(bytes, sealed).is_ok())
 }
