@@ -73,7 +73,8 @@ fn a_hit_costs_one_request_and_a_miss_or_a_second_read_none() {
                 .filter(|line| line.contains("segments/"))
                 .count();
             assert_eq!(requests(&faulty), 3 + index, "{:?}", faulty.log());
-            let is_run = |line: &String| line.ends_with(".run");
+            let is_run =
+                |line: &String| Path::new(line).extension().is_some_and(|own| own == "run");
             assert_eq!(
                 faulty.log().iter().any(is_run),
                 local.store.stats().set_index_runs > 0
@@ -416,8 +417,7 @@ fn a_reader_whose_requests_fail_gives_the_right_bytes_or_an_error() {
         push(&remote, &local).await.unwrap();
         let contents = contents(&local);
         let digests: Vec<Digest> = contents.keys().copied().collect();
-        let faults = [Fault::Before, Fault::After, Fault::Cut, Fault::Flip];
-        for fault in faults {
+        for fault in [Fault::Before, Fault::After, Fault::Cut, Fault::Flip] {
             for number in 0.. {
                 let cache = TempDir::new().unwrap();
                 faulty.plan(number, fault);

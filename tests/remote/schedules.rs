@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use futures_util::future::{Either, join_all, select};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sealstone::remote::format::RefManifest;
 use sealstone::remote::{GcOptions, PushOptions, Remote};
-use sealstone::{Digest, Error, RemoteError, Store};
+use sealstone::{Digest, Error, RemoteError, Result, Store};
 use tempfile::TempDir;
 
 use crate::bucket::Bucket;
@@ -141,6 +143,39 @@ impl Actor {
         }
     }
 
+    async fn read(mut self) {
+        let cache = TempDir::new().unwrap();
+        while self.goes_on().await {
+            let outcome = match self.read_once(cache.path()).await {
+                Ok(()) => "read",
+                Err(Error::Remote(RemoteError::NoRef { .. })) => "no ref yet",
+                Err(Error::Remote(RemoteError::Collected { .. })) => "collected while it was read",
+                Err(error) => panic!("{error:?}"),
+            };
+            self.tally.lock().unwrap().count(outcome);
+        }
+    }
+
+    /// Reads all that a ref lists, one by one and together.
+    async fn read_once(&mut self, cache: &Path) -> Result<()> {
+        let go_on = |_: &_| ControlFlow::Continue(());
+        let reader = self.remote.reader_async("main", cache, 4 << 20, go_on);
+        let reader = reader.await?;
+        let number = reader.number();
+        let digests: Vec<Digest> = reader.iter_async().try_collect().await?;
+        for digest in &digests {
+            match reader.get_async(digest).await? {
+                Some(object) => assert_eq!(Digest::of(&object[..]), *digest),
+                // It is not listed any more.
+                None => assert!(reader.number() > number),
+            }
+        }
+        let found = reader.get_many_async(&digests).await?;
+        let is_all = found.iter().all(Option::is_some);
+        assert!(is_all || reader.number() > number);
+        reader.refresh_async().await.map(drop)
+    }
+
     async fn collect(mut self) {
         let options = GcOptions::new().grace(Duration::ZERO);
         while self.goes_on().await {
@@ -172,6 +207,7 @@ fn run(seed: u64, outcomes: &mut BTreeMap<&'static str, usize>) {
             Box::pin(actor(1).push(other)),
             Box::pin(actor(2).pull()),
             Box::pin(actor(3).collect()),
+            Box::pin(actor(4).read()),
         ])
         .await;
         let newest = bucket.newest("main").await;
@@ -184,17 +220,17 @@ fn run(seed: u64, outcomes: &mut BTreeMap<&'static str, usize>) {
             return;
         };
         // A collection repeats the push that made the state, also when it is the newest manifest.
-        let mut pushes = BTreeMap::new();
+        let mut numbers = BTreeMap::new();
         for name in bucket.names("refs/main").await {
             let manifest = RefManifest::parse(&bucket.read(&name).await).unwrap();
             if manifest.nonce == manifest.push {
-                pushes.insert(manifest.push, manifest.number);
+                numbers.insert(manifest.push, manifest.number);
             }
         }
         for number in tally.pushed.keys() {
-            assert!(pushes.values().any(|pushed| pushed == number), "{number}");
+            assert!(numbers.values().any(|pushed| pushed == number), "{number}");
         }
-        let made_by = pushes[&newest.push];
+        let made_by = numbers[&newest.push];
         match tally.pushed.last_key_value() {
             Some((&number, pushed)) if number == made_by => assert_eq!(*pushed, content),
             last => {
@@ -222,7 +258,7 @@ fn h70_h74_pushes_pulls_and_collections_in_any_order_leave_a_whole_ref() {
         run(seed, &mut outcomes);
     }
     println!("{outcomes:?}");
-    for outcome in ["pushed", "fenced", "died", "pulled", "removed"] {
+    for outcome in ["pushed", "fenced", "died", "pulled", "read", "removed"] {
         assert!(outcomes.contains_key(outcome), "{outcome}: {outcomes:?}");
     }
 }

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
-use super::Inner;
 use super::fetch::split_content;
 use super::index::{Index, Place};
+use super::inner::Inner;
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, RemoteError, Result};
 use crate::object::Object;

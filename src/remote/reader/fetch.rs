@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
-use super::Inner;
 use super::index::{Index, IndexedSegment, Place};
+use super::inner::Inner;
 use crate::digest::{Digest, Hashed};
-use crate::error::{Error, RemoteError, Result};
+use crate::error::Result;
 use crate::format::{SealedSegment, record};
 use crate::remote::format::RefFileKind;
 use crate::remote::runtime::blocking;
@@ -178,9 +178,4 @@ impl Inner {
         })
         .await
     }
-}
-
-/// The error of a request for an object of the bucket that does not exist.
-pub(super) fn is_missing<T>(result: &Result<T>) -> bool {
-    matches!(result, Err(Error::Remote(RemoteError::Missing { .. })))
 }

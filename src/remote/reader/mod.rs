@@ -4,8 +4,12 @@ mod batch;
 mod cache;
 mod fetch;
 mod index;
+mod inner;
+mod iter;
 mod local;
 mod whole;
+
+pub use self::iter::RemoteDigests;
 
 use std::fmt;
 use std::path::Path;
@@ -16,17 +20,16 @@ use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 
 use self::cache::Cache;
-use self::fetch::is_missing;
-use self::index::{DamagedRun, Index, LocalSidecar, Place};
-use self::local::{Loading, LocalIndex, sidecar_bytes, unwatched};
+use self::index::LocalSidecar;
+use self::inner::{Inner, Known, collected_or, is_missing};
+use self::local::{Loading, LocalIndex};
 use super::options::{Progress, ReaderProgress};
-use super::refs::{Ref, Stored};
+use super::refs::Ref;
 use super::runtime::{Blocking, blocking};
 use crate::digest::{Digest, HashFunction};
 use crate::dir::is_vacant;
-use crate::error::{Error, RemoteError, Result};
+use crate::error::{Error, Result};
 use crate::object::Object;
-use crate::store::Store;
 
 /// The folder of the cached objects, in the folder of the cache.
 const OBJECTS: &str = "objects";
@@ -64,36 +67,6 @@ const INDEX: &str = "index";
 pub struct RemoteReader {
     inner: Arc<Inner>,
     blocking: Arc<Blocking>,
-}
-
-struct Inner {
-    at: Ref,
-    index: ArcSwap<Index>,
-    folder: LocalIndex,
-    /// The cached objects, for reads that take no lock.
-    cached: Store,
-    cache: Cache,
-    /// Held while files of the index are written.
-    loading: tokio::sync::Mutex<()>,
-    /// Whether a segment is being taken over as a whole.
-    is_taking_over: Arc<AtomicBool>,
-}
-
-/// What is known of an object without a request.
-enum Known {
-    /// The object was cached.
-    Object(Object),
-    /// The ref does not list it.
-    NotListed,
-    /// It has to be asked for.
-    Nothing,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Work that still goes on in other threads must not keep the folder locked.
-        self.cache.close();
-    }
 }
 
 impl fmt::Debug for RemoteReader {
@@ -136,7 +109,11 @@ pub(super) async fn open(
     };
     let loaded = match loading.load(newest, None).await {
         // A collection has come between. The state that is the newest now needs no file that is gone.
-        failed if is_missing(&failed) => loading.load(at.newest_or_error().await?, None).await,
+        failed if is_missing(&failed) => {
+            let newest = at.newest_or_error().await?;
+            let loaded = loading.load(newest.clone(), None).await;
+            collected_or(&at, &newest, loaded).await
+        }
         loaded => loaded,
     };
     let inner = Inner {
@@ -256,12 +233,7 @@ impl RemoteReader {
     /// behind an error.
     #[must_use]
     pub fn iter(&self) -> RemoteDigests {
-        RemoteDigests {
-            reader: self.clone(),
-            index: self.inner.index.load_full(),
-            segment: 0,
-            present: None,
-        }
+        RemoteDigests::new(self.inner.clone(), self.blocking.clone())
     }
 
     /// Does [`iter`](Self::iter) for those who have a runtime.
@@ -270,7 +242,7 @@ impl RemoteReader {
         let segments = futures_util::stream::iter(0..index.segments().len());
         let sidecars = segments.then(move |segment| {
             let (inner, index) = (Arc::clone(&inner), Arc::clone(&index));
-            async move { inner.sidecar(&index, segment).await }
+            async move { inner.sidecar_of_walk(&index, segment).await }
         });
         let digests = |sidecar: LocalSidecar| {
             let digest = move |position| sidecar.entry(position).map(|entry| Ok(entry.digest));
@@ -328,197 +300,4 @@ impl IntoIterator for &RemoteReader {
     fn into_iter(self) -> RemoteDigests {
         self.iter()
     }
-}
-
-/// The iterator of [`RemoteReader::iter`].
-pub struct RemoteDigests {
-    reader: RemoteReader,
-    index: Arc<Index>,
-    /// The segment that comes next.
-    segment: usize,
-    /// The sidecar that is being read, and the position of the next entry.
-    present: Option<(LocalSidecar, usize)>,
-}
-
-impl fmt::Debug for RemoteDigests {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemoteDigests")
-            .field("segment", &self.segment)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Iterator for RemoteDigests {
-    type Item = Result<Digest>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some((sidecar, position)) = &mut self.present
-                && let Some(entry) = sidecar.entry(*position)
-            {
-                *position += 1;
-                return Some(Ok(entry.digest));
-            }
-            if self.segment >= self.index.segments().len() {
-                return None;
-            }
-            let sidecar = self.reader.inner.sidecar(&self.index, self.segment);
-            match self.reader.blocking.wait_for(sidecar) {
-                Ok(sidecar) => {
-                    self.present = Some((sidecar, 0));
-                    self.segment += 1;
-                }
-                Err(error) => {
-                    self.present = None;
-                    self.segment = usize::MAX;
-                    return Some(Err(error));
-                }
-            }
-        }
-    }
-}
-
-impl Inner {
-    /// Tells what is known of an object without a request.
-    fn known(&self, digest: &Digest) -> Known {
-        let index = self.index.load();
-        if index.places(digest).next().is_none() {
-            return Known::NotListed;
-        }
-        match self.cached.get(digest) {
-            Ok(Some(object)) => Known::Object(object),
-            // A damaged object counts as not there, and is put again.
-            Ok(None) | Err(_) => Known::Nothing,
-        }
-    }
-
-    /// Reads an object that is not in the cache. If a file is gone or an index is damaged, loads the index
-    /// anew, once.
-    async fn find(&self, digest: &Digest) -> Result<Option<Object>> {
-        let index = self.index.load_full();
-        let found = match places(&index, digest) {
-            Ok(places) => self.find_at(&index, digest, places).await,
-            Err(DamagedRun) => Err(self.damaged_index()),
-        };
-        let is_index_damaged = matches!(&found, Err(Error::Io { .. }));
-        if !is_missing(&found) && !is_index_damaged || !self.reload(&index).await? {
-            return found;
-        }
-        let index = self.index.load_full();
-        let places = places(&index, digest).map_err(|DamagedRun| self.damaged_index())?;
-        self.find_at(&index, digest, places).await
-    }
-
-    fn damaged_index(&self) -> Error {
-        let damaged = std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            "a run of the index is damaged on the local disk",
-        );
-        Error::io(self.folder.path())(damaged)
-    }
-
-    /// Reads an object at the first of these places that has it.
-    async fn find_at(
-        &self,
-        index: &Index,
-        digest: &Digest,
-        places: Vec<Place>,
-    ) -> Result<Option<Object>> {
-        let mut damage = None;
-        for place in places {
-            match self.read_place(index, digest, place, None).await {
-                Ok(Some(content)) => return Ok(Some(Object::in_memory(*digest, &content))),
-                Ok(None) => {}
-                // Another copy may be sound.
-                Err(error @ Error::Remote(RemoteError::Damaged { .. })) => damage = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        damage.map_or(Ok(None), Err)
-    }
-
-    async fn contains(&self, digest: &Digest) -> Result<bool> {
-        let index = self.index.load_full();
-        let found = self.is_listed(&index, digest).await;
-        if is_missing(&found) && self.reload(&index).await? {
-            return self.is_listed(&self.index.load_full(), digest).await;
-        }
-        found
-    }
-
-    async fn is_listed(&self, index: &Index, digest: &Digest) -> Result<bool> {
-        let places = places(index, digest).map_err(|DamagedRun| self.damaged_index())?;
-        for place in places {
-            if place.len.is_some() {
-                return Ok(true);
-            }
-            let sidecar = self.sidecar(index, place.segment).await?;
-            if sidecar.find(digest).next().is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Returns the sidecar of a segment. Downloads it if it is not local, and keeps it if there is room.
-    async fn sidecar(&self, index: &Index, at: usize) -> Result<LocalSidecar> {
-        let segment = &index.segments()[at];
-        if let Some(sidecar) = segment.sidecar.get() {
-            return Ok(Arc::clone(sidecar));
-        }
-        let loading = self.loading(Progress(&unwatched));
-        let guard = self.loading.lock().await;
-        if let Some(sidecar) = segment.sidecar.get() {
-            return Ok(Arc::clone(sidecar));
-        }
-        let local = loading.local_sidecar(segment).await?;
-        let sidecar = if let Some(local) = local {
-            local
-        } else {
-            let (cache, bytes) = (self.cache.clone(), sidecar_bytes(segment));
-            if !blocking(move || cache.make_room_for_more_index(bytes)).await? {
-                drop(guard);
-                return loading.read_sidecar(segment).await;
-            }
-            loading.download_sidecar(segment).await?
-        };
-        Ok(Arc::clone(segment.sidecar.get_or_init(|| sidecar)))
-    }
-
-    /// Loads the index of the newest state unless somebody else has done that. Returns whether it is another
-    /// one than before.
-    async fn reload(&self, seen: &Arc<Index>) -> Result<bool> {
-        let _guard = self.loading.lock().await;
-        let present = self.index.load_full();
-        if !Arc::ptr_eq(&present, seen) {
-            return Ok(true);
-        }
-        let newest = self.at.newest_or_error().await?;
-        if is_same(&newest, &present.newest) && present.sound_runs().count() == present.runs_count()
-        {
-            return Ok(false);
-        }
-        let loading = self.loading(Progress(&unwatched));
-        let index = loading.load(newest, Some(&present)).await?;
-        self.index.store(Arc::new(index));
-        Ok(true)
-    }
-
-    fn loading<'a>(&'a self, progress: Progress<'a, ReaderProgress>) -> Loading<'a> {
-        Loading {
-            at: &self.at,
-            folder: &self.folder,
-            cache: &self.cache,
-            progress,
-        }
-    }
-}
-
-/// Whether two manifests are the same one.
-fn is_same(one: &Stored, other: &Stored) -> bool {
-    one.manifest.nonce == other.manifest.nonce
-}
-
-fn places(index: &Index, digest: &Digest) -> std::result::Result<Vec<Place>, DamagedRun> {
-    index.places(digest).collect()
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::Inner;
 use super::cache::Cache;
 use super::index::IndexedSegment;
+use super::inner::Inner;
 use crate::digest::{HashFunction, Hashed};
 use crate::error::Result;
 use crate::format::Records;

@@ -1,0 +1,218 @@
+//! What a reader consists of, and how it finds an object.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+
+use super::cache::Cache;
+use super::index::{DamagedRun, Index, LocalSidecar, Place};
+use super::local::{Loading, LocalIndex, sidecar_bytes, unwatched};
+use crate::digest::Digest;
+use crate::error::{Error, RemoteError, Result};
+use crate::object::Object;
+use crate::remote::options::{Progress, ReaderProgress};
+use crate::remote::refs::{Ref, Stored};
+use crate::remote::runtime::blocking;
+use crate::store::Store;
+
+/// What all handles to a reader share.
+pub(super) struct Inner {
+    pub(super) at: Ref,
+    pub(super) index: ArcSwap<Index>,
+    pub(super) folder: LocalIndex,
+    /// The cached objects, for reads that take no lock.
+    pub(super) cached: Store,
+    pub(super) cache: Cache,
+    /// Held while files of the index are written.
+    pub(super) loading: tokio::sync::Mutex<()>,
+    /// Whether a segment is being taken over as a whole.
+    pub(super) is_taking_over: Arc<AtomicBool>,
+}
+
+/// The knowledge of an object that needs no request.
+pub(super) enum Known {
+    /// The object was cached.
+    Object(Object),
+    /// The ref does not list it.
+    NotListed,
+    /// It has to be asked for.
+    Nothing,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Work that still goes on in other threads must not keep the folder locked.
+        self.cache.close();
+    }
+}
+
+impl Inner {
+    /// Tells what is known of an object without a request.
+    pub(super) fn known(&self, digest: &Digest) -> Known {
+        let index = self.index.load();
+        if index.places(digest).next().is_none() {
+            return Known::NotListed;
+        }
+        match self.cached.get(digest) {
+            Ok(Some(object)) => Known::Object(object),
+            // A damaged object counts as not there, and is put again.
+            Ok(None) | Err(_) => Known::Nothing,
+        }
+    }
+
+    /// Reads an object that is not in the cache. If a file is gone or an index is damaged, loads the index
+    /// anew, once.
+    pub(super) async fn find(&self, digest: &Digest) -> Result<Option<Object>> {
+        let index = self.index.load_full();
+        let found = match places(&index, digest) {
+            Ok(places) => self.find_at(&index, digest, places).await,
+            Err(DamagedRun) => Err(self.damaged_index()),
+        };
+        let is_index_damaged = matches!(&found, Err(Error::Io { .. }));
+        if !is_missing(&found) && !is_index_damaged || !self.reload(&index).await? {
+            return found;
+        }
+        let index = self.index.load_full();
+        let places = places(&index, digest).map_err(|DamagedRun| self.damaged_index())?;
+        let found = self.find_at(&index, digest, places).await;
+        collected_or(&self.at, &index.newest, found).await
+    }
+
+    fn damaged_index(&self) -> Error {
+        let damaged = std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "a run of the index is damaged on the local disk",
+        );
+        Error::io(self.folder.path())(damaged)
+    }
+
+    /// Reads an object at the first of these places that has it.
+    async fn find_at(
+        &self,
+        index: &Index,
+        digest: &Digest,
+        places: Vec<Place>,
+    ) -> Result<Option<Object>> {
+        let mut damage = None;
+        for place in places {
+            match self.read_place(index, digest, place, None).await {
+                Ok(Some(content)) => return Ok(Some(Object::in_memory(*digest, &content))),
+                Ok(None) => {}
+                // Another copy may be sound.
+                Err(error @ Error::Remote(RemoteError::Damaged { .. })) => damage = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        damage.map_or(Ok(None), Err)
+    }
+
+    pub(super) async fn contains(&self, digest: &Digest) -> Result<bool> {
+        let index = self.index.load_full();
+        let found = self.is_listed(&index, digest).await;
+        if is_missing(&found) && self.reload(&index).await? {
+            let index = self.index.load_full();
+            let found = self.is_listed(&index, digest).await;
+            return collected_or(&self.at, &index.newest, found).await;
+        }
+        found
+    }
+
+    async fn is_listed(&self, index: &Index, digest: &Digest) -> Result<bool> {
+        let places = places(index, digest).map_err(|DamagedRun| self.damaged_index())?;
+        for place in places {
+            if place.len.is_some() {
+                return Ok(true);
+            }
+            let sidecar = self.sidecar(index, place.segment).await?;
+            if sidecar.find(digest).next().is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns the sidecar of a segment, for a walk over all of them.
+    pub(super) async fn sidecar_of_walk(&self, index: &Index, at: usize) -> Result<LocalSidecar> {
+        let sidecar = self.sidecar(index, at).await;
+        collected_or(&self.at, &index.newest, sidecar).await
+    }
+
+    /// Returns the sidecar of a segment. Downloads it if it is not local, and keeps it if there is room.
+    pub(super) async fn sidecar(&self, index: &Index, at: usize) -> Result<LocalSidecar> {
+        let segment = &index.segments()[at];
+        if let Some(sidecar) = segment.sidecar.get() {
+            return Ok(Arc::clone(sidecar));
+        }
+        let loading = self.loading(Progress(&unwatched));
+        let guard = self.loading.lock().await;
+        if let Some(sidecar) = segment.sidecar.get() {
+            return Ok(Arc::clone(sidecar));
+        }
+        let local = loading.local_sidecar(segment).await?;
+        let sidecar = if let Some(local) = local {
+            local
+        } else {
+            let (cache, bytes) = (self.cache.clone(), sidecar_bytes(segment));
+            if !blocking(move || cache.make_room_for_more_index(bytes)).await? {
+                drop(guard);
+                return loading.read_sidecar(segment).await;
+            }
+            loading.download_sidecar(segment).await?
+        };
+        Ok(Arc::clone(segment.sidecar.get_or_init(|| sidecar)))
+    }
+
+    /// Loads the index of the newest state unless somebody else has done that. Returns whether it is another
+    /// one than before.
+    pub(super) async fn reload(&self, seen: &Arc<Index>) -> Result<bool> {
+        let _guard = self.loading.lock().await;
+        let present = self.index.load_full();
+        if !Arc::ptr_eq(&present, seen) {
+            return Ok(true);
+        }
+        let newest = self.at.newest_or_error().await?;
+        if is_same(&newest, &present.newest) && present.sound_runs().count() == present.runs_count()
+        {
+            return Ok(false);
+        }
+        let loading = self.loading(Progress(&unwatched));
+        let loaded = loading.load(newest.clone(), Some(&present)).await;
+        let index = collected_or(&self.at, &newest, loaded).await?;
+        self.index.store(Arc::new(index));
+        Ok(true)
+    }
+
+    fn loading<'a>(&'a self, progress: Progress<'a, ReaderProgress>) -> Loading<'a> {
+        Loading {
+            at: &self.at,
+            folder: &self.folder,
+            cache: &self.cache,
+            progress,
+        }
+    }
+}
+
+/// Whether two manifests are the same one.
+fn is_same(one: &Stored, other: &Stored) -> bool {
+    one.manifest.nonce == other.manifest.nonce
+}
+
+fn places(index: &Index, digest: &Digest) -> std::result::Result<Vec<Place>, DamagedRun> {
+    index.places(digest).collect()
+}
+
+/// Replaces the error of a missing file by [`RemoteError::Collected`] if the ref has a newer state.
+pub(super) async fn collected_or<T>(at: &Ref, seen: &Stored, result: Result<T>) -> Result<T> {
+    match result {
+        Err(Error::Remote(RemoteError::Missing { object })) if at.was_replaced(seen).await? => {
+            Err(RemoteError::Collected { object }.into())
+        }
+        result => result,
+    }
+}
+
+/// Whether the result is the error of a request for an object of the bucket that does not exist.
+pub(super) fn is_missing<T>(result: &Result<T>) -> bool {
+    matches!(result, Err(Error::Remote(RemoteError::Missing { .. })))
+}
