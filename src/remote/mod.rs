@@ -17,6 +17,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A [reader](Remote::reader) reads single objects of a ref and pulls nothing else: its index is local, and
+//! what it has read is kept within a bound. [`pull`](Remote::pull) is for machines that read most of a store,
+//! and for those that have lost theirs.
+//!
 //! A *bucket* holds *refs*. One store pushes its states to a ref, one after the other. [`format`](mod@format)
 //! says what is in a bucket, and how it stays whole while pushes, collections and readers use it at once.
 //!
@@ -28,6 +32,19 @@
 //! the work, as does a progress function that returns [`ControlFlow::Break`]; the next push goes on with
 //! what was uploaded. In a process that was forked from the one that opened the [`Remote`], a function that
 //! waits is [`Error::Forked`](crate::Error::Forked).
+//!
+//! # Limits
+//!
+//! - A ref has one writer. Two stores push to two refs, which share no files.
+//! - A push seals what the store holds. Pushes every few seconds make many small segments, until a compaction.
+//! - The bucket must create an object only if there is none of its name, which all of those above do. The
+//!   first push of a writer tries it.
+//! - In a bucket that is a folder, a push that is killed can leave files whose names end in `#1`, `#2` and so
+//!   on, which the client hides. A collection does not remove them; remove them by hand while nothing pushes.
+//! - S3 keeps the parts of an upload that was cut off, and charges for them. Give the bucket a rule that
+//!   removes them after some days.
+//! - An interrupted push trusts what it finds in its own folder by the length. [`verify`](Remote::verify)
+//!   reads all of it.
 
 mod arriving;
 mod base;

@@ -15,7 +15,7 @@ use sealstone::remote::{GcOptions, PushOptions, Remote};
 use sealstone::{Digest, Store};
 use tempfile::TempDir;
 
-use crate::{Local, open};
+use crate::{indexed, open};
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bucket-v1")
@@ -51,7 +51,7 @@ fn make_the_fixture_bucket() {
         return;
     }
     fs::create_dir(&folder).unwrap();
-    let (local, remote) = (Local::new(), remote(&folder));
+    let (local, remote) = (indexed(), remote(&folder));
     local
         .store
         .put_many(&(0..20).map(content).collect::<Vec<_>>())
@@ -99,6 +99,19 @@ fn the_fixture_bucket_is_listed_verified_pulled_and_taken_over() {
     assert_eq!((refs.len(), refs[0].number, refs[0].epoch), (1, 5, 1));
     assert_eq!(refs[0].objects, digests().len() as u64);
     assert!(remote.verify("main", go_on).unwrap().is_clean());
+
+    let cache = TempDir::new().unwrap();
+    let reader = remote.reader("main", cache.path(), 4 << 20).unwrap();
+    for content in contents() {
+        let found = reader.get(Digest::of(&content)).unwrap();
+        assert_eq!(found.unwrap(), content[..]);
+    }
+    let index = cache.path().join("index/segments");
+    let is_run = |entry: fs::DirEntry| entry.path().extension().is_some_and(|own| own == "run");
+    let mut entries = fs::read_dir(index)
+        .unwrap()
+        .map(std::result::Result::unwrap);
+    assert!(entries.any(is_run), "a run was read");
 
     let root = TempDir::new().unwrap();
     let report = remote.pull("main", root.path()).unwrap();

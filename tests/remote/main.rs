@@ -75,6 +75,15 @@ fn open(folder: &TempDir) -> Store {
     options.open(folder.path()).unwrap()
 }
 
+/// A store whose segments a run covers, however few they are.
+fn indexed() -> Local {
+    let folder = TempDir::new().unwrap();
+    let options = Options::new().segment_bytes_max(1000);
+    let options = options.operations(Arc::new(Unflushed));
+    let store = options.set_index_minimum(1, 1).open(folder.path()).unwrap();
+    Local { store, folder }
+}
+
 fn remote(store: Arc<dyn ObjectStore>) -> Remote {
     Remote::with_object_store(store, Duration::ZERO)
 }

@@ -16,19 +16,10 @@ use tempfile::TempDir;
 
 use crate::bucket::Bucket;
 use crate::faulty::{Fault, Faulty};
-use crate::{Local, Unflushed, push, remote, runtime};
+use crate::{Local, Unflushed, indexed, push, remote, runtime};
 
 /// A bound with room for everything in small tests.
 const PLENTY: u64 = 64 << 20;
-
-/// A store whose segments a run covers, however few they are.
-fn indexed() -> Local {
-    let folder = TempDir::new().unwrap();
-    let options = Options::new().segment_bytes_max(1000);
-    let options = options.operations(Arc::new(Unflushed));
-    let store = options.set_index_minimum(1, 1).open(folder.path()).unwrap();
-    Local { store, folder }
-}
 
 async fn reader(remote: &Remote, cache: &Path, cache_bytes: u64) -> Result<RemoteReader> {
     let go_on = |_: &_| ControlFlow::Continue(());
@@ -228,7 +219,7 @@ fn h74_a_reader_of_a_state_that_was_collected_refreshes_once() {
             push(&remote, &local).await.unwrap();
             let reader = reader(&remote, cache.path(), PLENTY).await.unwrap();
             let before = contents(&local);
-            let is_kept = |digest: &Digest| digest.as_bytes()[0] % 2 == 0;
+            let is_kept = |digest: &Digest| digest.as_bytes()[0].is_multiple_of(2);
             let compaction = local.store.begin_compaction().unwrap();
             compaction.finish(is_kept).unwrap();
             push(&remote, &local).await.unwrap();
@@ -273,7 +264,8 @@ fn h77_the_cache_is_within_its_bound_after_every_read() {
         let local = Local { store, folder };
         let mut random = StdRng::seed_from_u64(7);
         let content = |number: u32, random: &mut StdRng| {
-            let len = 200 + random.random_range(0..4000_usize) * usize::from(number % 20 > 0);
+            let len =
+                200 + random.random_range(0..4000_usize) * usize::from(!number.is_multiple_of(20));
             number.to_le_bytes().repeat(len / 4)
         };
         let contents: Vec<Vec<u8>> = (0..4000).map(|n| content(n, &mut random)).collect();
@@ -322,7 +314,7 @@ fn h77_a_cache_without_room_for_the_index_is_refused_with_the_bound_that_it_need
         let reader = loop {
             match reader(&remote, cache.path(), bound).await {
                 Err(Error::Remote(RemoteError::CacheTooSmall { bytes_min, .. })) => {
-                    bound = bytes_min
+                    bound = bytes_min;
                 }
                 opened => break opened.unwrap(),
             }
@@ -387,7 +379,7 @@ fn h78_a_flipped_byte_in_any_object_is_never_given_out() {
                         assert!(
                             error.to_string().contains(&name),
                             "{name}, byte {at}: {error}"
-                        )
+                        );
                     };
                     match reader(&remote, cache.path(), PLENTY).await {
                         Err(error) => named(error),
