@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
 use sealstone::test_seam::{Folder, Operations};
 use sealstone::{Error, Options, RemoteError, Store};
@@ -97,15 +98,16 @@ fn a_push_that_was_dropped_holds_the_store_until_its_file_is_written() {
             let ended = select(push, reached).await;
             assert!(matches!(ended, Either::Right(_)));
         }
-        let refused = push(&remote, &local).await;
-        let is_running = matches!(refused, Err(Error::Remote(RemoteError::PushRunning)));
-        assert!(is_running, "{refused:?}");
+        let refused = push(&remote, &local).now_or_never();
         // The lock is held too, though the store is closed here.
         let Local { store, folder } = local;
         drop(store);
         let locked = Options::new().open(folder.path());
-        assert!(matches!(locked, Err(Error::Locked { .. })), "{locked:?}");
+        // Before anything is asserted, as the end of the runtime waits for the thread.
         gate.set(Habit::Works);
+        let is_running = matches!(refused, Some(Err(Error::Remote(RemoteError::PushRunning))));
+        assert!(is_running, "{refused:?}");
+        assert!(matches!(locked, Err(Error::Locked { .. })), "{locked:?}");
         let store = loop {
             match Options::new().open(folder.path()) {
                 Err(Error::Locked { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
