@@ -55,7 +55,10 @@ fn ref_manifests() -> Vec<Vec<u8>> {
         format!("condemned {nonce}\ncondemned {other}\nemptied"),
         "hash sha256".to_owned(),
         format!("hash blake2b\nsealed 0 {words} in {nonce}\nsealed 7 {words} in {other}"),
-        format!("hash blake3\nrun {} bytes 4096 in {other}", Digest::of(&other)),
+        format!(
+            "hash blake3\nrun {} bytes 4096 in {other}",
+            Digest::of(&other)
+        ),
     ];
     lines.map(String::into_bytes).to_vec()
 }

@@ -19,6 +19,8 @@ mod pages;
 mod put;
 #[cfg(feature = "remote")]
 mod remote;
+#[cfg(all(feature = "remote", unix))]
+mod remote_kills;
 mod shared;
 mod standard_output;
 mod stream;

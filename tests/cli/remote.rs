@@ -6,7 +6,7 @@ use crate::help::{documented, shapes};
 use crate::{DAMAGED, DONE, LOCKED_OR_IO, NOT_FOUND, Place, USAGE, hex};
 
 /// The URL of a new folder.
-fn bucket(place: &Place) -> String {
+pub fn bucket(place: &Place) -> String {
     let folder = place.path("bucket");
     fs::create_dir(&folder).unwrap();
     format!("file://{}", folder.display())
