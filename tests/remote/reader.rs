@@ -303,6 +303,47 @@ fn h77_the_cache_is_within_its_bound_after_every_read() {
 }
 
 #[test]
+fn h77_a_cache_is_within_a_lower_bound_than_that_of_a_process_that_was_killed() {
+    runtime().block_on(async {
+        let (local, cache) = (indexed(), TempDir::new().unwrap());
+        let contents: Vec<Vec<u8>> = (0..3000_u32)
+            .map(|number| number.to_le_bytes().repeat(500))
+            .collect();
+        let digests = local.store.put_many(&contents).unwrap();
+        let remote = remote(Bucket::new().0);
+        push(&remote, &local).await.unwrap();
+        let first = reader(&remote, cache.path(), 1 << 30).await.unwrap();
+        let found = first.get_many_async(&digests).await.unwrap();
+        assert!(found.iter().all(Option::is_some));
+        // What the process leaves when it is killed: the segment that is appended to, not sealed.
+        let killed = TempDir::new().unwrap();
+        copy_folder(cache.path(), killed.path());
+        drop(first);
+        let bound = 3 << 20;
+        let again = reader(&remote, killed.path(), bound).await.unwrap();
+        let bytes = bytes_on_disk(killed.path());
+        assert!(bytes <= bound, "{bytes}");
+        assert_eq!(
+            again.get_async(digests[7]).await.unwrap().unwrap(),
+            contents[7][..]
+        );
+    });
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy_folder(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[test]
 fn h77_a_cache_without_room_for_the_index_is_refused_with_the_bound_that_it_needs() {
     runtime().block_on(async {
         let (local, faulty) = (indexed(), Faulty::new(Bucket::new().0));

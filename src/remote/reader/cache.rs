@@ -230,7 +230,12 @@ impl OpenCache {
             let target = u64::try_from(part).unwrap_or(u64::MAX);
             let stats = self.store.trim(target.saturating_sub(self.segment_bytes))?;
             if stats.dropped_segments == 0 {
-                // Only the segment is left that is appended to, for which room is spared.
+                // Only the segment is left that is appended to, for which room is spared unless it comes
+                // from a process that had a higher bound and was killed.
+                if usage.objects_bytes() > room.saturating_add(self.segment_bytes) {
+                    self.store.begin_compaction()?.finish(|_| false)?;
+                    (usage.data_bytes, usage.objects, usage.files_bytes) = (0, 0, 0);
+                }
                 break;
             }
             // A trim of many segments leaves their files to a thread, or to the next trim.

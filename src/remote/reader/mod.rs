@@ -42,7 +42,8 @@ const INDEX: &str = "index";
 /// The index of the ref is local, so an object that the ref does not list costs no request. An object that
 /// is not in the cache costs one, or two if it is several times as long as the others of its segment. All
 /// content is checked against its digest before it is given out, and kept in the cache, from which the
-/// oldest is dropped when it is full. A segment that is asked often is downloaded as a whole, beside other
+/// oldest is dropped when it is full. An object that would take more than about an eighth of the cache is
+/// not kept. A segment that is asked often is downloaded as a whole, beside other
 /// reads.
 ///
 /// It reads the state that was the newest when it was opened or refreshed. If a collection has removed what
