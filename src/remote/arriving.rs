@@ -11,7 +11,7 @@ pub(super) struct Arriving {
     hash: RecordHash,
     expected: SealedSegment,
     entries: Vec<Entry>,
-    /// How many bytes have arrived.
+    /// Number of bytes that have arrived.
     at: u64,
     /// The record that the last bytes did not end.
     begun: Option<Begun>,

@@ -12,7 +12,7 @@ use super::refs::{Ref, Stored, is_damaged};
 use super::{Progress, Remote};
 use crate::error::{Error, RemoteError, Result};
 
-/// How often a collection begins anew because another manifest of the ref came first.
+/// Most attempts of a collection. It begins anew if another manifest of the ref came first.
 const TIMES_MAX: u32 = 8;
 
 /// For how long markers and probes are kept, in milliseconds.
@@ -215,7 +215,7 @@ impl Collection<'_> {
     }
 }
 
-/// What a collection needs of the manifests that were not emptied.
+/// The manifests that were not emptied, as far as a collection needs them.
 #[derive(Default)]
 struct Older {
     /// The files of the newest manifest, and of those that were superseded within the grace period.

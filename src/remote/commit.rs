@@ -11,7 +11,7 @@ use super::format::{NUMBER_MAX, Nonce, PROBES, RefManifest};
 use super::refs::{Ref, Stored};
 use crate::error::{Error, RemoteError, Result};
 
-/// How often a creation is tried whose outcome is unclear.
+/// Most attempts of a creation whose outcome is unclear.
 const ATTEMPTS_MAX: u32 = 6;
 /// Most time of a request for a manifest, which is short, with the client's own attempts.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! What a push makes the ref list, and the files of it that the ref lacks.
+//! The segments and runs of a store, and which of their files a push has to upload.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -130,7 +130,7 @@ pub(super) fn files_to_upload(
     files
 }
 
-/// What names the files of a segment.
+/// The words of a segment, without its id. They tell whether a ref has its files.
 type Key = (Digest, u64, u32);
 
 fn key(sealed: &Sealed) -> Key {

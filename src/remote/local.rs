@@ -1,4 +1,4 @@
-//! What a store knows of refs, in its folder.
+//! The file `REMOTE`, in which a store notes what it knows of refs.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::dir::Dir;
 use crate::error::{Error, RemoteError, Result};
 use crate::format::FormatError;
 
-/// What must be held while the file is replaced: the lock of the folder, and the claim to be the only push.
+/// Keeps the folder locked, and the store from a second push, while the file is replaced.
 pub(super) type Held = Arc<dyn Any + Send + Sync>;
 
 /// The file `REMOTE` of a locked folder, and what it says.

@@ -176,7 +176,7 @@ pub struct RefInfo {
     pub objects: u64,
     /// Length of their data files, in bytes.
     pub data_bytes: u64,
-    /// What is wrong with the newest manifest, if it cannot be read. Then all figures but `number` are 0.
+    /// The reason why the newest manifest cannot be read, if so. Then all figures but `number` are 0.
     pub problem: Option<RefProblem>,
 }
 
@@ -216,7 +216,7 @@ impl RefReport {
 pub struct RefProblem {
     /// The object.
     pub object: String,
-    /// What is wrong with it.
+    /// The damage that was found.
     pub reason: String,
 }
 

@@ -23,7 +23,7 @@ use crate::store::Store;
 
 /// Segments whose files are uploaded at once.
 const SEGMENTS_AT_ONCE: usize = 4;
-/// How often a push begins anew because a collection condemned its folder.
+/// Most attempts of a push. It begins anew if a collection condemned its folder.
 const TIMES_MAX: u32 = 8;
 
 /// One push of a store to a ref.

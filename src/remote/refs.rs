@@ -15,7 +15,7 @@ use crate::format::FormatError;
 
 /// Longest manifest that is read, in bytes: that of more than a million segments.
 const MANIFEST_BYTES_MAX: u64 = 256 << 20;
-/// How many names of a listing are looked at for the newest manifest: as many as S3 gives at once.
+/// Most names of a listing that are looked at for the newest manifest: as many as S3 gives at once.
 const NAMES_MAX: usize = 1000;
 
 /// A ref in a bucket.

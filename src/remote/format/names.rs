@@ -80,7 +80,7 @@ pub(in crate::remote) fn manifest_number(name: &str) -> Option<u64> {
     (number <= NUMBER_MAX && manifest_name(number) == name).then_some(number)
 }
 
-/// What a file of a ref is.
+/// The kinds of files that a ref has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::remote) enum RefFileKind {
     /// The data file of a segment.

@@ -26,7 +26,7 @@ pub struct RefManifest {
     pub nonce: Nonce,
     /// The store that pushed the state.
     pub writer: Nonce,
-    /// How often the ref was taken over by another writer.
+    /// 1, and 1 more for each time that the ref was taken over.
     pub epoch: u64,
     /// The push that made the state. The manifest of a collection repeats it.
     pub push: Nonce,

@@ -1,4 +1,4 @@
-//! What a store knows of the refs that it pushes to: the file `REMOTE` in its folder.
+//! The file `REMOTE` in the folder of a store, in which it notes what it knows of refs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,17 +10,17 @@ use crate::format::manifest::{checked_body, number, with_checksum};
 /// The first line.
 const VERSION_LINE: &str = "sealstone-remote 1";
 
-/// What a store knows of itself as a writer.
+/// The contents of the file `REMOTE`: the name of the store as a writer, and the refs that it knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriterState {
     /// Names the store in the manifests of refs.
     pub writer: Nonce,
-    /// What the store knows of each ref, by the id of the ref.
+    /// The refs that the store knows, by their ids.
     pub refs: BTreeMap<Nonce, KnownRef>,
 }
 
-/// What a store knows of a ref.
+/// A ref that a store knows, and the last pushes to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KnownRef {

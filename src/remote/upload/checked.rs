@@ -21,7 +21,7 @@ pub(super) struct CheckedData {
     sealed: Arc<Sealed>,
     /// The positions in the sidecar in the order of the records.
     order: std::vec::IntoIter<u32>,
-    /// How many bytes were given out.
+    /// Number of bytes that were given out.
     given: u64,
     /// The record that the last part did not end.
     begun: Option<Begun>,
@@ -32,7 +32,7 @@ struct Begun {
     entry: Entry,
     header: Vec<u8>,
     hasher: Hasher,
-    /// How many bytes of the content are still to come.
+    /// Number of bytes of the content that are still to come.
     left: usize,
 }
 
