@@ -77,6 +77,17 @@ fn an_object_of_a_ref_is_written_and_the_cache_serves_it_again() {
 }
 
 #[test]
+fn a_ref_that_cannot_be_read_is_listed_beside_the_others() {
+    let place = Place::with(&[b"1"]);
+    let url = &bucket(&place);
+    place.run(&["push", url, "--ref", "sound"]).expect(DONE);
+    place.write("bucket/refs/rotten/18446744073709551614", b"x");
+    let ran = place.run(&["remote", "ls", url]);
+    assert!(ran.stdout.contains("sound 2: 1 object"), "{}", ran.stdout);
+    ran.fails(DAMAGED, &["1 ref cannot be read"]);
+}
+
+#[test]
 fn another_store_is_refused_until_it_takes_over() {
     let place = Place::with(&[b"1"]);
     let url = &bucket(&place);

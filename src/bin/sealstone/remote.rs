@@ -152,7 +152,9 @@ pub fn remote(
 }
 
 fn list(arguments: &UrlArgument, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    let mut unreadable = 0;
     for info in open(&arguments.url)?.list()? {
+        unreadable += u64::from(info.problem.is_some());
         if global.json {
             output.json(&json!({
                 "ref": info.name,
@@ -162,7 +164,14 @@ fn list(arguments: &UrlArgument, global: &Global, output: &mut Output) -> anyhow
                 "segments": info.segments,
                 "objects": info.objects,
                 "data_bytes": info.data_bytes,
+                "problem": info.problem.map(|problem| json!({
+                    "object": problem.object,
+                    "reason": problem.reason,
+                })),
             }))?;
+        } else if let Some(problem) = &info.problem {
+            let (object, reason) = (&problem.object, &problem.reason);
+            writeln!(output, "{}: {object}: {reason}", info.name)?;
         } else {
             let RefInfo {
                 name,
@@ -175,7 +184,14 @@ fn list(arguments: &UrlArgument, global: &Global, output: &mut Output) -> anyhow
             writeln!(output, "{name} {number}: {objects}, {bytes}")?;
         }
     }
-    Ok(Exit::Done)
+    if unreadable == 0 {
+        return Ok(Exit::Done);
+    }
+    let refs = count(unreadable, "ref");
+    let summary =
+        format!("{refs} cannot be read; take over with a push from a store that is whole");
+    global.messages().failure(summary, Exit::Damaged);
+    Ok(Exit::Damaged)
 }
 
 fn verify(

@@ -57,9 +57,10 @@ Example:
 
 JSON, a line for each ref:
   {\"ref\": \"main\", \"number\": 7, \"epoch\": 1, \"hash_function\": \"blake2b\",
-   \"segments\": 3, \"objects\": 9, \"data_bytes\": 4096}
+   \"segments\": 3, \"objects\": 9, \"data_bytes\": 4096, \"problem\": null}
 `number` counts the states of the ref, and `epoch` how often another store took
-it over, from 1.";
+it over, from 1. If a ref cannot be read, its figures are 0, `problem` is
+{\"object\": \"..\", \"reason\": \"..\"}, and the exit code is 3.";
 
 pub const REMOTE_GET: &str = "\
 Downloads the index of the ref and the object, and nothing else. The content is
