@@ -307,7 +307,9 @@ impl Remote {
     /// than 32,768 objects, and is mapped. An [`Object`](crate::Object) that comes from the cache keeps the
     /// files of its segment of the cache, a sixteenth of it, on disk beyond the bound, as long as it is held.
     ///
-    /// Makes three requests, and one for each file of the index that is not in the folder.
+    /// Makes three requests, and one for each file of the index that is not in the folder. The files of the
+    /// index are checked when they are opened or first read, and trusted from then on, as those of a store
+    /// are. Whoever cuts a mapped file ends the process.
     ///
     /// # Errors
     ///
@@ -344,7 +346,8 @@ impl Remote {
         self.blocking.wait_for(reader)
     }
 
-    /// Does [`reader_with`](Self::reader_with) without waiting.
+    /// Does [`reader_with`](Self::reader_with) without waiting. If the future is dropped, the folder stays
+    /// locked for a moment, until the thread that opens it has ended.
     ///
     /// # Errors
     ///

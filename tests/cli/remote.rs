@@ -47,7 +47,7 @@ fn an_object_of_a_ref_is_written_and_the_cache_serves_it_again() {
     assert_eq!(ran.stdout, "22");
     let cached = ["remote", "get", url, digest, "--cache", "cache"];
     assert_eq!(place.run(&cached).expect(DONE).stdout, "22");
-    assert!(place.path("cache/objects").is_dir());
+    assert!(place.path("cache/sealstone-cache/objects").is_dir());
     // What is read comes from the cache: the data file is gone.
     let files = place.path("bucket/segments/main");
     for folder in fs::read_dir(files).unwrap() {
@@ -68,7 +68,13 @@ fn an_object_of_a_ref_is_written_and_the_cache_serves_it_again() {
     assert_eq!(fs::read(place.path("file")).unwrap(), b"22");
     let ran = place.run(&[&cached[..], &["--json"]].concat());
     ran.fails(USAGE, &["-o FILE"]);
-    let ran = place.run(&[&cached[..], &["-o", "cache/objects/segments/MANIFEST"]].concat());
+    let ran = place.run(
+        &[
+            &cached[..],
+            &["-o", "cache/sealstone-cache/objects/segments/MANIFEST"],
+        ]
+        .concat(),
+    );
     ran.fails(USAGE, &["file of the cache"]);
     let ran = place.run(&["remote", "get", url, &hex(b"absent")]);
     ran.fails(NOT_FOUND, &["not in the ref main", "remote ls"]);

@@ -106,7 +106,7 @@ fn the_fixture_bucket_is_listed_verified_pulled_and_taken_over() {
         let found = reader.get(Digest::of(&content)).unwrap();
         assert_eq!(found.unwrap(), content[..]);
     }
-    let index = cache.path().join("index/segments");
+    let index = cache.path().join("sealstone-cache/index/segments");
     let is_run = |entry: fs::DirEntry| entry.path().extension().is_some_and(|own| own == "run");
     let mut entries = fs::read_dir(index)
         .unwrap()

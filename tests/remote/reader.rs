@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use sealstone::remote::{GcOptions, Remote, RemoteReader};
-use sealstone::{Digest, Error, Options, RemoteError, Result};
+use sealstone::remote::{GcOptions, PushOptions, Remote, RemoteReader};
+use sealstone::{Digest, Error, Options, RemoteError, Result, Store};
 use tempfile::TempDir;
 
 use crate::bucket::Bucket;
@@ -21,14 +21,16 @@ use crate::{Local, Unflushed, indexed, push, remote, runtime};
 /// A bound with room for everything in small tests.
 const PLENTY: u64 = 64 << 20;
 
+fn go_on<P>(_: &P) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 async fn reader(remote: &Remote, cache: &Path, cache_bytes: u64) -> Result<RemoteReader> {
-    let go_on = |_: &_| ControlFlow::Continue(());
     remote.reader_async("main", cache, cache_bytes, go_on).await
 }
 
 async fn collect_at_once(remote: &Remote) {
     let at_once = GcOptions::new().grace(std::time::Duration::ZERO);
-    let go_on = |_: &_| ControlFlow::Continue(());
     // The bucket's clock counts milliseconds.
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     remote.gc_async(&at_once, go_on).await.unwrap();
@@ -509,6 +511,16 @@ fn a_cache_is_used_again_by_one_reader_at_a_time_and_no_other_folder_is() {
             matches!(refused, Err(Error::NotEmpty { .. })),
             "{refused:?}"
         );
+        // A store of the user's, whatever its name.
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(folder.path().join("objects")).unwrap();
+        store.put("content").unwrap();
+        drop(store);
+        let refused = reader(&remote, folder.path(), PLENTY).await;
+        assert!(
+            matches!(refused, Err(Error::NotEmpty { .. })),
+            "{refused:?}"
+        );
     });
 }
 
@@ -527,7 +539,10 @@ fn h78_damage_on_the_local_disk_is_mended_from_the_bucket() {
                 first.get_async(digest).await.unwrap().unwrap();
             }
             drop(first);
-            for folder in ["objects/segments", "index/segments"] {
+            for folder in [
+                "sealstone-cache/objects/segments",
+                "sealstone-cache/index/segments",
+            ] {
                 for entry in fs::read_dir(cache.path().join(folder)).unwrap() {
                     let path = entry.unwrap().path();
                     let is_of = |endings: &[&str]| {
@@ -535,7 +550,7 @@ fn h78_damage_on_the_local_disk_is_mended_from_the_bucket() {
                             .is_some_and(|own| endings.iter().any(|ending| own == *ending))
                     };
                     if !is_of(&["dat", "run", "idx"])
-                        || (folder.starts_with("objects") && !is_of(&["dat"]))
+                        || (folder.contains("objects") && !is_of(&["dat"]))
                     {
                         continue;
                     }
@@ -550,6 +565,76 @@ fn h78_damage_on_the_local_disk_is_mended_from_the_bucket() {
             for (digest, content) in &contents {
                 assert_eq!(again.get_async(digest).await.unwrap().unwrap(), content[..]);
             }
+        }
+    });
+}
+
+#[test]
+fn h78_a_run_that_rots_is_mended_by_any_call_and_a_lost_file_of_the_cache_by_reading_it_again() {
+    runtime().block_on(async {
+        let (local, remote) = (indexed(), remote(Bucket::new().0));
+        local.put(1);
+        local.put(2);
+        push(&remote, &local).await.unwrap();
+        let contents = contents(&local);
+        let cache = TempDir::new().unwrap();
+        let damage = |folder: &str, ending: &str, damage: &dyn Fn(&Path)| {
+            let folder = cache.path().join("sealstone-cache").join(folder);
+            for entry in fs::read_dir(folder.join("segments")).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|own| own == ending) {
+                    damage(&path);
+                }
+            }
+        };
+        let first = reader(&remote, cache.path(), PLENTY).await.unwrap();
+        for digest in contents.keys() {
+            first.get_async(digest).await.unwrap().unwrap();
+        }
+        drop(first);
+        damage("index", "run", &|path| {
+            let mut bytes = fs::read(path).unwrap();
+            bytes[4096..].iter_mut().for_each(|byte| *byte ^= 1);
+            fs::write(path, bytes).unwrap();
+        });
+        damage("objects", "dat", &|path| fs::remove_file(path).unwrap());
+        let again = reader(&remote, cache.path(), PLENTY).await.unwrap();
+        for (digest, content) in &contents {
+            assert!(again.contains_async(digest).await.unwrap());
+            assert_eq!(again.get_async(digest).await.unwrap().unwrap(), content[..]);
+        }
+    });
+}
+
+#[test]
+fn a_cache_of_another_ref_is_used_without_more_room() {
+    runtime().block_on(async {
+        let bucket = Bucket::new();
+        let remote = remote(bucket.0.clone());
+        for name in ["a", "b"] {
+            let local = indexed();
+            let contents: Vec<Vec<u8>> = (0..20_000_u32)
+                .map(|number| format!("{name} {number}").into_bytes())
+                .collect();
+            local.store.put_many(&contents).unwrap();
+            let options = PushOptions::new();
+            let pushed = remote.push_async(&local.store, name, &options, go_on);
+            pushed.await.unwrap();
+        }
+        // The least bound with which a new cache can be opened.
+        let mut bound = 1 << 20;
+        loop {
+            let cache = TempDir::new().unwrap();
+            let opened = remote.reader_async("b", cache.path(), bound, go_on).await;
+            match opened {
+                Err(Error::Remote(RemoteError::CacheTooSmall { .. })) => bound += 100_000,
+                opened => break drop(opened.unwrap()),
+            }
+        }
+        let cache = TempDir::new().unwrap();
+        for name in ["a", "b", "a"] {
+            let opened = remote.reader_async(name, cache.path(), bound + 100_000, go_on);
+            drop(opened.await.unwrap());
         }
     });
 }

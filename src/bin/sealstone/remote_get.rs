@@ -24,7 +24,7 @@ pub fn run(
         let text = "remote get --json would mix the JSON with the content; pass -o FILE, too";
         return Err(Failure::Usage(text.to_owned()).into());
     }
-    for folder in ["objects", "index"] {
+    for folder in ["sealstone-cache/objects", "sealstone-cache/index"] {
         let cache = arguments.cache.as_ref().map(|cache| cache.join(folder));
         let own_folder = cache.and_then(|cache| OwnFolder::of(&cache));
         if own_folder.is_some_and(|own_folder| destination.is_in(&own_folder)) {

@@ -124,7 +124,9 @@ impl OpenCache {
         let segment_bytes = (bytes_max / SEGMENTS).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1);
         let options = Options::new()
             .hash_function(function)
-            .segment_bytes_max(segment_bytes);
+            .segment_bytes_max(segment_bytes)
+            // What is missing is read from the bucket again.
+            .allow_missing_segments(true);
         let store = options.open(root)?;
         // What earlier crashes have left is no evidence of a loss here.
         store.remove_leftovers()?;

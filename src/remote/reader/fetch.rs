@@ -148,6 +148,8 @@ impl Inner {
             self.note_asked(segment, range.end - range.start);
             return bucket.read_range(&object, range).await;
         }
+        // It is never closed.
+        let _permit = self.long_reads.acquire().await;
         let begins = range
             .clone()
             .step_by(usize::try_from(PART_BYTES).unwrap_or(usize::MAX));

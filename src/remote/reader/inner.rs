@@ -10,11 +10,15 @@ use super::index::{DamagedRun, Index, LocalSidecar, Place};
 use super::local::{Loading, LocalIndex, sidecar_bytes, unwatched};
 use crate::digest::Digest;
 use crate::error::{Error, RemoteError, Result};
+use crate::memory::ForkMark;
 use crate::object::Object;
 use crate::remote::options::{Progress, ReaderProgress};
 use crate::remote::refs::{Ref, Stored};
 use crate::remote::runtime::blocking;
 use crate::store::Store;
+
+/// Objects that are read in parts and are in memory at once, besides those that were given out.
+pub(super) const LONG_READS_AT_ONCE: usize = 2;
 
 /// What all handles to a reader share.
 pub(super) struct Inner {
@@ -28,6 +32,10 @@ pub(super) struct Inner {
     pub(super) loading: tokio::sync::Mutex<()>,
     /// Whether a segment is being taken over as a whole.
     pub(super) is_taking_over: Arc<AtomicBool>,
+    /// Limits how many objects that are read in parts are in memory at once.
+    pub(super) long_reads: tokio::sync::Semaphore,
+    /// Marks the process that opened the reader.
+    pub(super) origin: ForkMark,
 }
 
 /// The knowledge of an object that needs no request.
@@ -42,8 +50,11 @@ pub(super) enum Known {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Work that still goes on in other threads must not keep the folder locked.
-        self.cache.close();
+        // Work that still goes on in other threads must not keep the folder locked. A forked process does
+        // not have these threads, which may hold the lock.
+        if !self.origin.is_forked() {
+            self.cache.close();
+        }
     }
 }
 
@@ -69,8 +80,7 @@ impl Inner {
             Ok(places) => self.find_at(&index, digest, places).await,
             Err(DamagedRun) => Err(self.damaged_index()),
         };
-        let is_index_damaged = matches!(&found, Err(Error::Io { .. }));
-        if !is_missing(&found) && !is_index_damaged || !self.reload(&index).await? {
+        if !is_outdated(&found) || !self.reload(&index).await? {
             return found;
         }
         let index = self.index.load_full();
@@ -110,7 +120,7 @@ impl Inner {
     pub(super) async fn contains(&self, digest: &Digest) -> Result<bool> {
         let index = self.index.load_full();
         let found = self.is_listed(&index, digest).await;
-        if is_missing(&found) && self.reload(&index).await? {
+        if is_outdated(&found) && self.reload(&index).await? {
             let index = self.index.load_full();
             let found = self.is_listed(&index, digest).await;
             return collected_or(&self.at, &index.newest, found).await;
@@ -154,11 +164,21 @@ impl Inner {
             local
         } else {
             let (cache, bytes) = (self.cache.clone(), sidecar_bytes(segment));
-            if !blocking(move || cache.make_room_for_more_index(bytes)).await? {
-                drop(guard);
-                return loading.read_sidecar(segment).await;
+            let has_room = blocking(move || cache.make_room_for_more_index(bytes)).await;
+            let downloaded = match has_room {
+                Ok(true) => loading.download_sidecar(segment).await.map(Some),
+                Ok(false) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match downloaded {
+                Ok(Some(sidecar)) => sidecar,
+                Err(error @ Error::Remote(_)) => return Err(error),
+                // There is no room, or the disk is full or fails. It can be done without.
+                Ok(None) | Err(_) => {
+                    drop(guard);
+                    return loading.read_sidecar(segment).await;
+                }
             }
-            loading.download_sidecar(segment).await?
         };
         Ok(Arc::clone(segment.sidecar.get_or_init(|| sidecar)))
     }
@@ -210,6 +230,11 @@ pub(super) async fn collected_or<T>(at: &Ref, seen: &Stored, result: Result<T>) 
         }
         result => result,
     }
+}
+
+/// Whether the result is an error that another index can mend.
+fn is_outdated<T>(result: &Result<T>) -> bool {
+    is_missing(result) || matches!(result, Err(Error::Io { .. }))
 }
 
 /// Whether the result is the error of a request for an object of the bucket that does not exist.

@@ -1,5 +1,6 @@
 //! The files of the index in the folder of the cache: runs and sidecars, and how they get there.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -90,19 +91,20 @@ impl LocalIndex {
 
     /// Removes the files that an index does not use, but for the sidecars of its segments.
     fn remove_unused(&self, index: &Index) -> Result<()> {
+        let runs = index.sound_runs().map(|(digest, _)| run_number(&digest));
+        let segments = index.segments_by_id().into_keys();
+        self.remove_all_but(&runs.collect(), &segments.collect())
+    }
+
+    /// Removes all files but the runs of these numbers and the sidecars of these segments.
+    fn remove_all_but(&self, runs: &BTreeSet<u32>, segments: &BTreeSet<u32>) -> Result<()> {
         let listing = self.dir.list()?;
-        for number in listing.set_indexes {
-            let is_used = |(digest, _): (Digest, _)| run_number(&digest) == number;
-            if !index.sound_runs().any(is_used) {
-                self.dir
-                    .remove_if_present(&self.dir.set_index_path(number))?;
-            }
+        for number in listing.set_indexes.difference(runs) {
+            self.dir
+                .remove_if_present(&self.dir.set_index_path(*number))?;
         }
-        let segments = index.segments_by_id();
-        for id in listing.sidecars {
-            if !segments.contains_key(&id) {
-                self.dir.remove_segment_file(id, FileKind::Sidecar)?;
-            }
+        for id in listing.sidecars.difference(segments) {
+            self.dir.remove_segment_file(*id, FileKind::Sidecar)?;
         }
         for temporary in listing.temporaries {
             self.dir.remove_if_present(&temporary.path)?;
@@ -122,7 +124,9 @@ impl Loading<'_> {
     /// Loads the index of a state. Takes from an older index what is still of use.
     pub(super) async fn load(&self, newest: Stored, old: Option<&Index>) -> Result<Index> {
         let state = newest.state().cloned().unwrap_or_default();
-        self.remove_what_nobody_uses(old).await?;
+        if old.is_none() {
+            self.remove_what_nobody_uses(&state).await?;
+        }
         let (bytes_done, bytes_total) = (AtomicU64::new(0), AtomicU64::new(0));
         let report = |bytes: u64| {
             let bytes_done = bytes_done.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -145,17 +149,14 @@ impl Loading<'_> {
         Ok(index)
     }
 
-    async fn remove_what_nobody_uses(&self, old: Option<&Index>) -> Result<()> {
-        if old.is_some() {
-            return Ok(());
-        }
-        // Temporaries of an earlier process.
-        let folder = self.folder.clone();
+    /// Removes what earlier processes have left and the state does not need: temporaries, and files of
+    /// another state or another ref.
+    async fn remove_what_nobody_uses(&self, state: &RefState) -> Result<()> {
+        let (folder, state) = (self.folder.clone(), state.clone());
         blocking(move || {
-            for temporary in folder.dir.list()?.temporaries {
-                folder.dir.remove_if_present(&temporary.path)?;
-            }
-            Ok(())
+            let runs = state.runs.keys().map(run_number).collect();
+            let segments = state.segments.keys().copied().collect();
+            folder.remove_all_but(&runs, &segments)
         })
         .await
     }

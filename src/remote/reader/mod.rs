@@ -11,6 +11,7 @@ mod whole;
 
 pub use self::iter::RemoteDigests;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 
 use self::cache::Cache;
 use self::index::LocalSidecar;
-use self::inner::{Inner, Known, collected_or, is_missing};
+use self::inner::{Inner, Known, LONG_READS_AT_ONCE, collected_or, is_missing};
 use self::local::{Loading, LocalIndex};
 use super::options::{Progress, ReaderProgress};
 use super::refs::Ref;
@@ -29,18 +30,23 @@ use super::runtime::{Blocking, blocking};
 use crate::digest::{Digest, HashFunction};
 use crate::dir::is_vacant;
 use crate::error::{Error, Result};
+use crate::memory::ForkMark;
 use crate::object::Object;
 
-/// The folder of the cached objects, in the folder of the cache.
+/// The folder of all that a reader keeps, in the folder of the cache. Nobody has one of this name for
+/// something else: what is in it is dropped when the cache is full.
+const CACHE: &str = "sealstone-cache";
+/// The folder of the cached objects in it.
 const OBJECTS: &str = "objects";
-/// The folder of the index, in the folder of the cache.
+/// The folder of the index in it.
 const INDEX: &str = "index";
 
 /// Reads the objects that a ref lists, with a bounded cache on the local disk. Made by
 /// [`Remote::reader`](super::Remote::reader).
 ///
 /// The index of the ref is local, so an object that the ref does not list costs no request. An object that
-/// is not in the cache costs one, or two if it is several times as long as the others of its segment. All
+/// is not in the cache costs one, or two if it is several times as long as the others of its segment, and one
+/// more for each 8 MiB. All
 /// content is checked against its digest before it is given out, and kept in the cache, from which the
 /// oldest is dropped when it is full. An object that would take more than about an eighth of the cache is
 /// not kept. A segment that is asked often is downloaded as a whole, beside other
@@ -93,10 +99,11 @@ pub(super) async fn open(
         .unwrap_or_default();
     let root = root.to_owned();
     let opened = blocking(move || {
-        let (objects, index) = (root.join(OBJECTS), root.join(INDEX));
-        if !is_vacant(&root)? && !objects.is_dir() {
+        let cache = root.join(CACHE);
+        if !is_vacant(&root)? && !cache.is_dir() {
             return Err(Error::NotEmpty { path: root });
         }
+        let (objects, index) = (cache.join(OBJECTS), cache.join(INDEX));
         // The store's lock is that of the whole folder.
         let cache = Cache::open(&objects, function, cache_bytes)?;
         Ok((cache, LocalIndex::open(&index)?))
@@ -125,6 +132,8 @@ pub(super) async fn open(
         cache,
         loading: tokio::sync::Mutex::new(()),
         is_taking_over: Arc::new(AtomicBool::new(false)),
+        long_reads: tokio::sync::Semaphore::new(LONG_READS_AT_ONCE),
+        origin: ForkMark::new(),
     };
     Ok(RemoteReader {
         inner: Arc::new(inner),
@@ -165,7 +174,8 @@ impl RemoteReader {
     }
 
     /// Reads several objects; the results are in the order of `digests`. Neighbours are read by one request,
-    /// and up to 16 requests are under way at once. Takes up to 64 MiB of memory besides the objects.
+    /// and up to 16 requests are under way at once. Takes up to 64 MiB of memory besides the objects, and as much
+    /// as two of those that are longer than 8 MiB.
     ///
     /// # Errors
     ///
@@ -188,21 +198,30 @@ impl RemoteReader {
             .enumerate()
             .filter(|(_, digest)| is_listed(digest))
             .collect();
-        let cached = self
-            .inner
-            .cached
-            .get_many(&listed.iter().map(|(_, digest)| *digest).collect::<Vec<_>>());
+        let wanted: Vec<Digest> = listed.iter().map(|(_, digest)| *digest).collect();
+        let cached = self.inner.cached.get_many(&wanted);
         let mut found: Vec<Option<Object>> = vec![None; digests.len()];
-        let mut others = Vec::new();
+        let mut others: HashMap<Digest, Vec<usize>> = HashMap::new();
         for ((number, digest), cached) in listed.into_iter().zip(cached) {
             match cached {
                 Ok(Some(object)) => found[number] = Some(object),
                 // A damaged object counts as not there, and is put again.
-                Ok(None) | Err(_) => others.push((number, digest)),
+                Ok(None) | Err(_) => others.entry(digest).or_default().push(number),
             }
         }
-        for (number, object) in self.inner.fetch_many(&index, others).await? {
-            found[number] = object;
+        if others.is_empty() {
+            return Ok(found);
+        }
+        // An object keeps its segment of the cache on disk, so none is held while others are waited for.
+        for object in found.iter_mut().flatten() {
+            *object = Object::in_memory(*object.digest(), object);
+        }
+        let missing = others.keys().copied().enumerate().collect();
+        let numbers: Vec<&Vec<usize>> = others.values().collect();
+        for (at, object) in self.inner.fetch_many(&index, missing).await? {
+            for &number in numbers[at] {
+                found[number].clone_from(&object);
+            }
         }
         Ok(found)
     }
