@@ -36,6 +36,7 @@ mod trim;
 mod writer;
 
 pub(crate) use compact::RunningCompaction;
+#[cfg(feature = "remote")]
 pub(crate) use copy::{finish_copy, manifest_of_copy};
 pub use events::EventCounts;
 pub(crate) use open::OpenWriter;
