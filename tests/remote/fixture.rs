@@ -51,7 +51,7 @@ fn make_the_fixture_bucket() {
         return;
     }
     fs::create_dir(&folder).unwrap();
-    let (local, remote) = (indexed(), remote(&folder));
+    let (local, remote) = (indexed(20), remote(&folder));
     local
         .store
         .put_many(&(0..20).map(content).collect::<Vec<_>>())

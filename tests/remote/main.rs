@@ -69,18 +69,25 @@ impl Operations for Unflushed {
     }
 }
 
-fn open(folder: &TempDir) -> Store {
+fn options() -> Options {
     let options = Options::new().segment_bytes_max(1000);
-    let options = options.operations(Arc::new(Unflushed));
-    options.open(folder.path()).unwrap()
+    options.operations(Arc::new(Unflushed))
 }
 
-/// A store whose segments a run covers, however few they are.
-fn indexed() -> Local {
-    let folder = TempDir::new().unwrap();
-    let options = Options::new().segment_bytes_max(1000);
-    let options = options.operations(Arc::new(Unflushed));
-    let store = options.set_index_minimum(1, 1).open(folder.path()).unwrap();
+fn open(folder: &TempDir) -> Store {
+    options().open(folder.path()).unwrap()
+}
+
+/// A store that builds a run when the segments that no run covers hold at least this many objects. Since
+/// a push seals the last segment, the first push after that many puts builds the run, and nothing does
+/// before.
+fn indexed(objects: u64) -> Local {
+    indexed_in(TempDir::new().unwrap(), objects)
+}
+
+fn indexed_in(folder: TempDir, objects: u64) -> Local {
+    let options = options().set_index_minimum(usize::MAX, objects);
+    let store = options.open(folder.path()).unwrap();
     Local { store, folder }
 }
 

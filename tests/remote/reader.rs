@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::bucket::Bucket;
 use crate::faulty::{Fault, Faulty};
-use crate::{Local, Unflushed, indexed, push, remote, runtime};
+use crate::{Local, Unflushed, indexed, indexed_in, push, remote, runtime};
 
 /// A bound with room for everything in small tests.
 const PLENTY: u64 = 64 << 20;
@@ -27,6 +27,21 @@ fn go_on<P>(_: &P) -> ControlFlow<()> {
 
 async fn reader(remote: &Remote, cache: &Path, cache_bytes: u64) -> Result<RemoteReader> {
     remote.reader_async("main", cache, cache_bytes, go_on).await
+}
+
+/// Pushes a store that has two runs: one that is so much longer than the other that no push merges them.
+async fn pushed_with_two_runs(remote: &Remote) -> Local {
+    let Local { store, folder } = {
+        let longer = indexed(200);
+        (1..=10).for_each(|number| longer.put(number));
+        push(remote, &longer).await.unwrap();
+        longer
+    };
+    store.close().unwrap();
+    let both = indexed_in(folder, 20);
+    both.put(11);
+    push(remote, &both).await.unwrap();
+    both
 }
 
 async fn collect_at_once(remote: &Remote) {
@@ -52,7 +67,7 @@ fn requests(faulty: &Faulty) -> usize {
 #[test]
 fn a_hit_costs_one_request_and_a_miss_or_a_second_read_none() {
     runtime().block_on(async {
-        for local in [Local::new(), indexed()] {
+        for local in [Local::new(), indexed(40)] {
             let faulty = Faulty::new(Bucket::new().0);
             let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
             local.put(1);
@@ -101,7 +116,7 @@ fn a_hit_costs_one_request_and_a_miss_or_a_second_read_none() {
 #[test]
 fn a_batch_reads_neighbours_by_one_request() {
     runtime().block_on(async {
-        for local in [Local::new(), indexed()] {
+        for local in [Local::new(), indexed(141)] {
             let faulty = Faulty::new(Bucket::new().0);
             let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
             (1..8).for_each(|number| local.put(number));
@@ -130,7 +145,7 @@ fn a_batch_reads_neighbours_by_one_request() {
 #[test]
 fn contains_and_iter_say_what_the_ref_lists() {
     runtime().block_on(async {
-        for local in [Local::new(), indexed()] {
+        for local in [Local::new(), indexed(40)] {
             let faulty = Faulty::new(Bucket::new().0);
             let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
             local.put(1);
@@ -154,7 +169,7 @@ fn contains_and_iter_say_what_the_ref_lists() {
 
 #[test]
 fn blocking_calls_do_the_same() {
-    let (local, cache) = (indexed(), TempDir::new().unwrap());
+    let (local, cache) = (indexed(20), TempDir::new().unwrap());
     let bucket = TempDir::new().unwrap();
     let remote = Remote::open(&format!("file://{}", bucket.path().display())).unwrap();
     local.put(1);
@@ -188,7 +203,7 @@ fn blocking_calls_do_the_same() {
 #[test]
 fn h76_a_refresh_costs_one_request_if_nothing_is_new() {
     runtime().block_on(async {
-        let (local, faulty) = (indexed(), Faulty::new(Bucket::new().0));
+        let (local, faulty) = (indexed(20), Faulty::new(Bucket::new().0));
         let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
         local.put(1);
         push(&remote, &local).await.unwrap();
@@ -213,7 +228,7 @@ fn h76_a_refresh_costs_one_request_if_nothing_is_new() {
 #[test]
 fn h74_a_reader_of_a_state_that_was_collected_refreshes_once() {
     runtime().block_on(async {
-        for local in [Local::new(), indexed()] {
+        for local in [Local::new(), indexed(40)] {
             let faulty = Faulty::new(Bucket::new().0);
             let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
             local.put(1);
@@ -307,7 +322,7 @@ fn h77_the_cache_is_within_its_bound_after_every_read() {
 #[test]
 fn h77_a_cache_is_within_a_lower_bound_than_that_of_a_process_that_was_killed() {
     runtime().block_on(async {
-        let (local, cache) = (indexed(), TempDir::new().unwrap());
+        let (local, cache) = (indexed(3000), TempDir::new().unwrap());
         let contents: Vec<Vec<u8>> = (0..3000_u32)
             .map(|number| number.to_le_bytes().repeat(500))
             .collect();
@@ -348,7 +363,7 @@ fn copy_folder(from: &Path, to: &Path) {
 #[test]
 fn h77_a_cache_without_room_for_the_index_is_refused_with_the_bound_that_it_needs() {
     runtime().block_on(async {
-        let (local, faulty) = (indexed(), Faulty::new(Bucket::new().0));
+        let (local, faulty) = (indexed(20), Faulty::new(Bucket::new().0));
         let (remote, cache) = (remote(faulty), TempDir::new().unwrap());
         local.put(1);
         push(&remote, &local).await.unwrap();
@@ -405,7 +420,7 @@ fn a_segment_that_is_asked_often_is_taken_over_as_a_whole() {
 #[test]
 fn h78_a_flipped_byte_in_any_object_is_never_given_out() {
     runtime().block_on(async {
-        for local in [Local::new(), indexed()] {
+        for local in [Local::new(), indexed(20)] {
             let bucket = Bucket::new();
             let remote = remote(bucket.0.clone());
             local.put(1);
@@ -445,7 +460,7 @@ fn h78_a_flipped_byte_in_any_object_is_never_given_out() {
 #[test]
 fn a_reader_whose_requests_fail_gives_the_right_bytes_or_an_error() {
     runtime().block_on(async {
-        let (local, faulty) = (indexed(), Faulty::new(Bucket::new().0));
+        let (local, faulty) = (indexed(40), Faulty::new(Bucket::new().0));
         let remote = remote(faulty.clone());
         local.put(1);
         local.put(2);
@@ -488,7 +503,7 @@ fn a_reader_whose_requests_fail_gives_the_right_bytes_or_an_error() {
 #[test]
 fn a_cache_is_used_again_by_one_reader_at_a_time_and_no_other_folder_is() {
     runtime().block_on(async {
-        let (local, faulty) = (indexed(), Faulty::new(Bucket::new().0));
+        let (local, faulty) = (indexed(20), Faulty::new(Bucket::new().0));
         let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
         local.put(1);
         push(&remote, &local).await.unwrap();
@@ -527,7 +542,7 @@ fn a_cache_is_used_again_by_one_reader_at_a_time_and_no_other_folder_is() {
 #[test]
 fn h78_damage_on_the_local_disk_is_mended_from_the_bucket() {
     runtime().block_on(async {
-        for local in [Local::new(), indexed()] {
+        for local in [Local::new(), indexed(40)] {
             let remote = remote(Bucket::new().0);
             local.put(1);
             local.put(2);
@@ -572,32 +587,28 @@ fn h78_damage_on_the_local_disk_is_mended_from_the_bucket() {
 #[test]
 fn h78_a_run_that_rots_is_mended_by_any_call_and_a_lost_file_of_the_cache_by_reading_it_again() {
     runtime().block_on(async {
-        let (local, remote) = (indexed(), remote(Bucket::new().0));
-        local.put(1);
-        local.put(2);
-        push(&remote, &local).await.unwrap();
-        let contents = contents(&local);
+        let remote = remote(Bucket::new().0);
+        let contents = contents(&pushed_with_two_runs(&remote).await);
         let cache = TempDir::new().unwrap();
         let damage = |folder: &str, ending: &str, damage: &dyn Fn(&Path)| {
             let folder = cache.path().join("sealstone-cache").join(folder);
-            for entry in fs::read_dir(folder.join("segments")).unwrap() {
-                let path = entry.unwrap().path();
-                if path.extension().is_some_and(|own| own == ending) {
-                    damage(&path);
-                }
-            }
+            let files = fs::read_dir(folder.join("segments")).unwrap();
+            let paths = files.map(|entry| entry.unwrap().path());
+            let paths = paths.filter(|path| path.extension().is_some_and(|own| own == ending));
+            paths.inspect(|path| damage(path)).count()
         };
         let first = reader(&remote, cache.path(), PLENTY).await.unwrap();
         for digest in contents.keys() {
             first.get_async(digest).await.unwrap().unwrap();
         }
         drop(first);
-        damage("index", "run", &|path| {
+        let rot = |path: &Path| {
             let mut bytes = fs::read(path).unwrap();
             bytes[4096..].iter_mut().for_each(|byte| *byte ^= 1);
             fs::write(path, bytes).unwrap();
-        });
-        damage("objects", "dat", &|path| fs::remove_file(path).unwrap());
+        };
+        assert_eq!(damage("index", "run", &rot), 2);
+        assert!(damage("objects", "dat", &|path| fs::remove_file(path).unwrap()) > 0);
         let again = reader(&remote, cache.path(), PLENTY).await.unwrap();
         for (digest, content) in &contents {
             assert!(again.contains_async(digest).await.unwrap());
@@ -612,7 +623,7 @@ fn a_cache_of_another_ref_is_used_without_more_room() {
         let bucket = Bucket::new();
         let remote = remote(bucket.0.clone());
         for name in ["a", "b"] {
-            let local = indexed();
+            let local = indexed(20_000);
             let contents: Vec<Vec<u8>> = (0..20_000_u32)
                 .map(|number| format!("{name} {number}").into_bytes())
                 .collect();

@@ -218,8 +218,11 @@ fn is_same(one: &Stored, other: &Stored) -> bool {
     one.manifest.nonce == other.manifest.nonce
 }
 
+/// Returns all places of an object. Asks the runs behind a damaged one too, so that one reload mends all
+/// runs that the object needs.
 fn places(index: &Index, digest: &Digest) -> std::result::Result<Vec<Place>, DamagedRun> {
-    index.places(digest).collect()
+    let places: Vec<_> = index.places(digest).collect();
+    places.into_iter().collect()
 }
 
 /// Replaces the error of a missing file by [`RemoteError::Collected`] if the ref has a newer state.
