@@ -12,7 +12,7 @@ use super::format::{RefFileKind, RefSegment};
 use super::refs::Ref;
 use super::runtime::blocking;
 use crate::digest::{Digest, HashFunction, Hasher};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Sidecar;
 
 /// Length of a part, in bytes.
@@ -20,17 +20,21 @@ const PART_BYTES: u64 = 8 << 20;
 /// Parts of one file that are under way at once.
 const PARTS_AT_ONCE: usize = 2;
 
-/// Takes the parts of a file, in their order.
+/// Most bytes that are checked and written at a time: so few that they are still in the processor's cache
+/// when they are written.
+const PIECE_BYTES_MAX: usize = 512 << 10;
+
+/// Takes the bytes of a file, in their order.
 pub(super) trait Sink: Send + 'static {
-    /// Takes the part that begins at `offset`.
-    fn take(&mut self, part: &Bytes, offset: u64) -> Result<()>;
+    /// Takes the piece that begins at `offset`.
+    fn take(&mut self, piece: &[u8], offset: u64) -> Result<()>;
 }
 
 /// The sink of a check, which keeps nothing.
 pub(super) struct Nowhere;
 
 impl Sink for Nowhere {
-    fn take(&mut self, _: &Bytes, _: u64) -> Result<()> {
+    fn take(&mut self, _: &[u8], _: u64) -> Result<()> {
         Ok(())
     }
 }
@@ -43,7 +47,7 @@ pub(super) struct Download<'a> {
 }
 
 impl Download<'_> {
-    /// Gives a data file to a sink, part by part, and returns the sink and the sidecar. Fails with
+    /// Gives a data file to a sink, piece by piece, and returns the sink and the sidecar. Fails with
     /// [`RemoteError::Damaged`](crate::RemoteError::Damaged) if that is not the one that the manifest
     /// names. `done` is called with the length of each part; if it fails, the download ends.
     pub(super) async fn data<S: Sink>(
@@ -66,23 +70,27 @@ impl Download<'_> {
                     break;
                 }
             }
-            Ok(())
+            Ok::<_, Error>(())
         };
         let take = async {
             let mut state = (sink, Arriving::new(self.function, sealed));
             while let Some((offset, part)) = receiver.recv().await {
                 let (mut sink, mut arriving) = state;
-                let bytes = Bytes::len(&part) as u64;
+                let bytes = part.iter().map(|piece| piece.len() as u64).sum();
                 let taken = blocking(move || {
-                    let is_plausible = arriving.take(&part);
-                    sink.take(&part, offset)?;
-                    Ok((is_plausible, (sink, arriving)))
+                    let pieces = part.iter().flat_map(|piece| piece.chunks(PIECE_BYTES_MAX));
+                    let mut offset = offset;
+                    for piece in pieces {
+                        if !arriving.take(piece) {
+                            return Ok(None);
+                        }
+                        sink.take(piece, offset)?;
+                        offset += piece.len() as u64;
+                    }
+                    Ok(Some((sink, arriving)))
                 });
-                let is_plausible;
-                (is_plausible, state) = taken.await?;
-                if !is_plausible {
-                    return Err(bucket.damaged(&object, &damaged));
-                }
+                let taken = taken.await?;
+                state = taken.ok_or_else(|| bucket.damaged(&object, &damaged))?;
                 done(bytes)?;
             }
             Ok(state)
@@ -128,9 +136,9 @@ pub(super) async fn copy_checked(
 }
 
 /// Reads a part of an object, and returns its offset too.
-async fn read_part(bucket: &Bucket, object: &str, range: Range<u64>) -> Result<(u64, Bytes)> {
+async fn read_part(bucket: &Bucket, object: &str, range: Range<u64>) -> Result<(u64, Vec<Bytes>)> {
     let offset = range.start;
-    let part = bucket.read_range(object, range).await?;
+    let part = bucket.read_pieces(object, range).await?;
     Ok((offset, part))
 }
 

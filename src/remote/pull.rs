@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
@@ -111,7 +110,7 @@ impl Pull<'_> {
 }
 
 impl Sink for WritableFile {
-    fn take(&mut self, part: &Bytes, offset: u64) -> Result<()> {
-        self.write_all_at(part, offset)
+    fn take(&mut self, piece: &[u8], offset: u64) -> Result<()> {
+        self.write_all_at(piece, offset)
     }
 }

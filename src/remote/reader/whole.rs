@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-
 use super::cache::Cache;
 use super::index::IndexedSegment;
 use super::inner::Inner;
@@ -96,8 +94,8 @@ struct IntoCache {
 }
 
 impl Sink for IntoCache {
-    fn take(&mut self, part: &Bytes, _: u64) -> Result<()> {
-        self.rest.extend_from_slice(part);
+    fn take(&mut self, piece: &[u8], _: u64) -> Result<()> {
+        self.rest.extend_from_slice(piece);
         let mut records = Records::new(&self.rest);
         let contents: Vec<&[u8]> = records.by_ref().map(|record| record.content).collect();
         self.cache.put(&Hashed::of_many(self.function, &contents))?;
