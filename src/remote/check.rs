@@ -1,15 +1,14 @@
 //! Listing the refs of a bucket, and checking what one lists.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
-use super::Progress;
 use super::download::{Download, Nowhere, copy_checked};
 use super::format::{RefFileKind, RefRun, RefSegment};
-use super::options::{RefInfo, RefProblem, RefReport, VerifyRefProgress};
+use super::options::{RefInfo, RefProblem, RefReport};
+use super::progress::{Progress, Transfer, TransferProgress};
 use super::refs::{Ref, Stored};
 use crate::digest::{Digest, HashFunction};
 use crate::error::{Error, RemoteError, Result};
@@ -61,7 +60,7 @@ impl Ref {
 /// One check of a ref.
 pub(super) struct Check<'a> {
     pub(super) at: &'a Ref,
-    pub(super) progress: Progress<'a, VerifyRefProgress>,
+    pub(super) progress: Progress<'a, TransferProgress>,
 }
 
 impl Check<'_> {
@@ -97,15 +96,8 @@ impl Check<'_> {
             .values()
             .map(|segment| segment.sealed.data_bytes)
             .sum();
-        let bytes_done = AtomicU64::new(0);
-        let done = |bytes: u64| {
-            let bytes_done = bytes_done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            self.progress.report(&VerifyRefProgress {
-                bytes_done,
-                bytes_total,
-            })
-        };
-        done(0)?;
+        let transfer = Transfer::begin(&self.progress, bytes_total)?;
+        let done = |bytes| transfer.done(bytes);
         // Boxed, so that the whole future can be sent to another thread: the compiler cannot tell
         // otherwise.
         let mut checks: Vec<BoxFuture<'_, Result<u64>>> = state

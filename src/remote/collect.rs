@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
+use super::Remote;
 use super::commit::Commit;
 use super::format::{CLOCKS, FolderFile, Nonce, PROBES, REFS, RefFileKind, RefManifest};
-use super::options::{GcOptions, GcProgress, GcReport};
+use super::options::{GcOptions, GcReport};
+use super::progress::{GcProgress, Progress};
 use super::refs::{Ref, Stored, is_damaged};
-use super::{Progress, Remote};
 use crate::error::{Error, RemoteError, Result};
 
 /// Most attempts of a collection. It begins anew if another manifest of the ref came first.

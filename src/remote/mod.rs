@@ -58,6 +58,7 @@ pub mod format;
 mod local;
 mod open;
 mod options;
+mod progress;
 mod pull;
 mod push;
 mod reader;
@@ -72,13 +73,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use options::{
-    GcOptions, GcProgress, GcReport, PullProgress, PullReport, PushOptions, PushProgress,
-    PushReport, ReaderProgress, RefInfo, RefProblem, RefReport, VerifyRefProgress,
+    GcOptions, GcReport, PullReport, PushOptions, PushReport, RefInfo, RefProblem, RefReport,
 };
+pub use progress::{GcProgress, TransferProgress};
 pub use reader::{RemoteDigests, RemoteReader};
 
 use bucket::Bucket;
-use options::Progress;
+use progress::Progress;
 use pull::Pull;
 use push::Push;
 use refs::Ref;
@@ -206,7 +207,7 @@ impl Remote {
         store: &Store,
         name: &str,
         options: &PushOptions,
-        progress: impl Fn(&PushProgress) -> ControlFlow<()> + Send + Sync,
+        progress: impl Fn(&TransferProgress) -> ControlFlow<()> + Send + Sync,
     ) -> Result<PushReport> {
         let push = self.push_async(store, name, options, progress);
         self.blocking.wait_for(push)
@@ -222,7 +223,7 @@ impl Remote {
         store: &Store,
         name: &str,
         options: &PushOptions,
-        progress: impl Fn(&PushProgress) -> ControlFlow<()> + Send + Sync,
+        progress: impl Fn(&TransferProgress) -> ControlFlow<()> + Send + Sync,
     ) -> Result<PushReport> {
         let push = Push {
             at: &self.at(name)?,
@@ -273,7 +274,7 @@ impl Remote {
         &self,
         name: &str,
         root: impl AsRef<Path>,
-        progress: impl Fn(&PullProgress) -> ControlFlow<()> + Send + Sync,
+        progress: impl Fn(&TransferProgress) -> ControlFlow<()> + Send + Sync,
     ) -> Result<PullReport> {
         let pull = self.pull_async(name, root.as_ref(), progress);
         self.blocking.wait_for(pull)
@@ -288,7 +289,7 @@ impl Remote {
         &self,
         name: &str,
         root: &Path,
-        progress: impl Fn(&PullProgress) -> ControlFlow<()> + Send + Sync,
+        progress: impl Fn(&TransferProgress) -> ControlFlow<()> + Send + Sync,
     ) -> Result<PullReport> {
         let pull = Pull {
             at: &self.at(name)?,
@@ -324,7 +325,7 @@ impl Remote {
         cache: impl AsRef<Path>,
         cache_bytes: u64,
     ) -> Result<RemoteReader> {
-        let go_on = |_: &ReaderProgress| ControlFlow::Continue(());
+        let go_on = |_: &TransferProgress| ControlFlow::Continue(());
         self.reader_with(name, cache, cache_bytes, go_on)
     }
 
@@ -340,7 +341,7 @@ impl Remote {
         name: &str,
         cache: impl AsRef<Path>,
         cache_bytes: u64,
-        progress: impl Fn(&ReaderProgress) -> ControlFlow<()> + Send + Sync,
+        progress: impl Fn(&TransferProgress) -> ControlFlow<()> + Send + Sync,
     ) -> Result<RemoteReader> {
         let reader = self.reader_async(name, cache.as_ref(), cache_bytes, progress);
         self.blocking.wait_for(reader)
@@ -357,7 +358,7 @@ impl Remote {
         name: &str,
         cache: &Path,
         cache_bytes: u64,
-        progress: impl Fn(&ReaderProgress) -> ControlFlow<()> + Send + Sync,
+        progress: impl Fn(&TransferProgress) -> ControlFlow<()> + Send + Sync,
     ) -> Result<RemoteReader> {
         let (at, blocking) = (self.at(name)?, Arc::clone(&self.blocking));
         reader::open(at, blocking, (cache, cache_bytes), Progress(&progress)).await

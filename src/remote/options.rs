@@ -1,10 +1,8 @@
 //! The options of pushes and collections, and the reports of all long work.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::digest::HashFunction;
-use crate::error::{RemoteError, Result};
 
 /// The default grace period of collections: 24 hours.
 const GRACE_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -36,16 +34,6 @@ impl PushOptions {
     }
 }
 
-/// The progress of a push.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct PushProgress {
-    /// Bytes that were read and checked, and are uploaded or about to be.
-    pub bytes_done: u64,
-    /// Bytes that the push has to upload. More if it has to begin anew.
-    pub bytes_total: u64,
-}
-
 /// The result of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -59,26 +47,6 @@ pub struct PushReport {
     /// Bytes that this push has uploaded, without those that an earlier one had uploaded before it was
     /// cut off.
     pub uploaded_bytes: u64,
-}
-
-/// The progress of the opening of a reader.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct ReaderProgress {
-    /// Bytes of the index that were downloaded.
-    pub bytes_done: u64,
-    /// Bytes of the index that the opening has to download, as far as it is known yet.
-    pub bytes_total: u64,
-}
-
-/// The progress of a pull.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct PullProgress {
-    /// Bytes that were downloaded and checked.
-    pub bytes_done: u64,
-    /// Bytes that the pull has to download.
-    pub bytes_total: u64,
 }
 
 /// The result of a pull.
@@ -136,14 +104,6 @@ impl GcOptions {
     }
 }
 
-/// The progress of a collection.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct GcProgress {
-    /// Files of the present ref that were listed.
-    pub files: u64,
-}
-
 /// The result of a collection: what it has removed, or would remove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -180,16 +140,6 @@ pub struct RefInfo {
     pub problem: Option<RefProblem>,
 }
 
-/// The progress of a check of a ref.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct VerifyRefProgress {
-    /// Bytes of data files that were downloaded and checked.
-    pub bytes_done: u64,
-    /// Bytes of all data files.
-    pub bytes_total: u64,
-}
-
 /// The result of a check of a ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -218,16 +168,4 @@ pub struct RefProblem {
     pub object: String,
     /// The damage that was found.
     pub reason: String,
-}
-
-/// Tells the caller how far the work is, and ends it if the caller asks for that.
-pub(super) struct Progress<'a, P>(pub(super) &'a (dyn Fn(&P) -> ControlFlow<()> + Sync));
-
-impl<P> Progress<'_, P> {
-    pub(super) fn report(&self, progress: &P) -> Result<()> {
-        match (self.0)(progress) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(RemoteError::Cancelled.into()),
-        }
-    }
 }

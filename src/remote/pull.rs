@@ -4,22 +4,21 @@ mod target;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use self::target::Target;
-use super::Progress;
 use super::download::{Download, Sink};
 use super::format::RefSegment;
 use super::local::Local;
-use super::options::{PullProgress, PullReport};
+use super::options::PullReport;
+use super::progress::{Progress, Transfer, TransferProgress};
 use super::refs::{Ref, Stored};
 use super::runtime::blocking;
 use crate::digest::HashFunction;
 use crate::dir::WritableFile;
-use crate::error::{Error, RemoteError, Result};
+use crate::error::Result;
 
 /// Segments whose files are downloaded at once.
 const SEGMENTS_AT_ONCE: usize = 4;
@@ -27,21 +26,14 @@ const SEGMENTS_AT_ONCE: usize = 4;
 /// One pull of a ref.
 pub(super) struct Pull<'a> {
     pub(super) at: &'a Ref,
-    pub(super) progress: Progress<'a, PullProgress>,
+    pub(super) progress: Progress<'a, TransferProgress>,
 }
 
 impl Pull<'_> {
     pub(super) async fn run(&self, root: &Path) -> Result<PullReport> {
         let newest = self.at.newest_or_error().await?;
-        match self.pull(&newest, root).await {
-            Err(Error::Remote(RemoteError::Missing { object })) => {
-                if self.at.was_replaced(&newest).await? {
-                    return Err(RemoteError::Collected { object }.into());
-                }
-                Err(RemoteError::Missing { object }.into())
-            }
-            pulled => pulled,
-        }
+        let pulled = self.pull(&newest, root).await;
+        self.at.collected_or(&newest, pulled).await
     }
 
     /// Makes the store in `root` that of a manifest.
@@ -56,15 +48,8 @@ impl Pull<'_> {
             .iter()
             .map(|(_, segment)| segment.sealed.data_bytes)
             .sum();
-        let bytes_done = AtomicU64::new(0);
-        let done = |bytes: u64| {
-            let bytes_done = bytes_done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            self.progress.report(&PullProgress {
-                bytes_done,
-                bytes_total,
-            })
-        };
-        done(0)?;
+        let transfer = Transfer::begin(&self.progress, bytes_total)?;
+        let done = |bytes| transfer.done(bytes);
         // Boxed, so that the whole future can be sent to another thread: the compiler cannot tell
         // otherwise.
         let downloads: Vec<BoxFuture<'_, Result<()>>> = missing

@@ -2,21 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
+use super::Settings;
 use super::base::Base;
 use super::commit::{Commit, probe};
 use super::content::{Content, files_to_upload};
 use super::format::{FolderFile, Nonce, RefManifest, RefState};
 use super::local::Local;
-use super::options::{PushOptions, PushProgress, PushReport};
+use super::options::{PushOptions, PushReport};
+use super::progress::{Progress, Transfer, TransferProgress};
 use super::refs::Ref;
 use super::runtime::blocking;
 use super::upload::{Source, upload};
-use super::{Progress, Settings};
 use crate::error::{RemoteError, Result};
 use crate::recovery::Repair;
 use crate::store::Store;
@@ -31,7 +32,7 @@ pub(super) struct Push<'a> {
     pub(super) at: &'a Ref,
     pub(super) settings: Settings,
     pub(super) options: &'a PushOptions,
-    pub(super) progress: Progress<'a, PushProgress>,
+    pub(super) progress: Progress<'a, TransferProgress>,
 }
 
 /// The claim to be the only push of a store. It ends when it is dropped. It keeps the store open, and so the
@@ -197,15 +198,8 @@ impl Push<'_> {
             files.retain(|file, source| there.get(file) != Some(&source.file_bytes()));
         }
         let bytes_total = files.values().map(Source::file_bytes).sum();
-        let bytes_done = AtomicU64::new(0);
-        let done = |bytes: u64| {
-            let bytes_done = bytes_done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            self.progress.report(&PushProgress {
-                bytes_done,
-                bytes_total,
-            })
-        };
-        done(0)?;
+        let transfer = Transfer::begin(&self.progress, bytes_total)?;
+        let done = |bytes| transfer.done(bytes);
         // Boxed, so that the whole future can be sent to another thread: the compiler cannot tell
         // otherwise.
         let uploads: Vec<BoxFuture<'_, Result<()>>> = files

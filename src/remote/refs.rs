@@ -161,6 +161,19 @@ impl Ref {
         Ok(newest > Some(manifest.manifest.number))
     }
 
+    /// Replaces the error of a missing file by [`RemoteError::Collected`] if the ref has a newer state than
+    /// the one that lists it.
+    pub(super) async fn collected_or<T>(&self, seen: &Stored, result: Result<T>) -> Result<T> {
+        match result {
+            Err(Error::Remote(RemoteError::Missing { object }))
+                if self.was_replaced(seen).await? =>
+            {
+                Err(RemoteError::Collected { object }.into())
+            }
+            result => result,
+        }
+    }
+
     /// Reads the newest manifest, or fails if the ref does not exist.
     pub(super) async fn newest_or_error(&self) -> Result<Stored> {
         let no_ref = || RemoteError::NoRef {

@@ -4,9 +4,8 @@ use std::ops::ControlFlow;
 
 use super::check::Check;
 use super::collect::Collection;
-use super::options::{
-    GcOptions, GcProgress, GcReport, Progress, RefInfo, RefReport, VerifyRefProgress,
-};
+use super::options::{GcOptions, GcReport, RefInfo, RefReport};
+use super::progress::{GcProgress, Progress, TransferProgress};
 use super::{Remote, format};
 use crate::error::Result;
 
@@ -95,7 +94,7 @@ impl Remote {
     pub fn verify(
         &self,
         name: &str,
-        progress: impl Fn(&VerifyRefProgress) -> ControlFlow<()> + Send + Sync,
+        progress: impl Fn(&TransferProgress) -> ControlFlow<()> + Send + Sync,
     ) -> Result<RefReport> {
         self.blocking.wait_for(self.verify_async(name, progress))
     }
@@ -108,7 +107,7 @@ impl Remote {
     pub async fn verify_async(
         &self,
         name: &str,
-        progress: impl Fn(&VerifyRefProgress) -> ControlFlow<()> + Send + Sync,
+        progress: impl Fn(&TransferProgress) -> ControlFlow<()> + Send + Sync,
     ) -> Result<RefReport> {
         let check = Check {
             at: &self.at(name)?,

@@ -409,7 +409,7 @@ fn a_push_that_its_caller_ends_is_gone_on_with() {
                 .filter(|segment| segment.objects > 0)
                 .count()
         };
-        let ends_in_the_middle = |progress: &sealstone::remote::PushProgress| {
+        let ends_in_the_middle = |progress: &sealstone::remote::TransferProgress| {
             if progress.bytes_done * 2 > progress.bytes_total {
                 ControlFlow::Break(())
             } else {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
-use sealstone::remote::{GcOptions, PushOptions, PushProgress, Remote};
+use sealstone::remote::{GcOptions, PushOptions, Remote, TransferProgress};
 use sealstone::{Digest, Error, RemoteError, Result, Store};
 use tempfile::TempDir;
 
@@ -134,7 +134,8 @@ fn h71_of_stores_that_take_a_ref_over_at_once_one_wins_and_the_others_are_fenced
                 let (remote, store) = (remote.clone(), local.store.clone());
                 runtime.spawn(async move {
                     let options = PushOptions::new().take_over(true);
-                    let pushed = remote.push_async(&store, "main", &options, go_on::<PushProgress>);
+                    let pushed =
+                        remote.push_async(&store, "main", &options, go_on::<TransferProgress>);
                     pushed.await
                 })
             });

@@ -123,13 +123,38 @@ impl Index {
         segments.map(|segment| (segment.id, segment)).collect()
     }
 
+    /// Whether the state may list an object; if not, it does not. Takes less time than [`places`](Self::places),
+    /// which looks into the sidecars of covered segments too, where they are local.
+    pub(super) fn may_list(&self, digest: &Digest) -> bool {
+        self.places_in_runs(digest).next().is_some()
+            || self.places_in_sidecars(digest).next().is_some()
+    }
+
     /// Returns where an object may be. If there is no place, the state does not list the object. A place
     /// without a length can be that of another object, for less than one object in 8,000.
     pub(super) fn places(
         &self,
         digest: &Digest,
     ) -> impl Iterator<Item = Result<Place, DamagedRun>> {
-        let in_runs = self.runs.iter().flat_map(move |indexed| {
+        let exact = move |place: Place| match self.segments[place.segment].sidecar.get() {
+            None => Some(place),
+            Some(sidecar) => {
+                let mut entries = sidecar.find(digest);
+                let entry = entries.find(|entry| entry.offset == place.offset)?;
+                Some(Place {
+                    len: Some(entry.len),
+                    ..place
+                })
+            }
+        };
+        let in_runs = self.places_in_runs(digest);
+        let in_runs = in_runs.filter_map(move |place| place.map(exact).transpose());
+        in_runs.chain(self.places_in_sidecars(digest).map(Ok))
+    }
+
+    /// Returns where an object may be in the segments that runs cover. None of the places has a length.
+    fn places_in_runs(&self, digest: &Digest) -> impl Iterator<Item = Result<Place, DamagedRun>> {
+        self.runs.iter().flat_map(move |indexed| {
             let found = indexed.run.find(indexed.run.probe(digest));
             found.filter_map(|location| match location {
                 Err(_) => Some(Err(DamagedRun)),
@@ -143,31 +168,20 @@ impl Index {
                     }))
                 }
             })
-        });
-        let exact = move |place: Place| match self.segments[place.segment].sidecar.get() {
-            None => Some(place),
-            Some(sidecar) => {
-                let mut entries = sidecar.find(digest);
-                let entry = entries.find(|entry| entry.offset == place.offset)?;
-                Some(Place {
-                    len: Some(entry.len),
-                    ..place
-                })
-            }
-        };
-        let in_runs = in_runs.filter_map(move |place| place.map(exact).transpose());
-        let in_sidecars = self.uncovered.iter().flat_map(move |&segment| {
+        })
+    }
+
+    /// Returns where an object is in the segments that no run covers.
+    fn places_in_sidecars(&self, digest: &Digest) -> impl Iterator<Item = Place> {
+        self.uncovered.iter().flat_map(move |&segment| {
             let sidecar = self.segments[segment].sidecar.get();
             let entries = sidecar.into_iter().flat_map(|sidecar| sidecar.find(digest));
-            entries.map(move |entry| {
-                Ok(Place {
-                    segment,
-                    offset: entry.offset,
-                    len: Some(entry.len),
-                })
+            entries.map(move |entry| Place {
+                segment,
+                offset: entry.offset,
+                len: Some(entry.len),
             })
-        });
-        in_runs.chain(in_sidecars)
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::error::{Error, RemoteError, Result};
 use crate::memory::ForkMark;
 use crate::object::Object;
-use crate::remote::options::{Progress, ReaderProgress};
+use crate::remote::progress::{Progress, TransferProgress};
 use crate::remote::refs::{Ref, Stored};
 use crate::remote::runtime::blocking;
 use crate::store::Store;
@@ -38,15 +38,8 @@ pub(super) struct Inner {
     pub(super) origin: ForkMark,
 }
 
-/// The knowledge of an object that needs no request.
-pub(super) enum Known {
-    /// The object was cached.
-    Object(Object),
-    /// The ref does not list it.
-    NotListed,
-    /// It has to be asked for.
-    Nothing,
-}
+/// The ref may list the object, and the cache does not have it.
+pub(super) struct NotLocal;
 
 impl Drop for Inner {
     fn drop(&mut self) {
@@ -59,16 +52,18 @@ impl Drop for Inner {
 }
 
 impl Inner {
-    /// Tells what is known of an object without a request.
-    pub(super) fn known(&self, digest: &Digest) -> Known {
-        let index = self.index.load();
-        if index.places(digest).next().is_none() {
-            return Known::NotListed;
+    /// Reads an object if that takes no request. `None` if the ref does not list it.
+    pub(super) fn get_local(
+        &self,
+        digest: &Digest,
+    ) -> std::result::Result<Option<Object>, NotLocal> {
+        if !self.index.load().may_list(digest) {
+            return Ok(None);
         }
         match self.cached.get(digest) {
-            Ok(Some(object)) => Known::Object(object),
+            Ok(Some(object)) => Ok(Some(object)),
             // A damaged object counts as not there, and is put again.
-            Ok(None) | Err(_) => Known::Nothing,
+            Ok(None) | Err(_) => Err(NotLocal),
         }
     }
 
@@ -86,7 +81,7 @@ impl Inner {
         let index = self.index.load_full();
         let places = places(&index, digest).map_err(|DamagedRun| self.damaged_index())?;
         let found = self.find_at(&index, digest, places).await;
-        collected_or(&self.at, &index.newest, found).await
+        self.at.collected_or(&index.newest, found).await
     }
 
     fn damaged_index(&self) -> Error {
@@ -123,7 +118,7 @@ impl Inner {
         if is_outdated(&found) && self.reload(&index).await? {
             let index = self.index.load_full();
             let found = self.is_listed(&index, digest).await;
-            return collected_or(&self.at, &index.newest, found).await;
+            return self.at.collected_or(&index.newest, found).await;
         }
         found
     }
@@ -145,7 +140,7 @@ impl Inner {
     /// Returns the sidecar of a segment, for a walk over all of them.
     pub(super) async fn sidecar_of_walk(&self, index: &Index, at: usize) -> Result<LocalSidecar> {
         let sidecar = self.sidecar(index, at).await;
-        collected_or(&self.at, &index.newest, sidecar).await
+        self.at.collected_or(&index.newest, sidecar).await
     }
 
     /// Returns the sidecar of a segment. Downloads it if it is not local, and keeps it if there is room.
@@ -198,12 +193,12 @@ impl Inner {
         }
         let loading = self.loading(Progress(&unwatched));
         let loaded = loading.load(newest.clone(), Some(&present)).await;
-        let index = collected_or(&self.at, &newest, loaded).await?;
+        let index = self.at.collected_or(&newest, loaded).await?;
         self.index.store(Arc::new(index));
         Ok(true)
     }
 
-    fn loading<'a>(&'a self, progress: Progress<'a, ReaderProgress>) -> Loading<'a> {
+    fn loading<'a>(&'a self, progress: Progress<'a, TransferProgress>) -> Loading<'a> {
         Loading {
             at: &self.at,
             folder: &self.folder,
@@ -223,16 +218,6 @@ fn is_same(one: &Stored, other: &Stored) -> bool {
 fn places(index: &Index, digest: &Digest) -> std::result::Result<Vec<Place>, DamagedRun> {
     let places: Vec<_> = index.places(digest).collect();
     places.into_iter().collect()
-}
-
-/// Replaces the error of a missing file by [`RemoteError::Collected`] if the ref has a newer state.
-pub(super) async fn collected_or<T>(at: &Ref, seen: &Stored, result: Result<T>) -> Result<T> {
-    match result {
-        Err(Error::Remote(RemoteError::Missing { object })) if at.was_replaced(seen).await? => {
-            Err(RemoteError::Collected { object }.into())
-        }
-        result => result,
-    }
 }
 
 /// Whether the result is an error that another index can mend.

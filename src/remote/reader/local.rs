@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::super::Progress;
 use super::super::download::copy_checked;
 use super::super::format::{RefFileKind, RefRun, RefState};
-use super::super::options::ReaderProgress;
+use super::super::progress::{Progress, Transfer, TransferProgress};
 use super::super::refs::{Ref, Stored};
 use super::super::runtime::blocking;
 use super::cache::Cache;
@@ -40,7 +38,7 @@ pub(super) struct Loading<'a> {
     pub(super) at: &'a Ref,
     pub(super) folder: &'a LocalIndex,
     pub(super) cache: &'a Cache,
-    pub(super) progress: Progress<'a, ReaderProgress>,
+    pub(super) progress: Progress<'a, TransferProgress>,
 }
 
 impl LocalIndex {
@@ -127,18 +125,10 @@ impl Loading<'_> {
         if old.is_none() {
             self.remove_what_nobody_uses(&state).await?;
         }
-        let (bytes_done, bytes_total) = (AtomicU64::new(0), AtomicU64::new(0));
-        let report = |bytes: u64| {
-            let bytes_done = bytes_done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            self.progress.report(&ReaderProgress {
-                bytes_done,
-                bytes_total: bytes_total.load(Ordering::Relaxed),
-            })
-        };
-        report(0)?;
-        let runs = self.runs(&state, old, &bytes_total, &report).await?;
+        let transfer = Transfer::begin(&self.progress, 0)?;
+        let runs = self.runs(&state, old, &transfer).await?;
         let index = Index::new(newest, runs, segments_of(&state, old));
-        self.sidecars(&index, &bytes_total, &report).await?;
+        self.sidecars(&index, &transfer).await?;
         let folder = self.folder.clone();
         let (index, bytes) = blocking(move || {
             folder.remove_unused(&index)?;
@@ -173,8 +163,7 @@ impl Loading<'_> {
         &self,
         state: &RefState,
         old: Option<&Index>,
-        bytes_total: &AtomicU64,
-        report: &(impl Fn(u64) -> Result<()> + Sync),
+        transfer: &Transfer<'_>,
     ) -> Result<Vec<(Digest, Arc<Run>)>> {
         let known: Vec<(Digest, Arc<Run>)> = old
             .into_iter()
@@ -199,7 +188,7 @@ impl Loading<'_> {
         let opened = opened.await?;
         let missing = opened.iter().filter(|(.., local)| local.is_none());
         let missing_bytes = missing.map(|(_, listed, _)| listed.bytes).sum();
-        bytes_total.fetch_add(missing_bytes, Ordering::Relaxed);
+        transfer.expect(missing_bytes);
         if missing_bytes > 0 {
             self.make_room(missing_bytes).await?;
         }
@@ -208,7 +197,7 @@ impl Loading<'_> {
             .map(|(digest, listed, local)| async move {
                 let run = match local {
                     Some(run) => run,
-                    None => self.download_run(digest, listed, report).await?,
+                    None => self.download_run(digest, listed, transfer).await?,
                 };
                 Ok::<_, Error>((digest, Arc::new(run)))
             });
@@ -224,7 +213,7 @@ impl Loading<'_> {
         &self,
         digest: Digest,
         listed: RefRun,
-        report: &(impl Fn(u64) -> Result<()> + Sync),
+        transfer: &Transfer<'_>,
     ) -> Result<Run> {
         let object = self.at.run_object(digest, &listed);
         let dir = self.folder.dir.clone();
@@ -233,7 +222,7 @@ impl Loading<'_> {
         let expected = (digest, listed.bytes);
         let copied = copy_checked(&self.at.bucket, &object, expected, |piece, offset| {
             file.write_all_at(piece, offset)?;
-            report(piece.len() as u64)
+            transfer.done(piece.len() as u64)
         });
         let copied = copied.await;
         let folder = self.folder.clone();
@@ -246,12 +235,7 @@ impl Loading<'_> {
     }
 
     /// Makes the sidecars local of the segments that no run covers.
-    async fn sidecars(
-        &self,
-        index: &Index,
-        bytes_total: &AtomicU64,
-        report: &(impl Fn(u64) -> Result<()> + Sync),
-    ) -> Result<()> {
+    async fn sidecars(&self, index: &Index, transfer: &Transfer<'_>) -> Result<()> {
         let wanted = index
             .uncovered()
             .filter(|segment| segment.sidecar.get().is_none());
@@ -269,13 +253,13 @@ impl Loading<'_> {
         });
         let missing = missing.await?;
         let bytes: u64 = missing.iter().map(|segment| sidecar_bytes(segment)).sum();
-        bytes_total.fetch_add(bytes, Ordering::Relaxed);
+        transfer.expect(bytes);
         if bytes > 0 {
             self.make_room(bytes).await?;
         }
         let downloads = missing.into_iter().map(|segment| async move {
             let sidecar = self.download_sidecar(&segment).await?;
-            report(sidecar_bytes(&segment))?;
+            transfer.done(sidecar_bytes(&segment))?;
             drop(segment.sidecar.set(sidecar));
             Ok::<_, Error>(())
         });
@@ -375,6 +359,6 @@ fn segments_of(state: &RefState, old: Option<&Index>) -> Vec<Arc<IndexedSegment>
 }
 
 /// Goes on, for work whose progress nobody watches.
-pub(super) fn unwatched(_: &ReaderProgress) -> ControlFlow<()> {
+pub(super) fn unwatched(_: &TransferProgress) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }

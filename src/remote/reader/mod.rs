@@ -22,9 +22,9 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 
 use self::cache::Cache;
 use self::index::LocalSidecar;
-use self::inner::{Inner, Known, LONG_READS_AT_ONCE, collected_or, is_missing};
+use self::inner::{Inner, LONG_READS_AT_ONCE, NotLocal, is_missing};
 use self::local::{Loading, LocalIndex};
-use super::options::{Progress, ReaderProgress};
+use super::progress::{Progress, TransferProgress};
 use super::refs::Ref;
 use super::runtime::{Blocking, blocking};
 use crate::digest::{Digest, HashFunction};
@@ -90,7 +90,7 @@ pub(super) async fn open(
     at: Ref,
     blocking_calls: Arc<Blocking>,
     (root, cache_bytes): (&Path, u64),
-    progress: Progress<'_, ReaderProgress>,
+    progress: Progress<'_, TransferProgress>,
 ) -> Result<RemoteReader> {
     let newest = at.newest_or_error().await?;
     let function = newest
@@ -120,7 +120,7 @@ pub(super) async fn open(
         failed if is_missing(&failed) => {
             let newest = at.newest_or_error().await?;
             let loaded = loading.load(newest.clone(), None).await;
-            collected_or(&at, &newest, loaded).await
+            at.collected_or(&newest, loaded).await
         }
         loaded => loaded,
     };
@@ -152,10 +152,9 @@ impl RemoteReader {
     pub fn get(&self, digest: impl AsRef<Digest>) -> Result<Option<Object>> {
         let digest = digest.as_ref();
         self.blocking.require_usable()?;
-        match self.inner.known(digest) {
-            Known::Object(object) => Ok(Some(object)),
-            Known::NotListed => Ok(None),
-            Known::Nothing => self.blocking.wait_for(self.inner.find(digest)),
+        match self.inner.get_local(digest) {
+            Ok(found) => Ok(found),
+            Err(NotLocal) => self.blocking.wait_for(self.inner.find(digest)),
         }
     }
 
@@ -166,10 +165,9 @@ impl RemoteReader {
     /// Fails like [`get`](Self::get), but for `InsideRuntime`.
     pub async fn get_async(&self, digest: impl AsRef<Digest> + Send) -> Result<Option<Object>> {
         let digest = *digest.as_ref();
-        match self.inner.known(&digest) {
-            Known::Object(object) => Ok(Some(object)),
-            Known::NotListed => Ok(None),
-            Known::Nothing => self.inner.find(&digest).await,
+        match self.inner.get_local(&digest) {
+            Ok(found) => Ok(found),
+            Err(NotLocal) => self.inner.find(&digest).await,
         }
     }
 
@@ -191,12 +189,11 @@ impl RemoteReader {
     /// Fails like [`get_many`](Self::get_many), but for `InsideRuntime`.
     pub async fn get_many_async(&self, digests: &[Digest]) -> Result<Vec<Option<Object>>> {
         let index = self.inner.index.load_full();
-        let is_listed = |digest: &Digest| index.places(digest).next().is_some();
         let listed: Vec<(usize, Digest)> = digests
             .iter()
             .copied()
             .enumerate()
-            .filter(|(_, digest)| is_listed(digest))
+            .filter(|(_, digest)| index.may_list(digest))
             .collect();
         let wanted: Vec<Digest> = listed.iter().map(|(_, digest)| *digest).collect();
         let cached = self.inner.cached.get_many(&wanted);
