@@ -10,7 +10,7 @@ pub(super) const SEGMENTS: &str = "segments";
 pub(super) const MANIFEST: &str = "MANIFEST";
 /// Suffix of the name of a damaged manifest that is kept. From the second one on a number follows.
 pub(super) const DAMAGED: &str = ".damaged";
-/// What the store knows of the refs in object stores that it pushes to.
+/// The file in which the store keeps its knowledge of the refs in object stores that it pushes to.
 pub(super) const REMOTE: &str = "REMOTE";
 pub(super) const LOCK: &str = "LOCK";
 pub(super) const TEMPORARY: &str = ".tmp";

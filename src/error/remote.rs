@@ -215,7 +215,7 @@ pub enum RemoteError {
     NotAPart {
         /// The folder.
         path: PathBuf,
-        /// What it holds.
+        /// The content of the folder that does not belong there.
         reason: String,
     },
 

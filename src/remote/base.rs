@@ -29,10 +29,14 @@ pub(super) enum Seen {
 }
 
 impl Base {
-    /// Reads the newest manifest. If it is damaged and the ref is taken over, finds what stands in for it:
-    /// otherwise nothing could mend the ref. `seen` is the state that the push saw first; only that is
-    /// taken over, not what comes meanwhile.
-    pub(super) async fn read(at: &Ref, take_over: bool, seen: &mut Option<Seen>) -> Result<Self> {
+    /// Reads the newest manifest. `None` if the ref has none, and so does not exist. If the manifest is damaged
+    /// and the ref is taken over, finds what stands in for it: otherwise nothing could mend the ref. `seen` is
+    /// the state that the push saw first; only that is taken over, not what comes meanwhile.
+    pub(super) async fn read(
+        at: &Ref,
+        take_over: bool,
+        seen: &mut Option<Seen>,
+    ) -> Result<Option<Self>> {
         let mut is_taken_over = |now| take_over && *seen.get_or_insert(now) == now;
         let newest = match at.newest().await {
             Err(error) if take_over && is_damaged(&error) => {
@@ -43,16 +47,19 @@ impl Base {
                     // The answer was damaged, and not the manifest.
                     Some(read) if read.manifest.number == number && read.state().is_some() => read,
                     _ if !is_taken_over(Seen::Damaged(number)) => return Err(error),
-                    below => return Self::in_place_of_damaged(at, number, below),
+                    below => return Self::in_place_of_damaged(at, number, below).map(Some),
                 }
             }
-            newest => newest?.ok_or_else(|| at.bucket.missing(&at.folder()))?,
+            newest => match newest? {
+                Some(newest) => newest,
+                None => return Ok(None),
+            },
         };
-        Ok(Self {
+        Ok(Some(Self {
             is_taken_over: is_taken_over(Seen::Push(newest.manifest.push)),
             manifest: newest.manifest,
             is_damaged: false,
-        })
+        }))
     }
 
     /// Makes the base of a push that takes over manifest `number`, which is damaged.

@@ -22,6 +22,16 @@ pub(super) struct Content {
     pub(super) highest_id: u32,
 }
 
+/// What a push onto a base has to do.
+pub(super) struct Plan {
+    /// The state to push.
+    pub(super) state: RefState,
+    /// The files to upload.
+    pub(super) files: BTreeMap<FolderFile, Source>,
+    /// The number of segments that the base does not list.
+    pub(super) new_segments: usize,
+}
+
 impl Content {
     pub(super) fn of(store: &Store) -> Result<Self> {
         let (set, highest_id) = store.sealed_set()?;
@@ -66,68 +76,58 @@ impl Content {
         })
     }
 
-    /// The segments whose files the push has to upload.
-    pub(super) fn new_since(&self, base: &Base) -> Vec<Arc<Sealed>> {
+    /// Says what a push onto the base has to do. Segments and runs that the base lists stay in their folders,
+    /// and the files of the others go into `folder`. Two segments with the same records have one name.
+    pub(super) fn plan(&self, base: &Base, folder: Nonce) -> Plan {
         let listed = listed(base);
-        let new = |sealed: &&Arc<Sealed>| !listed.contains_key(&key(sealed));
-        self.set.sealed().iter().filter(new).cloned().collect()
-    }
-
-    /// The state to push: segments that the base lists stay in their folders, and the others are in
-    /// `folder`.
-    pub(super) fn state_after(&self, base: &Base, folder: Nonce) -> RefState {
-        let listed = listed(base);
-        let segment = |sealed: &Arc<Sealed>| {
+        let listed_runs = base.listed().map(|state| &state.runs);
+        let mut state = RefState {
+            hash_function: self.set.hash_function(),
+            segments: BTreeMap::new(),
+            runs: BTreeMap::new(),
+        };
+        let mut files = BTreeMap::new();
+        let mut add = |digest, kind, source| {
+            let file = FolderFile {
+                folder,
+                digest,
+                kind,
+            };
+            files.insert(file, source);
+        };
+        let mut new_segments = 0;
+        for sealed in self.set.sealed() {
             let known = listed.get(&key(sealed)).copied();
+            if known.is_none() {
+                new_segments += 1;
+                let digest = sealed.binding().sidecar_checksum;
+                add(digest, RefFileKind::Data, Source::Data(Arc::clone(sealed)));
+                let source = Source::Sidecar(Arc::clone(sealed));
+                add(digest, RefFileKind::Sidecar, source);
+            }
             let segment = RefSegment {
                 sealed: *sealed.binding(),
                 folder: known.unwrap_or(folder),
             };
-            (sealed.id(), segment)
-        };
-        let runs = base.listed().map(|state| &state.runs);
-        let run = |(digest, resolved): (&Digest, &ResolvedRun)| {
-            let known = runs.and_then(|runs| runs.get(digest)).copied();
-            let bytes = resolved.run().file_bytes();
-            (*digest, known.unwrap_or(RefRun { bytes, folder }))
-        };
-        RefState {
-            hash_function: self.set.hash_function(),
-            segments: self.set.sealed().iter().map(segment).collect(),
-            runs: self.runs.iter().map(run).collect(),
+            state.segments.insert(sealed.id(), segment);
+        }
+        for (digest, resolved) in &self.runs {
+            let run = resolved.run();
+            let known = listed_runs.and_then(|runs| runs.get(digest)).copied();
+            if known.is_none() {
+                let source = Source::Run(Arc::clone(run), *digest);
+                add(*digest, RefFileKind::Run, source);
+            }
+            let bytes = run.file_bytes();
+            let run = known.unwrap_or(RefRun { bytes, folder });
+            state.runs.insert(*digest, run);
+        }
+        Plan {
+            state,
+            files,
+            new_segments,
         }
     }
-}
-
-/// The files of new segments and of runs that the base does not list. Two segments with the
-/// same records have one name.
-pub(super) fn files_to_upload(
-    new: &[Arc<Sealed>],
-    content: &Content,
-    base: &Base,
-    folder: Nonce,
-) -> BTreeMap<FolderFile, Source> {
-    let file = |digest, kind| FolderFile {
-        folder,
-        digest,
-        kind,
-    };
-    let mut files = BTreeMap::new();
-    for sealed in new {
-        let digest = sealed.binding().sidecar_checksum;
-        let source = Source::Data(Arc::clone(sealed));
-        files.insert(file(digest, RefFileKind::Data), source);
-        let source = Source::Sidecar(Arc::clone(sealed));
-        files.insert(file(digest, RefFileKind::Sidecar), source);
-    }
-    let listed = base.listed().map(|state| &state.runs);
-    for (digest, resolved) in &content.runs {
-        if !listed.is_some_and(|runs| runs.contains_key(digest)) {
-            let source = Source::Run(Arc::clone(resolved.run()), *digest);
-            files.insert(file(*digest, RefFileKind::Run), source);
-        }
-    }
-    files
 }
 
 /// The words of a segment, without its id. They tell whether a ref has its files.

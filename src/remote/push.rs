@@ -10,7 +10,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use super::Settings;
 use super::base::Base;
 use super::commit::{Commit, probe};
-use super::content::{Content, files_to_upload};
+use super::content::Content;
 use super::format::{FolderFile, Nonce, RefManifest, RefState};
 use super::local::Local;
 use super::options::{PushOptions, PushReport};
@@ -22,9 +22,9 @@ use crate::error::{RemoteError, Result};
 use crate::recovery::Repair;
 use crate::store::Store;
 
-/// Segments whose files are uploaded at once.
-const SEGMENTS_AT_ONCE: usize = 4;
-/// Most attempts of a push. It begins anew if a collection condemned its folder.
+/// Files that are uploaded at once.
+const FILES_AT_ONCE: usize = 4;
+/// Most attempts of a push. It begins anew if a collection condemned its folder, and when it has begun a ref.
 const TIMES_MAX: u32 = 8;
 
 /// One push of a store to a ref.
@@ -78,18 +78,17 @@ impl Push<'_> {
         let dir = store.shared().dir.clone();
         let held = Arc::clone(&claim);
         let mut local = blocking(move || Local::load(&dir, held)).await?;
-        if self.at.newest_number().await?.is_none() {
-            self.begin_ref(&mut local, &content).await?;
-        }
         let mut seen = None;
         for _ in 0..TIMES_MAX {
-            let base = Base::read(self.at, self.options.take_over, &mut seen).await?;
+            let Some(base) = Base::read(self.at, self.options.take_over, &mut seen).await? else {
+                self.begin_ref(&mut local, &content).await?;
+                continue;
+            };
             let base = Arc::new(base);
             let of_runs = Arc::clone(&base);
             content = blocking(move || content.drop_wrong_runs(&of_runs)).await?;
             let pushed = self.push_onto(&base, &mut local, &content);
             if let Some(report) = pushed.await? {
-                drop(claim);
                 return Ok(report);
             }
         }
@@ -142,9 +141,8 @@ impl Push<'_> {
             .note_begin(&base.manifest, folder, content.highest_id)
             .await?;
 
-        let new = content.new_since(base);
-        let files = files_to_upload(&new, content, base, folder);
-        let uploaded_bytes = self.upload(folder, is_begun, files).await?;
+        let plan = content.plan(base, folder);
+        let uploaded_bytes = self.upload(folder, is_begun, plan.files).await?;
 
         let push = local.nonce()?;
         let manifest = RefManifest {
@@ -156,7 +154,7 @@ impl Push<'_> {
             push,
             parent: Some(base.manifest.push),
             condemned: BTreeSet::new(),
-            state: Some(content.state_after(base, folder)),
+            state: Some(plan.state),
         };
         let Some(number) = self.commit(manifest, folder, local).await? else {
             return Ok(None);
@@ -164,7 +162,7 @@ impl Push<'_> {
         Ok(Some(PushReport {
             number,
             segments: content.set.sealed().len(),
-            uploaded_segments: new.len(),
+            uploaded_segments: plan.new_segments,
             uploaded_bytes,
         }))
     }
@@ -206,7 +204,7 @@ impl Push<'_> {
             .iter()
             .map(|(file, source)| self.upload_file(file, source, done).boxed())
             .collect();
-        let uploads = futures_util::stream::iter(uploads).buffer_unordered(SEGMENTS_AT_ONCE);
+        let uploads = futures_util::stream::iter(uploads).buffer_unordered(FILES_AT_ONCE);
         uploads.try_collect::<()>().await?;
         Ok(bytes_total)
     }
@@ -255,11 +253,12 @@ impl Push<'_> {
                 }
                 Commit::Taken(taken) => taken.manifest,
             };
-            let is_collection = Some(taken.push) == manifest.parent;
             if taken.condemned.contains(&folder) {
                 local.forget_folder(manifest.ref_id);
+                return Ok(None);
             }
-            if !is_collection || taken.condemned.contains(&folder) {
+            let is_collection = Some(taken.push) == manifest.parent;
+            if !is_collection {
                 return Ok(None);
             }
         }

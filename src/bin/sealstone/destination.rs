@@ -1,12 +1,15 @@
-//! Where `get` writes to. A regular file is replaced as a whole, so that it is either as it was or
+//! Where `get` and `remote get` write to. A regular file is replaced as a whole, so that it is either as it was or
 //! complete. A device, a pipe, or a file that a process has open is written to as it is.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
+use sealstone::Object;
+use serde_json::json;
 use tempfile::{Builder, NamedTempFile};
 
+use crate::args::Global;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::own_folder::OwnFolder;
@@ -39,15 +42,29 @@ impl Destination {
         matches!(self, Self::File(target) if own_folder.contains(folder_of(target)))
     }
 
-    /// Writes the content. `path` is the name as the user wrote it, for messages.
-    pub fn write(&self, content: &[u8], path: &Path, output: &mut Output) -> anyhow::Result<()> {
+    /// Writes the content of an object, and with `--json` says so. `path` is the name as the user wrote it.
+    pub fn write(
+        &self,
+        object: &Object,
+        path: &Path,
+        global: &Global,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
         let written = match self {
-            Self::StandardOutput => return Ok(output.write_all(content)?),
-            Self::StandardError => io::stderr().write_all(content),
-            Self::Existing(target) => append(target, content),
-            Self::File(target) => replace(target, content),
+            Self::StandardOutput => return Ok(output.write_all(object)?),
+            Self::StandardError => io::stderr().write_all(object),
+            Self::Existing(target) => append(target, object),
+            Self::File(target) => replace(target, object),
         };
-        Ok(written.map_err(|error| not_written(path, &error))?)
+        written.map_err(|error| not_written(path, &error))?;
+        if global.json {
+            output.json(&json!({
+                "digest": object.digest().to_string(),
+                "bytes": object.len(),
+                "file": path.to_string_lossy(),
+            }))?;
+        }
+        Ok(())
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use serde_json::json;
-
 use crate::args::{GetArguments, Global};
 use crate::destination::Destination;
 use crate::digest_args::OrInput;
@@ -46,13 +44,6 @@ pub fn run(arguments: &GetArguments, global: &Global, output: &mut Output) -> an
         .into());
     };
 
-    destination.write(&object, file, output)?;
-    if global.json {
-        output.json(&json!({
-            "digest": object.digest().to_string(),
-            "bytes": object.len(),
-            "file": file.to_string_lossy(),
-        }))?;
-    }
+    destination.write(&object, file, global, output)?;
     Ok(Exit::Done)
 }

@@ -36,6 +36,8 @@ mod put;
 #[cfg(feature = "remote")]
 mod remote;
 #[cfg(feature = "remote")]
+mod remote_args;
+#[cfg(feature = "remote")]
 mod remote_get;
 mod sources;
 mod standard_input;

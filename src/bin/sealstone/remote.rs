@@ -10,13 +10,13 @@ use sealstone::remote::{GcOptions, PushOptions, RefInfo, Remote};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::args::{
-    GcArguments, Global, PullArguments, PushArguments, RemoteCommand, UrlArgument,
-    VerifyRefArguments,
-};
+use crate::args::Global;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, count, size};
 use crate::progress;
+use crate::remote_args::{
+    GcArguments, PullArguments, PushArguments, RemoteCommand, UrlArgument, VerifyRefArguments,
+};
 use crate::remote_get;
 
 #[derive(Serialize)]

@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use serde_json::json;
-
-use crate::args::{Global, RemoteGetArguments};
+use crate::args::Global;
 use crate::destination::Destination;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::own_folder::OwnFolder;
 use crate::progress;
 use crate::remote::{open, show};
+use crate::remote_args::RemoteGetArguments;
 
 pub fn run(
     arguments: &RemoteGetArguments,
@@ -57,13 +56,6 @@ pub fn run(
         ))
         .into());
     };
-    destination.write(&object, file, output)?;
-    if global.json {
-        output.json(&json!({
-            "digest": digest.to_string(),
-            "bytes": object.len(),
-            "file": file.to_string_lossy(),
-        }))?;
-    }
+    destination.write(&object, file, global, output)?;
     Ok(Exit::Done)
 }

@@ -93,7 +93,7 @@ impl Inner {
                     place,
                     range,
                 }),
-                // What is wrong with its place is found out alone.
+                // A read of this object alone deals with a damaged run, and with a place where no record can be.
                 (Some(_), None) => singly.push((number, digest)),
             }
         }
