@@ -37,7 +37,7 @@ use sealstone::{Digest, Store};
 /// Length of an object.
 const OBJECT_BYTES: usize = 1024;
 const ROUNDS: usize = 3;
-/// As in pushes and pulls.
+/// The lengths and numbers of pushes and pulls.
 const PART_BYTES: u64 = 8 << 20;
 const PARTS_AT_ONCE: usize = 2;
 const FILES_AT_ONCE: usize = 4;
