@@ -132,7 +132,7 @@ impl Bucket {
         };
         let size = found.meta.size;
         if size != bytes {
-            return Err(self.damaged(name, &format_args!("it has {size} bytes, not {bytes}")));
+            return Err(self.wrong_bytes(name, size, bytes));
         }
         Ok(found.into_stream())
     }
@@ -184,6 +184,21 @@ impl Bucket {
             }
             _ => self.fault(name)(error),
         }
+    }
+
+    /// Fails if an object is missing or has not `bytes` bytes.
+    pub(super) async fn require_bytes(&self, name: &str, bytes: u64) -> Result<()> {
+        match self.store.head(&self.path(name)).await {
+            Ok(meta) if meta.size == bytes => Ok(()),
+            Ok(meta) => Err(self.wrong_bytes(name, meta.size, bytes)),
+            Err(object_store::Error::NotFound { .. }) => Err(self.missing(name)),
+            Err(error) => Err(self.fault(name)(error)),
+        }
+    }
+
+    /// Makes an error about an object of another length.
+    fn wrong_bytes(&self, name: &str, found: u64, expected: u64) -> Error {
+        self.damaged(name, &format_args!("it has {found} bytes, not {expected}"))
     }
 
     /// Returns when an object was changed, or `None` if there is none.

@@ -131,6 +131,11 @@ impl Check<'_> {
         let sidecar = self.check_sidecar(&download).await;
         let data = download.data(Nowhere, done).await.map(drop);
         let is_data_sound = data.is_ok();
+        let data = match data {
+            // A download ends where the file should.
+            Ok(()) => self.check_bytes(&download).await,
+            failed => failed,
+        };
         for result in [sidecar, data] {
             if let Err(error) = result {
                 lock(problems).push(problem(error)?);
@@ -156,6 +161,12 @@ impl Check<'_> {
             lock(problems).push(problem(error)?);
         }
         Ok(0)
+    }
+
+    async fn check_bytes(&self, download: &Download<'_>) -> Result<()> {
+        let object = download.object(RefFileKind::Data);
+        let bytes = download.segment.sealed.data_bytes;
+        self.at.bucket.require_bytes(&object, bytes).await
     }
 
     async fn check_sidecar(&self, download: &Download<'_>) -> Result<()> {

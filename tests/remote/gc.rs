@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::bucket::Bucket;
 use crate::faulty::{Fault, Faulty};
-use crate::{Local, pull, push, push_with, remote, runtime};
+use crate::{Local, pull, push, push_with, pushed, remote, runtime};
 
 async fn gc(remote: &Remote, options: GcOptions) -> Result<GcReport> {
     let go_on = |_: &_| ControlFlow::Continue(());
@@ -50,10 +50,7 @@ async fn listed(bucket: &Bucket) -> BTreeSet<String> {
 #[test]
 fn h74_a_collection_leaves_exactly_what_is_listed_and_no_more_after_the_grace_period() {
     runtime().block_on(async {
-        let (local, bucket) = (Local::new(), Bucket::new());
-        let remote = remote(bucket.0.clone());
-        local.put(1);
-        push(&remote, &local).await.unwrap();
+        let (local, bucket, remote) = pushed().await;
         keep_half(&local);
         push(&remote, &local).await.unwrap();
         let files = bucket.names("segments").await;

@@ -23,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bucket::Bucket;
 use object_store::ObjectStore;
 use sealstone::remote::{PullReport, PushOptions, PushReport, Remote};
 use sealstone::test_seam::{Folder, Operations};
@@ -38,7 +39,10 @@ struct Local {
 
 impl Local {
     fn new() -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::open(TempDir::new().unwrap())
+    }
+
+    fn open(folder: TempDir) -> Self {
         let store = open(&folder);
         Self { store, folder }
     }
@@ -69,13 +73,13 @@ impl Operations for Unflushed {
     }
 }
 
+fn open(folder: &TempDir) -> Store {
+    options().open(folder.path()).unwrap()
+}
+
 fn options() -> Options {
     let options = Options::new().segment_bytes_max(1000);
     options.operations(Arc::new(Unflushed))
-}
-
-fn open(folder: &TempDir) -> Store {
-    options().open(folder.path()).unwrap()
 }
 
 /// A store that builds a run when the segments that no run covers hold at least this many objects. Since
@@ -100,6 +104,15 @@ fn runtime() -> Runtime {
         .enable_all()
         .build()
         .unwrap()
+}
+
+/// A store that was pushed once.
+async fn pushed() -> (Local, Bucket, Remote) {
+    let (local, bucket) = (Local::new(), Bucket::new());
+    let remote = remote(bucket.0.clone());
+    local.put(1);
+    push(&remote, &local).await.unwrap();
+    (local, bucket, remote)
 }
 
 async fn push(remote: &Remote, local: &Local) -> Result<PushReport> {

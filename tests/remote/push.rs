@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::bucket::Bucket;
 use crate::faulty::Faulty;
-use crate::{Local, open, push, push_with, remote, runtime};
+use crate::{Local, push, push_with, pushed, remote, runtime};
 
 #[test]
 fn a_push_uploads_what_the_ref_does_not_list_and_no_more() {
@@ -153,10 +153,7 @@ fn an_older_backup_of_the_store_is_refused_at_every_age() {
         }
         let newest = copy(&local.folder);
         for (age, folder) in backups.into_iter().enumerate() {
-            let backup = Local {
-                store: open(&folder),
-                folder,
-            };
+            let backup = Local::open(folder);
             let refused = push(&remote, &backup).await;
             match refused {
                 // This one was made before the store had a name as a writer.
@@ -167,10 +164,7 @@ fn an_older_backup_of_the_store_is_refused_at_every_age() {
         }
         assert_eq!(bucket.check("main").await, Some(local.digests()));
         // Of the store and a copy of the same age, the first that pushes wins.
-        let copied = Local {
-            store: open(&newest),
-            folder: newest,
-        };
+        let copied = Local::open(newest);
         copied.put(9);
         push(&remote, &copied).await.unwrap();
         local.put(10);
@@ -187,20 +181,14 @@ fn an_older_backup_of_the_store_is_refused_at_every_age() {
 fn an_older_backup_with_a_newer_state_file_is_refused_however_much_is_put() {
     runtime().block_on(async {
         for puts in 0..8 {
-            let (local, bucket) = (Local::new(), Bucket::new());
-            let remote = remote(bucket.0.clone());
-            local.put(1);
-            push(&remote, &local).await.unwrap();
+            let (local, bucket, remote) = pushed().await;
             let backup = copy(&local.folder);
             local.put(2);
             local.put(3);
             push(&remote, &local).await.unwrap();
             let state = "segments/REMOTE";
             fs::copy(local.folder.path().join(state), backup.path().join(state)).unwrap();
-            let backup = Local {
-                store: open(&backup),
-                folder: backup,
-            };
+            let backup = Local::open(backup);
             for number in 0..puts {
                 backup.put(100 + number);
             }
@@ -221,10 +209,7 @@ fn an_older_backup_with_a_newer_state_file_is_refused_however_much_is_put() {
 #[test]
 fn a_store_that_lists_a_segment_below_those_that_it_pushed_goes_on() {
     runtime().block_on(async {
-        let (local, bucket) = (Local::new(), Bucket::new());
-        let remote = remote(bucket.0.clone());
-        local.put(1);
-        push(&remote, &local).await.unwrap();
+        let (local, bucket, remote) = pushed().await;
         let half: std::collections::BTreeSet<_> = local.digests().into_iter().step_by(2).collect();
         let compaction = local.store.begin_compaction().unwrap();
         local.put(2);
@@ -241,10 +226,7 @@ fn a_store_that_lists_a_segment_below_those_that_it_pushed_goes_on() {
 #[test]
 fn a_damaged_state_file_makes_another_writer_and_a_newer_one_is_refused() {
     runtime().block_on(async {
-        let (local, bucket) = (Local::new(), Bucket::new());
-        let remote = remote(bucket.0.clone());
-        local.put(1);
-        push(&remote, &local).await.unwrap();
+        let (local, _, remote) = pushed().await;
         let path = local.folder.path().join("segments/REMOTE");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, &text[1..]).unwrap();
@@ -337,10 +319,7 @@ fn a_damaged_record_is_not_pushed_and_the_error_names_it_and_the_remedy() {
 #[test]
 fn after_putting_again_and_a_compaction_a_store_that_was_damaged_is_pushed() {
     runtime().block_on(async {
-        let (local, bucket) = (Local::new(), Bucket::new());
-        let remote = remote(bucket.0.clone());
-        local.put(1);
-        push(&remote, &local).await.unwrap();
+        let (local, ..) = pushed().await;
         let path = first_data_file(&local.folder);
         let folder = local.folder;
         drop(local.store);
@@ -349,10 +328,7 @@ fn after_putting_again_and_a_compaction_a_store_that_was_damaged_is_pushed() {
         fs::write(&path, bytes).unwrap();
         let other = Bucket::new();
         let remote = crate::remote(other.0.clone());
-        let local = Local {
-            store: open(&folder),
-            folder,
-        };
+        let local = Local::open(folder);
         let digests = local.digests();
         assert!(push(&remote, &local).await.is_err());
         local.put(1);

@@ -44,6 +44,15 @@ async fn pushed_with_two_runs(remote: &Remote) -> Local {
     both
 }
 
+/// Pushes a store and opens a reader, whose cache is in the folder.
+async fn opened(local: &Local) -> (Arc<Faulty>, Remote, TempDir, RemoteReader) {
+    let faulty = Faulty::new(Bucket::new().0);
+    let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
+    push(&remote, local).await.unwrap();
+    let reader = reader(&remote, cache.path(), PLENTY).await.unwrap();
+    (faulty, remote, cache, reader)
+}
+
 async fn collect_at_once(remote: &Remote) {
     let at_once = GcOptions::new().grace(std::time::Duration::ZERO);
     // The bucket's clock counts milliseconds.
@@ -146,12 +155,9 @@ fn a_batch_reads_neighbours_by_one_request() {
 fn contains_and_iter_say_what_the_ref_lists() {
     runtime().block_on(async {
         for local in [Local::new(), indexed(40)] {
-            let faulty = Faulty::new(Bucket::new().0);
-            let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
             local.put(1);
             local.put(2);
-            push(&remote, &local).await.unwrap();
-            let reader = reader(&remote, cache.path(), PLENTY).await.unwrap();
+            let (faulty, _, _cache, reader) = opened(&local).await;
             let expected = local.digests();
             for digest in &expected {
                 assert!(reader.contains_async(digest).await.unwrap());
@@ -203,11 +209,9 @@ fn blocking_calls_do_the_same() {
 #[test]
 fn h76_a_refresh_costs_one_request_if_nothing_is_new() {
     runtime().block_on(async {
-        let (local, faulty) = (indexed(20), Faulty::new(Bucket::new().0));
-        let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
+        let local = indexed(20);
         local.put(1);
-        push(&remote, &local).await.unwrap();
-        let reader = reader(&remote, cache.path(), PLENTY).await.unwrap();
+        let (faulty, remote, _cache, reader) = opened(&local).await;
         faulty.heal();
         assert!(!reader.refresh_async().await.unwrap());
         assert_eq!(requests(&faulty), 1);
@@ -229,12 +233,9 @@ fn h76_a_refresh_costs_one_request_if_nothing_is_new() {
 fn h74_a_reader_of_a_state_that_was_collected_refreshes_once() {
     runtime().block_on(async {
         for local in [Local::new(), indexed(40)] {
-            let faulty = Faulty::new(Bucket::new().0);
-            let (remote, cache) = (remote(faulty.clone()), TempDir::new().unwrap());
             local.put(1);
             local.put(2);
-            push(&remote, &local).await.unwrap();
-            let reader = reader(&remote, cache.path(), PLENTY).await.unwrap();
+            let (_, remote, _cache, reader) = opened(&local).await;
             let before = contents(&local);
             let is_kept = |digest: &Digest| digest.as_bytes()[0].is_multiple_of(2);
             let compaction = local.store.begin_compaction().unwrap();

@@ -18,7 +18,7 @@ use sealstone::{Error, RemoteError};
 
 use crate::bucket::Bucket;
 use crate::faulty::Faulty;
-use crate::{Local, push, push_with, remote, runtime};
+use crate::{Local, push, push_with, pushed, remote, runtime};
 
 /// What is strange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,10 +196,7 @@ fn h76_the_newest_manifest_is_found_with_few_requests_in_any_order_of_names() {
 #[test]
 fn an_object_whose_name_is_zero_is_no_manifest() {
     runtime().block_on(async {
-        let (local, bucket) = (Local::new(), Bucket::new());
-        let remote = remote(bucket.0.clone());
-        local.put(1);
-        push(&remote, &local).await.unwrap();
+        let (local, bucket, remote) = pushed().await;
         let name = "refs/main/00000000000000000000";
         bucket.write(name, "not ours".into()).await;
         local.put(2);
