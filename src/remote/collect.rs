@@ -131,7 +131,8 @@ impl Collection<'_> {
         Ok(files)
     }
 
-    /// Reads the manifests before the newest down to one that was emptied.
+    /// Reads the manifests before the newest down to one that was emptied, or to one that is missing: those
+    /// below it were superseded before its successor was created.
     async fn older(&self, at: &Ref, newest: &Stored, before: i64) -> Result<Older> {
         let mut older = Older {
             needed: files_of(newest).collect(),
@@ -140,18 +141,23 @@ impl Collection<'_> {
         // When the manifest that is read next was superseded.
         let mut superseded = newest.modified;
         for number in (1..newest.manifest.number).rev() {
-            let object = at.manifest_object(number);
             let is_needed = superseded >= before;
             let read = match at.read(number).await {
                 Err(error) if is_damaged(&error) => {
                     older.is_unknown |= is_needed;
+                    let object = at.manifest_object(number);
                     let modified = self.remote.bucket.modified(&object).await?;
                     superseded = modified.ok_or_else(|| self.remote.bucket.missing(&object))?;
                     continue;
                 }
-                read => read?.ok_or_else(|| self.remote.bucket.missing(&object))?,
+                read => read?,
+            };
+            let Some(read) = read else {
+                older.is_unknown |= is_needed;
+                break;
             };
             if read.manifest.ref_id != newest.manifest.ref_id {
+                let object = at.manifest_object(number);
                 return Err(self.remote.bucket.damaged(&object, &"it is of another ref"));
             }
             if read.state().is_none() {
@@ -221,8 +227,8 @@ impl Collection<'_> {
 struct Older {
     /// The files of the newest manifest, and of those that were superseded within the grace period.
     needed: BTreeSet<FolderFile>,
-    /// Whether a manifest that was superseded within the grace period is damaged, so that it is unknown
-    /// which files it needs.
+    /// Whether a manifest that was superseded within the grace period is damaged or missing, so that it is
+    /// unknown which files it needs.
     is_unknown: bool,
     /// The other manifests as they are when they are emptied, the oldest first.
     superseded: Vec<RefManifest>,
