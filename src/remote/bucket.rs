@@ -9,10 +9,10 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetResultPayload, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMode, PutPayload,
+    GetOptions, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
 };
 
+use super::body::{body, whole};
 use crate::error::{Error, RemoteError, Result};
 
 /// A bucket, or a folder in one. Names of objects are relative to it, with `/` between their parts.
@@ -97,6 +97,13 @@ impl Bucket {
         RemoteError::Damaged { object, reason }.into()
     }
 
+    /// Makes an error about an answer that says nothing about the object.
+    fn too_long(&self, name: &str) -> Error {
+        let object = self.display(name);
+        let source = "the answer has more bytes than it should have".into();
+        RemoteError::Bucket { object, source }.into()
+    }
+
     /// Makes an error about an object that should be there.
     pub(super) fn missing(&self, name: &str) -> Error {
         let object = self.display(name);
@@ -115,7 +122,8 @@ impl Bucket {
         if size > bytes_max {
             return Err(self.damaged(name, &format_args!("it has {size} bytes")));
         }
-        let bytes = found.bytes().await.map_err(self.fault(name))?;
+        let body = body(found, size).await.map_err(self.fault(name))?;
+        let bytes = whole(body.ok_or_else(|| self.too_long(name))?);
         Ok(Some(Read { bytes, modified }))
     }
 
@@ -139,15 +147,11 @@ impl Bucket {
 
     /// Reads a range of an object, which is not empty.
     pub(super) async fn read_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
-        let mut pieces = self.read_pieces(name, range).await?;
-        Ok(match pieces.len() {
-            1 => pieces.remove(0),
-            _ => pieces.concat().into(),
-        })
+        self.read_pieces(name, range).await.map(whole)
     }
 
-    /// Reads a range of an object, which is not empty, and returns the pieces in which it came. Saves copying
-    /// them together.
+    /// Reads a range of an object, which is not empty, and returns it in pieces. Copies together only those
+    /// that came as short ones.
     pub(super) async fn read_pieces(&self, name: &str, range: Range<u64>) -> Result<Vec<Bytes>> {
         let (len, end) = (range.end - range.start, range.end);
         let options = GetOptions {
@@ -156,16 +160,12 @@ impl Bucket {
         };
         let read = async {
             let found = self.store.get_opts(&self.path(name), options).await?;
-            match found.payload {
-                GetResultPayload::Stream(pieces) => pieces.try_collect().await,
-                // Its pieces would be short, and each would be read by a task of its own.
-                GetResultPayload::File(..) => Ok(vec![found.bytes().await?]),
-            }
+            body(found, len).await
         };
-        let pieces: Vec<Bytes> = match read.await {
+        let pieces = match read.await {
             Err(object_store::Error::NotFound { .. }) => return Err(self.missing(name)),
             Err(error) => return Err(self.fault_of_range(name, end, error).await),
-            Ok(pieces) => pieces,
+            Ok(pieces) => pieces.ok_or_else(|| self.too_long(name))?,
         };
         let read: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         if read == len {

@@ -48,6 +48,7 @@
 
 mod arriving;
 mod base;
+mod body;
 mod bucket;
 mod check;
 mod collect;
@@ -245,7 +246,7 @@ impl Remote {
     /// over.
     ///
     /// Takes 44 bytes of memory for each object of the four segments that are downloaded at once, and at
-    /// most 100 MiB besides, and makes about one request for each 8 MiB and five others.
+    /// most 200 MiB besides, and makes about one request for each 8 MiB and five others.
     ///
     /// # Errors
     ///
@@ -309,8 +310,8 @@ impl Remote {
     /// files of its segment of the cache, a sixteenth of it, on disk beyond the bound, as long as it is held.
     ///
     /// Makes three requests, and one for each file of the index that is not in the folder. The files of the
-    /// index are checked when they are opened or first read, and trusted from then on, as those of a store
-    /// are. Whoever cuts a mapped file ends the process.
+    /// index are checked when they are opened or first read. From then on they are trusted, as those of a
+    /// store are, until one contradicts another. Whoever cuts a mapped file ends the process.
     ///
     /// # Errors
     ///
