@@ -152,6 +152,12 @@ pub(crate) fn check(
     Ok(sidecar)
 }
 
+/// Whether a sidecar that [`check`] has passed is the same still.
+#[cfg(feature = "remote")]
+pub(crate) fn still_holds(sidecar: &Sidecar<FileBytes>, binding: &SealedSegment) -> bool {
+    Sidecar::parse(sidecar.as_bytes()).is_ok_and(|parsed| is_bound_by(binding, &parsed))
+}
+
 /// A number that nobody who writes a sidecar can know.
 static POINT: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
 

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sealstone::remote::{GcOptions, PushOptions, Remote, RemoteReader};
@@ -614,6 +615,67 @@ fn h78_a_run_that_rots_is_mended_by_any_call_and_a_lost_file_of_the_cache_by_rea
         for (digest, content) in &contents {
             assert!(again.contains_async(digest).await.unwrap());
             assert_eq!(again.get_async(digest).await.unwrap().unwrap(), content[..]);
+        }
+    });
+}
+
+/// While the reader is open, so that the files were checked before.
+#[test]
+fn h78_sidecars_that_rot_in_an_open_reader_hide_no_object_to_which_a_run_leads() {
+    runtime().block_on(async {
+        let local = indexed(40);
+        local.put(1);
+        local.put(2);
+        let contents = contents(&local);
+        let digests: Vec<Digest> = contents.keys().copied().collect();
+        for call in ["get", "get_many", "contains", "iter", "refresh"] {
+            for from in [16, 60] {
+                let (_, _, cache, reader) = opened(&local).await;
+                // Makes the sidecars local.
+                assert_eq!(reader.iter_async().count().await, digests.len());
+                let folder = cache.path().join("sealstone-cache/index/segments");
+                for entry in fs::read_dir(folder).unwrap() {
+                    let path = entry.unwrap().path();
+                    if path.extension().is_some_and(|own| own == "idx") {
+                        let bytes = fs::read(&path).unwrap();
+                        let bytes: Vec<u8> = bytes[from..].iter().map(|byte| !byte).collect();
+                        // In place: a file that is mapped must not become shorter.
+                        let file = fs::File::options().write(true).open(&path).unwrap();
+                        file.write_all_at(&bytes, from as u64).unwrap();
+                    }
+                }
+                match call {
+                    "get" => {}
+                    "get_many" => {
+                        let found = reader.get_many_async(&digests).await.unwrap();
+                        for (found, content) in found.iter().zip(contents.values()) {
+                            assert_eq!(found.as_ref().unwrap(), content);
+                        }
+                    }
+                    "contains" => {
+                        for digest in &digests {
+                            assert!(reader.contains_async(digest).await.unwrap(), "{digest}");
+                        }
+                    }
+                    "iter" => {
+                        let found: BTreeSet<Digest> =
+                            reader.iter_async().try_collect().await.unwrap();
+                        assert_eq!(found, local.digests());
+                    }
+                    _ => assert!(!reader.refresh_async().await.unwrap()),
+                }
+                for (digest, content) in &contents {
+                    let found = reader.get_async(digest).await.unwrap();
+                    assert_eq!(found.unwrap(), content[..], "{call}");
+                }
+                assert!(
+                    reader
+                        .get_async(Digest::of("absent"))
+                        .await
+                        .unwrap()
+                        .is_none()
+                );
+            }
         }
     });
 }

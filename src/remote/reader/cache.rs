@@ -23,6 +23,8 @@ const OBJECT_BYTES: u64 = 44 + 44 + 3 * 12;
 const SEGMENT_FILES_BYTES: u64 = 3 * 4096;
 /// What the store takes besides: manifest, lock, and the headers of three runs.
 const STORE_FILES_BYTES: u64 = 64 << 10;
+/// What files take beyond the objects.
+const FILES_BYTES: u64 = (SEGMENTS + SEGMENTS_SPARE) * SEGMENT_FILES_BYTES + STORE_FILES_BYTES;
 /// Least room for objects.
 const OBJECTS_BYTES_MIN: u64 = 512 << 10;
 /// Length of a record's header in bytes.
@@ -119,9 +121,23 @@ impl Cache {
     }
 }
 
+/// Length of the segments of a cache with this bound.
+fn segment_bytes(bytes_max: u64) -> u64 {
+    (bytes_max / SEGMENTS).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1)
+}
+
+/// The least bound of a cache beside an index of this length.
+fn bytes_min(index_bytes: u64) -> u64 {
+    let fixed = index_bytes.saturating_add(FILES_BYTES + OBJECTS_BYTES_MIN);
+    // What is spared is an eighth of the bound, and so a seventh of the rest.
+    let of_rest = fixed / (SEGMENTS / SEGMENTS_SPARE - 1) + 1;
+    let (least, most) = SEGMENT_BYTES;
+    fixed.saturating_add(of_rest.clamp(SEGMENTS_SPARE * least, SEGMENTS_SPARE * most))
+}
+
 impl OpenCache {
     fn open(root: &Path, function: HashFunction, bytes_max: u64) -> Result<Self> {
-        let segment_bytes = (bytes_max / SEGMENTS).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1);
+        let segment_bytes = segment_bytes(bytes_max);
         let options = Options::new()
             .hash_function(function)
             .segment_bytes_max(segment_bytes)
@@ -149,8 +165,7 @@ impl OpenCache {
     /// Room for objects, in bytes, if the index takes `index_bytes`.
     fn room_beside(&self, index_bytes: u64) -> u64 {
         let spare = SEGMENTS_SPARE * self.segment_bytes;
-        let files = (SEGMENTS + SEGMENTS_SPARE) * SEGMENT_FILES_BYTES + STORE_FILES_BYTES;
-        let taken = index_bytes.saturating_add(spare + files);
+        let taken = index_bytes.saturating_add(spare + FILES_BYTES);
         self.bytes_max.saturating_sub(taken)
     }
 
@@ -158,12 +173,10 @@ impl OpenCache {
         let mut usage = lock(&self.usage);
         let room = self.room_beside(index_bytes);
         if room < OBJECTS_BYTES_MIN {
-            let lacking = OBJECTS_BYTES_MIN - room;
             return Err(RemoteError::CacheTooSmall {
                 path: self.store.root().to_owned(),
                 bytes_max: self.bytes_max,
-                // What is spared depends on the bound, by an eighth.
-                bytes_min: self.bytes_max.saturating_add(lacking.saturating_mul(2)),
+                bytes_min: bytes_min(index_bytes),
             }
             .into());
         }
@@ -249,5 +262,23 @@ impl OpenCache {
             usage.objects = usage.objects.saturating_sub(stats.dropped_objects);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h77_the_least_bound_that_an_error_names_is_enough_and_the_least() {
+        for index_bytes in [0, 1, 4096, 99_999, 1 << 20, 77 << 20, 1 << 30, 1 << 40] {
+            let room = |bytes_max: u64| {
+                let taken = index_bytes + SEGMENTS_SPARE * segment_bytes(bytes_max) + FILES_BYTES;
+                bytes_max.saturating_sub(taken)
+            };
+            let least = bytes_min(index_bytes);
+            assert!(room(least) >= OBJECTS_BYTES_MIN, "{index_bytes}");
+            assert!(room(least - SEGMENTS) < OBJECTS_BYTES_MIN, "{index_bytes}");
+        }
     }
 }

@@ -73,7 +73,14 @@ impl Inner {
     ) -> Result<Option<Bytes>> {
         let segment = &index.segments()[place.segment];
         let sealed = &segment.listed.sealed;
-        let Some(first) = place.first_range(sealed) else {
+        let is_local = segment.sidecar.get().is_some();
+        let first = place.first_range(sealed);
+        let first = first.filter(|_| place.len.is_some() || !is_local);
+        let Some(first) = first else {
+            // Another object has the same tag. Or the sidecar is damaged that says so.
+            if is_local {
+                self.sound_sidecar(index, place.segment).await?;
+            }
             return Ok(None);
         };
         let record = self.read_record(segment, first.clone(), prefix).await?;
@@ -84,7 +91,7 @@ impl Inner {
         }
         // Another object has the same tag, or the bytes are damaged. The sidecar tells which, and then
         // the answer may have been damaged on the way.
-        let sidecar = self.sidecar(index, place.segment).await?;
+        let sidecar = self.sound_sidecar(index, place.segment).await?;
         let entry = sidecar
             .find(digest)
             .find(|entry| entry.offset == place.offset);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::super::format::RefSegment;
 use super::super::refs::Stored;
@@ -39,6 +39,8 @@ pub(super) struct IndexedSegment {
     pub(super) listed: RefSegment,
     /// The sidecar, once it is local.
     pub(super) sidecar: OnceLock<LocalSidecar>,
+    /// Whether the local sidecar was found damaged, so that a reload has to download it.
+    pub(super) is_damaged: AtomicBool,
     /// What requests for its objects have cost, in bytes.
     pub(super) asked_bytes: AtomicU64,
 }
@@ -113,8 +115,10 @@ impl Index {
         sound.map(|indexed| (indexed.digest, &indexed.run))
     }
 
-    pub(super) fn runs_count(&self) -> usize {
-        self.runs.len()
+    /// Whether all files hold as far as they were read.
+    pub(super) fn is_sound(&self) -> bool {
+        let is_damaged = |segment: &Arc<IndexedSegment>| segment.is_damaged.load(Ordering::Relaxed);
+        self.sound_runs().count() == self.runs.len() && !self.segments.iter().any(is_damaged)
     }
 
     /// Returns the segments by id, for the index of the next state.
@@ -131,24 +135,23 @@ impl Index {
     }
 
     /// Returns where an object may be. If there is no place, the state does not list the object. A place
-    /// without a length can be that of another object, for less than one object in 8,000.
+    /// without a length can be that of another object, for less than one object in 8,000: the sidecar of its
+    /// segment is not local, or does not have the object there.
     pub(super) fn places(
         &self,
         digest: &Digest,
     ) -> impl Iterator<Item = Result<Place, DamagedRun>> {
-        let exact = move |place: Place| match self.segments[place.segment].sidecar.get() {
-            None => Some(place),
-            Some(sidecar) => {
-                let mut entries = sidecar.find(digest);
-                let entry = entries.find(|entry| entry.offset == place.offset)?;
-                Some(Place {
-                    len: Some(entry.len),
-                    ..place
-                })
+        let with_len = move |place: Place| {
+            let sidecar = self.segments[place.segment].sidecar.get();
+            let mut entries = sidecar.into_iter().flat_map(|sidecar| sidecar.find(digest));
+            let entry = entries.find(|entry| entry.offset == place.offset);
+            Place {
+                len: entry.map(|entry| entry.len),
+                ..place
             }
         };
         let in_runs = self.places_in_runs(digest);
-        let in_runs = in_runs.filter_map(move |place| place.map(exact).transpose());
+        let in_runs = in_runs.map(move |place| place.map(with_len));
         in_runs.chain(self.places_in_sidecars(digest).map(Ok))
     }
 
@@ -191,6 +194,7 @@ impl IndexedSegment {
             id,
             listed,
             sidecar: OnceLock::new(),
+            is_damaged: AtomicBool::new(false),
             asked_bytes: AtomicU64::new(0),
         }
     }

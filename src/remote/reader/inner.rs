@@ -1,7 +1,7 @@
 //! What a reader consists of, and how it finds an object.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -15,6 +15,7 @@ use crate::object::Object;
 use crate::remote::progress::{Progress, TransferProgress};
 use crate::remote::refs::{Ref, Stored};
 use crate::remote::runtime::blocking;
+use crate::segment::sidecar::still_holds;
 use crate::store::Store;
 
 /// Objects that are read in parts and are in memory at once, besides those that were given out.
@@ -87,7 +88,7 @@ impl Inner {
     fn damaged_index(&self) -> Error {
         let damaged = std::io::Error::new(
             std::io::ErrorKind::InvalidData,
-            "a run of the index is damaged on the local disk",
+            "a file of the index is damaged on the local disk",
         );
         Error::io(self.folder.path())(damaged)
     }
@@ -129,7 +130,7 @@ impl Inner {
             if place.len.is_some() {
                 return Ok(true);
             }
-            let sidecar = self.sidecar(index, place.segment).await?;
+            let sidecar = self.sound_sidecar(index, place.segment).await?;
             if sidecar.find(digest).next().is_some() {
                 return Ok(true);
             }
@@ -139,8 +140,28 @@ impl Inner {
 
     /// Returns the sidecar of a segment, for a walk over all of them.
     pub(super) async fn sidecar_of_walk(&self, index: &Index, at: usize) -> Result<LocalSidecar> {
-        let sidecar = self.sidecar(index, at).await;
+        let sidecar = match self.sound_sidecar(index, at).await {
+            // The next reload mends the local one.
+            Err(Error::Io { .. }) => {
+                let loading = self.loading(Progress(&unwatched));
+                loading.read_sidecar(&index.segments()[at]).await
+            }
+            sidecar => sidecar,
+        };
         self.at.collected_or(&index.newest, sidecar).await
+    }
+
+    /// Returns the sidecar of a segment after a look at all of its bytes: it decides that an object is not
+    /// where a run leads, which is rare. Fails as for a damaged run if it does not hold any more.
+    pub(super) async fn sound_sidecar(&self, index: &Index, at: usize) -> Result<LocalSidecar> {
+        let sidecar = self.sidecar(index, at).await?;
+        let segment = &index.segments()[at];
+        let (checked, sealed) = (Arc::clone(&sidecar), segment.listed.sealed);
+        if blocking(move || Ok(still_holds(&checked, &sealed))).await? {
+            return Ok(sidecar);
+        }
+        segment.is_damaged.store(true, Ordering::Relaxed);
+        Err(self.damaged_index())
     }
 
     /// Returns the sidecar of a segment. Downloads it if it is not local, and keeps it if there is room.
@@ -187,8 +208,7 @@ impl Inner {
             return Ok(true);
         }
         let newest = self.at.newest_or_error().await?;
-        if is_same(&newest, &present.newest) && present.sound_runs().count() == present.runs_count()
-        {
+        if is_same(&newest, &present.newest) && present.is_sound() {
             return Ok(false);
         }
         let loading = self.loading(Progress(&unwatched));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt, TryStreamExt};
 
@@ -276,10 +277,15 @@ impl Loading<'_> {
         let (dir, id) = (self.folder.dir.clone(), segment.id);
         let create = move || dir.create_segment_temporary(id, FileKind::Sidecar);
         let file = blocking(create).await?;
-        let mut pieces = bucket.stream(&object, sidecar_bytes(segment)).await?;
+        let bytes = sidecar_bytes(segment);
         let copied = async {
+            let mut pieces = bucket.stream(&object, bytes).await?;
             let mut offset = 0;
             while let Some(piece) = pieces.try_next().await.map_err(bucket.fault(&object))? {
+                // An answer that is too long is damage, and would be more than there is room for.
+                if offset + piece.len() as u64 > bytes {
+                    break;
+                }
                 file.write_all_at(&piece, offset)?;
                 offset += piece.len() as u64;
             }
@@ -345,11 +351,15 @@ pub(super) fn sidecar_bytes(segment: &IndexedSegment) -> u64 {
     Sidecar::<&[u8]>::encoded_bytes(segment.listed.sealed.objects).unwrap_or(u64::MAX)
 }
 
-/// The segments of a state. Those of an older index are taken over with what is known of them.
+/// The segments of a state. Those of an older index are taken over with what is known of them, unless their
+/// sidecars are damaged.
 fn segments_of(state: &RefState, old: Option<&Index>) -> Vec<Arc<IndexedSegment>> {
     let known = old.map(Index::segments_by_id).unwrap_or_default();
     let segments = state.segments.iter().map(|(&id, listed)| {
-        let same = known.get(&id).filter(|known| known.listed == *listed);
+        let is_same = |known: &&&Arc<IndexedSegment>| {
+            known.listed == *listed && !known.is_damaged.load(Ordering::Relaxed)
+        };
+        let same = known.get(&id).filter(is_same);
         same.map_or_else(
             || Arc::new(IndexedSegment::new(id, *listed)),
             |&known| Arc::clone(known),

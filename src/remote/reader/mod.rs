@@ -285,16 +285,11 @@ impl RemoteReader {
     /// Fails like [`refresh`](Self::refresh), but for `InsideRuntime`.
     pub async fn refresh_async(&self) -> Result<bool> {
         let index = self.inner.index.load_full();
-        if self
-            .inner
-            .at
-            .exists(index.newest.manifest.number.saturating_add(1))
-            .await?
-        {
-            self.inner.reload(&index).await
-        } else {
-            Ok(false)
+        let next = index.newest.manifest.number.saturating_add(1);
+        if self.inner.at.exists(next).await? || !index.is_sound() {
+            self.inner.reload(&index).await?;
         }
+        Ok(self.number() != index.newest.manifest.number)
     }
 
     /// The number of the manifest whose state is read.
