@@ -57,7 +57,11 @@ impl Target {
                 missing.insert(id, *segment);
             }
         }
-        dir.require_space(missing.values().map(|segment| segment.sealed.data_bytes))?;
+        let files = missing.values().flat_map(|RefSegment { sealed, .. }| {
+            let sidecar = Sidecar::<&[u8]>::encoded_bytes(sealed.objects);
+            [sealed.data_bytes, sidecar.unwrap_or(u64::MAX)]
+        });
+        dir.require_space(files)?;
         for id in emptied {
             dir.remove_segment(id)?;
         }
