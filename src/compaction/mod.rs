@@ -228,7 +228,7 @@ fn file_bytes(sealed: &Sealed) -> u64 {
 /// Length of data and sidecars of the new segments.
 fn copied_bytes(plan: &Plan, lengths: &[Option<Vec<u32>>]) -> u64 {
     let per_record = record::HEADER_BYTES + crate::format::sidecar::ENTRY_BYTES as u64;
-    let per_segment = Sidecar::<&[u8]>::encoded_bytes(0).unwrap_or_default();
+    let per_segment = Sidecar::<&[u8]>::encoded_bytes(0);
     let records = lengths.iter().flatten().flatten();
     let records = records.map(|&len| u64::from(len) + per_record);
     records.sum::<u64>() + plan.outputs.len() as u64 * per_segment

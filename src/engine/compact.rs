@@ -215,7 +215,7 @@ impl Writer {
             return Ok(());
         }
         let sidecars = set.unsealed().iter();
-        let sidecars = sidecars.filter_map(|a| Sidecar::<&[u8]>::encoded_bytes(a.records()));
+        let sidecars = sidecars.map(|a| Sidecar::<&[u8]>::encoded_bytes(a.records()));
         let manifest = ledger.bytes_with(set.unsealed().len());
         drop(ledger);
         let files = unwritten.into_iter().chain(sidecars).chain([manifest]);

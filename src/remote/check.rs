@@ -174,7 +174,7 @@ impl Check<'_> {
             download.object(RefFileKind::Sidecar),
             download.segment.sealed,
         );
-        let bytes_max = Sidecar::<&[u8]>::encoded_bytes(sealed.objects).unwrap_or(u64::MAX);
+        let bytes_max = Sidecar::<&[u8]>::encoded_bytes(sealed.objects);
         let read = self.at.bucket.read(&object, bytes_max).await?;
         let read = read.ok_or_else(|| self.at.bucket.missing(&object))?;
         let parsed = Sidecar::parse(&read.bytes[..]);

@@ -127,7 +127,7 @@ impl Sealed {
 
     /// Length of the sidecar in bytes.
     pub(crate) fn index_bytes(&self) -> u64 {
-        Sidecar::<&[u8]>::encoded_bytes(self.binding.objects).unwrap_or(u64::MAX)
+        Sidecar::<&[u8]>::encoded_bytes(self.binding.objects)
     }
 
     /// The entries with this digest, and their positions in the sidecar.

@@ -100,7 +100,7 @@ pub(crate) fn sidecar_fits(dir: &Dir, id: u32, binding: &SealedSegment) -> Resul
         Err(error) if error.is_not_found() => return Ok(false),
         opened => opened?,
     };
-    if Sidecar::<&[u8]>::encoded_bytes(binding.objects) != Some(len) {
+    if Sidecar::<&[u8]>::encoded_bytes(binding.objects) != len {
         return Ok(false);
     }
     let mut checksum = [0; DIGEST_BYTES];

@@ -88,7 +88,7 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
         }
         let header: &[u8; HEADER_BYTES] = all.first_chunk().ok_or(FormatError::Length)?;
         let count = u32::try_from(layout::COUNT.number(header)).map_err(|_| FormatError::Count)?;
-        if Self::encoded_bytes(count) == Some(all.len() as u64) {
+        if Self::encoded_bytes(count) == all.len() as u64 {
             Ok(Self { bytes, count })
         } else {
             Err(FormatError::Length)
@@ -97,10 +97,9 @@ impl<D: AsRef<[u8]>> Sidecar<D> {
 
     /// Returns the length in bytes of a sidecar with `count` entries.
     #[must_use]
-    pub(crate) fn encoded_bytes(count: u32) -> Option<u64> {
-        u64::from(count)
-            .checked_mul(ENTRY_BYTES as u64)?
-            .checked_add((HEADER_BYTES + DIGEST_BYTES) as u64)
+    pub(crate) fn encoded_bytes(count: u32) -> u64 {
+        // At most 2^38, so it does not overflow.
+        u64::from(count) * ENTRY_BYTES as u64 + (HEADER_BYTES + DIGEST_BYTES) as u64
     }
 
     /// Number of entries.

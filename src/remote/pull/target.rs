@@ -59,7 +59,7 @@ impl Target {
         }
         let files = missing.values().flat_map(|RefSegment { sealed, .. }| {
             let sidecar = Sidecar::<&[u8]>::encoded_bytes(sealed.objects);
-            [sealed.data_bytes, sidecar.unwrap_or(u64::MAX)]
+            [sealed.data_bytes, sidecar]
         });
         dir.require_space(files)?;
         for id in emptied {

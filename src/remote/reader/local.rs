@@ -348,7 +348,7 @@ impl LocalIndex {
 
 /// Length of a sidecar in bytes.
 pub(super) fn sidecar_bytes(segment: &IndexedSegment) -> u64 {
-    Sidecar::<&[u8]>::encoded_bytes(segment.listed.sealed.objects).unwrap_or(u64::MAX)
+    Sidecar::<&[u8]>::encoded_bytes(segment.listed.sealed.objects)
 }
 
 /// The segments of a state. Those of an older index are taken over with what is known of them, unless their
