@@ -1,10 +1,11 @@
-//! What an answer holds: bounded, and in memory that is not much more than its bytes.
+//! Reads the content of an answer. It may be no longer than expected, and takes little more memory than it
+//! has bytes.
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::{GetResult, GetResultPayload};
 
-/// Reads what an answer holds. Returns `None` if that is more than `bytes_max`, as soon as it is.
+/// Reads the content of an answer. Returns `None` as soon as it is longer than `bytes_max`.
 pub(super) async fn body(
     found: GetResult,
     bytes_max: u64,
@@ -14,10 +15,10 @@ pub(super) async fn body(
         // Its pieces would be short, and each would be read by a task of its own.
         GetResultPayload::File(..) => return Ok(Some(vec![found.bytes().await?])),
     };
-    let mut body = Pieces::default();
+    let (mut body, mut bytes) = (Pieces::default(), 0);
     while let Some(piece) = pieces.try_next().await? {
-        body.bytes += piece.len() as u64;
-        if body.bytes > bytes_max {
+        bytes += piece.len() as u64;
+        if bytes > bytes_max {
             return Ok(None);
         }
         body.push(piece);
@@ -44,8 +45,6 @@ struct Pieces {
     long: Vec<Bytes>,
     /// The short pieces behind the last long one, copied together.
     short: Vec<u8>,
-    /// Bytes of all pieces.
-    bytes: u64,
 }
 
 impl Pieces {

@@ -188,11 +188,10 @@ impl Bucket {
 
     /// Fails if an object is missing or has not `bytes` bytes.
     pub(super) async fn require_bytes(&self, name: &str, bytes: u64) -> Result<()> {
-        match self.store.head(&self.path(name)).await {
-            Ok(meta) if meta.size == bytes => Ok(()),
-            Ok(meta) => Err(self.wrong_bytes(name, meta.size, bytes)),
-            Err(object_store::Error::NotFound { .. }) => Err(self.missing(name)),
-            Err(error) => Err(self.fault(name)(error)),
+        match self.meta(name).await? {
+            Some(meta) if meta.size == bytes => Ok(()),
+            Some(meta) => Err(self.wrong_bytes(name, meta.size, bytes)),
+            None => Err(self.missing(name)),
         }
     }
 
@@ -203,10 +202,14 @@ impl Bucket {
 
     /// Returns when an object was changed, or `None` if there is none.
     pub(super) async fn modified(&self, name: &str) -> Result<Option<i64>> {
+        Ok(self.meta(name).await?.as_ref().map(modified))
+    }
+
+    /// Returns what the object store knows of an object, or `None` if there is none.
+    async fn meta(&self, name: &str) -> Result<Option<ObjectMeta>> {
         match self.store.head(&self.path(name)).await {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Ok(meta) => Ok(Some(modified(&meta))),
-            Err(error) => Err(self.fault(name)(error)),
+            found => found.map(Some).map_err(self.fault(name)),
         }
     }
 

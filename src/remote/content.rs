@@ -22,7 +22,7 @@ pub(super) struct Content {
     pub(super) highest_id: u32,
 }
 
-/// What a push onto a base has to do.
+/// The work of a push onto a base, and the state that it makes.
 pub(super) struct Plan {
     /// The state to push.
     pub(super) state: RefState,

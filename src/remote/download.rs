@@ -20,6 +20,9 @@ const PART_BYTES: u64 = 8 << 20;
 /// Parts of one file that are under way at once.
 const PARTS_AT_ONCE: usize = 2;
 
+/// The damage of an object that has other bytes than those that were pushed.
+pub(super) const CHANGED: &str = "its content is not what was pushed";
+
 /// Most bytes that are checked and written at a time: so few that they are still in the processor's cache
 /// when they are written.
 const PIECE_BYTES_MAX: usize = 512 << 10;
@@ -57,7 +60,7 @@ impl Download<'_> {
     ) -> Result<(S, Sidecar<Vec<u8>>)> {
         let sealed = self.segment.sealed;
         let object = self.object(RefFileKind::Data);
-        let (bucket, damaged) = (&self.at.bucket, "its content is not what was pushed");
+        let bucket = &self.at.bucket;
         let parts = futures_util::stream::iter(parts(sealed.data_bytes));
         let reads = parts.map(|range| read_part(bucket, &object, range).boxed());
         let mut reads = std::pin::pin!(reads.buffered(PARTS_AT_ONCE));
@@ -90,14 +93,14 @@ impl Download<'_> {
                     Ok(Some((sink, arriving)))
                 });
                 let taken = taken.await?;
-                state = taken.ok_or_else(|| bucket.damaged(&object, &damaged))?;
+                state = taken.ok_or_else(|| bucket.damaged(&object, &CHANGED))?;
                 done(bytes)?;
             }
             Ok(state)
         };
         let ((), (sink, arriving)) = future::try_join(arrive, take).await?;
         let sidecar = blocking(move || Ok(arriving.finish())).await?;
-        let sidecar = sidecar.ok_or_else(|| bucket.damaged(&object, &damaged))?;
+        let sidecar = sidecar.ok_or_else(|| bucket.damaged(&object, &CHANGED))?;
         Ok((sink, sidecar))
     }
 
@@ -116,22 +119,41 @@ pub(super) async fn copy_checked(
     (digest, bytes): (Digest, u64),
     mut take: impl FnMut(&Bytes, u64) -> Result<()>,
 ) -> Result<()> {
-    let mut pieces = bucket.stream(object, bytes).await?;
     let mut hasher = Hasher::new(HashFunction::default());
+    let copied = copy(bucket, object, bytes, |piece, offset| {
+        hasher.update(piece);
+        take(piece, offset)
+    });
+    copied.await?;
+    if hasher.finish() == digest {
+        Ok(())
+    } else {
+        Err(bucket.damaged(object, &CHANGED))
+    }
+}
+
+/// Reads an object of this length by one request, and gives its pieces to `take`, each with its offset.
+/// Fails if it has another length; then no more than that was taken.
+pub(super) async fn copy(
+    bucket: &Bucket,
+    object: &str,
+    bytes: u64,
+    mut take: impl FnMut(&Bytes, u64) -> Result<()>,
+) -> Result<()> {
+    let mut pieces = bucket.stream(object, bytes).await?;
     let mut offset = 0;
     while let Some(piece) = pieces.try_next().await.map_err(bucket.fault(object))? {
-        hasher.update(&piece);
-        // More than there should be is not taken.
-        if offset + piece.len() as u64 > bytes {
+        let end = offset + piece.len() as u64;
+        if end > bytes {
             break;
         }
         take(&piece, offset)?;
-        offset += piece.len() as u64;
+        offset = end;
     }
-    if offset == bytes && hasher.finish() == digest {
+    if offset == bytes {
         Ok(())
     } else {
-        Err(bucket.damaged(object, &"its content is not what was pushed"))
+        Err(bucket.damaged(object, &CHANGED))
     }
 }
 

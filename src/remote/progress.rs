@@ -1,4 +1,4 @@
-//! What long work tells the caller about itself, and how it counts.
+//! The progress of long work: how its bytes are counted, and how the caller hears of them.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -24,7 +24,8 @@ use crate::store::Store;
 
 /// Files that are uploaded at once.
 const FILES_AT_ONCE: usize = 4;
-/// Most attempts of a push. It begins anew if a collection condemned its folder, and when it has begun a ref.
+/// Most attempts of a push. It begins anew if a collection condemned its folder, and when it has begun a
+/// ref.
 const TIMES_MAX: u32 = 8;
 
 /// One push of a store to a ref.

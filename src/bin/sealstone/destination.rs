@@ -1,5 +1,5 @@
-//! Where `get` and `remote get` write to. A regular file is replaced as a whole, so that it is either as it was or
-//! complete. A device, a pipe, or a file that a process has open is written to as it is.
+//! Where `get` and `remote get` write to. A regular file is replaced as a whole, so that it is either as
+//! it was or complete. A device, a pipe, or a file that a process has open is written to as it is.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write as _};

@@ -93,7 +93,8 @@ impl Inner {
                     place,
                     range,
                 }),
-                // A read of this object alone deals with a damaged run, and with a place where no record can be.
+                // A read of this object alone deals with a damaged run, and with a place where no
+                // record can be.
                 (Some(_), None) => singly.push((number, digest)),
             }
         }

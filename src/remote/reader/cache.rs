@@ -23,7 +23,7 @@ const OBJECT_BYTES: u64 = 44 + 44 + 3 * 12;
 const SEGMENT_FILES_BYTES: u64 = 3 * 4096;
 /// What the store takes besides: manifest, lock, and the headers of three runs.
 const STORE_FILES_BYTES: u64 = 64 << 10;
-/// What files take beyond the objects.
+/// Bytes that the files of the cache take besides the records and entries of its objects.
 const FILES_BYTES: u64 = (SEGMENTS + SEGMENTS_SPARE) * SEGMENT_FILES_BYTES + STORE_FILES_BYTES;
 /// Least room for objects.
 const OBJECTS_BYTES_MIN: u64 = 512 << 10;
@@ -40,7 +40,6 @@ struct OpenCache {
     store: Store,
     /// Most bytes of all files in the folder of the cache.
     bytes_max: u64,
-    segment_bytes: u64,
     usage: Mutex<Usage>,
 }
 
@@ -126,10 +125,17 @@ fn segment_bytes(bytes_max: u64) -> u64 {
     (bytes_max / SEGMENTS).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1)
 }
 
-/// The least bound of a cache beside an index of this length.
+/// Room for objects, in bytes, in a cache with this bound whose index takes `index_bytes`.
+fn room(bytes_max: u64, index_bytes: u64) -> u64 {
+    let spare = SEGMENTS_SPARE * segment_bytes(bytes_max);
+    let taken = index_bytes.saturating_add(spare + FILES_BYTES);
+    bytes_max.saturating_sub(taken)
+}
+
+/// The least bound with which [`room`] is enough beside an index of this length.
 fn bytes_min(index_bytes: u64) -> u64 {
     let fixed = index_bytes.saturating_add(FILES_BYTES + OBJECTS_BYTES_MIN);
-    // What is spared is an eighth of the bound, and so a seventh of the rest.
+    // The spare segments take an eighth of the bound: as much as a seventh of all that is not theirs.
     let of_rest = fixed / (SEGMENTS / SEGMENTS_SPARE - 1) + 1;
     let (least, most) = SEGMENT_BYTES;
     fixed.saturating_add(of_rest.clamp(SEGMENTS_SPARE * least, SEGMENTS_SPARE * most))
@@ -137,10 +143,9 @@ fn bytes_min(index_bytes: u64) -> u64 {
 
 impl OpenCache {
     fn open(root: &Path, function: HashFunction, bytes_max: u64) -> Result<Self> {
-        let segment_bytes = segment_bytes(bytes_max);
         let options = Options::new()
             .hash_function(function)
-            .segment_bytes_max(segment_bytes)
+            .segment_bytes_max(segment_bytes(bytes_max))
             // What is missing is read from the bucket again.
             .allow_missing_segments(true);
         let store = options.open(root)?;
@@ -158,20 +163,12 @@ impl OpenCache {
             usage: Mutex::new(usage),
             store,
             bytes_max,
-            segment_bytes,
         })
-    }
-
-    /// Room for objects, in bytes, if the index takes `index_bytes`.
-    fn room_beside(&self, index_bytes: u64) -> u64 {
-        let spare = SEGMENTS_SPARE * self.segment_bytes;
-        let taken = index_bytes.saturating_add(spare + FILES_BYTES);
-        self.bytes_max.saturating_sub(taken)
     }
 
     fn make_room_for_index(&self, index_bytes: u64) -> Result<()> {
         let mut usage = lock(&self.usage);
-        let room = self.room_beside(index_bytes);
+        let room = room(self.bytes_max, index_bytes);
         if room < OBJECTS_BYTES_MIN {
             return Err(RemoteError::CacheTooSmall {
                 path: self.store.root().to_owned(),
@@ -187,7 +184,8 @@ impl OpenCache {
 
     fn make_room_for_more_index(&self, bytes: u64) -> Result<bool> {
         let index_bytes = lock(&self.usage).index_bytes.saturating_add(bytes);
-        if index_bytes > self.bytes_max / 2 || self.room_beside(index_bytes) < OBJECTS_BYTES_MIN {
+        if index_bytes > self.bytes_max / 2 || room(self.bytes_max, index_bytes) < OBJECTS_BYTES_MIN
+        {
             return Ok(false);
         }
         self.make_room_for_index(index_bytes)?;
@@ -195,7 +193,7 @@ impl OpenCache {
     }
 
     fn whole_bytes_max(&self) -> u64 {
-        self.room_beside(lock(&self.usage).index_bytes) / 4
+        room(self.bytes_max, lock(&self.usage).index_bytes) / 4
     }
 
     fn put(&self, contents: &[Hashed<'_>]) -> Result<()> {
@@ -203,7 +201,7 @@ impl OpenCache {
         let mut rest = contents;
         while !rest.is_empty() {
             let mut usage = lock(&self.usage);
-            let room = self.room_beside(usage.index_bytes);
+            let room = room(self.bytes_max, usage.index_bytes);
             let (mut count, mut data_bytes) = (0, 0);
             for hashed in rest {
                 let bytes = data_bytes + record_bytes(hashed);
@@ -243,11 +241,13 @@ impl OpenCache {
             let part = u128::from(usage.data_bytes) * u128::from(room)
                 / u128::from(usage.objects_bytes()).max(1);
             let target = u64::try_from(part).unwrap_or(u64::MAX);
-            let stats = self.store.trim(target.saturating_sub(self.segment_bytes))?;
+            let stats = self
+                .store
+                .trim(target.saturating_sub(segment_bytes(self.bytes_max)))?;
             if stats.dropped_segments == 0 {
                 // Only the segment is left that is appended to, for which room is spared unless it comes
                 // from a process that had a higher bound and was killed.
-                if usage.objects_bytes() > room.saturating_add(self.segment_bytes) {
+                if usage.objects_bytes() > room.saturating_add(segment_bytes(self.bytes_max)) {
                     self.store.begin_compaction()?.finish(|_| false)?;
                     (usage.data_bytes, usage.objects, usage.files_bytes) = (0, 0, 0);
                 }
@@ -272,10 +272,7 @@ mod tests {
     #[test]
     fn h77_the_least_bound_that_an_error_names_is_enough_and_the_least() {
         for index_bytes in [0, 1, 4096, 99_999, 1 << 20, 77 << 20, 1 << 30, 1 << 40] {
-            let room = |bytes_max: u64| {
-                let taken = index_bytes + SEGMENTS_SPARE * segment_bytes(bytes_max) + FILES_BYTES;
-                bytes_max.saturating_sub(taken)
-            };
+            let room = |bytes_max| room(bytes_max, index_bytes);
             let least = bytes_min(index_bytes);
             assert!(room(least) >= OBJECTS_BYTES_MIN, "{index_bytes}");
             assert!(room(least - SEGMENTS) < OBJECTS_BYTES_MIN, "{index_bytes}");

@@ -74,10 +74,10 @@ impl Inner {
         let segment = &index.segments()[place.segment];
         let sealed = &segment.listed.sealed;
         let is_local = segment.sidecar.get().is_some();
-        let first = place.first_range(sealed);
-        let first = first.filter(|_| place.len.is_some() || !is_local);
+        let may_be_there = !is_local || place.len.is_some();
+        let first = place.first_range(sealed).filter(|_| may_be_there);
         let Some(first) = first else {
-            // Another object has the same tag. Or the sidecar is damaged that says so.
+            // Another object has the same tag, unless the sidecar is damaged that says so.
             if is_local {
                 self.sound_sidecar(index, place.segment).await?;
             }

@@ -127,8 +127,8 @@ impl Index {
         segments.map(|segment| (segment.id, segment)).collect()
     }
 
-    /// Whether the state may list an object; if not, it does not. Takes less time than [`places`](Self::places),
-    /// which looks into the sidecars of covered segments too, where they are local.
+    /// Whether the state may list an object; if not, it does not. Takes less time than
+    /// [`places`](Self::places), which looks into the local sidecars of covered segments, too.
     pub(super) fn may_list(&self, digest: &Digest) -> bool {
         self.places_in_runs(digest).next().is_some()
             || self.places_in_sidecars(digest).next().is_some()

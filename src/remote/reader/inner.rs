@@ -72,17 +72,23 @@ impl Inner {
     /// anew, once.
     pub(super) async fn find(&self, digest: &Digest) -> Result<Option<Object>> {
         let index = self.index.load_full();
-        let found = match places(&index, digest) {
-            Ok(places) => self.find_at(&index, digest, places).await,
-            Err(DamagedRun) => Err(self.damaged_index()),
-        };
-        if !is_outdated(&found) || !self.reload(&index).await? {
-            return found;
+        let found = self.find_in(&index, digest).await;
+        if is_outdated(&found) && self.reload(&index).await? {
+            let index = self.index.load_full();
+            let found = self.find_in(&index, digest).await;
+            return self.at.collected_or(&index.newest, found).await;
         }
-        let index = self.index.load_full();
-        let places = places(&index, digest).map_err(|DamagedRun| self.damaged_index())?;
-        let found = self.find_at(&index, digest, places).await;
-        self.at.collected_or(&index.newest, found).await
+        found
+    }
+
+    /// Returns all places of an object. Asks the runs behind a damaged one too, so that one reload mends all
+    /// runs that the object needs.
+    fn places(&self, index: &Index, digest: &Digest) -> Result<Vec<Place>> {
+        let places: Vec<_> = index.places(digest).collect();
+        let places = places
+            .into_iter()
+            .collect::<std::result::Result<_, DamagedRun>>();
+        places.map_err(|DamagedRun| self.damaged_index())
     }
 
     fn damaged_index(&self) -> Error {
@@ -93,15 +99,10 @@ impl Inner {
         Error::io(self.folder.path())(damaged)
     }
 
-    /// Reads an object at the first of these places that has it.
-    async fn find_at(
-        &self,
-        index: &Index,
-        digest: &Digest,
-        places: Vec<Place>,
-    ) -> Result<Option<Object>> {
+    /// Reads an object at the first place that has it.
+    async fn find_in(&self, index: &Index, digest: &Digest) -> Result<Option<Object>> {
         let mut damage = None;
-        for place in places {
+        for place in self.places(index, digest)? {
             match self.read_place(index, digest, place, None).await {
                 Ok(Some(content)) => return Ok(Some(Object::in_memory(*digest, &content))),
                 Ok(None) => {}
@@ -125,8 +126,7 @@ impl Inner {
     }
 
     async fn is_listed(&self, index: &Index, digest: &Digest) -> Result<bool> {
-        let places = places(index, digest).map_err(|DamagedRun| self.damaged_index())?;
-        for place in places {
+        for place in self.places(index, digest)? {
             if place.len.is_some() {
                 return Ok(true);
             }
@@ -231,13 +231,6 @@ impl Inner {
 /// Whether two manifests are the same one.
 fn is_same(one: &Stored, other: &Stored) -> bool {
     one.manifest.nonce == other.manifest.nonce
-}
-
-/// Returns all places of an object. Asks the runs behind a damaged one too, so that one reload mends all
-/// runs that the object needs.
-fn places(index: &Index, digest: &Digest) -> std::result::Result<Vec<Place>, DamagedRun> {
-    let places: Vec<_> = index.places(digest).collect();
-    places.into_iter().collect()
 }
 
 /// Whether the result is an error that another index can mend.

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::super::download::copy_checked;
+use super::super::download::{CHANGED, copy, copy_checked};
 use super::super::format::{RefFileKind, RefRun, RefState};
 use super::super::progress::{Progress, Transfer, TransferProgress};
 use super::super::refs::{Ref, Stored};
@@ -278,20 +279,8 @@ impl Loading<'_> {
         let create = move || dir.create_segment_temporary(id, FileKind::Sidecar);
         let file = blocking(create).await?;
         let bytes = sidecar_bytes(segment);
-        let copied = async {
-            let mut pieces = bucket.stream(&object, bytes).await?;
-            let mut offset = 0;
-            while let Some(piece) = pieces.try_next().await.map_err(bucket.fault(&object))? {
-                // An answer that is too long is damage, and would be more than there is room for.
-                if offset + piece.len() as u64 > bytes {
-                    break;
-                }
-                file.write_all_at(&piece, offset)?;
-                offset += piece.len() as u64;
-            }
-            Ok(())
-        };
-        let copied = copied.await;
+        let write = |piece: &Bytes, offset| file.write_all_at(piece, offset);
+        let copied = copy(bucket, &object, bytes, write).await;
         let (folder, of) = (self.folder.clone(), Arc::clone(segment));
         let opened = blocking(move || {
             folder.publish(file.path(), copied)?;
@@ -302,7 +291,7 @@ impl Loading<'_> {
             Ok(opened)
         });
         let opened = opened.await?;
-        opened.ok_or_else(|| bucket.damaged(&object, &"its content is not what was pushed"))
+        opened.ok_or_else(|| bucket.damaged(&object, &CHANGED))
     }
 
     /// Reads a sidecar into memory.
